@@ -1,0 +1,498 @@
+"""From config to objects: the only place that imports what a `_target_` names and calls it.
+
+Each function takes a checked `Config` and raises `ConfigError` with the key at fault.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Dataset
+
+from mlprun import seeding
+from mlprun.config import Config
+from mlprun.data.batches import Batch, EvalBatches, TrainBatches
+from mlprun.data.source import Examples, Source
+from mlprun.data.splits import Part, Splits, make_splits, size
+from mlprun.errors import ConfigError, UserError, near, suggestion
+from mlprun.metric_names import lower_is_better
+from mlprun.training import durations, schedule
+from mlprun.training.learner import Learner
+from mlprun.training.loop import Plan
+from mlprun.training.losses import Loss
+
+# A step of fewer multiply-adds than this is over before a second thread has started (measured: benchmarks/).
+ONE_THREAD_BELOW = 100e6
+
+Node = dict[str, Any]
+
+
+# ------------------------------------------------------------------------------------------------ targets
+
+
+def locate(target: str, key: str) -> Callable[..., Any]:
+    """What a `_target_` names.
+
+    Raises:
+        ConfigError: no such module or name; shows Python's own ImportError.
+    """
+    parts = str(target).split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module_name = ".".join(parts[:cut])
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if module_name == missing or module_name.startswith(missing + "."):
+                continue  # the path itself is wrong, or a part of it is a class: try the shorter one
+            raise ConfigError(f"{key}._target_", target, f"cannot be imported: {error}") from error
+        except ImportError as error:
+            raise ConfigError(f"{key}._target_", target, f"cannot be imported: {error}") from error
+        for name in parts[cut:]:
+            if not hasattr(found, name):
+                names = [n for n in dir(found) if not n.startswith("_")]
+                close = near(name, names)
+                hint = f"did you mean '{'.'.join([*parts[:-1], close[0]])}'?" if close else ""
+                raise ConfigError(f"{key}._target_", target, f"{module_name} has no '{name}'", hint)
+            found = getattr(found, name)
+        if not callable(found):
+            raise ConfigError(f"{key}._target_", target, "is not a class or function")
+        return found  # type: ignore[no-any-return]
+    raise ConfigError(
+        f"{key}._target_",
+        target,
+        f"cannot be imported: No module named '{parts[0]}'",
+        "give the full path, such as torch.optim.Adam, or my_module.MyNet for my_module.py in this folder",
+    )
+
+
+def construct(node: Node, key: str, *positional: Any) -> Any:
+    """Call the target of `node` with its arguments, after holding them against its signature.
+
+    Args:
+        node: `_target_` and keyword arguments; nested nodes with a `_target_` are built first.
+        key: the config key of the node, for messages.
+        positional: passed before them.
+
+    Raises:
+        ConfigError: the target does not exist, does not take these arguments, or refuses a value.
+    """
+    target = locate(node["_target_"], key)
+    _check_arguments(target, node, key, len(positional))
+    try:
+        build = instantiate({**node, "_partial_": True}, _convert_="all")
+        return build(*positional)
+    except ConfigError as error:
+        raise error.under(key) from error
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        if _is_users_own(target):
+            raise  # the user's own code raised it: its frames say more than we could
+        raise ConfigError(key, ConfigError.MISSING, f"{node['_target_']}: {error}") from error
+
+
+def _is_users_own(target: Callable[..., Any]) -> bool:
+    try:
+        file = inspect.getfile(target)
+    except TypeError:
+        return False
+    return os.path.abspath(file).startswith(os.getcwd() + os.sep) and "site-packages" not in file
+
+
+def _check_arguments(target: Callable[..., Any], node: Node, key: str, num_positional: int) -> None:
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return  # some C functions have no signature; the call itself will tell
+    given = {name: value for name, value in node.items() if not name.startswith("_")}
+    fillable = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    taken = {p.name for p in fillable[:num_positional]}
+    by_name = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)} - taken
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        unknown = [name for name in given if name not in by_name]
+        if unknown:
+            close = near(unknown[0], by_name)
+            hint = f"did you mean '{key}.{close[0]}'? Or remove" if close else "remove"
+            line = " ".join(f"~{key}.{name}" for name in unknown)
+            raise ConfigError(
+                f"{key}.{unknown[0]}",
+                given[unknown[0]],
+                f"{node['_target_']} takes no argument of that name",
+                f"{hint} what it does not take: {line}\n  it takes: {', '.join(sorted(by_name)) or 'nothing'}",
+            )
+    for p in fillable[num_positional:] + [p for p in parameters if p.kind is p.KEYWORD_ONLY]:
+        if p.default is p.empty and p.name not in given:
+            raise ConfigError(
+                key, ConfigError.MISSING, f"{node['_target_']} needs the argument '{p.name}'", f"add +{key}.{p.name}=…"
+            )
+
+
+# ------------------------------------------------------------------------------------------------- objects
+
+
+def device(config: Config) -> torch.device:
+    """The device to train on; `auto` is cuda, else mps, else cpu.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    have_cuda, have_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    name = config.device
+    if name == "auto":
+        name = "cuda" if have_cuda else "mps" if have_mps else "cpu"
+    there = ["cpu", *(["mps"] if have_mps else [])]
+    there += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if have_cuda else []
+    wanted = torch.device(name)
+    full_name = f"cuda:{wanted.index or 0}" if wanted.type == "cuda" else wanted.type
+    if full_name not in there:
+        raise ConfigError("device", config.device, "is not there", f"this machine has: {', '.join(there)}")
+    if config.trainer.precision == "fp16" and wanted.type == "cpu":
+        raise ConfigError("trainer.precision", "fp16", "needs a GPU", "on the CPU use bf16 or fp32")
+    return wanted
+
+
+def splits(config: Config) -> Splits:
+    """Load, check, split and scale the data."""
+    data = config.data
+    seeding.seed_all(data.split_seed, "data")  # a user's data set may draw when it is made
+    built = construct(data.dataset, "data.dataset")
+    source = built if isinstance(built, Source) else Source(_dataset(built, "data.dataset"))
+    if data.test_dataset is not None:
+        test = _dataset(construct(data.test_dataset, "data.test_dataset"), "data.test_dataset")
+        source = Source(source.train, test, source.augmented, source.value_range, source.class_names)
+    val = None
+    if data.val_dataset is not None:
+        val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")
+    augment = data.augment.crop > 0 or data.augment.flip
+    if augment and source.augmented is None and len(data.input_shape) != 3:
+        raise ConfigError(
+            "data.augment", ConfigError.MISSING, f"random crops and flips need images, not {data.input_shape}"
+        )
+    return make_splits(
+        source,
+        val=val,
+        task=data.task,
+        input_shape=data.input_shape,
+        num_outputs=data.num_outputs,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        split_seed=data.split_seed,
+        normalize=data.normalize,
+        limit=data.limit,
+        limit_eval=data.limit_eval,
+    )
+
+
+def _dataset(built: Any, key: str) -> Dataset[Any]:
+    if not isinstance(built, Dataset):
+        raise ConfigError(
+            f"{key}._target_",
+            type(built).__name__,
+            "is neither a torch.utils.data.Dataset nor gives a mlprun.data.source.Source",
+            "derive your class from torch.utils.data.Dataset or IterableDataset",
+        )
+    return built
+
+
+def sizes(parts: Splits) -> dict[str, int | None]:
+    """Number of examples of each split."""
+    return {name: size(getattr(parts, name)) for name in ("train", "val", "test")}
+
+
+def trial_batch(config: Config, parts: Splits) -> Batch:
+    """Two validation examples on the CPU, scaled, for `check_fit`."""
+    part = parts.val
+    some = part[slice(0, 2)] if isinstance(part, Examples) else part
+    return next(iter(EvalBatches(some, 2, parts.normalizer, torch.device("cpu"))))
+
+
+def train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBatches:
+    """Batches of the training split."""
+    if config.batch_size == "all" and not hasattr(parts.train, "__len__"):
+        raise ConfigError("batch_size", "all", "the training data does not tell its length", "give a number")
+    lazy_augmentation = config.data.augment if not isinstance(parts.train, Dataset) else None
+    return TrainBatches(
+        parts.train,
+        config.batch_size,
+        parts.normalizer,
+        where,
+        config.seed,
+        crop=lazy_augmentation.crop if lazy_augmentation else 0,
+        flip=lazy_augmentation.flip if lazy_augmentation else False,
+        num_workers=config.data.num_workers,
+    )
+
+
+def profiled(batches: TrainBatches, trace: Path) -> TrainBatches:
+    """The same batches, with a torch.profiler trace of steps 4-8 written to `trace` as they are taken."""
+    return _ProfiledBatches(batches, trace)
+
+
+class _ProfiledBatches(TrainBatches):
+    def __init__(self, batches: TrainBatches, trace: Path) -> None:
+        vars(self).update(vars(batches))
+        self._trace = trace
+
+    def starting_at(self, step: int) -> Iterator[Batch]:
+        from torch.profiler import ProfilerActivity, profile, schedule
+
+        activities = [ProfilerActivity.CPU]
+        activities += [ProfilerActivity.CUDA] if self.device.type == "cuda" else []
+        with profile(
+            activities=activities,
+            schedule=schedule(wait=2, warmup=1, active=5, repeat=1),
+            on_trace_ready=lambda p: p.export_chrome_trace(str(self._trace)),
+        ) as profiler:
+            for batch in super().starting_at(step):
+                yield batch
+                profiler.step()
+
+
+def eval_batches(config: Config, part: Part, parts: Splits, where: torch.device) -> EvalBatches:
+    """Batches of the val or test split."""
+    batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
+    return EvalBatches(part, batch_size, parts.normalizer, where, config.data.num_workers)
+
+
+def plan(config: Config, steps_per_epoch: int | None) -> Plan:
+    """Every duration of the config in steps."""
+    if config.steps is None and steps_per_epoch is None:
+        raise ConfigError(
+            "epochs", config.epochs, "the training data does not tell its length", "say steps=… instead of epochs"
+        )
+    num_steps = config.steps if config.steps is not None else config.epochs * (steps_per_epoch or 0)
+
+    def steps(key: str, text: str) -> int:
+        return durations.parse(text, key=key).steps(steps_per_epoch, num_steps)
+
+    return Plan(
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        eval_every=steps("eval_every", config.eval_every),
+        log_every=steps("logging.every", config.logging.every),
+        save_every=steps("checkpoint.every", config.checkpoint.every),
+        monitor=config.monitor,
+        mode="min" if lower_is_better(config.monitor) else "max",
+        patience=config.early_stopping.patience,
+        min_delta=config.early_stopping.min_delta,
+    )
+
+
+def model(config: Config) -> nn.Module:
+    """The model, on the CPU, with weights that are a function of the seed."""
+    seeding.seed_all(config.seed, "weights")
+    built = construct(config.model, "model")
+    if not isinstance(built, nn.Module):
+        raise ConfigError("model._target_", config.model["_target_"], "does not give a torch.nn.Module")
+    if not any(p.requires_grad for p in built.parameters()):
+        raise ConfigError("model", ConfigError.MISSING, "has no parameter to train")
+    return built
+
+
+def loss(config: Config) -> Loss:
+    """The loss; raises ConfigError where it does not fit the targets."""
+    node = dict(config.loss)
+    one_hot = bool(node.pop("one_hot", False))  # ours; a loss without the key has no use for it
+    criterion = construct(node, "loss")
+    if not isinstance(criterion, nn.Module):
+        raise ConfigError("loss._target_", node["_target_"], "does not give a torch.nn.Module")
+    return Loss(criterion, config.data.task, config.data.num_outputs, one_hot)
+
+
+def optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over the module's parameters."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups: list[Any] = trained
+    if not config.trainer.decay_all:
+        # Biases and the scales of norms are 1-D; decaying them shrinks what carries no complexity.
+        groups = [
+            {"params": [p for p in trained if p.dim() > 1]},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+    built = construct(config.optim, "optim", groups)
+    if not isinstance(built, torch.optim.Optimizer):
+        raise ConfigError("optim._target_", config.optim["_target_"], "does not give a torch.optim.Optimizer")
+    if isinstance(built, torch.optim.LBFGS) and config.batch_size != "all":
+        raise ConfigError("batch_size", config.batch_size, "lbfgs needs the whole data at every step", "add batch_size=all")
+    return built
+
+
+def make_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: Plan) -> schedule.Schedule:
+    """The learning-rate schedule over the run, after `scheduler.warmup`."""
+    node = dict(config.scheduler)
+    text = node.pop("warmup", "0 steps")  # a scheduler of the user's own may leave our key out
+    warmup = durations.parse(text, key="scheduler.warmup").steps(steps.steps_per_epoch, steps.num_steps)
+    if warmup >= steps.num_steps > 1:
+        raise ConfigError("scheduler.warmup", text, f"fills the whole run of {steps.num_steps} steps", "shorten it")
+    cls = locate(node.pop("_target_"), "scheduler")
+    if not (isinstance(cls, type) and issubclass(cls, (schedule.FactorSchedule, LRScheduler))):
+        raise ConfigError(
+            "scheduler._target_", config.scheduler["_target_"], "is not a schedule",
+            "derive it from mlprun.training.schedule.FactorSchedule or torch.optim.lr_scheduler.LRScheduler",
+        )  # fmt: skip
+
+    def in_steps(key: str, value: object) -> int:
+        return durations.parse(value, key=key).steps(steps.steps_per_epoch, steps.num_steps - warmup)
+
+    try:
+        arguments = schedule.lengths_in_steps(cls, node, in_steps)
+    except ConfigError as error:
+        raise error.under("scheduler") from error
+    full = {"_target_": config.scheduler["_target_"], **arguments}
+    if issubclass(cls, schedule.FactorSchedule):
+        return schedule.Warmup(construct(full, "scheduler"), warmup)
+    return schedule.TorchSchedule(construct(full, "scheduler", the_optimizer), warmup)
+
+
+def learner(
+    config: Config, module: nn.Module, steps: Plan, where: torch.device
+) -> Learner:
+    """The learner, with the module moved to the device."""
+    module.to(where)
+    the_optimizer = optimizer(config, module)
+    return Learner(
+        module,
+        loss(config).to(where),
+        the_optimizer,
+        make_schedule(config, the_optimizer, steps),
+        where,
+        task=config.data.task,
+        num_outputs=config.data.num_outputs,
+        seed=config.seed,
+        accumulate=config.trainer.accumulate,
+        grad_clip=config.trainer.grad_clip,
+        precision=config.trainer.precision,
+        on_nan=config.trainer.on_nan,
+        compiled=config.trainer.compile,
+    )
+
+
+# --------------------------------------------------------------------------------------------------- fitting
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with weights, as a trial batch met it; shapes without the batch."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    num_parameters: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a trial batch tells of a model.
+
+    Attributes:
+        layers: those with parameters of their own, in the order they ran.
+        num_parameters: all, trained or not.
+        macs: multiply-adds of the linear and convolution layers for one example.
+    """
+
+    layers: list[Layer]
+    num_parameters: int
+    macs: int
+
+    def num_threads(self, batch_size: int) -> int:
+        """CPU threads that pay for a step of this size: a function of the config and the machine alone."""
+        work = 3 * max(self.macs, self.num_parameters) * batch_size  # forward, and twice that backward
+        return 1 if work < ONE_THREAD_BELOW else len(os.sched_getaffinity(0)) if hasattr(
+            os, "sched_getaffinity"
+        ) else os.cpu_count() or 1  # fmt: skip
+
+
+def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) -> Fit:
+    """Run two examples through model and loss, and say which layer and which key is at fault if they do not fit.
+
+    Args:
+        module: on the CPU; its state is not changed.
+        trial: a batch on the CPU.
+
+    Raises:
+        ConfigError: model and data, or outputs and loss, do not fit.
+    """
+    running: list[tuple[str, nn.Module, list[int]]] = []
+    layers: list[Layer] = []
+    macs = 0
+
+    def entered(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            shape = list(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else []
+            running.append((name, layer, shape))
+
+        return hook
+
+    def left(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal macs
+        name, *_ = running.pop()
+        own = sum(p.numel() for p in layer.parameters(recurse=False))
+        if own and isinstance(output, Tensor):
+            layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), own))
+            weight = getattr(layer, "weight", None)
+            if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
+                macs += weight.numel() * output[0].numel() // weight.shape[0]
+
+    hooks = [m.register_forward_pre_hook(entered(name)) for name, m in module.named_modules()]
+    hooks += [m.register_forward_hook(left) for m in module.modules()]
+    inputs, targets = trial.inputs[:2], trial.targets[:2]
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            outputs = module(inputs)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        name, layer, shape = running[-1] if running else ("", module, list(inputs.shape))
+        where = f"layer '{name}' {_short(layer)}" if name else _short(layer)
+        raise ConfigError(
+            "model", ConfigError.MISSING, f"{where} cannot take an input of shape {shape}: {str(error).splitlines()[0]}",
+            f"one example has data.input_shape={_listed(config.data.input_shape)}; "
+            "do the sizes in the model follow from input_shape?",
+        ) from error  # fmt: skip
+    finally:
+        for handle in hooks:
+            handle.remove()
+        module.train(was_training)
+    wanted = [len(inputs), config.data.num_outputs]
+    if not isinstance(outputs, Tensor) or list(outputs.shape) != wanted:
+        found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ConfigError(
+            "model", ConfigError.MISSING, f"gives outputs of shape {found} for {len(inputs)} examples, not {wanted}",
+            f"the data has data.num_outputs={config.data.num_outputs}: the model's last layer must be as wide",
+        )  # fmt: skip
+    try:
+        with torch.no_grad():
+            value = criterion(outputs, targets)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise ConfigError(
+            "loss", ConfigError.MISSING,
+            f"{config.loss['_target_']} does not fit outputs of shape {list(outputs.shape)} and targets of shape "
+            f"{list(targets.shape)} ({targets.dtype}): {str(error).splitlines()[0]}",
+            "for classes use loss=cross_entropy, for values loss=mse",
+        ) from error  # fmt: skip
+    if value.dim() != 0:
+        raise ConfigError("loss", ConfigError.MISSING, f"gives shape {list(value.shape)}, not one number", "set loss.reduction=mean")
+    return Fit(layers, sum(p.numel() for p in module.parameters()), macs)
+
+
+def _short(layer: nn.Module) -> str:
+    text = repr(layer)
+    return text if len(text) < 100 and "\n" not in text else type(layer).__name__
+
+
+def _listed(values: list[int]) -> str:
+    return "[" + ",".join(map(str, values)) + "]"

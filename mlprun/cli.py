@@ -1,0 +1,192 @@
+"""The command line: train or sweep by default, and the verbs. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
+
+from mlprun.config import Composer, check, conf_dir
+from mlprun.errors import ConfigError, UserError, near
+from mlprun.job import Outcome
+from mlprun.job import run as run_job
+from mlprun.runs.directory import claim
+
+VERBS = {"eval": "test score of a finished run's best checkpoint: mlprun eval RUN_DIR"}
+
+
+def main() -> NoReturn:
+    """Run what the command line says, and exit: 0 done, 1 a run failed, 2 wrong usage, 130 Ctrl-C."""
+    _add_current_folder()
+    arguments = sys.argv[1:]
+    try:
+        status = _eval(arguments[1:]) if arguments[:1] == ["eval"] else _train(arguments)
+    except UserError as error:
+        _report(error)
+        status = error.exit_status
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:  # `mlprun --cfg job | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+def _report(error: UserError) -> None:
+    if os.environ.get("MLPRUN_TRACEBACK") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
+
+
+def _eval(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("mlprun eval", description=VERBS["eval"])
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    options = parser.parse_args(arguments)
+
+    from mlprun import inference
+
+    for name, value in inference.evaluate(options.run).items():
+        print(name, value)
+    return 0
+
+
+def _train(arguments: list[str]) -> int:
+    options = get_args_parser().parse_args(arguments)
+    if options.help or options.hydra_help or options.shell_completion or options.info:
+        return _hydra(arguments, options.config_name)
+    for word in options.overrides:
+        if "=" not in word and not word.startswith("~"):
+            close = near(word, VERBS)
+            hint = f"did you mean 'mlprun {close[0]}'?" if close and word != close[0] else ""
+            raise ConfigError(word, ConfigError.MISSING, "is neither a verb nor key=value", hint or (
+                f"the verb comes first: mlprun {word} …" if word in VERBS else "see mlprun --help"))  # fmt: skip
+    if options.experimental_rerun:
+        raise ConfigError("--experimental-rerun", ConfigError.MISSING, "is not supported", "type the run's command again")
+    composer = Composer(options.config_dir, options.config_name or "config")
+    if options.cfg:
+        composer.compose(options.overrides)
+        return _hydra(arguments, options.config_name)
+    swept = options.multirun or any(o.replace(" ", "") == "hydra.mode=MULTIRUN" for o in options.overrides)
+    return (_sweep if swept else _run)(composer, arguments, options.overrides, options.config_name)
+
+
+def _run(composer: Composer, arguments: list[str], overrides: list[str], config_name: str | None) -> int:
+    """One run, in a directory of its own."""
+    composed = composer.compose(overrides)
+    check(composed)
+    chosen = _explicit(overrides, "hydra.run.dir")
+    if chosen is None:
+        directory = claim(composed.hydra.run.dir)
+        arguments = [*arguments, _override("hydra.run.dir", directory)]
+    else:
+        directory = Path(composed.hydra.run.dir)
+        if (directory / "run.json").exists():  # before Hydra writes its own record over the old one
+            raise ConfigError("hydra.run.dir", directory, "holds a run already", "choose another, or remove it")
+    _outcomes.clear()
+    try:
+        status = _hydra(arguments, config_name)
+    finally:
+        # nothing was trained: the message says it all, and a directory would only look like a run
+        never_began = all(o.usage for o in _outcomes) and (_outcomes or not (directory / "run.json").exists())
+        if chosen is None and never_began:
+            shutil.rmtree(directory)
+    if status or not _outcomes:
+        return status or 1
+    outcome = _outcomes[0]
+    if outcome.status == "completed":
+        print(f"run     {outcome.directory}\ncurves  tensorboard --logdir {_first_folder(outcome.directory)}")
+    return outcome.exit_status
+
+
+def _sweep(composer: Composer, arguments: list[str], overrides: list[str], config_name: str | None) -> int:
+    """A run for every point, a table of them, and 1 if any failed. Every point is checked before the first runs."""
+    points = list(composer.points(overrides))
+    for point in points:
+        check(composer.compose(point))
+    composed = composer.compose(overrides, multirun=True)
+    if _explicit(overrides, "hydra.sweep.dir") is None:
+        folder = claim(composed.hydra.sweep.dir)
+        arguments = [*arguments, _override("hydra.sweep.dir", folder)]
+    else:
+        folder = Path(composed.hydra.sweep.dir)
+        if any(folder.glob("*/run.json")):
+            raise ConfigError("hydra.sweep.dir", folder, "holds runs already", "choose another, or remove it")
+    print(f"sweep   {len(points)} runs in {folder}", flush=True)
+    status = _hydra(arguments, config_name)
+
+    from mlprun.runs import report
+
+    runs = report.read_runs(folder)
+    failed = [(path, record) for path, record in runs if record["status"] != "completed"]
+    print()
+    for line in report.table(runs):
+        print(line)
+    for path, record in failed:
+        reason = (record.get("error") or record["status"]).splitlines()[0]
+        print(f"{record['status']}  {path}\n  {reason}\n  {path / 'train.log'}", file=sys.stderr)
+    if len(runs) < len(points):
+        print(f"error: {len(points) - len(runs)} of {len(points)} runs left no record", file=sys.stderr)
+    print(f"sweep   {folder}\ncurves  tensorboard --logdir {folder}")
+    return 1 if status or failed or len(runs) < len(points) else 0
+
+
+_outcomes: list[Outcome] = []  # of the jobs that ran in this process
+
+
+def _hydra(arguments: list[str], config_name: str | None) -> int:
+    """Hydra's own main on these arguments; its exit status."""
+    sys.argv = [sys.argv[0], *arguments]
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name or "config")(_task)
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
+def _task(cfg: DictConfig) -> float:
+    """One job, called by whichever launcher of Hydra's; returns the objective."""
+    from hydra.core.hydra_config import HydraConfig
+
+    _add_current_folder()  # a launcher's worker process has not been through main()
+    settings = HydraConfig.get()
+    path = Path(settings.runtime.output_dir)
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    command = shlex.join(["mlprun", *sys.argv[1:]])
+    try:
+        outcome = run_job(check(cfg), path, command, list(settings.overrides.task))
+    except UserError as error:
+        _report(error)
+        outcome = Outcome("failed", path, exit_status=error.exit_status)
+    _outcomes.append(outcome)
+    return outcome.objective
+
+
+def _explicit(overrides: list[str], key: str) -> str | None:
+    """The value that the user gave `key`, or None."""
+    return next((o.partition("=")[2] for o in overrides if o.lstrip("+").startswith(f"{key}=")), None)
+
+
+def _override(key: str, path: Path) -> str:
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{quoted}'"
+
+
+def _first_folder(path: Path) -> Path:
+    return path if path.is_absolute() else Path(path.parts[0])
+
+
+def _add_current_folder() -> None:
+    """Let a user's own modules be found in the current folder; last, so that no file there hides a library."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

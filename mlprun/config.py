@@ -1,0 +1,559 @@
+"""The schema, and every check of a config that needs no torch.
+
+What mlprun owns is typed here; the nodes `model`, `optim`, `scheduler`, `loss` and `data.dataset` belong
+to whoever wrote the class in their `_target_`, and stay plain dicts. Defaults and the meaning of the
+top-level keys stand in `conf/config.yaml`, those of `data` here.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import MISSING, DictConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
+
+from mlprun.data.folders import num_class_folders
+from mlprun.errors import ConfigError, UserError, near, suggestion
+from mlprun.metric_names import check_monitor
+from mlprun.training.durations import parse as parse_duration
+
+# Nodes whose keys are the arguments of somebody's class: any key may be added with `+`.
+FOREIGN = ("model", "optim", "scheduler", "loss", "data.dataset", "data.val_dataset", "data.test_dataset")
+
+
+# ---------------------------------------------------------------------------------------------- schema
+
+
+@dataclass
+class Augment:
+    """Random changes of training images."""
+
+    crop: int = 0  # pixels of black border added before a random crop to the old size; 0: none
+    flip: bool = False  # mirror left-right with probability 1/2
+
+
+@dataclass
+class DataConfig:
+    """`data`: the examples, what they are, and how they are split and scaled."""
+
+    name: str = MISSING  # used in the names of run directories
+    dataset: dict[str, Any] = MISSING  # `_target_`: a function that returns a Source, or a torch Dataset
+    val_dataset: dict[str, Any] | None = None  # a Dataset of its own for val; null: carved from the training part
+    test_dataset: dict[str, Any] | None = None  # likewise for test; null: the data set's own, else carved
+    task: str = MISSING  # classification | regression
+    input_shape: list[int] = MISSING  # shape of one example, without the batch
+    num_outputs: int = MISSING  # classes, or target values an example
+    root: str = "${mlprun.data_root:}"  # folder of the files; $MLPRUN_DATA, else a per-user cache
+    val_fraction: float = 0.1  # share of the training part that becomes val
+    test_fraction: float = 0.2  # share that becomes test, where the data set has no test part of its own
+    split_seed: int = 0  # which examples those are; on its own, so that seeds compare on the same split
+    normalize: str = "standardize"  # none | minmax | standardize, by statistics of the training split
+    augment: Augment = field(default_factory=Augment)
+    limit: int | None = None  # training examples used; null: all
+    limit_eval: int | None = None  # val and test examples used; null: all
+    num_workers: int = 0  # DataLoader processes; only for data that is not held in memory
+
+
+@dataclass
+class TrainerConfig:
+    """`trainer`: how a step is done."""
+
+    accumulate: int = MISSING
+    grad_clip: float | None = MISSING
+    precision: str = MISSING
+    deterministic: bool = MISSING
+    compile: bool = MISSING
+    num_threads: int | None = MISSING
+    on_nan: str = MISSING
+    decay_all: bool = MISSING
+    detect_anomaly: bool = MISSING
+    profile: bool = MISSING
+
+
+@dataclass
+class CheckpointConfig:
+    """`checkpoint`: when and how many."""
+
+    every: str = MISSING
+    keep: int = MISSING
+
+
+@dataclass
+class EarlyStoppingConfig:
+    """`early_stopping`: when to give up."""
+
+    patience: int | None = MISSING
+    min_delta: float = MISSING
+
+
+@dataclass
+class LoggingConfig:
+    """`logging`: how often training values are written."""
+
+    every: str = MISSING
+
+
+@dataclass
+class Config:
+    """One run. Built by `check`, so that every value in it is known to be good."""
+
+    seed: int = MISSING
+    device: str = MISSING
+    batch_size: Any = MISSING  # int, or "all"; `int | str` would accept any string
+    epochs: int = MISSING
+    steps: int | None = MISSING
+    eval_every: str = MISSING
+    monitor: str = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    model: dict[str, Any] = MISSING
+    optim: dict[str, Any] = MISSING
+    scheduler: dict[str, Any] = MISSING
+    loss: dict[str, Any] = MISSING
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole config as plain nested dicts and lists."""
+        return dataclasses.asdict(self)
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def conf_dir() -> Path:
+    """The folder of mlprun's own YAML: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside, beside = package / "conf", package.parent / "conf"
+    return inside if inside.is_dir() else beside
+
+
+def _data_root() -> str:
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return os.path.expanduser(os.environ.get("MLPRUN_DATA") or f"{cache}/mlprun/data")
+
+
+def _run_name(_root_: DictConfig) -> str:
+    choices = _root_.hydra.runtime.choices
+    return _file_name(f"{_root_.data.name}_{choices.model}_{choices.optim}")
+
+
+def _point_name(_root_: DictConfig) -> str:
+    overrides = _root_.hydra.overrides.task
+    return _file_name(",".join(overrides) or "defaults")
+
+
+def _file_name(text: str) -> str:
+    """`text` without what a file name or a shell would trip over, at most 120 characters."""
+    return re.sub(r"[^\w.,=+-]+", "-", text)[:120].strip("-.")
+
+
+OmegaConf.register_new_resolver("mlprun.data_root", _data_root, replace=True)
+OmegaConf.register_new_resolver("mlprun.run_name", _run_name, replace=True)
+OmegaConf.register_new_resolver("mlprun.point_name", _point_name, replace=True)
+OmegaConf.register_new_resolver("mlprun.num_class_folders", num_class_folders, replace=True)
+
+
+# ------------------------------------------------------------------------------------------ value checks
+
+
+def _choice(*known: str) -> Callable[[Any], str | None]:
+    return lambda v: None if v in known else f"not known; {suggestion(str(v), known)}"
+
+
+def _at_least(low: float) -> Callable[[Any], str | None]:
+    return lambda v: None if v is None or v >= low else f"must be {low} or more"
+
+
+def _open_interval(low: float, high: float) -> Callable[[Any], str | None]:
+    return lambda v: None if low < v < high else f"must be above {low} and below {high}"
+
+
+def _batch_size(value: Any) -> str | None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return None if whole or value == "all" else "must be a whole number of examples, 1 or more, or `all`"
+
+
+def _device(value: str) -> str | None:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        return None
+    return f"not a device; {suggestion(value, ['auto', 'cpu', 'cuda', 'cuda:0', 'mps'])}"
+
+
+def _shape(value: list[int]) -> str | None:
+    return None if all(n >= 1 for n in value) else "every size must be 1 or more"
+
+
+def _positive(value: float | None) -> str | None:
+    return None if value is None or value > 0 else "must be above 0"
+
+
+# What a value of ours must be, beyond its type. `lr` is the one foreign key that every optimizer has.
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "seed": lambda v: None if 0 <= v < 2**63 else "must be between 0 and 2^63 - 1",
+    "device": _device,
+    "batch_size": _batch_size,
+    "epochs": _at_least(1),
+    "steps": _at_least(1),
+    "data.task": _choice("classification", "regression"),
+    "data.input_shape": _shape,
+    "data.num_outputs": _at_least(1),
+    "data.val_fraction": _open_interval(0, 1),
+    "data.test_fraction": _open_interval(0, 1),
+    "data.split_seed": _at_least(0),
+    "data.normalize": _choice("none", "minmax", "standardize"),
+    "data.augment.crop": _at_least(0),
+    "data.limit": _at_least(1),
+    "data.limit_eval": _at_least(1),
+    "data.num_workers": _at_least(0),
+    "trainer.accumulate": _at_least(1),
+    "trainer.grad_clip": _positive,
+    "trainer.precision": _choice("fp32", "bf16", "fp16"),
+    "trainer.num_threads": _at_least(1),
+    "trainer.on_nan": _choice("stop", "skip"),
+    "checkpoint.keep": _at_least(0),
+    "early_stopping.patience": _at_least(1),
+    "early_stopping.min_delta": _at_least(0),
+    "optim.lr": _at_least(0),
+}
+_DURATIONS = ("eval_every", "checkpoint.every", "logging.every")
+
+# Words that people type for ours.
+_SYNONYMS = {
+    "learning_rate": "lr",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "optimizer": "optim",
+    "criterion": "loss",
+    "arch": "model",
+    "net": "model",
+    "dataset": "data",
+    "lr_scheduler": "scheduler",
+    "max_epochs": "epochs",
+    "num_epochs": "epochs",
+    "max_steps": "steps",
+    "random_seed": "seed",
+    "hidden_sizes": "hidden",
+    "wd": "weight_decay",
+}
+
+
+def check(cfg: DictConfig) -> Config:
+    """The composed config as a `Config`: types, ranges and durations are known to be good. Its `hydra` is left out.
+
+    Raises:
+        ConfigError: names the first key that cannot work, its value and the remedy.
+    """
+    cfg = copy.deepcopy(cfg)
+    with flag_override(cfg, ["struct", "readonly"], [False, False]):
+        cfg.pop("hydra", None)
+    try:
+        for key in sorted(OmegaConf.missing_keys(cfg)):
+            raise ConfigError(key, ConfigError.MISSING, "has no value", f"add {key}=… to the command line")
+        config = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:
+        _explain(error)
+    if not isinstance(config, Config):
+        raise TypeError(f"expected a config of the schema, got {type(config).__name__}")
+    for key, problem_of in _CHECKS.items():
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, str) and key == "optim.lr":
+            raise ConfigError(key, value, "must be a number", "for example optim.lr=1e-3")
+        if (problem := None if key == "optim.lr" and value is None else problem_of(value)) is not None:
+            raise ConfigError(key, value, problem)
+    check_monitor(config.monitor, config.data.task, config.data.num_outputs)
+    if "_target_" not in config.data.dataset:
+        raise ConfigError("data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set")
+    for group in ("model", "optim", "scheduler", "loss"):
+        if "_target_" not in getattr(config, group):
+            raise ConfigError(group, ConfigError.MISSING, "needs a `_target_`: the class to build")
+    for key in _DURATIONS:
+        if parse_duration(OmegaConf.select(cfg, key), key=key).amount == 0:
+            raise ConfigError(key, OmegaConf.select(cfg, key), "must be longer than 0")
+    if config.batch_size != "all" and config.trainer.accumulate > config.batch_size:
+        raise ConfigError(
+            "trainer.accumulate",
+            config.trainer.accumulate,
+            f"cannot split a batch of {config.batch_size} examples into so many parts",
+            f"choose at most batch_size={config.batch_size}",
+        )
+    return config
+
+
+def from_record(stored: dict[str, Any]) -> Config:
+    """The `Config` of a run that was recorded in `run.json`."""
+    try:
+        return check(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        _explain(error)
+
+
+# ------------------------------------------------------------------------------------------- composition
+
+
+class Composer:
+    """Composes configs as Hydra does, but says what is wrong in the user's own terms.
+
+    Args:
+        config_dir: the user's folder of YAML (`--config-dir`), or None.
+        config_name: the primary config.
+    """
+
+    def __init__(self, config_dir: str | None = None, config_name: str = "config") -> None:
+        search_path = create_config_search_path(str(conf_dir()))
+        if config_dir is not None:
+            folder = Path(config_dir).absolute()
+            _check_user_folder(folder)
+            search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+        setup_globals()  # Hydra's own resolvers, such as now:
+        Plugins.instance()
+        self._loader = ConfigLoaderImpl(config_search_path=search_path)
+        self._config_name = config_name
+        self._groups: dict[str, list[str]] = {}
+
+    def points(self, overrides: list[str]) -> Iterator[list[str]]:
+        """The override lines of each job of a grid sweep; one line where nothing is swept.
+
+        A search space that is no grid (`interval(0, 1)`) is left to its sweeper.
+        """
+        swept = self.compose(overrides, multirun=True)
+        parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
+        lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
+        axes: dict[str, list[str]] = {}
+        for override in _parse(lines):
+            key = override.get_key_element()
+            if not override.is_sweep_override():
+                axes[key] = [override.input_line or key]
+            elif override.is_discrete_sweep():
+                axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        for point in itertools.product(*axes.values()):
+            yield list(point)
+
+    def compose(self, overrides: list[str], *, multirun: bool = False) -> DictConfig:
+        """The config for a line of overrides, with its `hydra` node; `multirun` allows several values a key.
+
+        Raises:
+            ConfigError: a group, choice, key or type that does not exist, with what was probably meant.
+        """
+        run_mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        parsed = _parse(overrides)
+        for override in parsed:
+            self._check_choice(override, run_mode)
+        choices = [o.input_line for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()]
+        try:
+            base = self._loader.load_configuration(self._config_name, choices, run_mode)
+        except (HydraException, OmegaConfBaseException) as error:
+            _explain(error)
+        for override in parsed:
+            if not self._is_group(override.key_or_group):
+                self._check_key(override, base, run_mode)
+        try:
+            return self._loader.load_configuration(self._config_name, overrides, run_mode)
+        except (HydraException, OmegaConfBaseException) as error:
+            _explain(error, parsed)
+
+    def _is_group(self, name: str) -> bool:
+        return bool(self._choices(name))
+
+    def _choices(self, group: str) -> list[str]:
+        if group not in self._groups:
+            self._groups[group] = self._loader.get_group_options(group, ObjectType.CONFIG)
+        return self._groups[group]
+
+    def _check_choice(self, override: Override, run_mode: RunMode) -> None:
+        group, known = override.key_or_group, self._choices(override.key_or_group)
+        if not known or override.is_delete():
+            return
+        swept = override.is_sweep_override()
+        if swept and run_mode is RunMode.RUN:
+            _ask_for_multirun(override)
+        for choice in override.sweep_iterator() if swept else [override.value()]:
+            names = choice if isinstance(choice, list) else [choice]
+            for name in names:
+                if name is None and group in ("experiment", "debug") or str(name) in known:
+                    continue
+                raise ConfigError(group, name, f"there is no {group} of that name", suggestion(str(name), known))
+
+    def _check_key(self, override: Override, base: DictConfig, run_mode: RunMode) -> None:
+        key = override.key_or_group
+        if override.is_sweep_override() and run_mode is RunMode.RUN:
+            _ask_for_multirun(override)
+        if override.package is not None or key.startswith("hydra.") or key == "hydra":
+            return  # Hydra checks its own typed nodes
+        if _has_key(base, key):
+            if override.is_add() and not override.is_force_add():
+                raise ConfigError(f"+{key}", ConfigError.MISSING, "the key is there already", f"write {key}=…, without the +")
+            if isinstance(OmegaConf.select(base, key, throw_on_missing=False), bool):
+                _check_boolean(override)
+            return
+        foreign = any(key.startswith(node + ".") for node in FOREIGN)
+        if foreign and (override.is_add() or override.is_force_add()):
+            return  # an argument of somebody's class; build.py holds it against the signature
+        keys = [k for k in _flat_keys(base) if not k.startswith("hydra.")]
+        groups = [g for g in self._loader.list_groups("") if g != "hydra"]
+        remedy = _nearest_key(key, [*groups, *keys])
+        if foreign and not override.is_delete():
+            remedy += f"\n  (to pass a further argument to the class in {key.rsplit('.', 1)[0]}, write +{key}=…)"
+        raise ConfigError(key, _typed_value(override), "there is no such key", remedy)
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for line in overrides:
+        try:
+            parsed.append(parser.parse_override(line))
+        except HydraException as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise ConfigError(
+                line, ConfigError.MISSING, f"cannot be read ({reason})",
+                "write key=value; quote a value with spaces or commas: \"eval_every='100 steps'\"",
+            ) from error  # fmt: skip
+    return parsed
+
+
+def _typed_value(override: Override) -> object:
+    """What stands behind the `=`, as it was typed."""
+    _, equals, value = (override.input_line or "").partition("=")
+    return value if equals else ConfigError.MISSING
+
+
+def _check_boolean(override: Override) -> None:
+    """OmegaConf takes any number for true."""
+    values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    if not all(isinstance(v, bool) or str(v).startswith("${") for v in values):
+        raise ConfigError(override.key_or_group, _typed_value(override), "must be true or false")
+
+
+def _ask_for_multirun(override: Override) -> NoReturn:
+    raise ConfigError(
+        override.key_or_group,
+        _typed_value(override),
+        "several values are a sweep",
+        f"add -m for one run a value, or write {override.key_or_group}=[…] for a list",
+    )
+
+
+def _check_user_folder(folder: Path) -> None:
+    """Refuse a user's file that bears the name of one of ours: Hydra would silently take only one of them."""
+    if not folder.is_dir():
+        raise ConfigError("--config-dir", folder, "there is no such folder")
+    for file in sorted(folder.rglob("*.y*ml")):
+        name = file.relative_to(folder)
+        if (conf_dir() / name).is_file():
+            raise ConfigError(
+                "--config-dir",
+                file,
+                f"mlprun has a {name} of its own, and only one of the two could be used",
+                f"rename yours, for example to {name.with_stem('my_' + name.stem)}",
+            )
+
+
+def _has_key(cfg: DictConfig, key: str) -> bool:
+    node: Any = cfg
+    for part in re.split(r"\.|\[(\d+)\]", key):
+        if not part:
+            continue
+        if OmegaConf.is_list(node) and part.isdigit():
+            if int(part) >= len(node):
+                return False
+            node = node._get_node(int(part))
+        elif OmegaConf.is_dict(node) and part in node:
+            node = node._get_node(part)
+        elif OmegaConf.is_dict(node) and not (node._is_none() or node._is_missing()) and part in node.keys():
+            node = node._get_node(part)
+        else:
+            return False
+    return True
+
+
+def _flat_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    if cfg._is_none() or cfg._is_missing():
+        return
+    for name in cfg:
+        node = cfg._get_node(name)
+        yield f"{prefix}{name}"
+        if OmegaConf.is_dict(node):
+            yield from _flat_keys(node, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _nearest_key(key: str, known: Iterable[str]) -> str:
+    """`did you mean 'optim.lr'?` for `lr`, `optim.learning_rate`, `optm` …"""
+    known = list(dict.fromkeys(known))
+    parent, _, last = key.rpartition(".")
+    last = _SYNONYMS.get(last, last)
+    siblings = [k for k in known if k.rpartition(".")[0] == parent]
+    candidates: list[str] = []
+    for exact in (f"{parent}.{last}" if parent else last, f"{parent.split('.')[0]}.{last}"):
+        candidates += [k for k in known if k == exact]
+    candidates = candidates or [k for k in known if k.rpartition(".")[2] == last]
+    candidates = candidates or [f"{parent}.{n}" if parent else n for n in near(last, (s.rpartition(".")[2] for s in siblings))]
+    candidates = candidates or near(key, known)
+    if not candidates:
+        leaves: dict[str, str] = {}
+        for k in known:
+            leaves.setdefault(k.rpartition(".")[2], k)
+        candidates = [leaves[name] for name in near(last, leaves)]
+    if candidates:
+        return "did you mean " + " or ".join(f"'{c}'" for c in dict.fromkeys(candidates[:3])) + "?"
+    return "`mlprun --cfg job` shows every key"
+
+
+def _explain(error: BaseException, overrides: Iterable[Override] = ()) -> NoReturn:
+    """Raise what Hydra or OmegaConf found as a `ConfigError` of at most a few lines."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for cause in chain:
+        if isinstance(cause, UserError):
+            raise cause
+    for cause in chain:
+        key = getattr(cause, "full_key", None)
+        if isinstance(cause, OmegaConfBaseException) and key:
+            problem = (cause.msg or str(cause)).splitlines()[0]
+            line = next((o for o in overrides if o.key_or_group == key), None)
+            value: object = ConfigError.MISSING
+            if line is not None and not line.is_delete():
+                value, problem = _typed_value(line), _plain(problem)
+            remedy = ""
+            if type(cause).__name__ in ("ConfigKeyError", "ConfigAttributeError"):
+                problem = "there is no such key"
+                known = [k for k in _flat_keys(OmegaConf.structured(Config))]
+                remedy = _nearest_key(key, known)
+            raise ConfigError(key, value, problem, remedy) from error
+    text = " ".join(str(chain[0]).split())
+    raise ConfigError("config", ConfigError.MISSING, text[:600]) from error
+
+
+def _plain(problem: str) -> str:
+    """OmegaConf's type errors in plain words."""
+    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
+    found = re.search(r"could not be converted to (\w+)|is not a valid (bool)", problem)
+    if found:
+        kind = kinds.get(found[1] or "Boolean", found[1])
+        return f"must be {kind}"
+    return problem.replace("\n", " ")
+
+

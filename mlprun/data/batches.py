@@ -1,0 +1,226 @@
+"""Batches as a function of the step: the one place that orders, augments, scales and moves examples."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from mlprun import seeding
+from mlprun.data.source import Examples
+from mlprun.data.splits import Normalizer, Part, size
+
+# Evaluation needs no gradients, so its batches may be larger than those of training; bounded by memory.
+EVAL_EXAMPLES, EVAL_VALUES = 1024, 4_000_000
+
+
+class Batch(NamedTuple):
+    """Examples on the device, scaled.
+
+    Attributes:
+        inputs: (N, *input_shape), float32 (or whole numbers, for token ids).
+        targets: (N,) int64 or (N, num_outputs) float32.
+        epoch: number of the pass over the training split, from 0.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    epoch: int = 0
+
+
+class TrainBatches:
+    """The training split, batch by batch: `starting_at(step)` continues anywhere.
+
+    Args:
+        part: the training split.
+        batch_size: examples a step, or `all`; the last batch of an epoch may be smaller.
+        normalizer: scales the inputs on the device.
+        device: where batches go; data in memory moves there at once where it fits.
+        seed: of the run.
+        crop, flip: random changes of images held in memory (lazy data brings its own).
+        num_workers: processes that read lazy data.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        batch_size: int | str,
+        normalizer: Normalizer,
+        device: torch.device,
+        seed: int,
+        *,
+        crop: int = 0,
+        flip: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        self.num_examples = size(part)
+        if self.num_examples is None and batch_size == "all":
+            raise TypeError("batch_size=all needs data of a known length")
+        self.batch_size = int(self.num_examples if batch_size == "all" else batch_size)  # type: ignore[arg-type]
+        if self.num_examples is not None:
+            self.batch_size = min(self.batch_size, self.num_examples)
+        self.part = _moved(part, device) if isinstance(part, Examples) else part
+        self.normalizer = normalizer.to(device)
+        self.device, self.seed, self.num_workers = device, seed, num_workers
+        self.crop, self.flip = crop, flip
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Batches in a pass, or None where the data does not tell its length."""
+        return None if self.num_examples is None else math.ceil(self.num_examples / self.batch_size)
+
+    def starting_at(self, step: int) -> Iterator[Batch]:
+        """The batches of steps `step`, `step + 1`, … without end."""
+        if isinstance(self.part, Examples):
+            return self._from_memory(step)
+        if isinstance(self.part, IterableDataset):
+            return self._from_stream(step)
+        return self._from_loader(step)
+
+    def _orders(self, step: int) -> Iterator[tuple[int, Tensor]]:
+        """(epoch, indices) of each batch from `step` on; the order of an epoch is a function of (seed, epoch)."""
+        assert self.num_examples is not None and self.steps_per_epoch is not None
+        epoch, skip = divmod(step, self.steps_per_epoch)
+        while True:
+            order = torch.randperm(self.num_examples, generator=seeding.generator(self.seed, "order", epoch))
+            for index in order.split(self.batch_size)[skip:]:
+                yield epoch, index
+            epoch, skip = epoch + 1, 0
+
+    def _from_memory(self, step: int) -> Iterator[Batch]:
+        assert isinstance(self.part, Examples)
+        where = self.part.inputs.device
+        for position, (epoch, index) in enumerate(self._orders(step), start=step):
+            chosen = self.part[index.to(where, non_blocking=True)]
+            inputs, targets = chosen.inputs, chosen.targets
+            if self.crop or self.flip:
+                inputs = augment(inputs, self.crop, self.flip, seeding.generator(self.seed, "augment", position))
+            yield self._batch(inputs, targets, epoch)
+
+    def _from_loader(self, step: int) -> Iterator[Batch]:
+        assert isinstance(self.part, Dataset)
+        positions = ([(epoch, i) for i in index.tolist()] for epoch, index in self._orders(step))
+        epochs = (epoch for epoch, _ in self._orders(step))
+        loader = self._loader(_Positioned(self.part, self.seed), batch_sampler=positions)
+        for epoch, (inputs, targets) in zip(epochs, loader, strict=False):
+            yield self._batch(inputs, targets, epoch)
+
+    def _from_stream(self, step: int) -> Iterator[Batch]:
+        """A stream is read from its start, and what lies before `step` is dropped."""
+        position = 0
+        for epoch in itertools.count():
+            found = False
+            seeding.seed_all(self.seed, "stream", epoch)
+            # One worker at most: how a stream divides itself over several is the user's own affair.
+            loader = self._loader(self.part, batch_size=self.batch_size, num_workers=min(self.num_workers, 1))
+            for inputs, targets in loader:
+                found = True
+                if position >= step:
+                    yield self._batch(inputs, targets, epoch)
+                position += 1
+            if not found:
+                return
+
+    def _loader(self, dataset: Any, num_workers: int | None = None, **how: Any) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            num_workers=self.num_workers if num_workers is None else num_workers,
+            pin_memory=self.device.type == "cuda",
+            generator=seeding.generator(self.seed, "workers"),
+            **how,
+        )
+
+    def _batch(self, inputs: Tensor, targets: Tensor, epoch: int) -> Batch:
+        return _finished(inputs, targets, epoch, self.normalizer, self.device)
+
+
+class EvalBatches:
+    """A split in its own order, once an iteration; the last batch may be smaller.
+
+    Args:
+        part: the split.
+        batch_size: of training; data in memory is read in larger ones.
+        normalizer, device, num_workers: as for training.
+    """
+
+    def __init__(
+        self, part: Part, batch_size: int, normalizer: Normalizer, device: torch.device, num_workers: int = 0
+    ) -> None:
+        self.part = _moved(part, device) if isinstance(part, Examples) else part
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.normalizer, self.device = normalizer.to(device), device
+
+    def __iter__(self) -> Iterator[Batch]:
+        if isinstance(self.part, Examples):
+            values = max(1, self.part.inputs[:1].numel())
+            many = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
+            parts = zip(self.part.inputs.split(many), self.part.targets.split(many), strict=True)
+        else:
+            workers = min(self.num_workers, 1) if isinstance(self.part, IterableDataset) else self.num_workers
+            parts = DataLoader(
+                self.part, self.batch_size, num_workers=workers, pin_memory=self.device.type == "cuda",
+                generator=torch.Generator(),  # else the loader draws its base seed from the global one
+            )  # type: ignore[assignment]  # fmt: skip
+        for inputs, targets in parts:
+            yield _finished(inputs, targets, 0, self.normalizer, self.device)
+
+
+def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to `crop` pixels (black comes in) and mirror half of them.
+
+    Args:
+        images: (N, C, H, W) of any dtype, as stored.
+        crop: pixels of border before the random crop to (H, W).
+        flip: mirror left-right with probability 1/2.
+        generator: on the CPU, so that every device draws the same.
+    """
+    count, _, height, width = images.shape
+    rows, columns = torch.arange(height).repeat(count, 1), torch.arange(width).repeat(count, 1)
+    if crop:
+        rows = rows + torch.randint(0, 2 * crop + 1, (count, 1), generator=generator)
+        columns = columns + torch.randint(0, 2 * crop + 1, (count, 1), generator=generator)
+        images = F.pad(images, (crop, crop, crop, crop))
+    if flip:
+        mirrored = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    example = torch.arange(count, device=images.device)
+    # (N, H, W, C): the indexed axes come first when a slice stands between them.
+    return images[example[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+class _Positioned(Dataset[Any]):
+    """A map-style data set whose `(epoch, index)` decides what its random transformations draw."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, position: tuple[int, int]) -> Any:
+        epoch, index = position
+        seeding.seed_all(self.seed, "example", epoch, index)
+        return self.dataset[index]
+
+
+def _moved(examples: Examples, device: torch.device) -> Examples:
+    """The examples on the device, if they take at most half of its free memory."""
+    if device.type == "cpu":
+        return examples
+    num_bytes = examples.inputs.nbytes + examples.targets.nbytes
+    if device.type == "cuda" and num_bytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return Examples(examples.inputs.pin_memory(), examples.targets.pin_memory())
+    return Examples(examples.inputs.to(device), examples.targets.to(device))
+
+
+def _finished(inputs: Tensor, targets: Tensor, epoch: int, normalizer: Normalizer, device: torch.device) -> Batch:
+    inputs = normalizer(inputs.to(device, non_blocking=True))
+    targets = targets.to(device, non_blocking=True)
+    if targets.is_floating_point():
+        targets = targets.to(torch.float32)
+        targets = targets[:, None] if targets.dim() == 1 else targets
+    return Batch(inputs, targets, epoch)

@@ -1,0 +1,157 @@
+"""Files of a data set on disk: downloaded whole or not at all, and recognised when they change."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import json
+import logging
+import os
+import threading
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import BinaryIO
+
+from mlprun.errors import DataError
+
+log = logging.getLogger("mlprun")
+
+FINGERPRINTS = ".mlprun-fingerprints.json"
+ANSWER_SEC = 4.0  # for the address, the connection and the reply's header together
+STALL_SEC = 20.0  # for one piece of the body
+CHUNK = 1 << 18
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` that takes its place when the block ends without an error.
+
+    The folder is made when it is missing. The temporary name is unique, so processes that write the
+    same file at the same time do not meet.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    existing = next(p for p in (path.parent, *path.parent.parents) if p.exists())
+    if not existing.stat().st_mode & 0o222:
+        # The superuser could write here all the same; who took the write bits away meant it.
+        raise PermissionError(errno.EACCES, "read-only folder", str(existing))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def download(urls: Sequence[str], path: Path, md5: str) -> None:
+    """Fetch `path` from the first of `urls` that delivers it with the published checksum.
+
+    Shows a progress bar on a terminal. `path` appears only when it is complete and checked.
+
+    Raises:
+        DataError: nothing was kept; one indented line for each URL with what went wrong, or one for
+            the folder that cannot be written.
+    """
+    failures = []
+    try:
+        with replacing(path) as file:
+            for url in urls:
+                try:
+                    _receive(url, file, md5)
+                    return
+                except (DataError, OSError, http.client.HTTPException, ValueError) as error:
+                    failures.append(f"  {url}: {error}")
+            raise DataError("\n".join(failures))
+    except OSError as error:
+        raise DataError(f"  cannot write {path}: {error.strerror or error}") from error
+
+
+def _receive(url: str, file: BinaryIO, md5: str) -> None:
+    """Fill `file` from `url`; DataError when the transfer was cut off or the checksum differs."""
+    from tqdm import tqdm
+
+    file.seek(0)
+    file.truncate()
+    digest = hashlib.md5(usedforsecurity=False)
+    with _open(url) as response:
+        length = response.headers.get("Content-Length")
+        size = int(length) if length else None
+        log.info("downloading %s", url)
+        name = url.rsplit("/", 1)[-1]
+        # disable=None: no bar where stderr is not a terminal.
+        with tqdm(total=size, unit="B", unit_scale=True, desc=name, leave=False, disable=None) as bar:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                bar.update(len(chunk))
+    if size is not None and file.tell() != size:
+        raise DataError(f"cut off after {file.tell():,} of {size:,} bytes, nothing kept")
+    if digest.hexdigest() != md5:
+        raise DataError(f"checksum mismatch: expected md5 {md5}, found {digest.hexdigest()}, nothing kept")
+
+
+def _open(url: str) -> http.client.HTTPResponse:
+    """`urlopen` that answers within `ANSWER_SEC`.
+
+    Its own timeout does not cover the look-up of the name and starts anew for each of a host's
+    addresses, so a network that drops packets would hold it for minutes; hence a thread to leave behind.
+    """
+    reply: Future[http.client.HTTPResponse] = Future()
+
+    def request() -> None:
+        try:
+            asked = urllib.request.Request(url, headers={"User-Agent": "mlprun"})
+            reply.set_result(urllib.request.urlopen(asked, timeout=STALL_SEC))
+        except Exception as error:
+            reply.set_exception(error)
+
+    threading.Thread(target=request, daemon=True).start()
+    try:
+        return reply.result(ANSWER_SEC)
+    except TimeoutError:
+        raise TimeoutError(f"no answer within {ANSWER_SEC:g} s") from None
+
+
+def check_fingerprints(folder: Path, found: dict[str, str]) -> None:
+    """Compare the files of `folder` with what they were at their first use, and warn of each change.
+
+    The first fingerprints are kept in `folder/.mlprun-fingerprints.json`; a folder that cannot be
+    written keeps none, and there is nothing to compare with. A changed file keeps its first
+    fingerprint, so every later run is warned too.
+
+    Args:
+        folder: where the files lie.
+        found: file name -> `sha256:…` as just read.
+    """
+    record = folder / FINGERPRINTS
+    known: dict[str, str] = {}
+    try:
+        known = dict(json.loads(record.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("%s cannot be read (%s): the data files count as seen for the first time", record, error)
+    for name, fingerprint in found.items():
+        if known.get(name, fingerprint) != fingerprint:
+            log.warning(
+                "%s has changed since its first use: it was %s and is %s. "
+                "Results are not comparable with earlier ones; delete %s to accept the new file.",
+                *(folder / name, known[name], fingerprint, record),
+            )
+    if found.keys() <= known.keys():
+        return
+    try:
+        with replacing(record) as file:
+            file.write(json.dumps(found | known, indent=2, sort_keys=True).encode())
+    except OSError as error:
+        log.debug("no fingerprints are kept in %s: %s", folder, error)

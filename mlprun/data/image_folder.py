@@ -1,0 +1,158 @@
+"""Class-named folders of images (ImageNet's layout), opened one by one when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mlprun.data.folders import class_folders, image_files, part_folders
+from mlprun.data.source import Source
+from mlprun.errors import ConfigError, DataError
+
+log = logging.getLogger("mlprun")
+
+
+class ImageFolder(Dataset[tuple[Tensor, int]]):
+    """Images at `paths`, each resized to cover (height, width) and cropped to it.
+
+    Args:
+        paths: the image files.
+        targets: class indices, int64 of shape (N,); readable without opening an image.
+        input_shape: (channels, height, width); 3 channels are RGB, 1 is grey.
+        crop: None crops the centre; a number crops at a random place after padding with so many black pixels.
+        flip: mirror left and right with probability 1/2.
+
+    An item is (uint8 tensor of `input_shape`, int). The random choices come from torch's global generator.
+
+    Raises:
+        DataError: on reading an item, when the file is missing or is no sound image.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        targets: Tensor,
+        input_shape: Sequence[int],
+        crop: int | None = None,
+        flip: bool = False,
+    ) -> None:
+        from torchvision.transforms import v2
+
+        self.paths, self.targets, self.input_shape = paths, targets, tuple(input_shape)
+        size = self.input_shape[1:]
+        transforms = [v2.CenterCrop(size) if crop is None else v2.RandomCrop(size, padding=crop)]
+        if flip:
+            transforms.append(v2.RandomHorizontalFlip())
+        self.transform = v2.Compose([*transforms, v2.PILToTensor()])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+        from torchvision.transforms.v2 import functional
+
+        path = self.paths[index]
+        channels, height, width = self.input_shape
+        try:
+            with Image.open(path) as file:
+                # JPEG can be decoded at a fraction of its size; never below the size asked for.
+                file.draft(None, (width, height))
+                image: Image.Image = file
+                if file.mode.startswith("I"):  # 16 bits of grey, which `convert` would clip at 255
+                    image = Image.fromarray((np.asarray(file) // 256).clip(0, 255).astype(np.uint8))
+                elif "transparency" in file.info:
+                    image = file.convert("RGBA")
+                image = image.convert("RGB" if channels == 3 else "L")
+        except Exception as error:  # what a damaged file makes a decoder raise is open-ended
+            raise DataError(f"{path}: cannot be read as an image: {type(error).__name__}: {error}") from error
+        scale = max(height / image.height, width / image.width)
+        covering = [max(height, round(image.height * scale)), max(width, round(image.width * scale))]
+        picture: Tensor = self.transform(functional.resize(image, covering, antialias=True))
+        return picture, int(self.targets[index])
+
+
+def image_folder(
+    root: str | os.PathLike[str],
+    input_shape: Sequence[int] = (3, 224, 224),
+    crop: int = 0,
+    flip: bool = False,
+) -> Source:
+    """The images under `root`, one folder a class, as lazy data sets.
+
+    `root/train/CLASS/*.jpg` is the training part and `root/test/CLASS/*.jpg` the test part. Where there is
+    no `test` with class folders, `root/val` serves as the test part (mlprun takes its own validation
+    examples from the training part). Without a `root/train`, `root/CLASS/*.jpg` is all training and `test` is
+    None. Classes are numbered in the sorted order of their names. Links are followed, hidden files are not
+    seen, and images may lie deeper in their class folder.
+
+    Args:
+        root: the folder.
+        input_shape: (channels, height, width) that every image gets: resized to cover it, centre cropped.
+        crop: augmentation: crop at a random place, after padding with so many black pixels.
+        flip: augmentation: mirror left and right at random.
+
+    Returns:
+        `train`, `test` and, with `crop` or `flip`, `augmented` as `ImageFolder`. The fingerprint is one for
+        each part: of the names and sizes of its images, not of their content.
+
+    Raises:
+        ConfigError: `input_shape` is not that of a grey or RGB image.
+        DataError: `root` is missing, has no classes or an empty one, or the test part has a class of its own.
+    """
+    if len(input_shape) != 3 or input_shape[0] not in (1, 3) or min(input_shape) < 1:
+        raise ConfigError(
+            "input_shape",
+            list(input_shape),
+            "not the shape of an image",
+            "[3, height, width] for colour, [1, height, width] for grey",
+        )
+    train_folder, test_folder = part_folders(root)
+    classes = class_folders(train_folder)
+    paths, targets, fingerprint = _listing(train_folder, classes)
+    fingerprints = {str(train_folder): fingerprint}
+    test = None
+    if test_folder:
+        unused = test_folder.with_name("val")
+        if test_folder != unused and unused.is_dir():
+            log.warning("%s is not used: the test part is %s", unused, test_folder)
+        test_paths, test_targets, fingerprints[str(test_folder)] = _listing(test_folder, classes)
+        test = ImageFolder(test_paths, test_targets, input_shape)
+    return Source(
+        train=ImageFolder(paths, targets, input_shape),
+        test=test,
+        augmented=ImageFolder(paths, targets, input_shape, crop or None, flip) if crop or flip else None,
+        value_range=(0, 255),
+        class_names=tuple(classes),
+        fingerprints=fingerprints,
+    )
+
+
+def _listing(folder: Path, classes: Sequence[str]) -> tuple[list[str], Tensor, str]:
+    """The images of a part, their class indices, and a fingerprint of their names and sizes."""
+    paths: list[str] = []
+    targets: list[int] = []
+    for name in class_folders(folder):
+        if name not in classes:
+            raise DataError(
+                f"{folder / name}: class '{name}' is not one of the {len(classes)} that the training part has"
+            )
+        found = image_files(folder / name)
+        paths += found
+        targets += [classes.index(name)] * len(found)
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            size = os.path.getsize(path)
+        except OSError as error:  # a link that leads nowhere
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        digest.update(f"{path.removeprefix(str(folder))}\0{size}\0".encode(errors="surrogateescape"))
+    return paths, torch.tensor(targets), f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,56 @@
+"""What a data set hands to mlprun: its examples before splitting, normalising and batching.
+
+A `data.dataset._target_` is a callable that returns a `Source`, or any `torch.utils.data.Dataset`
+of the user's own. Functions here and in the sibling files take plain arguments and know no config.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples held in memory, as stored: nothing is scaled yet.
+
+    Attributes:
+        inputs: shape (N, *input_shape); uint8 for images, float32 for features.
+        targets: int64 class indices of shape (N,), or float32 values of shape (N, num_outputs).
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: Any) -> Examples:
+        """The examples at `index` (a tensor of indices or a slice), as a new `Examples`."""
+        return Examples(self.inputs[index], self.targets[index])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set's training part and, where it has one, its own test part.
+
+    Attributes:
+        train: examples in memory, or a lazy map-style or iterable-style `Dataset` of `(input, target)`.
+        test: the data set's own test part; None lets mlprun carve one (`data.test_fraction`).
+        augmented: for lazy data, the training examples in the same order under random
+            transformations; used for training only. None: `train` serves.
+        value_range: smallest and largest value that the image format allows (`(0, 255)` for bytes);
+            None for features, whose range comes from the training split.
+        class_names: one name a class, or empty.
+        fingerprints: file path -> `sha256:…` of each data file that was read.
+    """
+
+    train: Examples | Dataset[Any]
+    test: Examples | Dataset[Any] | None = None
+    augmented: Dataset[Any] | None = None
+    value_range: tuple[float, float] | None = None
+    class_names: tuple[str, ...] = ()
+    fingerprints: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,80 @@
+"""Errors meant for the user: what was wrong, the value, the remedy.
+
+Everything that a user can cause is raised as a `UserError`; the command line prints its
+text without a traceback and exits with its `exit_status`. Any other exception is a bug of ours
+or comes from the user's own code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A failure that the user can mend. `str(error)` is the whole message for the terminal."""
+
+    exit_status = 1
+
+
+class DataError(UserError):
+    """The data is missing, damaged or not what the config says."""
+
+
+class RunError(UserError):
+    """A run failed while it trained: divergence, memory, a directory that cannot be written."""
+
+
+class ConfigError(UserError, ValueError):
+    """A config key has a value that cannot work.
+
+    Args:
+        key: dotted config key, relative to the place that raises (`activation`); `under`
+            completes it (`model.activation`).
+        value: the offending value, shown as `key=value`; `MISSING` shows the key alone.
+        problem: what is wrong with it, one line.
+        remedy: what to do instead; may be empty.
+    """
+
+    exit_status = 2
+    MISSING = object()
+
+    def __init__(self, key: str, value: object, problem: str, remedy: str = "") -> None:
+        self.key, self.value, self.problem, self.remedy = key, value, problem, remedy
+        super().__init__(key, value, problem, remedy)
+
+    def __str__(self) -> str:
+        head = self.key if self.value is self.MISSING else f"{self.key}={_shown(self.value)}"
+        text = f"{head}: {self.problem}"
+        return f"{text}\n  {self.remedy}" if self.remedy else text
+
+    def under(self, prefix: str) -> ConfigError:
+        """The same error for the key `prefix.key`."""
+        return ConfigError(f"{prefix}.{self.key}", self.value, self.problem, self.remedy)
+
+
+def _shown(value: object) -> str:
+    """`value` as one would type it on the command line, cut to a readable length."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value).replace("\n", " ")
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def near(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
+    """The candidates that look like `word`, best first; for "did you mean"."""
+    known = list(dict.fromkeys(candidates))
+    lowered = {c.lower(): c for c in known}
+    found = difflib.get_close_matches(word.lower(), lowered, n=count, cutoff=0.6)
+    return [lowered[f] for f in found]
+
+
+def suggestion(word: str, candidates: Iterable[str]) -> str:
+    """`did you mean 'relu'?`, or the list of what there is; one line."""
+    known = sorted(dict.fromkeys(candidates))
+    found = near(word, known)
+    if found:
+        return "did you mean " + " or ".join(f"'{f}'" for f in found) + "?"
+    return "choose from: " + ", ".join(known)

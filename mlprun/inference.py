@@ -1,0 +1,40 @@
+"""What a finished run's best checkpoint says of the test split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlprun import config as configs
+from mlprun.errors import RunError
+from mlprun.runs.directory import RunDirectory
+
+
+def evaluate(path: Path) -> dict[str, float]:
+    """The test metrics of the best checkpoint of a run, computed anew with the run's own threads and precision.
+
+    Raises:
+        RunError: no run, no checkpoint, or one that does not fit the run's config.
+    """
+    directory = RunDirectory(path)
+    record = directory.read()
+    if not directory.best.is_file():
+        raise RunError(f"{path} has no best checkpoint: its status is '{record.get('status')}'")
+    config = configs.from_record(record["config"])
+
+    import torch
+
+    from mlprun import build, seeding
+    from mlprun.training import checkpoint
+
+    seeding.set_determinism(config.trainer.deterministic)
+    torch.set_num_threads(record["device"]["num_threads"])
+    where = build.device(config)
+    parts = build.splits(config)
+    batches = build.train_batches(config, parts, where)
+    learner = build.learner(config, build.model(config), build.plan(config, batches.steps_per_epoch), where)
+    try:
+        learner.load_state_dict(checkpoint.load(directory.best, where))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
+    values = learner.evaluate(build.eval_batches(config, parts.test, parts, where)).compute()
+    return {f"test/{name}": value for name, value in values.items()}

@@ -1,0 +1,75 @@
+"""Checkpoints: one dict of plain tensors and values, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlprun.errors import RunError
+
+FORMAT = 1
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write `state` so that `path` holds either the old checkpoint or the new one, never half of one.
+
+    Raises:
+        RunError: the file cannot be written (a full disk, no permission).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"checkpoint {path} could not be written: {error}") from error
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without running any code in it.
+
+    Raises:
+        RunError: the file is missing, damaged or of another format.
+    """
+    if not path.is_file():
+        raise RunError(f"there is no checkpoint {path}")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise RunError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise RunError(f"{path} is not a checkpoint of mlprun (format {FORMAT})")
+    return state
+
+
+class Checkpointer:
+    """Keeps `last.pt`, `best.pt` and the newest few `step_N.pt` of a run.
+
+    Args:
+        folder: created when first needed.
+        keep: older checkpoints kept besides last and best.
+    """
+
+    def __init__(self, folder: Path, keep: int = 0) -> None:
+        self.folder, self.keep = folder, keep
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save_last(self, state: dict[str, Any]) -> None:
+        """Publish `state` as the newest checkpoint."""
+        if self.keep:
+            save(state, self.folder / f"step_{state['step']}.pt")
+            kept = sorted(self.folder.glob("step_*.pt"), key=lambda p: int(p.stem.removeprefix("step_")))
+            for old in kept[: -self.keep]:
+                old.unlink()
+        save(state, self.folder / "last.pt")
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        """Publish `state` as the best checkpoint so far."""
+        save(state, self.folder / "best.pt")

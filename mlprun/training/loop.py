@@ -1,0 +1,214 @@
+"""The one training loop. It speaks steps, and waits for the device only to show or save something."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mlprun.data.batches import TrainBatches
+from mlprun.errors import RunError
+from mlprun.training.learner import Learner, Update
+
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every length of a run in optimizer steps.
+
+    Attributes:
+        num_steps: the whole run.
+        steps_per_epoch: None where the data does not tell its length.
+        eval_every, log_every, save_every: periods; the last step is always evaluated and saved.
+        monitor: name of the metric that decides, such as `val/loss`.
+        mode: `min` or `max`.
+        patience: evaluations without improvement before the end, or None.
+        min_delta: smallest change that counts as an improvement.
+    """
+
+    num_steps: int
+    steps_per_epoch: int | None
+    eval_every: int
+    log_every: int
+    save_every: int
+    monitor: str
+    mode: str
+    patience: int | None = None
+    min_delta: float = 0.0
+
+
+@dataclass
+class Progress:
+    """How far a run is; all of it is saved.
+
+    Attributes:
+        step: optimizer updates completed.
+        best: value of `monitor` at its best, None before the first evaluation.
+        best_step: when that was.
+        best_values: all val metrics at that step.
+        stale: evaluations since then.
+        sums: (loss * examples, correct, grad norm) since training values were last logged; on the device.
+        examples, updates: how many those were.
+    """
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    best_values: Values | None = None
+    stale: int = 0
+    sums: Tensor | None = None
+    examples: int = 0
+    updates: int = 0
+
+    def judge(self, value: float, values: Values, plan: Plan) -> bool:
+        """Whether `value` is the best so far; counts the evaluations that were not."""
+        sign = 1.0 if plan.mode == "max" else -1.0
+        improved = math.isfinite(value) and (self.best is None or sign * (value - self.best) > plan.min_delta)
+        if improved:
+            self.best, self.best_step, self.best_values, self.stale = value, self.step, values, 0
+        else:
+            self.stale += 1
+        return improved
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and one tensor."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        vars(self).update(state)
+
+
+class Writer(Protocol):
+    """Where values go: TensorBoard, JSON lines, the terminal."""
+
+    def write(self, step: int, epoch: float | None, values: Values) -> None:
+        """Record `values` (tag -> value) at `step`."""
+
+    def tick(self, step: int) -> None:
+        """A step is done; for progress bars."""
+
+
+class Saver(Protocol):
+    """Where checkpoints go."""
+
+    def save_last(self, state: dict[str, Any]) -> None:
+        """Keep the newest state."""
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        """Keep the best state."""
+
+
+def train(
+    learner: Learner,
+    batches: TrainBatches,
+    evaluate: Callable[[], Values],
+    plan: Plan,
+    progress: Progress,
+    writer: Writer,
+    saver: Saver,
+    more_state: dict[str, Any],
+) -> str:
+    """Train from `progress.step` to the end of the plan; returns why it ended, `finished` or `early_stopping`.
+
+    Args:
+        learner: does a step.
+        batches: gives the batch of each step.
+        evaluate: tag -> value over the val split.
+        plan: when to do what.
+        progress: where to start; advanced in place.
+        writer: gets values at logged steps and evaluations.
+        saver: gets checkpoints: learner, progress and `more_state`.
+        more_state: plain values that a checkpoint carries besides.
+
+    Raises:
+        RunError: loss or gradient stopped being finite, or the data ended early.
+    """
+
+    def state() -> dict[str, Any]:
+        return {
+            **learner.state_dict(),
+            "progress": progress.state_dict(),
+            "step": progress.step,
+            **more_state,
+        }
+
+    learner.model.train()
+    window = _Window(progress, learner.task)
+    for batch in batches.starting_at(progress.step):
+        update = learner.update(batch, progress.step)
+        progress.step += 1
+        step, ended = progress.step, progress.step >= plan.num_steps
+        window.add(update)
+        writer.tick(step)
+        evaluating = ended or step % plan.eval_every == 0
+        saving = ended or step % plan.save_every == 0
+        if evaluating or saving or step % plan.log_every == 0:
+            learner.check_finite()
+        values: Values = {}
+        if evaluating or step % plan.log_every == 0:
+            values = {**window.close(), "optim/lr": learner.lr}
+        reason = "finished" if ended else ""
+        if evaluating:
+            scores = evaluate()
+            values |= scores
+            learner.schedule.observe(scores[plan.monitor], plan.mode)
+            improved = progress.judge(scores[plan.monitor], scores, plan)
+            if plan.patience is not None and progress.stale >= plan.patience:
+                reason = reason or "early_stopping"
+        if values:
+            epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
+            writer.write(step, epoch, values)
+        if evaluating and improved:
+            saver.save_best(state())
+        if saving or reason:
+            saver.save_last(state())
+        if reason:
+            return reason
+        if evaluating:
+            window.start_clock()
+    raise RunError(
+        f"data: the training stream gave nothing more after step {progress.step} of {plan.num_steps}"
+        "\n  each pass calls iter() on the data set anew: it must start over, not go on where the last one ended"
+    )
+
+
+class _Window:
+    """Training values summed on the device between two logged steps."""
+
+    def __init__(self, progress: Progress, task: str) -> None:
+        self.progress, self.task = progress, task
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Leave evaluation and saving out of the training speed."""
+        self._since, self._examples_timed = time.perf_counter(), 0
+
+    def add(self, update: Update) -> None:
+        progress = self.progress
+        summed = torch.stack(
+            [update.loss * update.count, update.correct.to(update.loss.dtype), update.grad_norm]
+        )
+        progress.sums = summed if progress.sums is None else progress.sums + summed
+        progress.examples += update.count
+        progress.updates += 1
+        self._examples_timed += update.count
+
+    def close(self) -> Values:
+        """Means over the window, which starts anew; waits for the device."""
+        progress = self.progress
+        assert progress.sums is not None
+        loss, correct, norm = progress.sums.tolist()
+        values = {"train/loss": loss / progress.examples, "optim/grad_norm": norm / progress.updates}
+        if self.task == "classification":
+            values["train/accuracy"] = correct / progress.examples
+        values["perf/examples_per_sec"] = self._examples_timed / max(time.perf_counter() - self._since, 1e-9)
+        progress.sums, progress.examples, progress.updates = None, 0, 0
+        self.start_clock()
+        return values

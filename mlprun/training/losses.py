@@ -1,0 +1,120 @@
+"""Losses: a criterion, and the targets in the form that it takes."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mlprun.errors import ConfigError
+
+
+class NLL(nn.NLLLoss):
+    """Negative log likelihood of logits: the value of cross entropy, in two steps.
+
+    A model that already ends in `LogSoftmax` gets the same loss, for log_softmax is idempotent.
+    Arguments are those of `torch.nn.NLLLoss`.
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of logits (N, K) and class indices (N,)."""
+        return super().forward(F.log_softmax(input, dim=-1), target)
+
+
+# What the criteria known here take as targets. Exact classes: one derived by the user may take anything.
+_TAKE_CLASSES = (nn.CrossEntropyLoss, NLL, nn.MultiMarginLoss)
+_TAKE_VALUES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
+
+
+class Loss(nn.Module):
+    """A criterion behind one interface: the outputs and targets of a batch in, a number out.
+
+    The criterion gets
+
+    - classification with several outputs: class indices (N,) as they are, or with `one_hot` float (N, K);
+    - classification with one output, targets 0 and 1: float (N, 1);
+    - regression: the values (N, num_outputs) as they are.
+
+    Args:
+        criterion: a loss of torch or of the user, called with (outputs, targets).
+        task: `classification` or `regression`.
+        num_outputs: K, the number of outputs of the model.
+        one_hot: turn class indices into one-hot rows; without effect on a single output.
+
+    Raises:
+        ConfigError: the criterion cannot learn this task from these targets. Classes that are not
+            torch's own are left alone.
+    """
+
+    def __init__(self, criterion: nn.Module, task: str, num_outputs: int, one_hot: bool) -> None:
+        super().__init__()
+        _check_fit(criterion, task, num_outputs, one_hot)
+        self.criterion = criterion
+        self.task = task
+        self.num_outputs = num_outputs
+        self.one_hot = one_hot
+        # Broadcasting (N, 1) against (N,) would silently compare every output with every target.
+        self._compares_shapes = type(criterion) in _TAKE_VALUES
+
+    @property
+    def reduction(self) -> str:
+        """`mean` or `sum` over the batch; a criterion that does not say is taken to give the mean."""
+        return cast(str, getattr(self.criterion, "reduction", "mean"))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss, a scalar.
+
+        Args:
+            outputs: shape (N, num_outputs).
+            targets: int64 class indices of shape (N,), or float values of shape (N, num_outputs).
+
+        Raises:
+            ConfigError: regression targets of another shape than the outputs.
+        """
+        if self.task == "classification":
+            if self.num_outputs == 1:
+                targets = targets.to(outputs.dtype).unsqueeze(1)
+            elif self.one_hot:
+                targets = F.one_hot(targets, self.num_outputs).to(outputs.dtype)
+        if self._compares_shapes and outputs.shape != targets.shape:
+            raise ConfigError(
+                "data.num_outputs",
+                self.num_outputs,
+                f"the outputs have shape {tuple(outputs.shape)}, the targets {tuple(targets.shape)}",
+                "set it to the number of target values of an example",
+            )
+        return cast(Tensor, self.criterion(outputs, targets))
+
+
+def _check_fit(criterion: nn.Module, task: str, num_outputs: int, one_hot: bool) -> None:
+    name = type(criterion).__name__
+    takes_classes, takes_values = type(criterion) in _TAKE_CLASSES, type(criterion) in _TAKE_VALUES
+
+    def misfit(problem: str, remedy: str) -> ConfigError:
+        return ConfigError("loss", name, problem, remedy)
+
+    if getattr(criterion, "reduction", None) == "none":
+        raise ConfigError("loss.reduction", "none", "gives no single number", "write mean or sum")
+    if type(criterion) is nn.NLLLoss:
+        raise misfit(
+            "takes log-probabilities, and a model gives logits",
+            "write loss=nll: it applies log_softmax, which leaves log-probabilities as they are",
+        )
+    if task == "regression":
+        if takes_classes:
+            raise misfit("needs classes, and the targets of a regression are values", "write loss=mse")
+        if one_hot:
+            raise ConfigError(
+                "loss.one_hot",
+                one_hot,
+                f"{name} has no classes to encode in a regression",
+                "write loss=mse; or loss.one_hot=false where the targets are probabilities",
+            )
+    elif num_outputs == 1:
+        if takes_classes:
+            raise misfit("has nothing to choose from with data.num_outputs=1", "write loss=bce")
+    elif takes_values and not one_hot:
+        raise misfit(f"cannot compare {num_outputs} outputs with a class index", "add loss.one_hot=true")
+    elif takes_classes and one_hot and not isinstance(criterion, nn.CrossEntropyLoss):
+        raise ConfigError("loss.one_hot", one_hot, f"{name} takes class indices", "leave it out")

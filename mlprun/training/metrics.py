@@ -1,0 +1,101 @@
+"""Metrics of a split, summed on the device example by example, so that an uneven last batch weighs what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from mlprun.metric_names import TOP5_FROM
+
+
+def predicted_classes(outputs: Tensor) -> Tensor:
+    """Class indices (N,) of logits (N, K); one logit alone decides between class 0 and 1 by its sign."""
+    return (outputs[:, 0] > 0).long() if outputs.shape[1] == 1 else outputs.argmax(1)
+
+
+class Metrics:
+    """Accumulates over batches: `update` each, then `compute`. Nothing waits for the device before `compute`.
+
+    Args:
+        task: `classification` or `regression`.
+        num_outputs: classes, or values an example.
+        device: where the outputs are.
+
+    Attributes:
+        confusion: (K, K) int64 counts, rows the true class, columns the predicted; empty for regression.
+    """
+
+    def __init__(self, task: str, num_outputs: int, device: torch.device) -> None:
+        self.task = task
+        # Sums of many float32 values lose digits; mps has no float64.
+        self._kind = torch.float32 if device.type == "mps" else torch.float64
+        classes = max(num_outputs, 2) if task == "classification" else 0
+        self.confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+        self._top5 = torch.zeros((), dtype=torch.int64, device=device) if classes >= TOP5_FROM else None
+        self._loss = torch.zeros((), dtype=self._kind, device=device)
+        self._squared = self._absolute = self._sum = self._sum_squares = self._loss
+        self._origin: Tensor | None = None
+        self.count = 0
+
+    def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, *, mean: bool) -> None:
+        """Add a batch.
+
+        Args:
+            outputs: logits (N, K) or predictions (N, D).
+            targets: (N,) int64, or (N, D) float.
+            loss: scalar over the batch.
+            mean: whether `loss` is the mean over the examples, rather than their sum.
+        """
+        count = len(targets)
+        self.count += count
+        self._loss = self._loss + loss.to(self._kind) * (count if mean else 1)
+        if self.task == "classification":
+            # index_add_ of whole numbers: bincount has no deterministic kernel on a GPU
+            classes = len(self.confusion)
+            pair = targets * classes + predicted_classes(outputs)
+            self.confusion.view(-1).index_add_(0, pair, torch.ones_like(pair))
+            if self._top5 is not None:
+                self._top5 += (outputs.topk(5, dim=1).indices == targets[:, None]).any(1).sum()
+            return
+        outputs, targets = outputs.to(self._kind), targets.to(self._kind)
+        if self._origin is None:  # sums are taken from here, so that a large mean costs no digits
+            self._origin = targets.mean(0)
+        error, centred = outputs - targets, targets - self._origin
+        self._squared = self._squared + error.square().sum(0)
+        self._absolute = self._absolute + error.abs().sum(0)
+        self._sum = self._sum + centred.sum(0)
+        self._sum_squares = self._sum_squares + centred.square().sum(0)
+
+    def compute(self) -> dict[str, float]:
+        """Metric name -> value over all examples."""
+        if self.count == 0:
+            raise ValueError("no examples")
+        values = {"loss": float(self._loss) / self.count}
+        if self.task == "classification":
+            confusion = self.confusion.cpu()
+            hits, true, guessed = confusion.diag(), confusion.sum(1), confusion.sum(0)
+            occurs = (true + guessed) > 0
+            # F1 = 2 TP / (2 TP + FP + FN), averaged over the classes that occur (as scikit-learn's f1_score)
+            f1 = (2 * hits[occurs]).double() / (true + guessed)[occurs]
+            values["accuracy"] = int(hits.sum()) / self.count
+            values["macro_f1"] = float(f1.mean())
+            if self._top5 is not None:
+                values["top5_accuracy"] = int(self._top5) / self.count
+            return values
+        spread = self._sum_squares - self._sum.square() / self.count
+        explained = torch.where(
+            spread > 0, 1 - self._squared / spread.clamp(min=1e-300), (self._squared == 0).to(self._kind)
+        )
+        values["mse"] = float((self._squared / self.count).mean())
+        values["mae"] = float((self._absolute / self.count).mean())
+        values["r2"] = float(explained.mean())
+        return values
+
+
+def confusion_rows(confusion: Tensor, class_names: Iterable[str]) -> list[list[str | int]]:
+    """The confusion matrix as a table with a header; rows the true class, columns the predicted."""
+    labels = [*class_names] or [str(i) for i in range(len(confusion))]
+    header: list[str | int] = ["true \\ predicted", *labels]
+    return [header, *([label, *map(int, row)] for label, row in zip(labels, confusion.tolist(), strict=True))]
