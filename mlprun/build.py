@@ -24,7 +24,7 @@ from mlprun.config import Config
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Part, Splits, make_splits, size
-from mlprun.errors import ConfigError, UserError, near, suggestion
+from mlprun.errors import ConfigError, UserError, near
 from mlprun.metric_names import lower_is_better
 from mlprun.training import durations, schedule
 from mlprun.training.learner import Learner
@@ -134,7 +134,10 @@ def _check_arguments(target: Callable[..., Any], node: Node, key: str, num_posit
     for p in fillable[num_positional:] + [p for p in parameters if p.kind is p.KEYWORD_ONLY]:
         if p.default is p.empty and p.name not in given:
             raise ConfigError(
-                key, ConfigError.MISSING, f"{node['_target_']} needs the argument '{p.name}'", f"add +{key}.{p.name}=…"
+                key,
+                ConfigError.MISSING,
+                f"{node['_target_']} needs the argument '{p.name}'",
+                f"add +{key}.{p.name}=…",
             )
 
 
@@ -269,7 +272,10 @@ def plan(config: Config, steps_per_epoch: int | None) -> Plan:
     """Every duration of the config in steps."""
     if config.steps is None and steps_per_epoch is None:
         raise ConfigError(
-            "epochs", config.epochs, "the training data does not tell its length", "say steps=… instead of epochs"
+            "epochs",
+            config.epochs,
+            "the training data does not tell its length",
+            "say steps=… instead of epochs",
         )
     num_steps = config.steps if config.steps is not None else config.epochs * (steps_per_epoch or 0)
 
@@ -325,7 +331,9 @@ def optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
     if not isinstance(built, torch.optim.Optimizer):
         raise ConfigError("optim._target_", config.optim["_target_"], "does not give a torch.optim.Optimizer")
     if isinstance(built, torch.optim.LBFGS) and config.batch_size != "all":
-        raise ConfigError("batch_size", config.batch_size, "lbfgs needs the whole data at every step", "add batch_size=all")
+        raise ConfigError(
+            "batch_size", config.batch_size, "lbfgs needs the whole data at every step", "add batch_size=all"
+        )
     return built
 
 
@@ -335,7 +343,9 @@ def make_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: P
     text = node.pop("warmup", "0 steps")  # a scheduler of the user's own may leave our key out
     warmup = durations.parse(text, key="scheduler.warmup").steps(steps.steps_per_epoch, steps.num_steps)
     if warmup >= steps.num_steps > 1:
-        raise ConfigError("scheduler.warmup", text, f"fills the whole run of {steps.num_steps} steps", "shorten it")
+        raise ConfigError(
+            "scheduler.warmup", text, f"fills the whole run of {steps.num_steps} steps", "shorten it"
+        )
     cls = locate(node.pop("_target_"), "scheduler")
     if not (isinstance(cls, type) and issubclass(cls, (schedule.FactorSchedule, LRScheduler))):
         raise ConfigError(
@@ -353,12 +363,11 @@ def make_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: P
     full = {"_target_": config.scheduler["_target_"], **arguments}
     if issubclass(cls, schedule.FactorSchedule):
         return schedule.Warmup(construct(full, "scheduler"), warmup)
+    # a torch scheduler writes the rates as it is made, so it gets the optimizer that trains
     return schedule.TorchSchedule(construct(full, "scheduler", the_optimizer), warmup)
 
 
-def learner(
-    config: Config, module: nn.Module, steps: Plan, where: torch.device
-) -> Learner:
+def learner(config: Config, module: nn.Module, steps: Plan, where: torch.device) -> Learner:
     """The learner, with the module moved to the device."""
     module.to(where)
     the_optimizer = optimizer(config, module)
@@ -485,7 +494,12 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
             "for classes use loss=cross_entropy, for values loss=mse",
         ) from error  # fmt: skip
     if value.dim() != 0:
-        raise ConfigError("loss", ConfigError.MISSING, f"gives shape {list(value.shape)}, not one number", "set loss.reduction=mean")
+        raise ConfigError(
+            "loss",
+            ConfigError.MISSING,
+            f"gives shape {list(value.shape)}, not one number",
+            "set loss.reduction=mean",
+        )
     return Fit(layers, sum(p.numel() for p in module.parameters()), macs)
 
 

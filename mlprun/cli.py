@@ -12,13 +12,15 @@ from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mlprun import __version__
 from mlprun.config import Composer, check, conf_dir
 from mlprun.errors import ConfigError, UserError, near
 from mlprun.job import Outcome
 from mlprun.job import run as run_job
-from mlprun.runs.directory import claim
+from mlprun.runs.directory import claim, make
 
 VERBS = {"eval": "test score of a finished run's best checkpoint: mlprun eval RUN_DIR"}
 
@@ -61,6 +63,11 @@ def _eval(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
+    global _typed
+    _typed = shlex.join(["mlprun", *arguments])
+    if "--version" in arguments:
+        print(f"mlprun {__version__}")
+        return 0
     options = get_args_parser().parse_args(arguments)
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return _hydra(arguments, options.config_name)
@@ -71,7 +78,9 @@ def _train(arguments: list[str]) -> int:
             raise ConfigError(word, ConfigError.MISSING, "is neither a verb nor key=value", hint or (
                 f"the verb comes first: mlprun {word} …" if word in VERBS else "see mlprun --help"))  # fmt: skip
     if options.experimental_rerun:
-        raise ConfigError("--experimental-rerun", ConfigError.MISSING, "is not supported", "type the run's command again")
+        raise ConfigError(
+            "--experimental-rerun", ConfigError.MISSING, "is not supported", "type the run's command again"
+        )
     composer = Composer(options.config_dir, options.config_name or "config")
     if options.cfg:
         composer.compose(options.overrides)
@@ -91,14 +100,17 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
     else:
         directory = Path(composed.hydra.run.dir)
         if (directory / "run.json").exists():  # before Hydra writes its own record over the old one
-            raise ConfigError("hydra.run.dir", directory, "holds a run already", "choose another, or remove it")
+            raise ConfigError(
+                "hydra.run.dir", directory, "holds a run already", "choose another, or remove it"
+            )
+        make(directory)
     _outcomes.clear()
     try:
         status = _hydra(arguments, config_name)
     finally:
-        # nothing was trained: the message says it all, and a directory would only look like a run
-        never_began = all(o.usage for o in _outcomes) and (_outcomes or not (directory / "run.json").exists())
-        if chosen is None and never_began:
+        # The message says it all, and a directory would only look like a run.
+        kept = any(o.began for o in _outcomes) if _outcomes else (directory / "run.json").exists()
+        if chosen is None and not kept:
             shutil.rmtree(directory)
     if status or not _outcomes:
         return status or 1
@@ -121,6 +133,7 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
         folder = Path(composed.hydra.sweep.dir)
         if any(folder.glob("*/run.json")):
             raise ConfigError("hydra.sweep.dir", folder, "holds runs already", "choose another, or remove it")
+        make(folder)
     print(f"sweep   {len(points)} runs in {folder}", flush=True)
     status = _hydra(arguments, config_name)
 
@@ -141,12 +154,15 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
 
 
 _outcomes: list[Outcome] = []  # of the jobs that ran in this process
+_typed = ""  # the line as it was typed; empty in a launcher's worker process
 
 
 def _hydra(arguments: list[str], config_name: str | None) -> int:
     """Hydra's own main on these arguments; its exit status."""
     sys.argv = [sys.argv[0], *arguments]
-    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name or "config")(_task)
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name or "config")(
+        _task
+    )
     try:
         main()
     except SystemExit as stop:
@@ -162,7 +178,9 @@ def _task(cfg: DictConfig) -> float:
     settings = HydraConfig.get()
     path = Path(settings.runtime.output_dir)
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    command = shlex.join(["mlprun", *sys.argv[1:]])
+    if settings.mode is RunMode.MULTIRUN:
+        print(f"\nrun {settings.job.num}  {' '.join(settings.overrides.task)}", flush=True)
+    command = _typed or shlex.join(["mlprun", *settings.overrides.task])
     try:
         outcome = run_job(check(cfg), path, command, list(settings.overrides.task))
     except UserError as error:

@@ -28,7 +28,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf, flag_override
+from omegaconf import MISSING, BooleanNode, DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from mlprun.data.folders import num_class_folders
@@ -57,7 +57,9 @@ class DataConfig:
 
     name: str = MISSING  # used in the names of run directories
     dataset: dict[str, Any] = MISSING  # `_target_`: a function that returns a Source, or a torch Dataset
-    val_dataset: dict[str, Any] | None = None  # a Dataset of its own for val; null: carved from the training part
+    val_dataset: dict[str, Any] | None = (
+        None  # a Dataset of its own for val; null: carved from the training part
+    )
     test_dataset: dict[str, Any] | None = None  # likewise for test; null: the data set's own, else carved
     task: str = MISSING  # classification | regression
     input_shape: list[int] = MISSING  # shape of one example, without the batch
@@ -197,7 +199,8 @@ def _batch_size(value: Any) -> str | None:
 def _device(value: str) -> str | None:
     if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
         return None
-    return f"not a device; {suggestion(value, ['auto', 'cpu', 'cuda', 'cuda:0', 'mps'])}"
+    known = ["auto", "cpu", "cuda", "cuda:0", "mps"]
+    return f"not a device; {suggestion('cuda' if value == 'gpu' else value, known)}"
 
 
 def _shape(value: list[int]) -> str | None:
@@ -268,8 +271,11 @@ def check(cfg: DictConfig) -> Config:
     with flag_override(cfg, ["struct", "readonly"], [False, False]):
         cfg.pop("hydra", None)
     try:
-        for key in sorted(OmegaConf.missing_keys(cfg)):
-            raise ConfigError(key, ConfigError.MISSING, "has no value", f"add {key}=… to the command line")
+        for key, node in _nodes(cfg):
+            if node._is_missing():
+                raise ConfigError(
+                    key, ConfigError.MISSING, "has no value", f"add {key}=… to the command line"
+                )
         config = OmegaConf.to_object(cfg)
     except OmegaConfBaseException as error:
         _explain(error)
@@ -283,7 +289,9 @@ def check(cfg: DictConfig) -> Config:
             raise ConfigError(key, value, problem)
     check_monitor(config.monitor, config.data.task, config.data.num_outputs)
     if "_target_" not in config.data.dataset:
-        raise ConfigError("data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set")
+        raise ConfigError(
+            "data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set"
+        )
     for group in ("model", "optim", "scheduler", "loss"):
         if "_target_" not in getattr(config, group):
             raise ConfigError(group, ConfigError.MISSING, "needs a `_target_`: the class to build")
@@ -359,7 +367,9 @@ class Composer:
         parsed = _parse(overrides)
         for override in parsed:
             self._check_choice(override, run_mode)
-        choices = [o.input_line for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()]
+        choices = [
+            o.input_line or "" for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()
+        ]
         try:
             base = self._loader.load_configuration(self._config_name, choices, run_mode)
         except (HydraException, OmegaConfBaseException) as error:
@@ -367,6 +377,8 @@ class Composer:
         for override in parsed:
             if not self._is_group(override.key_or_group):
                 self._check_key(override, base, run_mode)
+        if len(choices) == len(overrides):
+            return base
         try:
             return self._loader.load_configuration(self._config_name, overrides, run_mode)
         except (HydraException, OmegaConfBaseException) as error:
@@ -390,9 +402,11 @@ class Composer:
         for choice in override.sweep_iterator() if swept else [override.value()]:
             names = choice if isinstance(choice, list) else [choice]
             for name in names:
-                if name is None and group in ("experiment", "debug") or str(name) in known:
+                if (name is None and group in ("experiment", "debug")) or str(name) in known:
                     continue
-                raise ConfigError(group, name, f"there is no {group} of that name", suggestion(str(name), known))
+                raise ConfigError(
+                    group, name, f"there is no {group} of that name", suggestion(str(name), known)
+                )
 
     def _check_key(self, override: Override, base: DictConfig, run_mode: RunMode) -> None:
         key = override.key_or_group
@@ -400,20 +414,27 @@ class Composer:
             _ask_for_multirun(override)
         if override.package is not None or key.startswith("hydra.") or key == "hydra":
             return  # Hydra checks its own typed nodes
-        if _has_key(base, key):
+        if (node := _find(base, key)) is not None:
             if override.is_add() and not override.is_force_add():
-                raise ConfigError(f"+{key}", ConfigError.MISSING, "the key is there already", f"write {key}=…, without the +")
-            if isinstance(OmegaConf.select(base, key, throw_on_missing=False), bool):
+                raise ConfigError(
+                    f"+{key}",
+                    ConfigError.MISSING,
+                    "the key is there already",
+                    f"write {key}=…, without the +",
+                )
+            if not override.is_delete() and isinstance(node, BooleanNode):
                 _check_boolean(override)
             return
         foreign = any(key.startswith(node + ".") for node in FOREIGN)
         if foreign and (override.is_add() or override.is_force_add()):
             return  # an argument of somebody's class; build.py holds it against the signature
-        keys = [k for k in _flat_keys(base) if not k.startswith("hydra.")]
+        keys = [k for k, _ in _nodes(base) if not k.startswith("hydra.")]
         groups = [g for g in self._loader.list_groups("") if g != "hydra"]
         remedy = _nearest_key(key, [*groups, *keys])
         if foreign and not override.is_delete():
-            remedy += f"\n  (to pass a further argument to the class in {key.rsplit('.', 1)[0]}, write +{key}=…)"
+            remedy += (
+                f"\n  (to pass a further argument to the class in {key.rsplit('.', 1)[0]}, write +{key}=…)"
+            )
         raise ConfigError(key, _typed_value(override), "there is no such key", remedy)
 
 
@@ -469,32 +490,32 @@ def _check_user_folder(folder: Path) -> None:
             )
 
 
-def _has_key(cfg: DictConfig, key: str) -> bool:
+def _find(cfg: DictConfig, key: str) -> Any:
+    """The node at a dotted key, with nothing resolved; None where there is none."""
     node: Any = cfg
-    for part in re.split(r"\.|\[(\d+)\]", key):
-        if not part:
-            continue
-        if OmegaConf.is_list(node) and part.isdigit():
-            if int(part) >= len(node):
-                return False
+    for part in re.split(r"[.\[\]]+", key.rstrip("]")):
+        if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
             node = node._get_node(int(part))
-        elif OmegaConf.is_dict(node) and part in node:
-            node = node._get_node(part)
-        elif OmegaConf.is_dict(node) and not (node._is_none() or node._is_missing()) and part in node.keys():
+        elif (
+            isinstance(node, DictConfig)
+            and not (node._is_none() or node._is_missing())
+            and part in node.keys()
+        ):
             node = node._get_node(part)
         else:
-            return False
-    return True
+            return None
+    return node
 
 
-def _flat_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+def _nodes(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, node) of everything in `cfg`, with nothing resolved."""
     if cfg._is_none() or cfg._is_missing():
         return
-    for name in cfg:
+    for name in map(str, cfg):
         node = cfg._get_node(name)
-        yield f"{prefix}{name}"
-        if OmegaConf.is_dict(node):
-            yield from _flat_keys(node, f"{prefix}{name}.")  # type: ignore[arg-type]
+        yield f"{prefix}{name}", node
+        if isinstance(node, DictConfig):
+            yield from _nodes(node, f"{prefix}{name}.")
 
 
 def _nearest_key(key: str, known: Iterable[str]) -> str:
@@ -507,7 +528,9 @@ def _nearest_key(key: str, known: Iterable[str]) -> str:
     for exact in (f"{parent}.{last}" if parent else last, f"{parent.split('.')[0]}.{last}"):
         candidates += [k for k in known if k == exact]
     candidates = candidates or [k for k in known if k.rpartition(".")[2] == last]
-    candidates = candidates or [f"{parent}.{n}" if parent else n for n in near(last, (s.rpartition(".")[2] for s in siblings))]
+    candidates = candidates or [
+        f"{parent}.{n}" if parent else n for n in near(last, (s.rpartition(".")[2] for s in siblings))
+    ]
     candidates = candidates or near(key, known)
     if not candidates:
         leaves: dict[str, str] = {}
@@ -540,7 +563,7 @@ def _explain(error: BaseException, overrides: Iterable[Override] = ()) -> NoRetu
             remedy = ""
             if type(cause).__name__ in ("ConfigKeyError", "ConfigAttributeError"):
                 problem = "there is no such key"
-                known = [k for k in _flat_keys(OmegaConf.structured(Config))]
+                known = [k for k, _ in _nodes(OmegaConf.structured(Config))]
                 remedy = _nearest_key(key, known)
             raise ConfigError(key, value, problem, remedy) from error
     text = " ".join(str(chain[0]).split())
@@ -555,5 +578,3 @@ def _plain(problem: str) -> str:
         kind = kinds.get(found[1] or "Boolean", found[1])
         return f"must be {kind}"
     return problem.replace("\n", " ")
-
-

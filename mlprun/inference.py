@@ -26,7 +26,7 @@ def evaluate(path: Path) -> dict[str, float]:
     from mlprun import build, seeding
     from mlprun.training import checkpoint
 
-    seeding.set_determinism(config.trainer.deterministic)
+    seeding.set_determinism(config.trainer.deterministic, config.trainer.compile)
     torch.set_num_threads(record["device"]["num_threads"])
     where = build.device(config)
     parts = build.splits(config)

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mlprun.config import Config
-from mlprun.errors import ConfigError, RunError, UserError
+from mlprun.errors import RunError, UserError
 from mlprun.runs.directory import RunDirectory
 
 log = logging.getLogger("mlprun")
@@ -34,7 +34,7 @@ class Outcome:
         metrics: `val/…` of the best checkpoint and `test/…`.
         objective: the monitored value of the best checkpoint, NaN for a run without one.
         exit_status: for the command line.
-        usage: the config cannot work, and nothing was trained.
+        began: whether a step was to be done; what fails before it leaves nothing worth keeping.
     """
 
     status: str
@@ -42,7 +42,7 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     objective: float = float("nan")
     exit_status: int = 0
-    usage: bool = False
+    began: bool = True
 
 
 def run(config: Config, path: Path, command: str, overrides: list[str]) -> Outcome:
@@ -60,7 +60,7 @@ def run(config: Config, path: Path, command: str, overrides: list[str]) -> Outco
     """
     directory = RunDirectory(path)
     directory.start(config.to_dict(), command, overrides)
-    with _Log(directory.log_file):
+    with _Log(directory.log_file) as warned:
         log.debug("command: %s", command)
         try:
             return _train(config, directory)
@@ -69,7 +69,7 @@ def run(config: Config, path: Path, command: str, overrides: list[str]) -> Outco
             log.error("interrupted; what there is lies in %s", path)
             raise
         except Exception as error:
-            return _failed(error, directory, config)
+            return _failed(error, directory, config, warned.anomaly)
 
 
 def _train(config: Config, directory: RunDirectory) -> Outcome:
@@ -81,7 +81,7 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
     from mlprun.training import checkpoint
     from mlprun.training.loop import Progress, train
 
-    seeding.set_determinism(config.trainer.deterministic)
+    seeding.set_determinism(config.trainer.deterministic, config.trainer.compile)
     torch.autograd.set_detect_anomaly(config.trainer.detect_anomaly)
     where = build.device(config)
     criterion = build.loss(config)
@@ -90,7 +90,9 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
     plan = build.plan(config, batches.steps_per_epoch)
     model = build.model(config)
     fit = build.check_fit(config, model, criterion, build.trial_batch(config, parts))
-    num_threads = config.trainer.num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
+    num_threads = config.trainer.num_threads or fit.num_threads(
+        batches.batch_size // config.trainer.accumulate
+    )
     torch.set_num_threads(num_threads)
     learner = build.learner(config, model, plan, where)
     device_name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
@@ -99,7 +101,9 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
         num_parameters=fit.num_parameters,
         data={"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}},
     )
-    _introduce(config, directory, build.sizes(parts), fit, f"{device_name}, {num_threads} threads", plan.num_steps)
+    _introduce(
+        config, directory, build.sizes(parts), fit, f"{device_name}, {num_threads} threads", plan.num_steps
+    )
 
     board = writers.TensorBoard(directory.path)
     board.hparams(_flat({k: v for k, v in config.to_dict().items() if k not in ("logging", "checkpoint")}))
@@ -152,22 +156,37 @@ def _named(split: str, values: dict[str, float]) -> dict[str, float]:
 
 
 def _introduce(
-    config: Config, directory: RunDirectory, sizes: dict[str, int | None], fit: Any, device: str, num_steps: int
+    config: Config,
+    directory: RunDirectory,
+    sizes: dict[str, int | None],
+    fit: Any,
+    device: str,
+    num_steps: int,
 ) -> None:
     """What is about to be trained, on the terminal."""
     data = config.data
-    counted = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
+    counted = ", ".join(
+        f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items()
+    )
     kind = f"{data.num_outputs} classes" if data.task == "classification" else f"{data.num_outputs} values"
     shape = "x".join(map(str, data.input_shape))
     log.info("data    %s: %s; inputs %s, %s", data.name, counted, shape, kind)
-    log.info("model   %s: %s parameters", config.model["_target_"].rpartition(".")[2], f"{fit.num_parameters:,}")
+    log.info(
+        "model   %s: %s parameters", config.model["_target_"].rpartition(".")[2], f"{fit.num_parameters:,}"
+    )
     shown = fit.layers if len(fit.layers) <= 12 else [*fit.layers[:5], None, *fit.layers[-5:]]
     for layer in shown:
         if layer is None:
             log.info("          … %d more layers", len(fit.layers) - 10)
             continue
         output = "x".join(map(str, layer.output_shape))
-        log.info("          %-28s %-14s -> %-12s %12s", layer.name or "(model)", layer.kind, output, f"{layer.num_parameters:,}")
+        log.info(
+            "          %-28s %-14s -> %-12s %12s",
+            layer.name or "(model)",
+            layer.kind,
+            output,
+            f"{layer.num_parameters:,}",
+        )
     names = (config.optim["_target_"].rpartition(".")[2], config.scheduler["_target_"].rpartition(".")[2],
              config.loss["_target_"].rpartition(".")[2])  # fmt: skip
     log.info("optim   %s, lr %g, %s; %s; batch size %s, %d steps",
@@ -176,7 +195,9 @@ def _introduce(
     log.info("run     %s", directory.path)
 
 
-def _confusion(confusion: Any, class_names: tuple[str, ...], directory: RunDirectory, board: Any, step: int) -> None:
+def _confusion(
+    confusion: Any, class_names: tuple[str, ...], directory: RunDirectory, board: Any, step: int
+) -> None:
     """The test split's confusion matrix, as numbers and as a picture in TensorBoard."""
     from mlprun.runs.writers import heat_map
     from mlprun.training.metrics import confusion_rows
@@ -212,9 +233,15 @@ def _peak_memory(where: Any) -> float:
 # ------------------------------------------------------------------------------------------------ failures
 
 
-def _failed(error: Exception, directory: RunDirectory, config: Config) -> Outcome:
+def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: str) -> Outcome:
     """Record the failure, say it once, and keep the whole traceback in train.log."""
     shown = explain(error, config)
+    if anomaly:  # torch warns of it apart from the error, with the frames of the forward pass
+        frames = re.findall(r'  File "([^"]+)", line (\d+), in (\S+)\n    (.*)', anomaly)
+        own = [frame for frame in frames if _is_users_own(frame[0])] or frames[-1:]
+        shown = f"{shown.splitlines()[0]}\n  made in the forward pass by\n" + "\n".join(
+            f'  File "{file}", line {line}, in {name}\n    {code}' for file, line, name, code in own
+        )
     details = "".join(traceback.format_exception(error))
     log.debug("%s", details)
     if os.environ.get("MLPRUN_TRACEBACK") == "1":
@@ -222,7 +249,8 @@ def _failed(error: Exception, directory: RunDirectory, config: Config) -> Outcom
     log.error("error: %s", shown)
     directory.finish("failed", error=shown, traceback=str(directory.log_file))
     status = error.exit_status if isinstance(error, UserError) else 1
-    return Outcome("failed", directory.path, exit_status=status, usage=isinstance(error, ConfigError))
+    began = directory.metrics_file.exists() or not isinstance(error, UserError)
+    return Outcome("failed", directory.path, exit_status=status, began=began)
 
 
 def explain(error: Exception, config: Config) -> str:
@@ -237,22 +265,31 @@ def explain(error: Exception, config: Config) -> str:
             f"out of memory with batch_size={config.batch_size} trainer.accumulate={config.trainer.accumulate}"
             f"\n  trainer.accumulate={twice} keeps the same effective batch in about half of the memory"
         )
+    if re.search(r"Target -?\d+ is out of bounds", text):
+        return (
+            f"data: {text.splitlines()[0]} (data.num_outputs={config.data.num_outputs})"
+            "\n  a label of the training data is not one of 0 to num_outputs - 1"
+        )
     if "deterministic" in text and "implementation" in text:
         return f"{text.splitlines()[0]}\n  set trainer.deterministic=false to allow it; the run may then not repeat bit by bit"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if os.path.abspath(frame.filename).startswith(os.getcwd() + os.sep)
-        and "site-packages" not in frame.filename
-        and not os.path.abspath(frame.filename).startswith(os.path.dirname(__file__) + os.sep)
-    ]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users_own(f.filename)]
     where = re.search(r'File "([^"]+)"', text)  # a DataLoader worker sends its traceback as text
     if frames:
-        return f"{kind}: {text.splitlines()[0] if text else ''}\n" + "".join(traceback.format_list(frames[-8:])).rstrip()
+        return (
+            f"{kind}: {text.splitlines()[0] if text else ''}\n"
+            + "".join(traceback.format_list(frames[-8:])).rstrip()
+        )
     if where is not None and "DataLoader worker" in text:
         lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join([lines[0], *lines[-8:]])
     return f"{kind}: {text.splitlines()[0] if text else '(no message)'}\n  MLPRUN_TRACEBACK=1 shows where; so does train.log"
+
+
+def _is_users_own(file: str) -> bool:
+    """Whether a source file lies in the current folder and is not mlprun's."""
+    path = os.path.abspath(file)
+    inside = path.startswith(os.getcwd() + os.sep) and "site-packages" not in path
+    return inside and not path.startswith(os.path.dirname(os.path.abspath(__file__)) + os.sep)
 
 
 class _Log:
@@ -262,24 +299,43 @@ class _Log:
         self._file = logging.FileHandler(path, encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._terminal = _Terminal(logging.INFO)
+        self._loggers = (log, logging.getLogger("py.warnings"))
 
-    def __enter__(self) -> None:
-        log.setLevel(logging.DEBUG)
-        log.propagate = False
-        log.disabled = False  # Hydra's logging set-up disables the loggers that were there before
-        log.addHandler(self._file)
-        log.addHandler(self._terminal)
+    def __enter__(self) -> _Terminal:
+        logging.captureWarnings(True)
+        for logger in self._loggers:
+            logger.propagate = False
+            logger.disabled = False  # Hydra's logging set-up disables the loggers that were there before
+            logger.setLevel(logging.DEBUG)
+            logger.addHandler(self._file)
+            logger.addHandler(self._terminal)
+        return self._terminal
 
     def __exit__(self, *_: object) -> None:
-        for handler in (self._file, self._terminal):
-            log.removeHandler(handler)
-            handler.close()
+        logging.captureWarnings(False)
+        for logger in self._loggers:
+            logger.removeHandler(self._file)
+            logger.removeHandler(self._terminal)
+        self._file.close()
 
 
 class _Terminal(logging.Handler):
-    """Information to standard output, warnings and errors to standard error; above a progress bar."""
+    """Information to standard output, warnings and errors to standard error; above a progress bar.
+
+    Attributes:
+        anomaly: what torch's anomaly detection said, if it did.
+    """
+
+    anomaly = ""
 
     def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.name == "py.warnings":
+            if "Traceback of forward call" in text:
+                self.anomaly = text
+                return
+            # path:line: Category: message, and a line of source; train.log has it whole
+            text = "warning: " + text.splitlines()[0].split(": ", 2)[-1]
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
-        tqdm.write(record.getMessage(), file=stream)
+        tqdm.write(text, file=stream)
         stream.flush()

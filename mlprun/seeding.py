@@ -49,7 +49,7 @@ def seed_all(seed: int, *position: str | int) -> None:
     seed_torch(seed, *position)
 
 
-def set_determinism(deterministic: bool) -> None:
+def set_determinism(deterministic: bool, compiled: bool = False) -> None:
     """Ask torch for kernels that give the same bits again, or allow the others.
 
     An operation without a deterministic kernel then raises a RuntimeError that names it.
@@ -57,7 +57,11 @@ def set_determinism(deterministic: bool) -> None:
     if deterministic:
         # cuBLAS reads this when its first handle is made; the value is the one its manual names.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if compiled:
+        torch.use_deterministic_algorithms(deterministic)  # tells the compiler too
+    else:
+        # The same switch without the compiler, whose import takes longer than torch's own.
+        torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.benchmark = not deterministic
     # Filling fresh memory with NaN finds bugs but costs time, and changes no result of correct code.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -75,7 +75,7 @@ def test_errors_name_the_key_and_the_trouble(text: object, message: str) -> None
 
 
 def test_epochs_need_a_known_length() -> None:
-    with pytest.raises(ConfigError, match="eval_every=2 epochs: .*\n.*'500 steps'"):
+    with pytest.raises(ConfigError, match=r"eval_every=2 epochs: .*\n.*'500 steps'"):
         parse("2 epochs", key="eval_every").steps(steps_per_epoch=None, total_steps=100)
     assert parse("20%").steps(steps_per_epoch=None, total_steps=100) == 20
     assert parse("7 steps").steps(steps_per_epoch=None, total_steps=100) == 7

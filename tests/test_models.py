@@ -7,7 +7,7 @@ import math
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,6 @@ def num_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def kinds(model: nn.Module) -> list[str]:
-    """Class names of the layers, in order."""
-    return [type(m).__name__ for m in model.modules() if not list(m.children())][:]
-
-
 @pytest.mark.parametrize("num_outputs", [1, 10])
 @pytest.mark.parametrize(("model", "shape"), SHAPES)
 def test_a_batch_becomes_one_row_of_outputs_per_example(
@@ -81,7 +76,9 @@ def test_the_global_generator_decides_the_weights(model: Model, shape: list[int]
     assert not torch.equal(first, weights(2))
 
 
-@pytest.mark.parametrize("model", [Linear([4], 3), MLP([4], 3, dropout=0.5, batch_norm=True), CNN([1, 8, 8], 3)])
+@pytest.mark.parametrize(
+    "model", [Linear([4], 3), MLP([4], 3, dropout=0.5, batch_norm=True), CNN([1, 8, 8], 3)]
+)
 def test_a_model_compiles_without_a_graph_break(model: nn.Module) -> None:
     inputs = torch.randn(4, 1, 8, 8) if isinstance(model, CNN) else torch.randn(4, 4)
     model.eval()
@@ -157,7 +154,7 @@ def test_an_mlp_without_hidden_layers_is_the_linear_model() -> None:
     ],
 )
 def test_order_of_layers(model: nn.Module, layers: str) -> None:
-    leaves = [m for m in model.modules() if not list(m.children()) and not isinstance(m, nn.Sequential)]
+    leaves = [m for m in model.modules() if not list(m.children()) and type(m) is not nn.Sequential]
     assert [type(m).__name__ for m in leaves] == layers.split()
 
 
@@ -211,12 +208,11 @@ def test_the_slope_of_leaky_relu_can_be_set() -> None:
     assert make_activation("leaky_relu", 0.2)(torch.tensor(-1.0)).item() == pytest.approx(-0.2)
 
 
-# fan_in and fan_out of the two layers: 300 and 200 for the first, 16 * 9 and 64 * 9 for the second.
-WIDE = [lambda: nn.Linear(300, 200), lambda: nn.Conv2d(16, 64, 3)]
-FANS = [(300, 200), (16 * 9, 64 * 9)]
+# A layer, its fan_in and its fan_out.
+WIDE = [(lambda: nn.Linear(300, 200), 300, 200), (lambda: nn.Conv2d(16, 64, 3), 16 * 9, 64 * 9)]
 
 
-@pytest.mark.parametrize(("layer", "fans"), zip(WIDE, FANS, strict=True), ids=["linear", "conv"])
+@pytest.mark.parametrize(("layer", "fan_in", "fan_out"), WIDE, ids=["linear", "conv"])
 @pytest.mark.parametrize(
     ("scheme", "variance"),
     [
@@ -229,7 +225,8 @@ FANS = [(300, 200), (16 * 9, 64 * 9)]
 )
 def test_initial_weights_have_the_variance_of_their_scheme(
     layer: Callable[[], nn.Linear | nn.Conv2d],
-    fans: tuple[int, int],
+    fan_in: int,
+    fan_out: int,
     scheme: str,
     variance: Callable[[int, int], float],
 ) -> None:
@@ -237,7 +234,7 @@ def test_initial_weights_have_the_variance_of_their_scheme(
     module = layer()
     initialize(module, scheme, std=0.05)
     assert module.bias is not None
-    assert module.weight.var().item() == pytest.approx(variance(*fans), rel=0.05)
+    assert module.weight.var().item() == pytest.approx(variance(fan_in, fan_out), rel=0.05)
     assert module.weight.mean().item() == pytest.approx(0, abs=0.002)
     assert (module.bias == 0).all().item() is (scheme != "default")
 
@@ -336,12 +333,10 @@ def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str) -> No
     model = pkgutil.resolve_name(arguments.pop("_target_"))
     assert model(**arguments)(torch.zeros(2, 1, 16, 16)).shape == (2, 7)
     assert list(arguments) == list(inspect.signature(model).parameters)
-    defaults = {n: p.default for n, p in inspect.signature(model).parameters.items()}
-    for key, value in list(arguments.items())[2:]:
-        assert value == (list(defaults[key]) if isinstance(defaults[key], Sequence) and key in LISTS else defaults[key])
-
-
-LISTS = ("hidden", "channels")
+    for key, value in arguments.items():
+        if key not in ("input_shape", "num_outputs"):
+            default = inspect.signature(model).parameters[key].default
+            assert value == (list(default) if isinstance(default, tuple) else default), key
 
 
 def test_sizes_may_come_as_an_omegaconf_list() -> None:

@@ -100,7 +100,9 @@ class TrainBatches:
             chosen = self.part[index.to(where, non_blocking=True)]
             inputs, targets = chosen.inputs, chosen.targets
             if self.crop or self.flip:
-                inputs = augment(inputs, self.crop, self.flip, seeding.generator(self.seed, "augment", position))
+                inputs = augment(
+                    inputs, self.crop, self.flip, seeding.generator(self.seed, "augment", position)
+                )
             yield self._batch(inputs, targets, epoch)
 
     def _from_loader(self, step: int) -> Iterator[Batch]:
@@ -113,12 +115,13 @@ class TrainBatches:
 
     def _from_stream(self, step: int) -> Iterator[Batch]:
         """A stream is read from its start, and what lies before `step` is dropped."""
+        assert isinstance(self.part, Dataset)
         position = 0
         for epoch in itertools.count():
             found = False
-            seeding.seed_all(self.seed, "stream", epoch)
+            stream = _PositionedStream(self.part, self.seed, epoch)
             # One worker at most: how a stream divides itself over several is the user's own affair.
-            loader = self._loader(self.part, batch_size=self.batch_size, num_workers=min(self.num_workers, 1))
+            loader = self._loader(stream, batch_size=self.batch_size, num_workers=min(self.num_workers, 1))
             for inputs, targets in loader:
                 found = True
                 if position >= step:
@@ -207,6 +210,24 @@ class _Positioned(Dataset[Any]):
         return self.dataset[index]
 
 
+class _PositionedStream(IterableDataset[Any]):
+    """A stream whose (epoch, position) decides what it draws, whatever else draws between two examples."""
+
+    def __init__(self, stream: Dataset[Any], seed: int, epoch: int) -> None:
+        self.stream, self.seed, self.epoch = stream, seed, epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        seeding.seed_all(self.seed, "stream", self.epoch)
+        examples = iter(self.stream)
+        for position in itertools.count():
+            seeding.seed_all(self.seed, "example", self.epoch, position)
+            try:
+                example = next(examples)
+            except StopIteration:
+                return
+            yield example
+
+
 def _moved(examples: Examples, device: torch.device) -> Examples:
     """The examples on the device, if they take at most half of its free memory."""
     if device.type == "cpu":
@@ -217,7 +238,9 @@ def _moved(examples: Examples, device: torch.device) -> Examples:
     return Examples(examples.inputs.to(device), examples.targets.to(device))
 
 
-def _finished(inputs: Tensor, targets: Tensor, epoch: int, normalizer: Normalizer, device: torch.device) -> Batch:
+def _finished(
+    inputs: Tensor, targets: Tensor, epoch: int, normalizer: Normalizer, device: torch.device
+) -> Batch:
     inputs = normalizer(inputs.to(device, non_blocking=True))
     targets = targets.to(device, non_blocking=True)
     if targets.is_floating_point():

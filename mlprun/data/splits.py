@@ -110,14 +110,15 @@ def make_splits(
             expected.check(part, name)
     if isinstance(source.train, IterableDataset):
         train, val_part, test = _split_stream(source, val, val_fraction, test_fraction, split_seed)
-        plain_train = train
+        plain_train = train = _some(train, limit, split_seed)
     else:
         rest, test = _carve_test(source, task, test_fraction, split_seed)
+        # Permuted also where val is not carved: `limit` must not take one class of files sorted by class.
+        rest = rest[torch.randperm(len(rest), generator=seeding.generator(split_seed, "val"))]
         if val is None:
             num_val = max(1, round(val_fraction * len(rest)))
-            order = rest[torch.randperm(len(rest), generator=seeding.generator(split_seed, "val"))]
             # The order of the data set is kept: the shuffling of an epoch is not the split's business.
-            val_part, rest = _take(source.train, order[:num_val].sort().values), order[num_val:]
+            val_part, rest = _take(source.train, rest[:num_val].sort().values), rest[num_val:]
         else:
             val_part = val
         if len(rest) == 0:
@@ -130,8 +131,8 @@ def make_splits(
         train = plain_train if source.augmented is None else _take(source.augmented, rest)
     return Splits(
         train=train,
-        val=_first(val_part, limit_eval),
-        test=_first(test, limit_eval),
+        val=_some(val_part, limit_eval, split_seed),
+        test=_some(test, limit_eval, split_seed),
         normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed),
         class_names=source.class_names,
         fingerprints=source.fingerprints,
@@ -145,10 +146,14 @@ def _take(part: Part, index: Tensor) -> Part:
     return part[index] if isinstance(part, Examples) else Subset(part, index.tolist())
 
 
-def _first(part: Part, limit: int | None) -> Part:
-    if limit is None or isinstance(part, IterableDataset):
-        return part if limit is None else _StreamHead(part, limit)
-    return _take(part, torch.arange(min(limit, len(part))))  # type: ignore[arg-type]
+def _some(part: Part, limit: int | None, seed: int) -> Part:
+    """At most `limit` examples: the first of a stream, else a random choice in the part's own order."""
+    if limit is None:
+        return part
+    if isinstance(part, IterableDataset):
+        return _StreamHead(part, limit)
+    order = torch.randperm(len(part), generator=seeding.generator(seed, "limit"))  # type: ignore[arg-type]
+    return _take(part, order[:limit].sort().values)
 
 
 def _carve_test(source: Source, task: str, fraction: float, seed: int) -> tuple[Tensor, Part]:
@@ -174,7 +179,9 @@ def _carve_test(source: Source, task: str, fraction: float, seed: int) -> tuple[
 class _StreamPart(IterableDataset[Any]):
     """The examples of a stream whose position falls into one of three shares, drawn from (seed, position)."""
 
-    def __init__(self, stream: Dataset[Any], shares: tuple[float, float], part: str, seed: int) -> None:
+    def __init__(
+        self, stream: IterableDataset[Any], shares: tuple[float, float], part: str, seed: int
+    ) -> None:
         self.stream, self.shares, self.part, self.seed = stream, shares, part, seed
 
     def __iter__(self) -> Iterator[Any]:
@@ -187,7 +194,7 @@ class _StreamPart(IterableDataset[Any]):
 
 
 class _StreamHead(IterableDataset[Any]):
-    def __init__(self, stream: Dataset[Any], count: int) -> None:
+    def __init__(self, stream: IterableDataset[Any], count: int) -> None:
         self.stream, self.count = stream, count
 
     def __iter__(self) -> Iterator[Any]:
@@ -202,8 +209,7 @@ def _split_stream(
 ) -> tuple[Part, Part, Part]:
     """A stream cannot be permuted: each position belongs to one split, the same in every pass."""
     stream = source.train
-    if isinstance(stream, Examples):
-        raise TypeError("examples in memory are split by index")
+    assert isinstance(stream, IterableDataset)
     shares = (0.0 if val is not None else val_fraction, 0.0 if source.test is not None else test_fraction)
     train = stream if shares == (0.0, 0.0) else _StreamPart(stream, shares, "train", seed)
     return (
@@ -262,6 +268,8 @@ class _Expected:
                 "\n  turn pictures into tensors in __getitem__, for example with torchvision's v2.PILToTensor"
             ) from error
         self._check_shape(inputs.shape)
+        if not torch.isfinite(inputs).all():
+            raise DataError(f"data: the first example of the {name} part has NaN or infinite inputs")
         self._check_targets(target[None], name, whole=False)
 
     def _check_shape(self, shape: torch.Size) -> None:
@@ -309,7 +317,7 @@ class _Expected:
             counts = torch.bincount(targets, minlength=classes)
             if (counts == 0).any():
                 label = int((counts == 0).nonzero()[0])
-                named = f" ({self.class_names[label]})" if self.class_names else ""
+                named = f" ({self.class_names[label]})" if label < len(self.class_names) else ""
                 raise DataError(
                     f"data: class {label}{named} has no training example (data.num_outputs={self.num_outputs})"
                     "\n  set data.num_outputs to the number of classes there are, or add examples"
@@ -372,5 +380,3 @@ def _sample(part: Dataset[Any], seed: int) -> Tensor:
         chosen = torch.randperm(count, generator=seeding.generator(seed, "statistics"))[:STATISTICS_SAMPLE]
         examples = [part[int(i)] for i in chosen.sort().values]
     return torch.stack([torch.as_tensor(inputs) for inputs, _ in examples])
-
-

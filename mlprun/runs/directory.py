@@ -40,12 +40,22 @@ def claim(pattern: str) -> Path:
             try:
                 path.mkdir()
             except FileExistsError:
-                if not path.exists():  # the name is taken by something that is no directory's neighbour
-                    raise
                 continue
             return path
     except OSError as error:
         raise _cannot_write(Path(pattern).parent, error) from error
+
+
+def make(path: Path) -> None:
+    """The directory `path`, which may be there already.
+
+    Raises:
+        RunError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _cannot_write(path: Path, error: OSError) -> RunError:
@@ -107,13 +117,13 @@ class RunDirectory:
             ConfigError: the directory holds a run already.
             RunError: it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
+        make(self.path)
         if self.record_file.exists():
             raise ConfigError(
-                "hydra.run.dir", self.path, "this directory holds a run already", "choose another, or remove it"
+                "hydra.run.dir",
+                self.path,
+                "this directory holds a run already",
+                "choose another, or remove it",
             )
         self.update(
             status="running",

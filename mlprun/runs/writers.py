@@ -40,7 +40,9 @@ class TensorBoard:
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 # the table sorts and filters texts and numbers; it shows booleans unreliably
-                start.hparams[name].string_value = str(value).lower() if isinstance(value, bool) else str(value)
+                start.hparams[name].string_value = (
+                    str(value).lower() if isinstance(value, bool) else str(value)
+                )
             else:
                 start.hparams[name].number_value = value
         self._session(metadata.SESSION_START_INFO_TAG, session_start_info=start)

@@ -26,13 +26,13 @@ class Update(NamedTuple):
         loss: scalar, the loss over the batch.
         grad_norm: scalar, global norm of the gradient before clipping.
         correct: scalar, examples classified rightly (0 for regression).
-        count: examples in the batch.
+        num_examples: in the batch.
     """
 
     loss: Tensor
     grad_norm: Tensor
     correct: Tensor
-    count: int
+    num_examples: int
 
 
 class Learner:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class Plan:
     log_every: int
     save_every: int
     monitor: str
-    mode: str
+    mode: Literal["min", "max"]
     patience: int | None = None
     min_delta: float = 0.0
 
@@ -52,7 +52,8 @@ class Progress:
         best: value of `monitor` at its best, None before the first evaluation.
         best_step: when that was.
         best_values: all val metrics at that step.
-        stale: evaluations since then.
+        reference: value at the last change by more than `min_delta`.
+        stale: evaluations since that change.
         sums: (loss * examples, correct, grad norm) since training values were last logged; on the device.
         examples, updates: how many those were.
     """
@@ -61,17 +62,25 @@ class Progress:
     best: float | None = None
     best_step: int = 0
     best_values: Values | None = None
+    reference: float | None = None
     stale: int = 0
     sums: Tensor | None = None
     examples: int = 0
     updates: int = 0
 
     def judge(self, value: float, values: Values, plan: Plan) -> bool:
-        """Whether `value` is the best so far; counts the evaluations that were not."""
+        """Whether `value` is the best so far; counts the evaluations without a change that counts."""
         sign = 1.0 if plan.mode == "max" else -1.0
-        improved = math.isfinite(value) and (self.best is None or sign * (value - self.best) > plan.min_delta)
+
+        def above(other: float | None, by: float) -> bool:
+            return math.isfinite(value) and (other is None or sign * (value - other) > by)
+
+        # The best is the best, by however little; only patience asks for min_delta.
+        improved = above(self.best, 0.0)
         if improved:
-            self.best, self.best_step, self.best_values, self.stale = value, self.step, values, 0
+            self.best, self.best_step, self.best_values = value, self.step, values
+        if above(self.reference, plan.min_delta):
+            self.reference, self.stale = value, 0
         else:
             self.stale += 1
         return improved
@@ -139,6 +148,8 @@ def train(
             **more_state,
         }
 
+    if progress.step >= plan.num_steps:
+        return "finished"  # a finished run that is continued trains no step too many
     learner.model.train()
     window = _Window(progress, learner.task)
     for batch in batches.starting_at(progress.step):
@@ -193,12 +204,12 @@ class _Window:
     def add(self, update: Update) -> None:
         progress = self.progress
         summed = torch.stack(
-            [update.loss * update.count, update.correct.to(update.loss.dtype), update.grad_norm]
+            [update.loss * update.num_examples, update.correct.to(update.loss.dtype), update.grad_norm]
         )
         progress.sums = summed if progress.sums is None else progress.sums + summed
-        progress.examples += update.count
+        progress.examples += update.num_examples
         progress.updates += 1
-        self._examples_timed += update.count
+        self._examples_timed += update.num_examples
 
     def close(self) -> Values:
         """Means over the window, which starts anew; waits for the device."""

@@ -43,8 +43,8 @@ class Loss(nn.Module):
         one_hot: turn class indices into one-hot rows; without effect on a single output.
 
     Raises:
-        ConfigError: the criterion cannot learn this task from these targets. Classes that are not
-            torch's own are left alone.
+        ConfigError: the criterion cannot learn this task from these targets. A criterion of the user's
+            own is left alone, but for `reduction="none"` and one-hot rows in a regression.
     """
 
     def __init__(self, criterion: nn.Module, task: str, num_outputs: int, one_hot: bool) -> None:

@@ -98,4 +98,6 @@ def confusion_rows(confusion: Tensor, class_names: Iterable[str]) -> list[list[s
     """The confusion matrix as a table with a header; rows the true class, columns the predicted."""
     labels = [*class_names] or [str(i) for i in range(len(confusion))]
     header: list[str | int] = ["true \\ predicted", *labels]
-    return [header, *([label, *map(int, row)] for label, row in zip(labels, confusion.tolist(), strict=True))]
+    counts: list[list[int]] = confusion.tolist()
+    rows: list[list[str | int]] = [[label, *row] for label, row in zip(labels, counts, strict=True)]
+    return [header, *rows]

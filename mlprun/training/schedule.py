@@ -389,27 +389,19 @@ class Plateau(FactorSchedule):
 
 
 class Warmup(FactorSchedule):
-    """A linear rise, (step+1)/(warmup_steps+1), and then `schedule` from its beginning (Goyal et al., 2017).
+    """A linear rise to the first rate of `schedule`, (step+1)/(warmup_steps+1), and then `schedule` from its beginning.
 
-    Raises:
-        ConfigError: `schedule` starts below the full rate, because it has a rise of its own.
+    Goyal et al., 2017. A schedule with a rise of its own (one_cycle, triangular) begins it after the warmup.
     """
 
     def __init__(self, schedule: FactorSchedule, warmup_steps: int) -> None:
         self.schedule = schedule
         self.warmup_steps = _integer("warmup", warmup_steps, least=0)
-        if warmup_steps and schedule.factor(0) < 1:
-            raise ConfigError(
-                "warmup",
-                warmup_steps,
-                f"this schedule starts at {schedule.factor(0):.3g} of optim.lr and has a rise of its own",
-                "write scheduler.warmup=0",
-            )
 
     def factor(self, step: int) -> float:
         """The factor at `step`."""
         if step < self.warmup_steps:
-            return _ramp(step, self.warmup_steps)
+            return _ramp(step, self.warmup_steps) * self.schedule.factor(0)
         return self.schedule.factor(step - self.warmup_steps)
 
     def observe(self, value: float, mode: Literal["min", "max"]) -> None:

@@ -1,0 +1,98 @@
+"""Ways to run mlprun as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mlprun import cli
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def find_mnist() -> Path | None:
+    """The folder with the real MNIST: MLPRUN_DATA, or shared/data beside the checkout."""
+    for folder in (os.environ.get("MLPRUN_DATA"), REPOSITORY.parent / "shared" / "data"):
+        if folder and (Path(folder) / "MNIST" / "raw").is_dir():
+            return Path(folder)
+    return None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a line did.
+
+    Attributes:
+        status: exit status.
+        out, err: what it printed.
+        folder: where it was typed.
+    """
+
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def runs(self) -> list[Path]:
+        """The run directories below the folder, by name."""
+        return sorted(file.parent for file in self.folder.glob("outputs/**/run.json"))
+
+    def record(self) -> dict:
+        """run.json of the only run."""
+        (run,) = self.runs
+        return json.loads((run / "run.json").read_text())
+
+
+@pytest.fixture
+def mlprun(tmp_path, monkeypatch, capsys):
+    """Run a line in this process, in a folder of the test's own: `mlprun("optim=sgd", "seed=1") -> Result`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    modules = set(sys.modules)
+
+    def run(*words: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mlprun", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        return Result(stop.value.code, printed.out, printed.err, tmp_path)
+
+    yield run
+    for name in set(sys.modules) - modules:  # a test's own modules: the next test writes others of that name
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def mlprun_process(tmp_path):
+    """Run a line as a process of its own, as a shell would."""
+
+    def run(*words: str, **environment: str) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlprun", *words],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        return Result(done.returncode, done.stdout, done.stderr, tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def mnist_root() -> Path:
+    """The folder with the real MNIST; skips where there is none."""
+    folder = find_mnist()
+    if folder is None:
+        pytest.skip("the real MNIST is neither in ../shared/data nor in MLPRUN_DATA")
+    return folder

@@ -1,0 +1,103 @@
+"""Every choice of every group composes, builds and trains."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlprun.config import Composer, check, conf_dir
+
+FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "image_folder", "custom"}
+
+
+def choices(group):
+    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+
+
+def test_the_defaults_are_the_documented_ones():
+    config = check(Composer().compose([]))
+    assert (config.seed, config.device, config.epochs) == (0, "auto", 10)
+    assert config.data.name == "digits"
+    assert config.model["_target_"].endswith("MLP")
+    assert config.optim["_target_"] == "torch.optim.Adam"
+    assert config.scheduler["_target_"].endswith("Constant")
+    assert config.loss["_target_"] == "torch.nn.CrossEntropyLoss"
+
+
+@pytest.mark.parametrize("group", ["data", "model", "optim", "scheduler", "loss", "experiment", "debug"])
+def test_every_file_says_what_it_is_and_composes(group):
+    composer = Composer()
+    assert choices(group)
+    for name in choices(group):
+        lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
+        comment = lines[1] if lines[0].startswith("# @package") else lines[0]
+        assert comment.startswith("# "), f"{group}/{name}.yaml says at its top what it is"
+        line = [f"{group}={name}"]
+        if name == "image_folder":
+            line += ["data.root=pictures", "data.num_outputs=2"]
+        if name == "custom":
+            target = "data.dataset" if group == "data" else group
+            line += [f"{target}._target_=my_module.Mine", "data.input_shape=[1]", "data.num_outputs=2"]
+        check(composer.compose(line))
+
+
+@pytest.mark.parametrize("name", [n for n in choices("data") if n not in FILES_NEEDED])
+def test_every_embedded_data_set_trains_with_every_general_model(mlprun, name):
+    for model in ("linear", "mlp"):
+        assert mlprun("debug=fast", f"data={name}", f"model={model}").status == 0
+
+
+@pytest.mark.parametrize("model", ["cnn", "resnet18"])
+def test_every_image_model_trains(mlprun, model):
+    assert mlprun("debug=fast", f"model={model}", "steps=2").status == 0
+
+
+@pytest.mark.parametrize("name", choices("optim"))
+def test_every_optimizer_trains(mlprun, name):
+    extra = ["batch_size=all"] if name == "lbfgs" else ["trainer.decay_all=false"]
+    result = mlprun("debug=fast", f"optim={name}", *extra)
+    assert result.status == 0, result.err
+
+
+@pytest.mark.parametrize("name", choices("scheduler"))
+def test_every_schedule_trains_with_a_warmup(mlprun, name):
+    result = mlprun("debug=fast", f"scheduler={name}", "scheduler.warmup='2 steps'")
+    assert result.status == 0, result.err
+
+
+@pytest.mark.parametrize("name", choices("loss"))
+def test_every_loss_trains_classes(mlprun, name):
+    extra = ["loss.one_hot=true"] if name in ("mse", "l1", "smooth_l1") else []
+    assert mlprun("debug=fast", f"loss={name}", *extra).status == 0
+
+
+@pytest.mark.parametrize("name", choices("debug"))
+def test_every_debugging_mode_runs(mlprun, name):
+    steps = ["steps=12"] if name in ("overfit", "anomaly") else []
+    assert mlprun(f"debug={name}", *steps).status == 0
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_runs_shortened(mlprun, mnist_root, name):
+    result = mlprun(f"experiment={name}", "debug=fast", f"data.root={mnist_root}")
+    assert result.status == 0, result.err
+
+
+def test_a_regression_brings_its_loss_and_the_users_still_wins():
+    composer = Composer()
+    for name in ("diabetes", "synthetic_regression"):
+        assert check(composer.compose([f"data={name}"])).loss["_target_"] == "torch.nn.MSELoss"
+        assert check(composer.compose([f"data={name}", "loss=l1"])).loss["_target_"] == "torch.nn.L1Loss"
+
+
+def test_a_model_takes_its_sizes_from_the_data():
+    config = check(Composer().compose(["data=cifar10", "model=cnn"]))
+    assert config.model["input_shape"] == [3, 32, 32]
+    assert config.model["num_outputs"] == 10
+
+
+def test_an_experiment_is_a_delta_and_the_line_still_wins():
+    config = check(Composer().compose(["experiment=mnist_mlp", "optim=sgd", "epochs=1", "model.hidden=[7]"]))
+    assert config.data.name == "mnist"
+    assert config.optim["_target_"] == "torch.optim.SGD"
+    assert (config.epochs, config.model["hidden"]) == (1, [7])

@@ -1,0 +1,295 @@
+"""One run: what it leaves behind, and that the same line gives the same bits."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mlprun.runs.directory import RunDirectory
+
+
+def last(run):
+    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+
+
+def rows(run):
+    """The lines of metrics.jsonl, without what the clock says."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in lines]
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_default_line_learns_the_digits(mlprun_process):
+    result = mlprun_process()
+    assert result.status == 0, result.err
+    assert result.record()["metrics"]["test/accuracy"] >= 0.95
+    assert "Traceback" not in result.err
+    for said in (
+        r"data +digits: 1,294 train, 144 val, 359 test",
+        r"model +MLP: 17,226 parameters",
+        r"device +\w+",
+        r"step +41/410 +epoch +1\.00 .*val/accuracy 0\.\d{4}",
+        r"test +loss .*accuracy 0\.9\d+",
+        r"run +outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d_digits_mlp_adam_[0-9a-f]{4}\n",
+        r"curves +tensorboard --logdir outputs\n",
+    ):
+        assert re.search(said, result.out), said
+
+
+def test_a_run_directory_holds_the_whole_record(mlprun):
+    result = mlprun("debug=fast", "seed=3")
+    (run,) = result.runs
+    files = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    events = {name for name in files if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert files - events - {"code.patch"} == {
+        ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "run.json", "metrics.jsonl", "train.log",
+        "confusion_matrix.csv", "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/step_8.pt",
+    }  # fmt: skip
+    text = (run / "run.json").read_text()
+    record = json.loads(text)
+    assert text.startswith('{\n  "status": "completed",')
+    assert {"status", "command", "config", "seed", "git", "packages", "host", "device", "started_at", "ended_at",
+            "elapsed_sec", "num_parameters", "steps", "metrics"} <= set(record)  # fmt: skip
+    assert record["command"] == "mlprun debug=fast seed=3"
+    assert record["overrides"] == ["debug=fast", "seed=3"]
+    assert record["seed"] == record["config"]["seed"] == 3
+    assert record["config"]["model"]["num_outputs"] == 10, "interpolations are resolved"
+    assert record["steps"] == 8
+    assert record["num_parameters"] == 17226
+    assert record["device"]["num_threads"] == 1
+    assert record["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert set(record["metrics"]) == {
+        f"{s}/{m}" for s in ("val", "test") for m in ("loss", "accuracy", "macro_f1")
+    }
+    assert "val/accuracy" in (run / "train.log").read_text()
+
+
+def test_a_checkpoint_is_plain_and_complete(mlprun):
+    result = mlprun("debug=fast")
+    for name in ("last.pt", "best.pt"):
+        state = torch.load(result.runs[0] / "checkpoints" / name, weights_only=True)
+        assert {"model", "optimizer", "schedule", "progress", "step", "config", "normalizer"} <= set(state)
+        assert set(state["model"]) == {f"{layer}.{kind}" for layer in ("hidden.0", "hidden.2", "output")
+                                       for kind in ("weight", "bias")}  # fmt: skip
+        assert state["config"] == result.record()["config"]
+    assert last(result.runs[0])["step"] == 8
+
+
+def test_tensorboard_shows_what_metrics_jsonl_holds(mlprun):
+    result = mlprun("debug=fast", "trainer.grad_clip=1.0")
+    (run,) = result.runs
+    board = EventAccumulator(str(run))
+    board.Reload()
+    tags = set(board.Tags()["scalars"])
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "optim/lr", "optim/grad_norm",
+            "perf/examples_per_sec", "test/accuracy"} <= tags  # fmt: skip
+    assert board.Tags()["images"] == ["test/confusion_matrix"]
+    for tag in ("train/loss", "val/loss", "optim/lr"):
+        shown = [(e.step, e.value) for e in board.Scalars(tag)]
+        written = [(row["step"], row[tag]) for row in rows(run) if tag in row]
+        assert [s for s, _ in shown] == [s for s, _ in written]
+        assert [v for _, v in shown] == pytest.approx([v for _, v in written])
+    assert [e.step for e in board.Scalars("val/loss")] == [3, 6, 8], "every 3 steps, and at the end"
+    assert [e.step for e in board.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [row["epoch"] for row in rows(run)] == [s / 4 for s in range(1, 9)]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(mlprun_process):
+    lines = (["seed=0"], ["seed=0"], ["seed=1"])
+    first, again, other = [
+        mlprun_process("debug=fast", "model.dropout=0.2", *line, f"hydra.run.dir=outputs/{i}").folder
+        / f"outputs/{i}"
+        for i, line in enumerate(lines)
+    ]
+    assert same(last(first)["model"], last(again)["model"])
+    assert rows(first) == rows(again)
+    assert not same(last(first)["model"], last(other)["model"])
+    assert json.loads((first / "run.json").read_text())["seed"] == 0, "0 is a seed"
+
+
+def test_best_pt_is_the_best_and_last_pt_is_the_last(mlprun):
+    result = mlprun("optim.lr=0.05", "epochs=12", "monitor=val/accuracy")
+    (run,) = result.runs
+    scores = {row["step"]: row["val/accuracy"] for row in rows(run) if "val/accuracy" in row}
+    best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
+    assert last(run)["step"] == max(scores)
+    assert scores[best["step"]] == max(scores.values()) == result.record()["metrics"]["val/accuracy"]
+    assert best["step"] != max(scores), (
+        "at this learning rate an earlier step is better: the test would prove nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        [],
+        ["trainer.precision=bf16", "batch_size=7"],
+        ["data=diabetes", "model=linear"],
+        ["data=synthetic_classification", "data.dataset.num_classes=25", "data.dataset.num_samples=2000"],
+    ],
+)
+def test_eval_gives_the_runs_own_figures_unrounded(mlprun, line):
+    run = mlprun("debug=fast", *line).runs[0]
+    result = mlprun("eval", str(run))
+    assert result.status == 0
+    printed = {name: float(value) for name, value in (row.split() for row in result.out.splitlines())}
+    recorded = json.loads((run / "run.json").read_text())["metrics"]
+    assert printed == {k: v for k, v in recorded.items() if k.startswith("test/")}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda run: (run / "run.json").unlink(), "is not a run"),
+        (lambda run: (run / "run.json").write_text("{"), "cannot be read"),
+        (lambda run: (run / "checkpoints" / "best.pt").unlink(), "no best checkpoint"),
+        (lambda run: (run / "checkpoints" / "best.pt").write_bytes(b"torn"), "is damaged"),
+    ],
+)
+def test_eval_of_a_spoilt_run_says_what_is_wrong(mlprun, spoil, said):
+    run = mlprun("debug=fast").runs[0]
+    spoil(run)
+    result = mlprun("eval", str(run))
+    assert result.status == 1
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+def test_twelve_runs_started_in_the_same_second_have_twelve_directories(tmp_path):
+    line = [sys.executable, "-m", "mlprun", "debug=one_batch", "data=iris", "hydra.run.dir=outputs/same"]
+    # all of them with the very same name to begin with: the claim has to keep them apart
+    line = [*line[:-1]]
+    jobs = [subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(12)]
+    printed = [job.communicate(timeout=240)[0] for job in jobs]
+    assert all(job.returncode == 0 for job in jobs)
+    named = {re.findall(r"^run +(\S+)$", text, re.MULTILINE)[-1] for text in printed}
+    assert len(named) == 12
+    assert all(RunDirectory(tmp_path / name).read()["status"] == "completed" for name in named)
+
+
+def test_an_explicit_directory_is_used_as_it_is(mlprun):
+    folder = mlprun("debug=one_batch", "hydra.run.dir=here/it is").folder
+    assert (folder / "here" / "it is" / "run.json").is_file()
+
+
+def test_nothing_is_read_from_the_network_or_written_elsewhere(mlprun):
+    assert {p.name for p in mlprun("debug=fast").folder.iterdir()} == {"outputs"}
+
+
+def test_a_users_own_class_yaml_and_data_work_from_the_current_folder(mlprun_process, tmp_path):
+    (tmp_path / "my_module.py").write_text(
+        "import torch, random\n"
+        "class MyNet(torch.nn.Module):\n"
+        "    def __init__(self, width, num_outputs):\n"
+        "        super().__init__()\n"
+        "        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(width),\n"
+        "                                       torch.nn.Tanh(), torch.nn.Linear(width, num_outputs))\n"
+        "        self.net(torch.zeros(1, 3))\n"
+        "    def forward(self, x):\n"
+        "        return self.net(x)\n"
+        "class MyData(torch.utils.data.Dataset):\n"
+        "    def __init__(self, size):\n"
+        "        self.size = size\n"
+        "    def __len__(self):\n"
+        "        return self.size\n"
+        "    def __getitem__(self, i):\n"
+        "        return torch.tensor([i % 2, random.random(), 1.0]), i % 2\n"
+    )
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(
+        "_target_: my_module.MyNet\nwidth: 4\nnum_outputs: ${data.num_outputs}\n"
+    )
+    line = ["--config-dir", "./conf", "model=mine", "model.width=6", "data=custom", "data.input_shape=[3]",
+            "data.num_outputs=2", "data.dataset._target_=my_module.MyData", "+data.dataset.size=300"]  # fmt: skip
+    tensors = []
+    for workers in (0, 2):  # in workers the folder is on the import path too, and the noise is the same
+        result = mlprun_process(
+            *line, f"data.num_workers={workers}", "optim.lr=0.1", f"hydra.run.dir=outputs/w{workers}"
+        )
+        assert result.status == 0, result.err
+        tensors.append(last(tmp_path / f"outputs/w{workers}")["model"])
+    assert tensors[0]["net.1.weight"].shape == (6, 3)
+    assert same(*tensors)
+    record = json.loads((tmp_path / "outputs/w0/run.json").read_text())
+    assert record["metrics"]["test/accuracy"] == 1.0
+
+
+def test_the_data_root_on_the_line_beats_the_environment_which_beats_the_cache(mlprun, monkeypatch):
+    monkeypatch.setenv("MLPRUN_DATA", "/from/environment")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/from/cache")
+    shown = ("--cfg", "job", "--resolve", "-p", "data")
+    assert "root: /from/line\n" in mlprun(*shown, "data.root=/from/line").out
+    assert "root: /from/environment\n" in mlprun(*shown).out
+    monkeypatch.delenv("MLPRUN_DATA")
+    assert "root: /from/cache/mlprun/data\n" in mlprun(*shown).out
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(mlprun):
+    result = mlprun("optim.lr=0.1", "early_stopping.patience=2", "epochs=50")
+    record = result.record()
+    evaluations = [row["val/loss"] for row in rows(result.runs[0]) if "val/loss" in row]
+    assert record["ended_by"] == "early_stopping"
+    assert evaluations.index(min(evaluations)) == len(evaluations) - 3
+    assert "early stopping: val/loss did not improve for 2 evaluations" in result.out
+
+
+def test_ctrl_c_marks_the_run_interrupted(tmp_path):
+    import signal
+    import time
+
+    job = subprocess.Popen(
+        [sys.executable, "-m", "mlprun", "epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    while b"step" not in job.stdout.readline():
+        time.sleep(0.01)
+    job.send_signal(signal.SIGINT)
+    job.communicate(timeout=60)
+    assert job.returncode == 130
+    (file,) = tmp_path.glob("outputs/*/*/run.json")
+    assert json.loads(file.read_text())["status"] == "interrupted"
+
+
+def test_debug_profile_writes_a_trace(mlprun):
+    result = mlprun("debug=profile")
+    trace = json.loads((result.runs[0] / "trace.json").read_text())
+    assert any("addmm" in event.get("name", "") for event in trace["traceEvents"])
+
+
+def test_debug_anomaly_names_the_users_operation(mlprun):
+    folder = mlprun("--version").folder
+    (folder / "my_module.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(64, 10)\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x.flatten(1)) + torch.sqrt(0 * self.weight.sum())\n"
+    )
+    result = mlprun("debug=anomaly", "model=custom", "model._target_=my_module.Net")
+    assert result.status == 1
+    assert "MulBackward0" in result.err
+    assert "torch.sqrt(0 * self.weight.sum())" in result.err
+
+
+def test_batches_of_all_and_of_one(mlprun):
+    whole = mlprun("batch_size=all", "epochs=2", "data=iris")
+    assert whole.record()["steps"] == 2
+    single = mlprun("batch_size=1", "epochs=1", "data=iris", "hydra.run.dir=outputs/single")
+    assert json.loads((single.folder / "outputs/single/run.json").read_text())["steps"] == 108
+
+
+def test_torch_compile_gives_the_plain_state_dict(mlprun):
+    result = mlprun("debug=fast", "trainer.compile=true", "steps=2", "eval_every='1 step'")
+    assert result.status == 0, result.err
+    assert set(last(result.runs[0])["model"]) == {f"{layer}.{kind}" for layer in ("hidden.0", "hidden.2", "output")
+                                                  for kind in ("weight", "bias")}  # fmt: skip

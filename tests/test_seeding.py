@@ -1,0 +1,97 @@
+"""Randomness is a function of (seed, position); nothing else that draws can move it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mlprun import seeding
+
+POSITIONS = [(), ("order", 0), ("order", 1), ("noise", 0), ("noise", 1), ("example", 0, 1), ("example", 1, 0)]
+
+
+def test_mix_tells_every_seed_and_position_apart():
+    keys = [(seed, *position) for seed in (0, 1, 2, 12345) for position in POSITIONS]
+    seeds = [seeding.mix(*key) for key in keys]
+    assert len(set(seeds)) == len(keys)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seeds == [seeding.mix(*key) for key in keys]
+    # Digits that run together, or a number beside its text, are other positions.
+    assert seeding.mix(1, 11) != seeding.mix(11, 1)
+    assert seeding.mix(0, "1") != seeding.mix(0, 1)
+
+
+def test_mix_is_the_same_in_another_process():
+    """Python's own hash would not be: it is salted by process."""
+    line = "from mlprun import seeding; print(seeding.mix(3, 'order', 7))"
+    printed = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True).stdout
+    assert int(printed) == seeding.mix(3, "order", 7)
+
+
+def test_seeds_of_neighbouring_positions_are_unrelated():
+    bits = [seeding.mix(0, "noise", step) for step in range(400)]
+    differing = [(a ^ b).bit_count() for a, b in itertools.pairwise(bits)]
+    assert 30 < np.mean(differing) < 33  # half of 63
+
+
+def test_generator_has_a_state_of_its_own():
+    before = torch.get_rng_state()
+    drawn = torch.rand(5, generator=seeding.generator(0, "order", 3))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(drawn, torch.rand(5, generator=seeding.generator(0, "order", 3)))
+    assert not torch.equal(drawn, torch.rand(5, generator=seeding.generator(0, "order", 4)))
+
+
+def test_seed_torch_is_what_manual_seed_would_be():
+    seeding.seed_torch(5, "noise", 2)
+    drawn = torch.rand(4), torch.randn(3), torch.randperm(10)
+    torch.manual_seed(seeding.mix(5, "noise", 2))
+    again = torch.rand(4), torch.randn(3), torch.randperm(10)
+    assert all(map(torch.equal, drawn, again))
+
+
+def test_noise_of_a_step_is_that_of_the_uninterrupted_run():
+    def noise(step: int) -> torch.Tensor:
+        seeding.seed_torch(0, "noise", step)
+        return torch.nn.functional.dropout(torch.ones(50))
+
+    whole = [noise(step) for step in range(6)]
+    torch.rand(17)  # a crash, another job: whatever drew before
+    assert all(torch.equal(noise(step), whole[step]) for step in (4, 5, 1))
+    assert not torch.equal(whole[0], whole[1])
+
+
+def test_seed_all_seeds_python_numpy_and_torch():
+    def draw(*key: object) -> tuple[float, float, float]:
+        seeding.seed_all(*key)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    assert draw(0, "example", 1) == draw(0, "example", 1)
+    assert all(a != b for a, b in zip(draw(0, "example", 1), draw(0, "example", 2), strict=True))
+    assert all(a != b for a, b in zip(draw(0, "example", 1), draw(1, "example", 1), strict=True))
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_set_determinism_switches_without_importing_the_compiler(deterministic):
+    """Importing torch._inductor takes longer than torch itself."""
+    program = (
+        "import os, sys, torch\n"
+        "from mlprun import seeding\n"
+        f"seeding.set_determinism({deterministic})\n"
+        "print(any(name.startswith('torch._inductor') for name in sys.modules))\n"
+        "print(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)\n"
+        "print(os.environ.get('CUBLAS_WORKSPACE_CONFIG'), torch.utils.deterministic.fill_uninitialized_memory)\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=clean
+    )
+    workspace = ":4096:8" if deterministic else "None"
+    assert done.stdout.split() == ["False", str(deterministic), str(not deterministic), workspace, "False"]
