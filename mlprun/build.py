@@ -343,9 +343,7 @@ def make_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: P
     text = node.pop("warmup", "0 steps")  # a scheduler of the user's own may leave our key out
     warmup = durations.parse(text, key="scheduler.warmup").steps(steps.steps_per_epoch, steps.num_steps)
     if warmup >= steps.num_steps > 1:
-        raise ConfigError(
-            "scheduler.warmup", text, f"fills the whole run of {steps.num_steps} steps", "shorten it"
-        )
+        raise ConfigError("scheduler.warmup", text, f"fills the whole run of {steps.num_steps} steps", "shorten it")
     cls = locate(node.pop("_target_"), "scheduler")
     if not (isinstance(cls, type) and issubclass(cls, (schedule.FactorSchedule, LRScheduler))):
         raise ConfigError(
@@ -365,6 +363,20 @@ def make_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: P
         return schedule.Warmup(construct(full, "scheduler"), warmup)
     # a torch scheduler writes the rates as it is made, so it gets the optimizer that trains
     return schedule.TorchSchedule(construct(full, "scheduler", the_optimizer), warmup)
+
+
+def check_batch_norm(module: nn.Module, batches: TrainBatches, accumulate: int) -> None:
+    """Raise ConfigError if batch normalisation would meet a batch of one example, which has no variance."""
+    if not any(isinstance(m, nn.BatchNorm1d) for m in module.modules()) or batches.num_examples is None:
+        return
+    last = batches.num_examples % batches.batch_size or batches.batch_size
+    if min(last, batches.batch_size) // min(accumulate, last) == 1:
+        raise ConfigError(
+            "batch_size",
+            batches.batch_size,
+            f"the last batch of {batches.num_examples} examples would give batch normalisation a single one",
+            f"choose another, such as batch_size={batches.batch_size + 1}, or fewer trainer.accumulate",
+        )
 
 
 def learner(config: Config, module: nn.Module, steps: Plan, where: torch.device) -> Learner:
@@ -466,7 +478,8 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
         name, layer, shape = running[-1] if running else ("", module, list(inputs.shape))
         where = f"layer '{name}' {_short(layer)}" if name else _short(layer)
         raise ConfigError(
-            "model", ConfigError.MISSING, f"{where} cannot take an input of shape {shape}: {str(error).splitlines()[0]}",
+            "model", ConfigError.MISSING,
+            f"{where} cannot take an input of shape {shape}: {str(error).splitlines()[0]}",
             f"one example has data.input_shape={_listed(config.data.input_shape)}; "
             "do the sizes in the model follow from input_shape?",
         ) from error  # fmt: skip

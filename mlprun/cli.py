@@ -100,9 +100,7 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
     else:
         directory = Path(composed.hydra.run.dir)
         if (directory / "run.json").exists():  # before Hydra writes its own record over the old one
-            raise ConfigError(
-                "hydra.run.dir", directory, "holds a run already", "choose another, or remove it"
-            )
+            raise ConfigError("hydra.run.dir", directory, "holds a run already", "choose another, or remove it")
         make(directory)
     _outcomes.clear()
     try:
@@ -134,6 +132,9 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
         if any(folder.glob("*/run.json")):
             raise ConfigError("hydra.sweep.dir", folder, "holds runs already", "choose another, or remove it")
         make(folder)
+    shared = set(points[0]).intersection(*points) if len(points) > 1 else set()
+    keys = ",".join(f"'{line.partition('=')[0]}'" for line in points[0] if line in shared)
+    arguments.append(f"hydra.job.config.override_dirname.exclude_keys=[{keys}]")  # directories show what is swept
     print(f"sweep   {len(points)} runs in {folder}", flush=True)
     status = _hydra(arguments, config_name)
 
@@ -160,9 +161,7 @@ _typed = ""  # the line as it was typed; empty in a launcher's worker process
 def _hydra(arguments: list[str], config_name: str | None) -> int:
     """Hydra's own main on these arguments; its exit status."""
     sys.argv = [sys.argv[0], *arguments]
-    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name or "config")(
-        _task
-    )
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name or "config")(_task)
     try:
         main()
     except SystemExit as stop:

@@ -57,9 +57,7 @@ class DataConfig:
 
     name: str = MISSING  # used in the names of run directories
     dataset: dict[str, Any] = MISSING  # `_target_`: a function that returns a Source, or a torch Dataset
-    val_dataset: dict[str, Any] | None = (
-        None  # a Dataset of its own for val; null: carved from the training part
-    )
+    val_dataset: dict[str, Any] | None = None  # a Dataset of its own for val; null: carved from the training part
     test_dataset: dict[str, Any] | None = None  # likewise for test; null: the data set's own, else carved
     task: str = MISSING  # classification | regression
     input_shape: list[int] = MISSING  # shape of one example, without the batch
@@ -161,13 +159,14 @@ def _run_name(_root_: DictConfig) -> str:
 
 
 def _point_name(_root_: DictConfig) -> str:
-    overrides = _root_.hydra.overrides.task
-    return _file_name(",".join(overrides) or "defaults")
+    """What is swept, as typed: the override lines less those that all jobs share."""
+    shared = _root_.hydra.job.config.override_dirname.exclude_keys
+    return _file_name(",".join(o for o in _root_.hydra.overrides.task if o.partition("=")[0] not in shared) or "run")
 
 
 def _file_name(text: str) -> str:
     """`text` without what a file name or a shell would trip over, at most 120 characters."""
-    return re.sub(r"[^\w.,=+-]+", "-", text)[:120].strip("-.")
+    return re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[\[\]{}'\"]", "", text))[:120].strip("-.")
 
 
 OmegaConf.register_new_resolver("mlprun.data_root", _data_root, replace=True)
@@ -273,9 +272,7 @@ def check(cfg: DictConfig) -> Config:
     try:
         for key, node in _nodes(cfg):
             if node._is_missing():
-                raise ConfigError(
-                    key, ConfigError.MISSING, "has no value", f"add {key}=… to the command line"
-                )
+                raise ConfigError(key, ConfigError.MISSING, "has no value", f"add {key}=… to the command line")
         config = OmegaConf.to_object(cfg)
     except OmegaConfBaseException as error:
         _explain(error)
@@ -289,9 +286,7 @@ def check(cfg: DictConfig) -> Config:
             raise ConfigError(key, value, problem)
     check_monitor(config.monitor, config.data.task, config.data.num_outputs)
     if "_target_" not in config.data.dataset:
-        raise ConfigError(
-            "data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set"
-        )
+        raise ConfigError("data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set")
     for group in ("model", "optim", "scheduler", "loss"):
         if "_target_" not in getattr(config, group):
             raise ConfigError(group, ConfigError.MISSING, "needs a `_target_`: the class to build")
@@ -367,21 +362,19 @@ class Composer:
         parsed = _parse(overrides)
         for override in parsed:
             self._check_choice(override, run_mode)
-        choices = [
-            o.input_line or "" for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()
-        ]
-        try:
-            base = self._loader.load_configuration(self._config_name, choices, run_mode)
-        except (HydraException, OmegaConfBaseException) as error:
-            _explain(error)
+        choices = [o.input_line or "" for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()]
+        base = self._load(choices, run_mode)
         for override in parsed:
             if not self._is_group(override.key_or_group):
                 self._check_key(override, base, run_mode)
         if len(choices) == len(overrides):
             return base
+        return self._load(overrides, run_mode, parsed)
+
+    def _load(self, overrides: list[str], run_mode: RunMode, parsed: Iterable[Override] = ()) -> DictConfig:
         try:
             return self._loader.load_configuration(self._config_name, overrides, run_mode)
-        except (HydraException, OmegaConfBaseException) as error:
+        except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
             _explain(error, parsed)
 
     def _is_group(self, name: str) -> bool:
@@ -404,9 +397,7 @@ class Composer:
             for name in names:
                 if (name is None and group in ("experiment", "debug")) or str(name) in known:
                     continue
-                raise ConfigError(
-                    group, name, f"there is no {group} of that name", suggestion(str(name), known)
-                )
+                raise ConfigError(group, name, f"there is no {group} of that name", suggestion(str(name), known))
 
     def _check_key(self, override: Override, base: DictConfig, run_mode: RunMode) -> None:
         key = override.key_or_group
@@ -414,7 +405,12 @@ class Composer:
             _ask_for_multirun(override)
         if override.package is not None or key.startswith("hydra.") or key == "hydra":
             return  # Hydra checks its own typed nodes
+        foreign = any(key.startswith(node + ".") for node in FOREIGN)
         if (node := _find(base, key)) is not None:
+            if override.is_delete() and not foreign:
+                raise ConfigError(
+                    f"~{key}", ConfigError.MISSING, "a key of mlprun's own cannot be removed", f"write {key}=…"
+                )
             if override.is_add() and not override.is_force_add():
                 raise ConfigError(
                     f"+{key}",
@@ -425,16 +421,13 @@ class Composer:
             if not override.is_delete() and isinstance(node, BooleanNode):
                 _check_boolean(override)
             return
-        foreign = any(key.startswith(node + ".") for node in FOREIGN)
         if foreign and (override.is_add() or override.is_force_add()):
             return  # an argument of somebody's class; build.py holds it against the signature
         keys = [k for k, _ in _nodes(base) if not k.startswith("hydra.")]
         groups = [g for g in self._loader.list_groups("") if g != "hydra"]
         remedy = _nearest_key(key, [*groups, *keys])
         if foreign and not override.is_delete():
-            remedy += (
-                f"\n  (to pass a further argument to the class in {key.rsplit('.', 1)[0]}, write +{key}=…)"
-            )
+            remedy += f"\n  (to pass a further argument to the class in {key.rsplit('.', 1)[0]}, write +{key}=…)"
         raise ConfigError(key, _typed_value(override), "there is no such key", remedy)
 
 
@@ -496,11 +489,7 @@ def _find(cfg: DictConfig, key: str) -> Any:
     for part in re.split(r"[.\[\]]+", key.rstrip("]")):
         if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
             node = node._get_node(int(part))
-        elif (
-            isinstance(node, DictConfig)
-            and not (node._is_none() or node._is_missing())
-            and part in node.keys()
-        ):
+        elif isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()) and part in list(node):
             node = node._get_node(part)
         else:
             return None

@@ -90,9 +90,8 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
     plan = build.plan(config, batches.steps_per_epoch)
     model = build.model(config)
     fit = build.check_fit(config, model, criterion, build.trial_batch(config, parts))
-    num_threads = config.trainer.num_threads or fit.num_threads(
-        batches.batch_size // config.trainer.accumulate
-    )
+    build.check_batch_norm(model, batches, config.trainer.accumulate)
+    num_threads = config.trainer.num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
     torch.set_num_threads(num_threads)
     learner = build.learner(config, model, plan, where)
     device_name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
@@ -101,9 +100,7 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
         num_parameters=fit.num_parameters,
         data={"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}},
     )
-    _introduce(
-        config, directory, build.sizes(parts), fit, f"{device_name}, {num_threads} threads", plan.num_steps
-    )
+    _introduce(config, directory, build.sizes(parts), fit, f"{device_name}, {num_threads} threads", plan.num_steps)
 
     board = writers.TensorBoard(directory.path)
     board.hparams(_flat({k: v for k, v in config.to_dict().items() if k not in ("logging", "checkpoint")}))
@@ -165,15 +162,11 @@ def _introduce(
 ) -> None:
     """What is about to be trained, on the terminal."""
     data = config.data
-    counted = ", ".join(
-        f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items()
-    )
+    counted = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
     kind = f"{data.num_outputs} classes" if data.task == "classification" else f"{data.num_outputs} values"
     shape = "x".join(map(str, data.input_shape))
     log.info("data    %s: %s; inputs %s, %s", data.name, counted, shape, kind)
-    log.info(
-        "model   %s: %s parameters", config.model["_target_"].rpartition(".")[2], f"{fit.num_parameters:,}"
-    )
+    log.info("model   %s: %s parameters", config.model["_target_"].rpartition(".")[2], f"{fit.num_parameters:,}")
     shown = fit.layers if len(fit.layers) <= 12 else [*fit.layers[:5], None, *fit.layers[-5:]]
     for layer in shown:
         if layer is None:
@@ -189,15 +182,14 @@ def _introduce(
         )
     names = (config.optim["_target_"].rpartition(".")[2], config.scheduler["_target_"].rpartition(".")[2],
              config.loss["_target_"].rpartition(".")[2])  # fmt: skip
-    log.info("optim   %s, lr %g, %s; %s; batch size %s, %d steps",
-             names[0], config.optim.get("lr", float("nan")), names[1], names[2], config.batch_size, num_steps)  # fmt: skip
+    lr = f", lr {config.optim['lr']:g}" if "lr" in config.optim else ""
+    log.info("optim   %s%s, %s; %s", names[0], lr, names[1], names[2])
+    log.info("length  %s steps of %s examples", f"{num_steps:,}", config.batch_size)
     log.info("device  %s", device.replace(", 1 threads", ", 1 thread"))
     log.info("run     %s", directory.path)
 
 
-def _confusion(
-    confusion: Any, class_names: tuple[str, ...], directory: RunDirectory, board: Any, step: int
-) -> None:
+def _confusion(confusion: Any, class_names: tuple[str, ...], directory: RunDirectory, board: Any, step: int) -> None:
     """The test split's confusion matrix, as numbers and as a picture in TensorBoard."""
     from mlprun.runs.writers import heat_map
     from mlprun.training.metrics import confusion_rows
@@ -271,18 +263,21 @@ def explain(error: Exception, config: Config) -> str:
             "\n  a label of the training data is not one of 0 to num_outputs - 1"
         )
     if "deterministic" in text and "implementation" in text:
-        return f"{text.splitlines()[0]}\n  set trainer.deterministic=false to allow it; the run may then not repeat bit by bit"
+        return (
+            f"{text.splitlines()[0]}"
+            "\n  set trainer.deterministic=false to allow it; the run may then not repeat bit by bit"
+        )
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users_own(f.filename)]
     where = re.search(r'File "([^"]+)"', text)  # a DataLoader worker sends its traceback as text
     if frames:
         return (
-            f"{kind}: {text.splitlines()[0] if text else ''}\n"
-            + "".join(traceback.format_list(frames[-8:])).rstrip()
+            f"{kind}: {text.splitlines()[0] if text else ''}\n" + "".join(traceback.format_list(frames[-8:])).rstrip()
         )
     if where is not None and "DataLoader worker" in text:
         lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join([lines[0], *lines[-8:]])
-    return f"{kind}: {text.splitlines()[0] if text else '(no message)'}\n  MLPRUN_TRACEBACK=1 shows where; so does train.log"
+    first = text.splitlines()[0] if text else "(no message)"
+    return f"{kind}: {first}\n  MLPRUN_TRACEBACK=1 shows where; so does train.log"
 
 
 def _is_users_own(file: str) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -47,6 +49,18 @@ def seed_all(seed: int, *position: str | int) -> None:
     random.seed(value)
     np.random.seed(value % 2**32)
     seed_torch(seed, *position)
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Give the global CPU generators back as they were, whatever draws from or seeds them meanwhile."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 def set_determinism(deterministic: bool, compiled: bool = False) -> None:

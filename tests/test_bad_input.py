@@ -87,7 +87,8 @@ BEFORE_TORCH = {
     "a duration without a unit": (["eval_every=100"], ["eval_every=100", "'100 steps' or '100 epochs'"]),
     "a duration of another unit": (["eval_every='3 hours'"], ["eval_every=3 hours", "unknown unit 'hours'"]),
     "no duration": (["checkpoint.every=0"], ["checkpoint.every=0", "longer than 0"]),
-    "more parts than examples": (["batch_size=2", "trainer.accumulate=3"], ["trainer.accumulate=3", "at most batch_size=2"]),
+    "more parts than examples": (["batch_size=2", "trainer.accumulate=3"],
+        ["trainer.accumulate=3", "at most batch_size=2"]),
     "several values without -m": (["seed=1,2"], ["seed=1,2", "add -m"]),
     "several choices without -m": (["model=mlp,cnn"], ["model=mlp,cnn", "add -m"]),
     "a bad point of a sweep": (["-m", "seed=0,1", "optim=sgd,admw"], ["optim=admw", "did you mean 'adamw'"]),
@@ -104,7 +105,8 @@ BEFORE_TORCH = {
 # These need the classes or the data; the exit status is 2 where the line is at fault, 1 where the data is.
 WITH_TORCH = {
     "a module that is not there": (["model=custom", "model._target_=no_such.Net"], 2, ["No module named 'no_such'"]),
-    "a class that is not there": (["model=custom", "model._target_=my_module.Nat"], 2, ["did you mean 'my_module.Net'?"]),
+    "a class that is not there": (["model=custom", "model._target_=my_module.Nat"], 2,
+        ["did you mean 'my_module.Net'?"]),
     "a module that cannot be imported": (
         ["model=custom", "model._target_=broken.Net"], 2, ["broken.Net", "No module named 'not_installed'"]),
     "an argument too many": (
@@ -125,16 +127,20 @@ WITH_TORCH = {
     "values for classes": (["loss=mse"], 2, ["loss.one_hot=true"]),
     "labels out of range": (["data.num_outputs=5"], 2, ["data.num_outputs=5", "from 0 to 9", "data.num_outputs=10"]),
     "an empty class": (["data.num_outputs=11"], 1, ["class 10", "no training example"]),
-    "a wrong input shape": (["data.input_shape=[1,4,16]"], 2, ["data.input_shape=[1, 4, 16]", "data.input_shape=[1,8,8]"]),
+    "a wrong input shape": (["data.input_shape=[1,4,16]"], 2,
+        ["data.input_shape=[1, 4, 16]", "data.input_shape=[1,8,8]"]),
     "an own model too wide inside": (
-        ["model=custom", "model._target_=my_module.Net", "+model.width=9"], 2, ["layer 'second'", "in_features=8", "[2, 9]"]),
+        ["model=custom", "model._target_=my_module.Net", "+model.width=9"], 2,
+        ["layer 'second'", "in_features=8", "[2, 9]"]),
     "an own model too narrow outside": (
         ["model=custom", "model._target_=my_module.Narrow"], 2, ["[2, 3]", "data.num_outputs=10"]),
     "NaN in the inputs": (["data=custom", "data.dataset._target_=my_module.in_memory", "data.input_shape=[2]",
         "data.num_outputs=2"], 1, ["example 3 of the training part has NaN"]),
     "NaN in an example": ([*CUSTOM, "data.dataset._target_=my_module.Odd"], 1, ["first example", "NaN"]),
-    "no files and no network": (["data=mnist", "data.root=nowhere"], 1, ["nowhere/MNIST/raw", "data=digits", "MLPRUN_DATA"]),
+    "no files and no network": (["data=mnist", "data.root=nowhere"], 1,
+        ["nowhere/MNIST/raw", "data=digits", "MLPRUN_DATA"]),
     "a folder without images": (["data=image_folder", "data.root=nowhere"], 1, ["nowhere", "no such folder"]),
+    "a batch of one for batch norm": (["model=cnn", "data.limit=65"], 2, ["batch_size=32", "a single one"]),
     "mini-batches for lbfgs": (["optim=lbfgs"], 2, ["batch_size=32", "add batch_size=all"]),
     "a schedule in no unit": (["scheduler=step", "scheduler.period=10"], 2, ["scheduler.period=10", "'10 epochs'"]),
     "torch's schedule in no unit": (["scheduler._target_=torch.optim.lr_scheduler.StepLR", "+scheduler.step_size=10"],
@@ -212,9 +218,7 @@ def test_a_traceback_is_printed_when_asked_for(mlprun, monkeypatch):
     assert "Traceback (most recent call last)" in mlprun("loss=mse").err
 
 
-@pytest.mark.parametrize(
-    "line", [["hydra.run.dir=file/run"], ["-m", "hydra.sweep.dir=file/sweep", "seed=0,1"]]
-)
+@pytest.mark.parametrize("line", [["hydra.run.dir=file/run"], ["-m", "hydra.sweep.dir=file/sweep", "seed=0,1"]])
 def test_an_output_folder_that_cannot_be_written(mlprun, line):
     folder = mlprun("--version").folder
     (folder / "file").write_text("in the way")
@@ -237,9 +241,7 @@ def test_a_users_yaml_may_not_bear_the_name_of_one_of_ours(mlprun):
 def test_a_typo_in_a_users_yaml_is_found(mlprun):
     folder = mlprun("--version").folder
     (folder / "conf" / "experiment").mkdir(parents=True)
-    (folder / "conf" / "experiment" / "mine.yaml").write_text(
-        "# @package _global_\ntrainer:\n  grad_clp: 1.0\n"
-    )
+    (folder / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\ntrainer:\n  grad_clp: 1.0\n")
     result = mlprun("--config-dir", "conf", "experiment=mine")
     assert result.status == 2
     assert_short(result, ["trainer.grad_clp", "did you mean 'trainer.grad_clip'?"])

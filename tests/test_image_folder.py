@@ -18,9 +18,7 @@ from mlprun.data.source import Source
 from mlprun.errors import ConfigError, DataError
 
 
-def paint(
-    path: Path, color: object = (255, 0, 0), mode: str = "RGB", size: tuple[int, int] = (12, 8)
-) -> Path:
+def paint(path: Path, color: object = (255, 0, 0), mode: str = "RGB", size: tuple[int, int] = (12, 8)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, color).save(path)
     return path

@@ -106,9 +106,7 @@ def test_low_precision_outputs(one_hot: bool) -> None:
     criterion = nn.MSELoss() if one_hot else nn.CrossEntropyLoss()
     loss = Loss(criterion, "classification", 3, one_hot)
     with torch.autocast("cpu", torch.bfloat16):
-        assert loss(LOGITS.bfloat16(), CLASSES).item() == pytest.approx(
-            loss(LOGITS, CLASSES).item(), rel=0.02
-        )
+        assert loss(LOGITS.bfloat16(), CLASSES).item() == pytest.approx(loss(LOGITS, CLASSES).item(), rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,7 @@ def num_parameters(model: nn.Module) -> int:
 
 @pytest.mark.parametrize("num_outputs", [1, 10])
 @pytest.mark.parametrize(("model", "shape"), SHAPES)
-def test_a_batch_becomes_one_row_of_outputs_per_example(
-    model: Model, shape: list[int], num_outputs: int
-) -> None:
+def test_a_batch_becomes_one_row_of_outputs_per_example(model: Model, shape: list[int], num_outputs: int) -> None:
     outputs = model(shape, num_outputs)(torch.randn(3, *shape))
     assert outputs.shape == (3, num_outputs)
     assert outputs.dtype == torch.float32
@@ -76,9 +74,7 @@ def test_the_global_generator_decides_the_weights(model: Model, shape: list[int]
     assert not torch.equal(first, weights(2))
 
 
-@pytest.mark.parametrize(
-    "model", [Linear([4], 3), MLP([4], 3, dropout=0.5, batch_norm=True), CNN([1, 8, 8], 3)]
-)
+@pytest.mark.parametrize("model", [Linear([4], 3), MLP([4], 3, dropout=0.5, batch_norm=True), CNN([1, 8, 8], 3)])
 def test_a_model_compiles_without_a_graph_break(model: nn.Module) -> None:
     inputs = torch.randn(4, 1, 8, 8) if isinstance(model, CNN) else torch.randn(4, 4)
     model.eval()

@@ -59,9 +59,7 @@ def test_defaults_are_pytorchs_unless_the_yaml_says_so(path: Path) -> None:
     lines = {line.partition(":")[0]: line for line in path.read_text().splitlines()}
     for key in node.keys() & theirs.keys():
         same = (
-            list(ours[key]) == list(theirs[key])
-            if isinstance(ours[key], (list, tuple))
-            else ours[key] == theirs[key]
+            list(ours[key]) == list(theirs[key]) if isinstance(ours[key], (list, tuple)) else ours[key] == theirs[key]
         )
         said = "PyTorch:" in lines[key] or key in ("fused", "nesterov")  # what the file is for
         assert same or said, lines[key]

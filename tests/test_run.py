@@ -68,9 +68,7 @@ def test_a_run_directory_holds_the_whole_record(mlprun):
     assert record["num_parameters"] == 17226
     assert record["device"]["num_threads"] == 1
     assert record["packages"]["torch"] == torch.__version__.split("+")[0]
-    assert set(record["metrics"]) == {
-        f"{s}/{m}" for s in ("val", "test") for m in ("loss", "accuracy", "macro_f1")
-    }
+    assert set(record["metrics"]) == {f"{s}/{m}" for s in ("val", "test") for m in ("loss", "accuracy", "macro_f1")}
     assert "val/accuracy" in (run / "train.log").read_text()
 
 
@@ -107,8 +105,7 @@ def test_tensorboard_shows_what_metrics_jsonl_holds(mlprun):
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(mlprun_process):
     lines = (["seed=0"], ["seed=0"], ["seed=1"])
     first, again, other = [
-        mlprun_process("debug=fast", "model.dropout=0.2", *line, f"hydra.run.dir=outputs/{i}").folder
-        / f"outputs/{i}"
+        mlprun_process("debug=fast", "model.dropout=0.2", *line, f"hydra.run.dir=outputs/{i}").folder / f"outputs/{i}"
         for i, line in enumerate(lines)
     ]
     assert same(last(first)["model"], last(again)["model"])
@@ -124,9 +121,7 @@ def test_best_pt_is_the_best_and_last_pt_is_the_last(mlprun):
     best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
     assert last(run)["step"] == max(scores)
     assert scores[best["step"]] == max(scores.values()) == result.record()["metrics"]["val/accuracy"]
-    assert best["step"] != max(scores), (
-        "at this learning rate an earlier step is better: the test would prove nothing"
-    )
+    assert best["step"] != max(scores), "at this learning rate an earlier step is better: the test would prove nothing"
 
 
 @pytest.mark.parametrize(
@@ -247,9 +242,7 @@ def test_ctrl_c_marks_the_run_interrupted(tmp_path):
     import signal
     import time
 
-    job = subprocess.Popen(
-        [sys.executable, "-m", "mlprun", "epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE
-    )
+    job = subprocess.Popen([sys.executable, "-m", "mlprun", "epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE)
     while b"step" not in job.stdout.readline():
         time.sleep(0.01)
     job.send_signal(signal.SIGINT)

@@ -80,18 +80,14 @@ SAME_AS_TORCH = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("ours", "cls", "arguments"), SAME_AS_TORCH, ids=lambda v: getattr(v, "__name__", None)
-)
+@pytest.mark.parametrize(("ours", "cls", "arguments"), SAME_AS_TORCH, ids=lambda v: getattr(v, "__name__", None))
 def test_equals_torch(ours: FactorSchedule, cls: type, arguments: dict[str, Any]) -> None:
     theirs = rates_of_torch(cls, 40, **arguments)
     assert [LR * ours.factor(step) for step in range(40)] == pytest.approx(theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
-@pytest.mark.parametrize(
-    ("patience", "cooldown", "floor"), [(0, 0, 0.0), (2, 0, 0.0), (1, 3, 0.0), (1, 0, 0.2)]
-)
+@pytest.mark.parametrize(("patience", "cooldown", "floor"), [(0, 0, 0.0), (2, 0, 0.0), (1, 3, 0.0), (1, 0, 0.2)])
 def test_plateau_equals_torch(mode: Any, patience: int, cooldown: int, floor: float) -> None:
     generator = torch.Generator().manual_seed(1)
     values = torch.randint(-5, 5, (60,), generator=generator).tolist()
@@ -193,16 +189,12 @@ SCHEDULES = st.one_of(
     st.tuples(st.builds(schedule.Cosine, LENGTH, FRACTION), st.just(0)),
     st.tuples(st.builds(schedule.CosineRestarts, LENGTH, st.integers(1, 5), FRACTION), st.just(0)),
     st.tuples(st.builds(schedule.ExpRange, LENGTH, FRACTION, GAMMA), st.none()),
-    LENGTH.flatmap(
-        lambda n: st.tuples(st.builds(schedule.Linear, st.just(n), FRACTION, st.just(1.0)), st.just(n))
-    ),
+    LENGTH.flatmap(lambda n: st.tuples(st.builds(schedule.Linear, st.just(n), FRACTION, st.just(1.0)), st.just(n))),
     LENGTH.flatmap(lambda n: st.tuples(st.builds(schedule.Triangular, st.just(n), FRACTION), st.just(n))),
     LENGTH.flatmap(lambda n: st.tuples(st.builds(schedule.Triangular2, st.just(n), FRACTION), st.just(n))),
     LENGTH.flatmap(
         lambda n: st.tuples(
-            st.builds(
-                schedule.OneCycle, st.integers(n, 20_000), st.just(n), st.floats(1, 1e6), st.floats(1, 1e6)
-            ),
+            st.builds(schedule.OneCycle, st.integers(n, 20_000), st.just(n), st.floats(1, 1e6), st.floats(1, 1e6)),
             st.just(n - 1),
         )
     ),
@@ -210,9 +202,7 @@ SCHEDULES = st.one_of(
 
 
 @given(SCHEDULES, st.integers(0, 10**7))
-def test_factor_is_a_fraction_and_its_peak_is_one(
-    drawn: tuple[FactorSchedule, int | None], step: int
-) -> None:
+def test_factor_is_a_fraction_and_its_peak_is_one(drawn: tuple[FactorSchedule, int | None], step: int) -> None:
     ours, peak = drawn
     assert 0 <= ours.factor(step) <= 1
     if peak is not None:
@@ -286,9 +276,7 @@ def test_warmup_of_a_schedule_that_rises_by_itself_leads_to_its_start() -> None:
     for rising in (schedule.Triangular(5, 0.1), schedule.OneCycle(20, 6, 25.0, 1e4)):
         warm = Warmup(rising, 3)
         start = rising.factor(0)
-        assert [warm.factor(s) for s in range(4)] == pytest.approx(
-            [start / 4, start / 2, start * 3 / 4, start]
-        )
+        assert [warm.factor(s) for s in range(4)] == pytest.approx([start / 4, start / 2, start * 3 / 4, start])
         assert [warm.factor(s + 3) for s in range(10)] == [rising.factor(s) for s in range(10)]
 
 

@@ -90,8 +90,6 @@ def test_set_determinism_switches_without_importing_the_compiler(deterministic):
         "print(os.environ.get('CUBLAS_WORKSPACE_CONFIG'), torch.utils.deterministic.fill_uninitialized_memory)\n"
     )
     clean = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=clean
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=clean)
     workspace = ":4096:8" if deterministic else "None"
     assert done.stdout.split() == ["False", str(deterministic), str(not deterministic), workspace, "False"]

@@ -158,9 +158,7 @@ def test_random_transformations_are_for_training_only():
 @pytest.mark.parametrize("kind", ["memory", "lazy", "stream"])
 def test_limits(kind):
     """`limit` is a part of the training split, `limit_eval` of val and test; nobody changes sides."""
-    make = {"memory": numbered, "lazy": lambda n: Listed(pairs(n)), "stream": lambda n: Streamed(pairs(n))}[
-        kind
-    ]
+    make = {"memory": numbered, "lazy": lambda n: Listed(pairs(n)), "stream": lambda n: Streamed(pairs(n))}[kind]
     whole, some = split(make(400)), split(make(400), limit=50, limit_eval=7)
     for name, count in (("train", 50), ("val", 7), ("test", 7)):
         chosen, everything = numbers(getattr(some, name)), numbers(getattr(whole, name))
@@ -240,9 +238,7 @@ def test_standardize_features():
 
 def test_standardize_images_by_channel():
     generator = torch.Generator().manual_seed(0)
-    images = torch.stack(
-        [torch.randint(0, top, (5_000, 4, 6), generator=generator) for top in (256, 100, 10)], 1
-    )
+    images = torch.stack([torch.randint(0, top, (5_000, 4, 6), generator=generator) for top in (256, 100, 10)], 1)
     images = images.to(torch.uint8)
     normalizer = make_normalizer(Examples(images, torch.zeros(5_000)), "standardize", (0, 255))
     assert normalizer.shift.shape == normalizer.scale.shape == (3, 1, 1)

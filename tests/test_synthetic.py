@@ -209,9 +209,7 @@ class Node:
 def read(name: str, **changes: Any) -> Node:
     """The YAML of a data set under a typed schema, with `changes` to `dataset`, resolved."""
     loaded = OmegaConf.masked_copy(OmegaConf.load(CONF / f"{name}.yaml"), list(Node.__annotations__))
-    root = OmegaConf.create(
-        {"data": OmegaConf.merge(OmegaConf.structured(Node), loaded, {"dataset": changes})}
-    )
+    root = OmegaConf.create({"data": OmegaConf.merge(OmegaConf.structured(Node), loaded, {"dataset": changes})})
     node: Any = OmegaConf.to_object(root.data)
     assert isinstance(node, Node)
     return node

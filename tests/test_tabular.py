@@ -110,9 +110,7 @@ def test_loading_imports_no_scikit_learn() -> None:
 
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        DataError, match=r"digits.csv.gz comes with scikit-learn(.|\n)*pip install scikit-learn"
-    ):
+    with pytest.raises(DataError, match=r"digits.csv.gz comes with scikit-learn(.|\n)*pip install scikit-learn"):
         tabular.digits()
 
 

@@ -57,9 +57,7 @@ def cifar_contents(name: str) -> dict[str, bytes]:
         records[:, : chosen.num_labels] = 0
         records[:, chosen.num_labels - 1] = np.arange(6)
         contents[file] = records.tobytes()
-    return contents | {
-        chosen.names: "\n".join(f"class{i}" for i in range(chosen.num_classes)).encode() + b"\n\n"
-    }
+    return contents | {chosen.names: "\n".join(f"class{i}" for i in range(chosen.num_classes)).encode() + b"\n\n"}
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:
@@ -146,14 +144,10 @@ def check_idx(source: Source) -> None:
     ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
 )
 @pytest.mark.parametrize("packed", [(), vision.IDX_FILES, (TRAIN_LABELS,)])
-def test_idx_files_in_torchvisions_layout(
-    tmp_path: Path, name: str, folder: str, packed: tuple[str, ...]
-) -> None:
+def test_idx_files_in_torchvisions_layout(tmp_path: Path, name: str, folder: str, packed: tuple[str, ...]) -> None:
     files = {}
     for file, content in idx_contents().items():
-        files[f"{file}.gz" if file in packed else file] = (
-            gzip.compress(content) if file in packed else content
-        )
+        files[f"{file}.gz" if file in packed else file] = gzip.compress(content) if file in packed else content
     raw = write(tmp_path / folder / "raw", files)
     source = vision.idx(name, str(tmp_path), mirrors=[closed_port()])
     check_idx(source)
@@ -162,9 +156,7 @@ def test_idx_files_in_torchvisions_layout(
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
-def test_idx_downloads_once(
-    tmp_path: Path, idx_mirror: str, name: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_idx_downloads_once(tmp_path: Path, idx_mirror: str, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "new" / "root"
     check_idx(vision.idx(name, root, mirrors=[closed_port(), idx_mirror]))  # the second mirror serves
     assert "%" not in capfd.readouterr().err  # no bar without a terminal
@@ -267,9 +259,7 @@ def test_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "load", [functools.partial(vision.idx, "mnist"), functools.partial(vision.cifar, "cifar10")]
-)
+@pytest.mark.parametrize("load", [functools.partial(vision.idx, "mnist"), functools.partial(vision.cifar, "cifar10")])
 def test_root_that_cannot_be_written(tmp_path: Path, load: Callable[..., Source], idx_mirror: str) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"cannot write .*(Not a directory|File exists)") as caught:
@@ -340,9 +330,7 @@ def check_cifar(source: Source, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar_downloads_once_and_unpacks_only_its_files(
-    tmp_path: Path, name: str, cifar_mirror: str
-) -> None:
+def test_cifar_downloads_once_and_unpacks_only_its_files(tmp_path: Path, name: str, cifar_mirror: str) -> None:
     root = tmp_path / "root"
     chosen = vision.CIFAR_SETS[name]
     first = vision.cifar(name, root, mirrors=[cifar_mirror])
@@ -378,9 +366,7 @@ def test_half_a_cifar_file_is_reported(tmp_path: Path, caplog: pytest.LogCapture
     assert "holds 30 + 6 pictures, the published cifar10 50,000 + 10,000" in caplog.text
 
 
-ALL_BUT_ONE = {
-    f"cifar-10-batches-bin/{f}": c for f, c in cifar_contents("cifar10").items() if f != "test_batch.bin"
-}
+ALL_BUT_ONE = {f"cifar-10-batches-bin/{f}": c for f, c in cifar_contents("cifar10").items() if f != "test_batch.bin"}
 WRONG_LABEL = b"\x0a" + cifar_contents("cifar10")["test_batch.bin"][1:]
 
 
@@ -406,9 +392,7 @@ def test_damaged_cifar_files(tmp_path: Path, file: str, content: bytes, message:
         vision.cifar("cifar10", tmp_path, mirrors=[closed_port()])
 
 
-@pytest.mark.parametrize(
-    ("name", "pickled"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")]
-)
+@pytest.mark.parametrize(("name", "pickled"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_pickled_cifar_is_named_not_read(tmp_path: Path, name: str, pickled: str) -> None:
     (tmp_path / pickled).mkdir()
     with pytest.raises(DataError) as caught:
@@ -439,9 +423,7 @@ def test_changed_file_is_reported_and_read(tmp_path: Path, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "3"])
-def test_damaged_record_of_fingerprints(
-    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_record_of_fingerprints(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
     raw = write(tmp_path / "MNIST" / "raw", idx_contents())
     (raw / download.FINGERPRINTS).write_text(content)
     vision.idx("mnist", tmp_path)

@@ -85,7 +85,8 @@ class TrainBatches:
 
     def _orders(self, step: int) -> Iterator[tuple[int, Tensor]]:
         """(epoch, indices) of each batch from `step` on; the order of an epoch is a function of (seed, epoch)."""
-        assert self.num_examples is not None and self.steps_per_epoch is not None
+        assert self.num_examples is not None
+        assert self.steps_per_epoch is not None
         epoch, skip = divmod(step, self.steps_per_epoch)
         while True:
             order = torch.randperm(self.num_examples, generator=seeding.generator(self.seed, "order", epoch))
@@ -100,9 +101,7 @@ class TrainBatches:
             chosen = self.part[index.to(where, non_blocking=True)]
             inputs, targets = chosen.inputs, chosen.targets
             if self.crop or self.flip:
-                inputs = augment(
-                    inputs, self.crop, self.flip, seeding.generator(self.seed, "augment", position)
-                )
+                inputs = augment(inputs, self.crop, self.flip, seeding.generator(self.seed, "augment", position))
             yield self._batch(inputs, targets, epoch)
 
     def _from_loader(self, step: int) -> Iterator[Batch]:
@@ -163,15 +162,22 @@ class EvalBatches:
         if isinstance(self.part, Examples):
             values = max(1, self.part.inputs[:1].numel())
             many = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
-            parts = zip(self.part.inputs.split(many), self.part.targets.split(many), strict=True)
-        else:
-            workers = min(self.num_workers, 1) if isinstance(self.part, IterableDataset) else self.num_workers
-            parts = DataLoader(
-                self.part, self.batch_size, num_workers=workers, pin_memory=self.device.type == "cuda",
-                generator=torch.Generator(),  # else the loader draws its base seed from the global one
-            )  # type: ignore[assignment]  # fmt: skip
-        for inputs, targets in parts:
-            yield _finished(inputs, targets, 0, self.normalizer, self.device)
+            for inputs, targets in zip(self.part.inputs.split(many), self.part.targets.split(many), strict=True):
+                yield _finished(inputs, targets, 0, self.normalizer, self.device)
+            return
+        # Data that draws gives every evaluation of every run the same, and takes nothing from the training.
+        seed, workers = seeding.mix(0, "evaluation"), self.num_workers
+        part: Dataset[Any] = _Positioned(self.part, seed)
+        order: list[Any] | None = [(0, index) for index in range(size(self.part) or 0)]
+        if isinstance(self.part, IterableDataset):
+            part, order, workers = _PositionedStream(self.part, seed, 0), None, min(workers, 1)
+        loader = DataLoader(
+            part, self.batch_size, sampler=order, num_workers=workers, pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else the loader draws its base seed from the global one
+        )  # fmt: skip
+        with seeding.preserved():
+            for inputs, targets in loader:
+                yield _finished(inputs, targets, 0, self.normalizer, self.device)
 
 
 def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -238,9 +244,7 @@ def _moved(examples: Examples, device: torch.device) -> Examples:
     return Examples(examples.inputs.to(device), examples.targets.to(device))
 
 
-def _finished(
-    inputs: Tensor, targets: Tensor, epoch: int, normalizer: Normalizer, device: torch.device
-) -> Batch:
+def _finished(inputs: Tensor, targets: Tensor, epoch: int, normalizer: Normalizer, device: torch.device) -> Batch:
     inputs = normalizer(inputs.to(device, non_blocking=True))
     targets = targets.to(device, non_blocking=True)
     if targets.is_floating_point():

@@ -49,9 +49,7 @@ def class_folders(folder: Path) -> list[str]:
     """The names of the class folders in `folder`, sorted; raises `DataError` where there are none."""
     names = _subfolders(folder)
     if not names:
-        raise DataError(
-            f"{folder}: no class folders in it; expected {folder}/CLASS/*.jpg, one folder a class"
-        )
+        raise DataError(f"{folder}: no class folders in it; expected {folder}/CLASS/*.jpg, one folder a class")
     return names
 
 
@@ -70,9 +68,7 @@ def image_files(folder: Path) -> list[str]:
             continue
         seen.add(real)
         subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-        found += [
-            os.path.join(where, f) for f in files if f.lower().endswith(EXTENSIONS) and not f.startswith(".")
-        ]
+        found += [os.path.join(where, f) for f in files if f.lower().endswith(EXTENSIONS) and not f.startswith(".")]
     if not found:
         raise DataError(f"{folder}: no images in this class folder (looked for {' '.join(EXTENSIONS)})")
     return sorted(found)

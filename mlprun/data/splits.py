@@ -179,9 +179,7 @@ def _carve_test(source: Source, task: str, fraction: float, seed: int) -> tuple[
 class _StreamPart(IterableDataset[Any]):
     """The examples of a stream whose position falls into one of three shares, drawn from (seed, position)."""
 
-    def __init__(
-        self, stream: IterableDataset[Any], shares: tuple[float, float], part: str, seed: int
-    ) -> None:
+    def __init__(self, stream: IterableDataset[Any], shares: tuple[float, float], part: str, seed: int) -> None:
         self.stream, self.shares, self.part, self.seed = stream, shares, part, seed
 
     def __iter__(self) -> Iterator[Any]:
@@ -232,6 +230,8 @@ class _Expected:
     class_names: tuple[str, ...]
 
     def check(self, part: Part, name: str) -> None:
+        if size(part) == 0:
+            raise DataError(f"data: the {name} part is empty")
         if isinstance(part, Examples):
             self._check_shape(part.inputs.shape[1:])
             if part.inputs.is_floating_point() and not torch.isfinite(part.inputs).all():
@@ -256,9 +256,7 @@ class _Expected:
 
     def _check_example(self, example: Any, name: str) -> None:
         if not (isinstance(example, (tuple, list)) and len(example) == 2):
-            raise DataError(
-                f"data.dataset: an example must be a pair (input, target), not {type(example).__name__}"
-            )
+            raise DataError(f"data.dataset: an example must be a pair (input, target), not {type(example).__name__}")
         try:
             inputs, target = torch.as_tensor(example[0]), torch.as_tensor(example[1])
         except (TypeError, ValueError, RuntimeError) as error:
@@ -327,9 +325,7 @@ class _Expected:
 # ----------------------------------------------------------------------------------------- normalisation
 
 
-def make_normalizer(
-    part: Part, how: str, value_range: tuple[float, float] | None, seed: int = 0
-) -> Normalizer:
+def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | None, seed: int = 0) -> Normalizer:
     """The scaling of `data.normalize`, from the training split.
 
     Args:

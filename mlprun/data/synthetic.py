@@ -56,9 +56,7 @@ def synthetic_classification(
     return _classification(inputs, classes)
 
 
-def synthetic_regression(
-    num_samples: int = 1000, num_features: int = 10, noise: float = 0.1, seed: int = 0
-) -> Source:
+def synthetic_regression(num_samples: int = 1000, num_features: int = 10, noise: float = 0.1, seed: int = 0) -> Source:
     """A linear law with noise: `y = x · w + b + noise · ε`, with x, w, b and ε all standard normal.
 
     w and b depend on `seed` and `num_features` only. The lowest possible mean squared error is noise².

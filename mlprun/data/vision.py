@@ -230,9 +230,7 @@ def cifar(name: str, root: str | os.PathLike[str], mirrors: Sequence[str] | None
                 put = f"{archive.name}, or the folder {folder.name} that it unpacks to,"
                 pickled = base / chosen.pickled
                 note = f"{pickled} is not read: it holds pickles, which can run code.\n"
-                raise _missing(
-                    name, archive.name, base, error, put, note if os.path.exists(pickled) else ""
-                ) from error
+                raise _missing(name, archive.name, base, error, put, note if os.path.exists(pickled) else "") from error
         files = _unpack(archive, folder, wanted)
 
     train = _cifar_examples([files[file] for file in chosen.train], chosen)
@@ -273,9 +271,7 @@ def _source(
 def _idx_examples(images: Content, labels: Content, num_classes: int) -> Examples:
     inputs, targets = _parse_idx(images, 28, 28), _parse_idx(labels)
     if len(inputs) != len(targets):
-        raise _damaged(
-            labels.path, f"{len(inputs):,} labels, as many as {images.path.name} has images", len(targets)
-        )
+        raise _damaged(labels.path, f"{len(inputs):,} labels, as many as {images.path.name} has images", len(targets))
     _check_labels(labels.path, targets, num_classes)
     return Examples(torch.from_numpy(inputs).unsqueeze(1), torch.from_numpy(targets.astype(np.int64)))
 
@@ -320,9 +316,7 @@ def _cifar_examples(files: Sequence[Content], chosen: CifarSet) -> Examples:
 def _check_labels(path: Path, labels: Bytes, num_classes: int) -> None:
     if labels.max() >= num_classes:
         position = int(np.argmax(labels >= num_classes))
-        raise _damaged(
-            path, f"labels from 0 to {num_classes - 1}", f"{labels[position]} at position {position}"
-        )
+        raise _damaged(path, f"labels from 0 to {num_classes - 1}", f"{labels[position]} at position {position}")
 
 
 def _read(path: Path) -> Content:
@@ -379,9 +373,7 @@ def _damaged(path: Path, expected: str, found: object) -> DataError:
     )
 
 
-def _missing(
-    name: str, what: str, where: Path, failures: DataError, wanted: str, note: str = ""
-) -> DataError:
+def _missing(name: str, what: str, where: Path, failures: DataError, wanted: str, note: str = "") -> DataError:
     return DataError(
         f"{name}: {what} is not in {where} and cannot be downloaded:\n{failures}\n{note}"
         f"Put {wanted} into {where},\n"

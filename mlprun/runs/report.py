@@ -46,11 +46,7 @@ def table(runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
         return value is None, 0.0 if value is None else sign * value
 
     ordered = sorted(runs, key=rank)
-    scores = [
-        n
-        for n in ("test/accuracy", "test/r2", "test/loss")
-        if any(n in r.get("metrics", {}) for _, r in runs)
-    ]
+    scores = [n for n in ("test/accuracy", "test/r2", "test/loss") if any(n in r.get("metrics", {}) for _, r in runs)]
     header = ["", *swept, monitor, *scores[:2], "sec", "run"]
     rows = [header]
     for place, (path, record) in enumerate(ordered[:TABLE_ROWS], start=1):
@@ -69,9 +65,7 @@ def table(runs: list[tuple[Path, dict[str, Any]]]) -> list[str]:
             ]
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if len(ordered) > TABLE_ROWS:
         lines.append(f"… {len(ordered) - TABLE_ROWS} more")
     return lines

@@ -40,9 +40,7 @@ class TensorBoard:
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 # the table sorts and filters texts and numbers; it shows booleans unreliably
-                start.hparams[name].string_value = (
-                    str(value).lower() if isinstance(value, bool) else str(value)
-                )
+                start.hparams[name].string_value = str(value).lower() if isinstance(value, bool) else str(value)
             else:
                 start.hparams[name].number_value = value
         self._session(metadata.SESSION_START_INFO_TAG, session_start_info=start)
@@ -66,9 +64,7 @@ class TensorBoard:
         encoded = io.BytesIO()
         Image.fromarray(pixels).save(encoded, format="PNG")
         height, width, channels = pixels.shape
-        image = Summary.Image(
-            height=height, width=width, colorspace=channels, encoded_image_string=encoded.getvalue()
-        )
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded.getvalue())
         self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
     def tick(self, step: int) -> None:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 from mlprun.errors import ConfigError, suggestion
 
-_NUMBER_AND_UNIT = re.compile(
-    r"([+-]?(?:[0-9]|\.[0-9])[0-9_.]*(?:e[+-]?[0-9]+)?)\s*(.*)", re.IGNORECASE | re.DOTALL
-)
+_NUMBER_AND_UNIT = re.compile(r"([+-]?(?:[0-9]|\.[0-9])[0-9_.]*(?:e[+-]?[0-9]+)?)\s*(.*)", re.IGNORECASE | re.DOTALL)
 _UNITS = {"epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps", "%": "%"}
 _EXAMPLES = "write for example '10 epochs', '500 steps' or '5%'"
 _LARGEST = 1e15  # beyond it, a float no longer counts single steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +33,10 @@ class Update(NamedTuple):
     grad_norm: Tensor
     correct: Tensor
     num_examples: int
+
+
+class _StepSkipped(Exception):
+    """Leaves an optimizer that calls the closure itself."""
 
 
 class Learner:
@@ -96,16 +100,20 @@ class Learner:
         seeding.seed_torch(self.seed, "noise", step)
         self.schedule.apply(self.optimizer, step)
         if self._needs_closure:
-            first: list[Update] = []
+            results: list[Update] = []
 
             def closure() -> Tensor:
-                result = self._backward(batch)
-                first.append(result)
-                return result.loss
+                results.append(self._backward(batch))
+                # The first evaluation comes before any change of the weights.
+                if len(results) == 1 and not self._note_finite(results[0], step):
+                    raise _StepSkipped
+                return results[-1].loss
 
-            self.optimizer.step(closure)  # type: ignore[arg-type]
-            self._note_finite(first[0], step)
-            return first[0]
+            with suppress(_StepSkipped):
+                self.optimizer.step(closure)  # type: ignore[arg-type]
+                if len(results) > 1:  # it may also diverge within the step
+                    self._note_finite(results[-1], step)
+            return results[0]
         result = self._backward(batch)
         if not self._note_finite(result, step):
             return result

@@ -338,9 +338,7 @@ class Plateau(FactorSchedule):
         min_factor: the floor, in [0, 1].
     """
 
-    def __init__(
-        self, patience: int, gamma: float, min_delta: float, cooldown: int, min_factor: float
-    ) -> None:
+    def __init__(self, patience: int, gamma: float, min_delta: float, cooldown: int, min_factor: float) -> None:
         self.patience = _integer("patience", patience, least=0)
         self.gamma = _number("gamma", gamma, 0, 1, "()")
         self.min_delta = _number("min_delta", min_delta, 0)
@@ -471,9 +469,7 @@ _TORCH_REPLACED = {
 _NO_UNIT = "counts epochs in torch's examples, and optimizer steps here"
 
 
-def lengths_in_steps(
-    cls: type, arguments: Mapping[str, Any], to_steps: Callable[[str, object], int]
-) -> dict[str, Any]:
+def lengths_in_steps(cls: type, arguments: Mapping[str, Any], to_steps: Callable[[str, object], int]) -> dict[str, Any]:
     """The arguments of a schedule of ours, or of torch, with every duration turned into steps.
 
     Args:

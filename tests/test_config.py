@@ -1,0 +1,89 @@
+"""The config layer: whatever is typed, the answer is a config or one clear error."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlprun.config import Composer, Config, check, from_record
+from mlprun.errors import ConfigError, UserError
+
+COMPOSER = Composer()
+KEYS = [
+    "seed", "epochs", "steps", "batch_size", "device", "eval_every", "monitor", "optim.lr", "optim.betas",
+    "model.hidden",
+    "model.activation", "data", "model", "optim", "scheduler", "loss", "experiment", "debug", "data.val_fraction",
+    "data.limit", "trainer.accumulate", "trainer.precision", "trainer.compile", "checkpoint.every", "checkpoint.keep",
+    "early_stopping.patience", "logging.every", "lr", "learning_rate", "optm", "hydra.run.dir", "data.dataset._target_",
+]  # fmt: skip
+VALUES = st.one_of(
+    st.integers(-3, 300).map(str),
+    st.floats(allow_nan=True).map(str),
+    st.sampled_from(["null", "true", "[1,2]", "[]", "{a: 1}", "adam", "mlp", "cuda", "all", "10 epochs", "5%", "'x y'",
+                     "${seed}", "${nothing}", "a,b", "???", "", "=", "torch.nn.Linear", "val/loss"]),
+    st.text(max_size=12),
+)  # fmt: skip
+LINES = st.builds(
+    lambda prefix, key, value: f"{prefix}{key}={value}",
+    st.sampled_from(["", "", "", "+", "++", "~"]),
+    st.one_of(st.sampled_from(KEYS), st.text("abcdefgh._@/", min_size=1, max_size=10)),
+    VALUES,
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(LINES, max_size=3))
+def test_any_line_gives_a_config_or_one_clear_error(lines):
+    found = said = None
+    try:
+        found = check(COMPOSER.compose(lines))
+    except UserError as error:
+        said = str(error)
+    if said is None:
+        assert isinstance(found, Config)
+        assert found.epochs >= 1
+    else:
+        assert 1 <= len(said.splitlines()) <= 25
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**63 - 1), lr=st.floats(0, 1e3), hidden=st.lists(st.integers(1, 9), max_size=3))
+def test_a_config_survives_its_record(seed, lr, hidden):
+    line = [f"seed={seed}", f"optim.lr={lr}", f"model.hidden={hidden}"]
+    config = check(COMPOSER.compose(line))
+    assert (config.seed, config.optim["lr"], config.model["hidden"]) == (seed, lr, hidden)
+    assert from_record(config.to_dict()) == config
+
+
+def test_a_record_of_another_schema_is_refused():
+    stored = check(COMPOSER.compose([])).to_dict()
+    with pytest.raises(ConfigError, match=r"trainer\.grad_klip: there is no such key\n.*trainer\.grad_clip"):
+        from_record({**stored, "trainer": {**stored["trainer"], "grad_klip": 1.0}})
+
+
+def test_the_points_of_a_sweep():
+    assert list(COMPOSER.points(["seed=0,1", "optim.lr=1e-3", "model=linear,mlp"])) == [
+        [f"seed={seed}", "optim.lr=1e-3", f"model={model}"] for seed in (0, 1) for model in ("linear", "mlp")
+    ]
+    assert list(COMPOSER.points(["seed=1"])) == [["seed=1"]]
+    assert list(COMPOSER.points(["~optim.betas", "seed=1,2"])) == [
+        ["~optim.betas", "seed=1"],
+        ["~optim.betas", "seed=2"],
+    ]
+
+
+@pytest.mark.parametrize("typed", ["'100 steps'", "100 steps", "5%", "2 epochs", "0.5 epochs"])
+def test_durations_parse_as_people_say_them(typed):
+    assert check(COMPOSER.compose([f"eval_every={typed}"])).eval_every == typed.strip("'")
+
+
+def test_torch_is_not_needed_to_compose():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from mlprun.config import Composer, check; check(Composer().compose(['model=cnn']));"
+        "assert not {'torch', 'torchvision', 'sklearn', 'tensorboard'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,375 @@
+"""One optimizer step: what it equals, when it refuses, and that it continues bit by bit."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mlprun.data.batches import Batch
+from mlprun.errors import RunError
+from mlprun.training import learner as learning
+from mlprun.training.learner import Learner
+from mlprun.training.losses import Loss
+from mlprun.training.muon import MuonWithAdamW
+from mlprun.training.schedule import Constant, Cosine, Plateau, Schedule, TorchSchedule, Warmup
+
+CPU = torch.device("cpu")
+Optimizer = Callable[[Any], torch.optim.Optimizer]
+
+
+def mlp(dropout: float = 0.0, norm: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 16), *([nn.BatchNorm1d(16)] if norm else []), nn.Tanh(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(16, 3))
+
+
+def batch(count: int = 24, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 6, generator=generator)
+    return Batch(inputs, torch.randint(0, 3, (count,), generator=generator))
+
+
+BROKEN = Batch(torch.full((4, 6), torch.nan), torch.zeros(4, dtype=torch.int64))
+
+
+def sgd(parameters: Any, lr: float = 0.5) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
+
+
+def learner(
+    model: nn.Module | None = None,
+    optimizer: Optimizer = sgd,
+    schedule: Schedule | Callable[[torch.optim.Optimizer], Schedule] | None = None,
+    reduction: str = "mean",
+    **how: Any,
+) -> Learner:
+    model = mlp() if model is None else model
+    built = optimizer(model.parameters())
+    if schedule is not None and not isinstance(schedule, Schedule):
+        schedule = schedule(built)
+    loss = Loss(nn.CrossEntropyLoss(reduction=reduction), "classification", 3, False)
+    settings = {"task": "classification", "num_outputs": 3, "seed": 0, **how}
+    return Learner(model, loss, built, schedule or Constant(), CPU, **settings)
+
+
+def weights(of: Learner) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in of.model.state_dict().values()])
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    """The state as a checkpoint would give it back, in a loader that runs no code."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+# ------------------------------------------------------------------------------------------------ one step
+
+
+def test_a_step_is_the_textbooks():
+    ours, theirs, data = learner(), mlp(), batch()
+    optimizer = sgd(theirs.parameters())
+    for step in range(3):
+        told = ours.update(data, step)
+        optimizer.zero_grad()
+        outputs = theirs(data.inputs)
+        loss = nn.functional.cross_entropy(outputs, data.targets)
+        loss.backward()
+        norm = torch.cat([p.grad.flatten() for p in theirs.parameters()]).norm()
+        optimizer.step()
+        assert told.loss == loss
+        assert told.grad_norm == pytest.approx(norm.item(), rel=1e-6)
+        assert (int(told.correct), told.count) == (int((outputs.argmax(1) == data.targets).sum()), 24)
+    assert torch.equal(weights(ours), torch.cat([p.detach().flatten() for p in theirs.parameters()]))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("count", [24, 23, 5, 3], ids=lambda n: f"batch of {n}")
+def test_accumulate_gives_the_large_batchs_weights(count, reduction):
+    """Also where the micro-batches are uneven, and where there are fewer examples than micro-batches."""
+    lr = 0.5 if reduction == "mean" else 0.02
+    whole, parts = (
+        learner(optimizer=lambda p: sgd(p, lr), reduction=reduction, accumulate=n, grad_clip=0.7) for n in (1, 4)
+    )
+    for step in range(5):
+        one, four = whole.update(batch(count, step), step), parts.update(batch(count, step), step)
+        assert four.loss.item() == pytest.approx(one.loss.item(), rel=1e-6)
+        assert four.grad_norm.item() == pytest.approx(one.grad_norm.item(), rel=1e-5)
+        assert (int(four.correct), four.count) == (int(one.correct), one.count)
+    assert not torch.allclose(weights(whole), weights(learner()), atol=1e-2)
+    assert torch.allclose(weights(whole), weights(parts), rtol=0, atol=1e-6)
+
+
+def test_grad_clip_bounds_the_step_and_reports_the_norm_before():
+    clipped, free = (learner(optimizer=lambda p: torch.optim.SGD(p, lr=1.0), grad_clip=c) for c in (0.01, None))
+    start = weights(clipped)
+    one, other = clipped.update(batch(), 0), free.update(batch(), 0)
+    assert one.grad_norm == other.grad_norm > 0.1
+    moved = weights(clipped) - start
+    assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
+    direction = weights(free) - start
+    assert torch.allclose(moved / moved.norm(), direction / direction.norm(), atol=1e-4)
+    gentle = learner(grad_clip=1e6)
+    plain = learner()
+    gentle.update(batch(), 0), plain.update(batch(), 0)
+    assert torch.equal(weights(gentle), weights(plain))
+
+
+def test_the_schedule_sets_the_rate_of_each_step():
+    scheduled, rates = learner(schedule=Warmup(Cosine(4, 0.0), 2)), []
+    for step in range(6):
+        scheduled.update(batch(), step)
+        rates.append(scheduled.lr)
+    cosine = [0.5 * (1 + math.cos(math.pi * s / 4)) / 2 for s in range(4)]
+    assert rates == pytest.approx([0.5 / 3, 1 / 3, *cosine])
+
+
+def test_frozen_parameters_stay():
+    model = mlp()
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    learner(model, lambda p: sgd([q for q in p if q.requires_grad])).update(batch(), 0)
+    assert torch.equal(model[0].weight, before)
+
+
+def test_lbfgs_finds_the_optimum_of_a_softmax_regression():
+    def lbfgs(parameters):
+        return torch.optim.LBFGS(parameters, lr=1.0, line_search_fn="strong_wolfe")
+
+    torch.manual_seed(0)
+    found = learner(nn.Linear(6, 3), lbfgs)
+    losses = [found.update(batch(60), step).loss.item() for step in range(8)]
+    assert losses == sorted(losses, reverse=True)
+    last = found.update(batch(60), 8)
+    assert last.grad_norm < 1e-4  # convex: a vanishing gradient is the optimum
+
+
+def test_a_regression_learns_too():
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1)
+    loss = Loss(nn.MSELoss(), "regression", 1, False)
+    fit = Learner(
+        model, loss, sgd(model.parameters(), 0.02), Constant(), CPU, task="regression", num_outputs=1, seed=0
+    )
+    inputs = batch(50).inputs
+    data = Batch(inputs, inputs.sum(1, keepdim=True))
+    updates = [fit.update(data, step) for step in range(300)]
+    assert updates[-1].loss < 1e-6
+    assert updates[-1].correct == 0
+    assert fit.evaluate([data]).compute()["r2"] > 0.999
+
+
+# ------------------------------------------------------------------------------------------- not finite
+
+
+def lbfgs(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.LBFGS(parameters, lr=0.1, max_iter=3)
+
+
+@pytest.mark.parametrize("optimizer", [sgd, lbfgs])
+def test_a_step_that_is_not_finite_stops_before_the_weights_change(optimizer):
+    stopped = learner(optimizer=optimizer)
+    stopped.update(batch(), 0)
+    before = weights(stopped)
+    with pytest.raises(RunError) as stop:
+        stopped.update(BROKEN, 1)
+    assert torch.equal(weights(stopped), before)
+    message = str(stop.value)
+    assert message.startswith("step 1: not finite any more (loss nan, gradient norm nan); step 0 still had loss 1.")
+    assert "optim.lr" in message
+    assert "trainer.on_nan=skip" in message
+
+
+def test_an_infinite_gradient_behind_a_finite_loss_stops_too():
+    class Root(nn.Module):
+        """The square root of 0: a finite value with an infinite slope."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return inputs[:, :3] * 0 + self.weight.sqrt()
+
+    stopped = learner(Root())
+    with pytest.raises(RunError, match=r"step 7: not finite any more \(loss 1.09861, gradient norm (inf|nan)\)"):
+        stopped.update(batch(), 7)
+    assert torch.equal(weights(stopped), torch.zeros(3))
+
+
+def test_a_learner_that_diverges_names_the_step():
+    steep = learner(optimizer=lambda p: sgd(p, 1e30))
+    with pytest.raises(RunError, match=r"step \d+: .*try a lower optim.lr \(now 1e\+30\)") as stop:
+        for step in range(50):
+            steep.update(batch(), step)
+    assert len(str(stop.value).splitlines()) <= 4
+
+
+@pytest.mark.parametrize("optimizer", [sgd, lbfgs])
+def test_skip_passes_over_bad_steps(optimizer):
+    """The good steps are as if the bad one had not been there."""
+    skipping, spared = learner(optimizer=optimizer, on_nan="skip"), learner(optimizer=optimizer)
+    for step in (0, 1, 2, 3):
+        told = skipping.update(BROKEN if step == 2 else batch(seed=step), step)
+        assert math.isnan(told.loss) is (step == 2)
+        if step != 2:
+            spared.update(batch(seed=step), step)
+    assert torch.equal(weights(skipping), weights(spared))
+
+
+def test_skip_gives_up_after_too_many_in_a_row(monkeypatch):
+    monkeypatch.setattr(learning, "MAX_SKIPPED", 5)
+    skipping = learner(on_nan="skip")
+    for step in range(20):  # a good step between them starts the count anew
+        skipping.update(BROKEN if step % 5 else batch(), step)
+    for step in range(20, 21):
+        skipping.update(BROKEN, step)
+    with pytest.raises(RunError, match="5 steps in a row .* the last one step 21"):
+        skipping.update(BROKEN, 21)
+
+
+# -------------------------------------------------------------------------------- continuing, bit by bit
+
+
+def plateau() -> Schedule:
+    return Plateau(patience=0, gamma=0.5, min_delta=0.0, cooldown=0, min_factor=0.0)
+
+
+def muon(parameters: Any) -> torch.optim.Optimizer:
+    return MuonWithAdamW(parameters, lr=0.02)
+
+
+CONTINUED: dict[str, dict[str, Any]] = {
+    "momentum": {},
+    "adam": {"optimizer": lambda p: torch.optim.Adam(p, lr=0.01)},
+    "amsgrad": {"optimizer": lambda p: torch.optim.AdamW(p, lr=0.01, amsgrad=True)},
+    "rmsprop": {"optimizer": lambda p: torch.optim.RMSprop(p, lr=0.01, centered=True, momentum=0.5)},
+    "nadam": {"optimizer": lambda p: torch.optim.NAdam(p, lr=0.01)},
+    "muon": {"optimizer": muon},
+    "lbfgs": {"optimizer": lbfgs},
+    "batch norm": {"norm": True},
+    "bf16": {"precision": "bf16"},
+    "accumulate": {"accumulate": 3, "grad_clip": 0.5},
+    "cosine": {"schedule": lambda _: Warmup(Cosine(6, 0.01), 1)},
+    "plateau": {"schedule": lambda _: plateau(), "optimizer": lambda p: torch.optim.Adam(p, lr=0.01)},
+    "torch's schedule": {"schedule": lambda o: TorchSchedule(torch.optim.lr_scheduler.CyclicLR(o, 0.01, 0.1, 2), 1)},
+}
+
+
+@pytest.mark.parametrize("case", CONTINUED)
+def test_continuing_gives_the_same_bits(case):
+    """Steps 0-5, against a learner of its own that starts from the state after 3; dropout in all of them."""
+    how = dict(CONTINUED[case])
+    norm = how.pop("norm", False)
+
+    def fresh() -> Learner:
+        return learner(mlp(0.5, norm), **how)
+
+    def train(of: Learner, steps: range) -> None:
+        of.model.train()
+        for step in steps:
+            of.update(batch(seed=step), step)
+            of.schedule.observe(float(step), "min")  # ever worse, for the plateau
+
+    whole, first = fresh(), fresh()
+    train(whole, range(6))
+    train(first, range(3))
+    state = through_a_file(first.state_dict())
+    resumed = fresh()
+    torch.rand(9)  # the global generators are elsewhere by now
+    resumed.load_state_dict(state)
+    train(resumed, range(3, 6))
+    assert torch.equal(weights(resumed), weights(whole))
+    assert resumed.lr == whole.lr
+    if case in ("cosine", "plateau"):
+        assert resumed.lr != first.optimizer.param_groups[0]["initial_lr"]
+
+
+@pytest.mark.parametrize("same", ["seed", "step"])
+def test_noise_is_a_function_of_seed_and_step(same):
+    def loss(seed: int, step: int) -> float:
+        return learner(mlp(0.5), seed=seed).update(batch(), step).loss.item()
+
+    assert loss(0, 4) == loss(0, 4)
+    assert loss(0, 4) != (loss(0, 5) if same == "seed" else loss(1, 4))
+
+
+def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32():
+    seen = []
+    model = mlp()
+    model[0].register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    low = learner(model, precision="bf16")
+    low.update(batch(), 0)
+    low.evaluate([batch()])
+    assert seen == [torch.bfloat16] * 2
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+# ----------------------------------------------------------------------------------------- evaluation
+
+
+def test_evaluate_touches_nothing():
+    evaluated = learner(mlp(0.5, norm=True))
+    evaluated.model.train()
+    evaluated.update(batch(), 0)
+    before, state = weights(evaluated), torch.get_rng_state()
+    scores = [evaluated.evaluate([batch(), batch(7, 1)]).compute() for _ in range(2)]
+    assert scores[0] == scores[1]  # no dropout
+    assert evaluated.model.training
+    assert torch.equal(weights(evaluated), before)  # running means of the batch norm included
+    assert torch.equal(torch.get_rng_state(), state)
+    evaluated.model.eval()
+    evaluated.evaluate([batch()])
+    assert not evaluated.model.training
+
+
+def test_a_layer_that_was_put_to_rest_stays_at_rest():
+    """Fine-tuning with a batch norm in evaluation mode, say."""
+    model = mlp(norm=True).train()
+    model[1].eval()
+    learner(model).evaluate([batch()])
+    assert [m.training for m in model] == [True, False, True, True, True]
+
+
+def test_evaluate_leaves_training_mode_as_it_was_when_it_fails():
+    failing = learner(mlp(0.5))
+    with pytest.raises(RuntimeError):
+        failing.evaluate([Batch(torch.zeros(3, 99), torch.zeros(3, dtype=torch.int64))])
+    assert failing.model.training
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_evaluate_averages_by_example(reduction):
+    data = batch(50)
+    pieces = [Batch(i, t) for i, t in zip(data.inputs.split(16), data.targets.split(16), strict=True)]
+    evaluated = learner(reduction=reduction)
+    outputs = evaluated.model(data.inputs)
+    values = evaluated.evaluate(pieces).compute()
+    assert values["loss"] == pytest.approx(nn.functional.cross_entropy(outputs, data.targets).item(), rel=1e-6)
+    assert values["accuracy"] == (outputs.argmax(1) == data.targets).double().mean().item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu_the_first_bad_step_is_named_at_the_next_check(precision):
+    cuda = torch.device("cuda")
+    model = mlp().to(cuda)
+    loss = Loss(nn.CrossEntropyLoss(), "classification", 3, False)
+    remote = Learner(
+        model, loss, sgd(model.parameters(), 0.1), Constant(), cuda,
+        task="classification", num_outputs=3, seed=0, precision=precision,
+    )  # fmt: skip
+    for step in range(5):
+        data = BROKEN if step >= 3 else batch()
+        remote.update(Batch(data.inputs.to(cuda), data.targets.to(cuda)), step)
+        if step == 2:
+            remote.check_finite()
+    with pytest.raises(RunError, match="step 3: not finite"):
+        remote.check_finite()
