@@ -86,7 +86,7 @@ def test_a_step_is_the_textbooks():
         optimizer.step()
         assert told.loss == loss
         assert told.grad_norm == pytest.approx(norm.item(), rel=1e-6)
-        assert (int(told.correct), told.count) == (int((outputs.argmax(1) == data.targets).sum()), 24)
+        assert (int(told.correct), told.num_examples) == (int((outputs.argmax(1) == data.targets).sum()), 24)
     assert torch.equal(weights(ours), torch.cat([p.detach().flatten() for p in theirs.parameters()]))
 
 
@@ -102,7 +102,7 @@ def test_accumulate_gives_the_large_batchs_weights(count, reduction):
         one, four = whole.update(batch(count, step), step), parts.update(batch(count, step), step)
         assert four.loss.item() == pytest.approx(one.loss.item(), rel=1e-6)
         assert four.grad_norm.item() == pytest.approx(one.grad_norm.item(), rel=1e-5)
-        assert (int(four.correct), four.count) == (int(one.correct), one.count)
+        assert (int(four.correct), four.num_examples) == (int(one.correct), one.num_examples)
     assert not torch.allclose(weights(whole), weights(learner()), atol=1e-2)
     assert torch.allclose(weights(whole), weights(parts), rtol=0, atol=1e-6)
 
@@ -155,9 +155,7 @@ def test_a_regression_learns_too():
     torch.manual_seed(0)
     model = nn.Linear(6, 1)
     loss = Loss(nn.MSELoss(), "regression", 1, False)
-    fit = Learner(
-        model, loss, sgd(model.parameters(), 0.02), Constant(), CPU, task="regression", num_outputs=1, seed=0
-    )
+    fit = Learner(model, loss, sgd(model.parameters(), 0.02), Constant(), CPU, task="regression", num_outputs=1, seed=0)
     inputs = batch(50).inputs
     data = Batch(inputs, inputs.sum(1, keepdim=True))
     updates = [fit.update(data, step) for step in range(300)]
@@ -205,8 +203,8 @@ def test_an_infinite_gradient_behind_a_finite_loss_stops_too():
 
 
 def test_a_learner_that_diverges_names_the_step():
-    steep = learner(optimizer=lambda p: sgd(p, 1e30))
-    with pytest.raises(RunError, match=r"step \d+: .*try a lower optim.lr \(now 1e\+30\)") as stop:
+    steep = learner(optimizer=lambda p: sgd(p, 3e38))
+    with pytest.raises(RunError, match=r"(?s)step \d+: .*try a lower optim.lr \(now 3e\+38\)") as stop:
         for step in range(50):
             steep.update(batch(), step)
     assert len(str(stop.value).splitlines()) <= 4
@@ -330,19 +328,18 @@ def test_evaluate_touches_nothing():
     assert not evaluated.model.training
 
 
-def test_a_layer_that_was_put_to_rest_stays_at_rest():
-    """Fine-tuning with a batch norm in evaluation mode, say."""
-    model = mlp(norm=True).train()
-    model[1].eval()
+def test_a_model_that_keeps_a_layer_at_rest_is_asked():
+    """Fine-tuning with a frozen batch norm overrides `train`, and evaluation goes through it."""
+
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> nn.Module:
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    model = Frozen(*mlp(norm=True)).train()
     learner(model).evaluate([batch()])
     assert [m.training for m in model] == [True, False, True, True, True]
-
-
-def test_evaluate_leaves_training_mode_as_it_was_when_it_fails():
-    failing = learner(mlp(0.5))
-    with pytest.raises(RuntimeError):
-        failing.evaluate([Batch(torch.zeros(3, 99), torch.zeros(3, dtype=torch.int64))])
-    assert failing.model.training
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

@@ -44,7 +44,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
-        raise RunError(f"checkpoint {path} is damaged: {str(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(f"checkpoint {path} is damaged: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise RunError(f"{path} is not a checkpoint of mlprun (format {FORMAT})")
     return state

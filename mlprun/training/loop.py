@@ -85,6 +85,12 @@ class Progress:
             self.stale += 1
         return improved
 
+    def ended_by(self, plan: Plan) -> str:
+        """`finished` or `early_stopping`; empty while there are steps to do."""
+        if self.step >= plan.num_steps:
+            return "finished"
+        return "early_stopping" if plan.patience is not None and self.stale >= plan.patience else ""
+
     def state_dict(self) -> dict[str, Any]:
         """Plain values and one tensor."""
         return dict(vars(self))
@@ -148,10 +154,10 @@ def train(
             **more_state,
         }
 
-    if progress.step >= plan.num_steps:
-        return "finished"  # a finished run that is continued trains no step too many
+    if reason := progress.ended_by(plan):
+        return reason  # a run that had ended and is continued trains no step too many
     learner.model.train()
-    window = _Window(progress, learner.task)
+    window = _Window(progress, learner)
     for batch in batches.starting_at(progress.step):
         update = learner.update(batch, progress.step)
         progress.step += 1
@@ -165,19 +171,17 @@ def train(
         values: Values = {}
         if evaluating or step % plan.log_every == 0:
             values = {**window.close(), "optim/lr": learner.lr}
-        reason = "finished" if ended else ""
         if evaluating:
             scores = evaluate()
             values |= scores
             learner.schedule.observe(scores[plan.monitor], plan.mode)
             improved = progress.judge(scores[plan.monitor], scores, plan)
-            if plan.patience is not None and progress.stale >= plan.patience:
-                reason = reason or "early_stopping"
         if values:
             epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
             writer.write(step, epoch, values)
         if evaluating and improved:
             saver.save_best(state())
+        reason = progress.ended_by(plan)
         if saving or reason:
             saver.save_last(state())
         if reason:
@@ -193,8 +197,9 @@ def train(
 class _Window:
     """Training values summed on the device between two logged steps."""
 
-    def __init__(self, progress: Progress, task: str) -> None:
-        self.progress, self.task = progress, task
+    def __init__(self, progress: Progress, learner: Learner) -> None:
+        self.progress, self.task = progress, learner.task
+        self.sums_loss = learner.loss.reduction == "sum"
         self.start_clock()
 
     def start_clock(self) -> None:
@@ -203,9 +208,8 @@ class _Window:
 
     def add(self, update: Update) -> None:
         progress = self.progress
-        summed = torch.stack(
-            [update.loss * update.num_examples, update.correct.to(update.loss.dtype), update.grad_norm]
-        )
+        loss = update.loss if self.sums_loss else update.loss * update.num_examples
+        summed = torch.stack([loss, update.correct.to(loss.dtype), update.grad_norm])
         progress.sums = summed if progress.sums is None else progress.sums + summed
         progress.examples += update.num_examples
         progress.updates += 1

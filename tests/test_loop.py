@@ -1,0 +1,328 @@
+"""The loop: what happens at which step, when it ends, and that a continued run is the uninterrupted one."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import IterableDataset
+
+from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.source import Examples
+from mlprun.data.splits import Normalizer
+from mlprun.errors import RunError
+from mlprun.training.learner import Learner
+from mlprun.training.loop import Plan, Progress, train
+from mlprun.training.losses import Loss
+from mlprun.training.schedule import Constant, Plateau, Schedule
+
+CPU = torch.device("cpu")
+AS_STORED = Normalizer(torch.zeros(()), torch.ones(()))
+generator = torch.Generator().manual_seed(0)
+INPUTS = torch.randn(60, 4, generator=generator)
+LABELS = (INPUTS.sum(1) > 0).long() + (INPUTS[:, 0] > 1).long()
+TRAINING, HELD_OUT = Examples(INPUTS[:23], LABELS[:23]), Examples(INPUTS[23:], LABELS[23:])  # 5 batches an epoch
+
+
+class Rows:
+    """A writer that remembers."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, float | None, dict[str, float]]] = []
+        self.ticks: list[int] = []
+
+    def write(self, step: int, epoch: float | None, values: dict[str, float]) -> None:
+        self.rows.append((step, epoch, dict(values)))
+
+    def tick(self, step: int) -> None:
+        self.ticks.append(step)
+
+    def steps(self, tag: str) -> list[int]:
+        return [step for step, _, values in self.rows if tag in values]
+
+    def after(self, step: int) -> list[Any]:
+        """What was written after `step`, without the speed of the machine."""
+        return [
+            (at, epoch, {tag: value for tag, value in values.items() if not tag.startswith("perf/")})
+            for at, epoch, values in self.rows
+            if at > step
+        ]
+
+
+class Shelf:
+    """A saver that keeps every checkpoint as the bytes a file would hold."""
+
+    def __init__(self) -> None:
+        self.last: dict[int, bytes] = {}
+        self.best: dict[int, bytes] = {}
+
+    def save_last(self, state: dict[str, Any]) -> None:
+        self.last[state["step"]] = self._bytes(state)
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        self.best[state["step"]] = self._bytes(state)
+
+    @staticmethod
+    def _bytes(state: dict[str, Any]) -> bytes:
+        file = io.BytesIO()
+        torch.save(state, file)
+        return file.getvalue()
+
+
+class Run:
+    """All that a run consists of, new; `go` trains it to its end."""
+
+    def __init__(
+        self,
+        part: Any = TRAINING,
+        lr: float = 0.05,
+        schedule: Schedule | None = None,
+        reduction: str = "mean",
+        **planned: Any,
+    ) -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
+        loss = Loss(nn.CrossEntropyLoss(reduction=reduction), "classification", 3, False)
+        self.learner = Learner(
+            model, loss, torch.optim.Adam(model.parameters(), lr=lr), schedule or Constant(), CPU,
+            task="classification", num_outputs=3, seed=0,
+        )  # fmt: skip
+        self.batches = TrainBatches(part, 5, AS_STORED, CPU, seed=0)
+        lengths = {"num_steps": 14, "eval_every": 4, "log_every": 3, "save_every": 1}
+        self.plan = Plan(
+            **{"steps_per_epoch": self.batches.steps_per_epoch, "monitor": "val/loss", "mode": "min"}
+            | lengths
+            | planned
+        )
+        self.progress, self.rows, self.shelf = Progress(), Rows(), Shelf()
+        self.scores: list[float] | None = None
+
+    def evaluate(self) -> dict[str, float]:
+        values = self.learner.evaluate(EvalBatches(HELD_OUT, 5, AS_STORED, CPU)).compute()
+        if self.scores is not None:  # a made-up course of the monitored value
+            values["loss"] = self.scores.pop(0)
+        return {f"val/{name}": value for name, value in values.items()}
+
+    def go(self) -> str:
+        return train(
+            self.learner, self.batches, self.evaluate, self.plan, self.progress, self.rows, self.shelf, {"note": "x"}
+        )
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in self.learner.model.state_dict().items()}
+
+    def restore(self, file: bytes) -> None:
+        state = torch.load(io.BytesIO(file), weights_only=True)
+        self.learner.load_state_dict(state)
+        self.progress.load_state_dict(state["progress"])
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# -------------------------------------------------------------------------------------- what happens when
+
+
+@pytest.mark.parametrize(
+    ("planned", "evaluated", "logged", "saved"),
+    [
+        ({}, [4, 8, 12, 14], [3, 4, 6, 8, 9, 12, 14], [*range(1, 15)]),
+        ({"save_every": 5}, [4, 8, 12, 14], [3, 4, 6, 8, 9, 12, 14], [5, 10, 14]),
+        # The last step is always evaluated and saved, and evaluations bring the training values along.
+        ({"eval_every": 100, "log_every": 100, "save_every": 100}, [14], [14], [14]),
+        ({"eval_every": 7, "log_every": 1, "save_every": 7}, [7, 14], [*range(1, 15)], [7, 14]),
+        ({"num_steps": 1}, [1], [1], [1]),
+    ],
+)
+def test_evaluations_logs_and_checkpoints_come_at_their_steps(planned, evaluated, logged, saved):
+    run = Run(**planned)
+    assert run.go() == "finished"
+    num_steps = planned.get("num_steps", 14)
+    assert run.progress.step == num_steps
+    assert run.rows.ticks == [*range(1, num_steps + 1)]
+    assert run.rows.steps("val/loss") == run.rows.steps("val/accuracy") == evaluated
+    assert run.rows.steps("train/loss") == run.rows.steps("optim/lr") == logged
+    assert [step for step, *_ in run.rows.rows] == logged  # one row a step
+    assert list(run.shelf.last) == saved
+    assert [epoch for _, epoch, _ in run.rows.rows] == [step / 5 for step in logged]
+
+
+def test_a_row_holds_what_the_documentation_names():
+    run = Run()
+    run.go()
+    tags = {"train/loss", "train/accuracy", "optim/grad_norm", "optim/lr", "perf/examples_per_sec"}
+    assert set(run.rows.rows[0][2]) == tags
+    assert set(run.rows.rows[1][2]) == tags | {"val/loss", "val/accuracy", "val/macro_f1"}
+    assert all(type(value) is float for _, _, values in run.rows.rows for value in values.values())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_training_values_are_means_by_example_since_the_last_row(reduction):
+    """Eight steps of 5, 5, 5, 5, 3, 5, 5, 5 examples; nothing learns, so that the mean can be computed at the end."""
+    run = Run(lr=0.0, num_steps=8, log_every=8, eval_every=8, reduction=reduction)
+    run.learner.model[3].p = 0.0
+    run.learner.model[1].momentum = 0.0
+    run.go()
+    losses, right, seen = 0.0, 0, 0
+    run.learner.model.train()
+    with torch.no_grad():
+        for batch, _ in zip(run.batches.starting_at(0), range(8), strict=False):
+            outputs = run.learner.model(batch.inputs)
+            losses += nn.functional.cross_entropy(outputs, batch.targets, reduction="sum").item()
+            right += int((outputs.argmax(1) == batch.targets).sum())
+            seen += len(batch.targets)
+    values = run.rows.rows[-1][2]
+    assert seen == 38
+    assert values["train/loss"] == pytest.approx(losses / 38, rel=1e-5)
+    assert values["train/accuracy"] == pytest.approx(right / 38)
+
+
+def test_evaluating_and_saving_more_often_changes_no_weight():
+    often, seldom = Run(eval_every=1, log_every=1), Run(eval_every=14, log_every=14, save_every=14)
+    often.go(), seldom.go()
+    assert equal(often.weights(), seldom.weights())
+
+
+def test_a_checkpoint_is_complete():
+    run = Run()
+    run.go()
+    state = torch.load(io.BytesIO(run.shelf.last[14]), weights_only=True)
+    assert {"model", "optimizer", "schedule", "progress", "step", "note"} <= set(state)
+    assert (state["step"], state["note"]) == (14, "x")
+    assert equal(state["model"], run.weights())
+    best = torch.load(io.BytesIO(run.shelf.best[run.progress.best_step]), weights_only=True)
+    assert best.keys() == state.keys()  # as complete, so as resumable
+
+
+# ------------------------------------------------------------------------------------- best, and when to stop
+
+
+@pytest.mark.parametrize(
+    ("scores", "planned", "best_steps", "ended"),
+    [
+        ([3.0, 2.0, 2.5, 1.0], {}, [1, 2, 4], ("finished", 4)),
+        ([3.0, 2.0, 2.5, 1.0], {"mode": "max"}, [1], ("finished", 4)),
+        ([1.0, 1.0, 1.0], {}, [1], ("finished", 3)),  # as good is not better
+        ([3.0, 3.1, 3.2, 1.0], {"patience": 2}, [1], ("early_stopping", 3)),
+        ([3.0, 3.1, 2.9, 3.2, 3.3, 9.0], {"patience": 2}, [1, 3], ("early_stopping", 5)),
+        ([3.0, 3.1], {"patience": 1, "num_steps": 2}, [1], ("finished", 2)),  # both at once: it was the end
+        # Improvements below min_delta do not count for patience; the best is still the best.
+        ([3.0, 2.9, 2.8, 0.0], {"patience": 2, "min_delta": 0.5}, [1, 2, 3], ("early_stopping", 3)),
+        # … but they add up: the change is counted from where one last counted.
+        ([3.0, 2.7, 2.4, 2.1, 1.8], {"patience": 2, "min_delta": 0.5}, [1, 2, 3, 4, 5], ("finished", 5)),
+        ([float("nan"), 3.0, float("nan"), 2.0], {}, [2, 4], ("finished", 4)),
+        ([float("nan"), float("inf"), 1.0], {"patience": 2}, [], ("early_stopping", 2)),
+    ],
+)  # fmt: skip
+def test_best_and_early_stopping(scores, planned, best_steps, ended):
+    run = Run(**{"num_steps": len(scores), "eval_every": 1, "save_every": 100, **planned})
+    run.scores = list(scores)
+    assert (run.go(), run.progress.step) == ended
+    assert list(run.shelf.best) == best_steps
+    if best_steps:
+        assert run.progress.best_step == best_steps[-1]
+        assert run.progress.best == run.progress.best_values["val/loss"] == scores[best_steps[-1] - 1]
+        assert run.progress.best_values["val/accuracy"] >= 0
+    else:
+        assert run.progress.best is None
+    assert list(run.shelf.last) == [ended[1]]  # last is where it ended, whatever was best
+
+
+def test_the_schedule_hears_of_every_evaluation():
+    run = Run(schedule=Plateau(0, 0.5, 0.0, 0, 0.0), num_steps=4, eval_every=1, log_every=1)
+    run.scores = [1.0, 2.0, 3.0, 0.5]
+    run.go()
+    assert [values["optim/lr"] for _, _, values in run.rows.rows] == [0.05, 0.05, 0.025, 0.0125]
+
+
+def test_nothing_diverged_is_saved():
+    spoiled = Examples(TRAINING.inputs.clone(), TRAINING.targets)
+    run = Run(spoiled, eval_every=1)
+    order = torch.cat([b.targets for b, _ in zip(TrainBatches(  # which example step 3 takes first
+        Examples(INPUTS[:23], torch.arange(23)), 5, AS_STORED, CPU, seed=0).starting_at(0), range(5), strict=False)])  # fmt: skip
+    spoiled.inputs[order[15]] = torch.nan
+    with pytest.raises(RunError, match="step 3: not finite"):
+        run.go()
+    assert list(run.shelf.last) == [1, 2, 3]
+    saved = torch.load(io.BytesIO(run.shelf.last[3]), weights_only=True)
+    assert all(torch.isfinite(value).all() for value in saved["model"].values())
+    assert run.rows.steps("train/loss") == [1, 2, 3]
+
+
+# -------------------------------------------------------------------------------------------- continuing
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> Run:
+    run = Run(schedule=Plateau(0, 0.5, 0.0, 0, 0.0))
+    run.go()
+    return run
+
+
+@pytest.mark.parametrize("step", range(1, 15))
+def test_a_run_continues_at_any_step(uninterrupted, step):
+    """In an epoch, between two rows, at an evaluation: the same bits at the end and the same rows on the way."""
+    resumed = Run(schedule=Plateau(0, 0.5, 0.0, 0, 0.0))
+    resumed.restore(uninterrupted.shelf.last[step])
+    torch.rand(step)  # whatever else has drawn in this process
+    assert resumed.go() == "finished"
+    assert equal(resumed.weights(), uninterrupted.weights())
+    assert resumed.rows.after(step) == resumed.rows.after(0) == uninterrupted.rows.after(step)
+    assert {k: v for k, v in resumed.progress.state_dict().items() if k != "sums"} == {
+        k: v for k, v in uninterrupted.progress.state_dict().items() if k != "sums"
+    }
+
+
+def test_the_best_checkpoint_continues_as_well(uninterrupted):
+    step, file = next(iter(uninterrupted.shelf.best.items()))
+    resumed = Run(schedule=Plateau(0, 0.5, 0.0, 0, 0.0))
+    resumed.restore(file)
+    resumed.go()
+    assert equal(resumed.weights(), uninterrupted.weights())
+    assert resumed.rows.after(0) == uninterrupted.rows.after(step)
+
+
+@pytest.mark.parametrize("ended", ["finished", "early_stopping"])
+def test_a_run_that_had_ended_trains_no_further(ended):
+    planned = {"eval_every": 2, "patience": 1} if ended == "early_stopping" else {}
+    first, again = Run(**planned), Run(**planned)
+    first.scores = [1.0, *[2.0] * 9]
+    assert first.go() == ended
+    again.restore(first.shelf.last[first.progress.step])
+    assert again.go() == ended
+    assert again.progress.step == first.progress.step
+    assert equal(again.weights(), first.weights())
+    assert again.rows.rows == []
+
+
+# ----------------------------------------------------------------------------------------------- streams
+
+
+class Stream(IterableDataset[Any]):
+    """A stream of the training examples; with `once`, a second pass gives nothing."""
+
+    def __init__(self, once: bool) -> None:
+        self.once, self.passes = once, 0
+
+    def __iter__(self) -> Any:
+        self.passes += 1
+        if self.once and self.passes > 1:
+            return
+        yield from zip(TRAINING.inputs, TRAINING.targets.tolist(), strict=True)
+
+
+def test_a_stream_has_steps_and_no_epochs():
+    run = Run(Stream(once=False), num_steps=12)
+    assert run.go() == "finished"
+    assert {epoch for _, epoch, _ in run.rows.rows} == {None}
+
+
+def test_a_stream_that_ends_early_says_so():
+    run = Run(Stream(once=True), num_steps=12)
+    with pytest.raises(RunError, match=r"gave nothing more after step 5 of 12") as stop:
+        run.go()
+    assert "each pass calls iter() on the data set anew" in str(stop.value)

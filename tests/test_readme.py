@@ -1,0 +1,79 @@
+"""Every command in the README runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+
+import pytest
+
+from mlprun import cli
+from tests.conftest import REPOSITORY, find_mnist
+
+TEXT = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+LINES = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("mlprun")]
+
+
+def test_the_readme_opens_with_the_two_commands():
+    assert TEXT.startswith("# mlprun\n\n    pip install -e . && mlprun\n    pip install -e '.[test]' && pytest\n")
+    ci = (REPOSITORY / ".ci" / "run").read_text()
+    assert "\npytest\n" in ci
+    assert "pip install --quiet -e '.[test,dev]'" in ci
+
+
+def test_there_are_commands():
+    assert len(LINES) > 15
+
+
+@pytest.fixture
+def users_folder(tmp_path):
+    """The user's own files of the README, and a run to evaluate."""
+    (code,) = blocks("python")
+    (tmp_path / "my_module.py").write_text(code)
+    (yaml,) = blocks("yaml")
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(yaml)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_command_runs(mlprun, users_folder, line):
+    words = shlex.split(line, comments=True)[1:]
+    if "data=mnist" in words:
+        if find_mnist() is None:
+            pytest.skip("the real MNIST is neither in ../shared/data nor in MLPRUN_DATA")
+        words.append(f"data.root={find_mnist()}")
+    if words[-1:] == ["RUN_DIR"]:
+        words[-1] = str(mlprun("debug=fast").runs[0])
+    elif any("=" in word for word in words) or not words:
+        words += ["debug=fast"] if not any(word.startswith("debug=") for word in words) else []
+    result = mlprun(*words)
+    assert result.status == 0, result.err
+
+
+def test_the_shown_error_is_what_is_printed(mlprun):
+    shown = re.search(r"^\$ mlprun lr=0\.1\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)[1]
+    assert mlprun("lr=0.1").err == shown
+
+
+def test_the_shown_choices_are_the_ones_there_are():
+    for group, cell in re.findall(r"^\| `(\w+)` \| (`.*) \|$", TEXT, re.MULTILINE):
+        named = set(re.findall(r"`(\w+)`", cell))
+        assert named == {file.stem for file in (cli.conf_dir() / group).glob("*.yaml")}, group
+
+
+def test_the_promises_name_tests_that_are_there():
+    table = TEXT[TEXT.index("## What is promised") : TEXT.index("## Limits")]
+    for file, name in re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", table):
+        assert f"def {name}" in (REPOSITORY / "tests" / file).read_text(), file
+
+
+def test_python_is_one_that_is_promised():
+    assert (3, 11) <= sys.version_info[:2] <= (3, 13)
