@@ -31,8 +31,9 @@ from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan
 from mlprun.training.losses import Loss
 
-# A step of fewer multiply-adds than this is over before a second thread has started (measured: benchmarks/).
-ONE_THREAD_BELOW = 100e6
+# Multiply-adds of a step below which a second thread saves at most a third of it, and two runs side by side
+# make better use of two cores (measured: benchmarks/threads.py).
+ONE_THREAD_BELOW = 200e6
 
 Node = dict[str, Any]
 

@@ -68,7 +68,9 @@ def _train(arguments: list[str]) -> int:
     if "--version" in arguments:
         print(f"mlprun {__version__}")
         return 0
-    options = get_args_parser().parse_args(arguments)
+    options = get_args_parser().parse_intermixed_args(arguments)
+    # Hydra's own parser wants all overrides in one place: `mlprun data=iris -m seed=0,1` would fail there.
+    arguments = [*options.overrides, *(word for word in arguments if word not in options.overrides)]
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return _hydra(arguments, options.config_name)
     for word in options.overrides:
@@ -96,7 +98,7 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
     chosen = _explicit(overrides, "hydra.run.dir")
     if chosen is None:
         directory = claim(composed.hydra.run.dir)
-        arguments = [*arguments, _override("hydra.run.dir", directory)]
+        arguments = [_override("hydra.run.dir", directory), *arguments]
     else:
         directory = Path(composed.hydra.run.dir)
         if (directory / "run.json").exists():  # before Hydra writes its own record over the old one
@@ -114,7 +116,7 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
         return status or 1
     outcome = _outcomes[0]
     if outcome.status == "completed":
-        print(f"run     {outcome.directory}\ncurves  tensorboard --logdir {_first_folder(outcome.directory)}")
+        print(f"run     {directory}\ncurves  tensorboard --logdir {_first_folder(directory)}")
     return outcome.exit_status
 
 
@@ -126,7 +128,7 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
     composed = composer.compose(overrides, multirun=True)
     if _explicit(overrides, "hydra.sweep.dir") is None:
         folder = claim(composed.hydra.sweep.dir)
-        arguments = [*arguments, _override("hydra.sweep.dir", folder)]
+        arguments = [_override("hydra.sweep.dir", folder), *arguments]
     else:
         folder = Path(composed.hydra.sweep.dir)
         if any(folder.glob("*/run.json")):
@@ -134,7 +136,8 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
         make(folder)
     shared = set(points[0]).intersection(*points) if len(points) > 1 else set()
     keys = ",".join(f"'{line.partition('=')[0]}'" for line in points[0] if line in shared)
-    arguments.append(f"hydra.job.config.override_dirname.exclude_keys=[{keys}]")  # directories show what is swept
+    # directories show what is swept, and leave out what all jobs share
+    arguments = [f"hydra.job.config.override_dirname.exclude_keys=[{keys}]", *arguments]
     print(f"sweep   {len(points)} runs in {folder}", flush=True)
     status = _hydra(arguments, config_name)
 
@@ -176,7 +179,7 @@ def _task(cfg: DictConfig) -> float:
     _add_current_folder()  # a launcher's worker process has not been through main()
     settings = HydraConfig.get()
     path = Path(settings.runtime.output_dir)
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    path = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
     if settings.mode is RunMode.MULTIRUN:
         print(f"\nrun {settings.job.num}  {' '.join(settings.overrides.task)}", flush=True)
     command = _typed or shlex.join(["mlprun", *settings.overrides.task])

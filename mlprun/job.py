@@ -163,7 +163,7 @@ def _introduce(
     """What is about to be trained, on the terminal."""
     data = config.data
     counted = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
-    kind = f"{data.num_outputs} classes" if data.task == "classification" else f"{data.num_outputs} values"
+    kind = f"{max(data.num_outputs, 2)} classes" if data.task == "classification" else f"{data.num_outputs} values"
     shape = "x".join(map(str, data.input_shape))
     log.info("data    %s: %s; inputs %s, %s", data.name, counted, shape, kind)
     log.info("model   %s: %s parameters", config.model["_target_"].rpartition(".")[2], f"{fit.num_parameters:,}")
@@ -300,7 +300,6 @@ class _Log:
         logging.captureWarnings(True)
         for logger in self._loggers:
             logger.propagate = False
-            logger.disabled = False  # Hydra's logging set-up disables the loggers that were there before
             logger.setLevel(logging.DEBUG)
             logger.addHandler(self._file)
             logger.addHandler(self._terminal)
@@ -311,6 +310,7 @@ class _Log:
         for logger in self._loggers:
             logger.removeHandler(self._file)
             logger.removeHandler(self._terminal)
+            logger.propagate = True
         self._file.close()
 
 

@@ -42,7 +42,9 @@ class NoisyStream(IterableDataset[Any]):
     """The same as a stream, which also draws once at the start of each pass."""
 
     def __iter__(self) -> Any:
-        shift = float(torch.rand(()))
+        return self._examples(float(torch.rand(())))
+
+    def _examples(self, shift: float) -> Any:
         for index in range(23):
             drawn = [shift, float(np.random.rand()), random.random()]
             yield torch.tensor([float(index), *drawn]), index

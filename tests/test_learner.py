@@ -204,9 +204,9 @@ def test_an_infinite_gradient_behind_a_finite_loss_stops_too():
 
 def test_a_learner_that_diverges_names_the_step():
     steep = learner(optimizer=lambda p: sgd(p, 3e38))
-    with pytest.raises(RunError, match=r"(?s)step \d+: .*try a lower optim.lr \(now 3e\+38\)") as stop:
-        for step in range(50):
-            steep.update(batch(), step)
+    steep.update(batch(), 0)  # the weights are finite still, and absurd
+    with pytest.raises(RunError, match=r"(?s)^step 1: .*try a lower optim.lr \(now 3e\+38\)") as stop:
+        steep.update(batch(), 1)
     assert len(str(stop.value).splitlines()) <= 4
 
 
@@ -227,9 +227,8 @@ def test_skip_gives_up_after_too_many_in_a_row(monkeypatch):
     skipping = learner(on_nan="skip")
     for step in range(20):  # a good step between them starts the count anew
         skipping.update(BROKEN if step % 5 else batch(), step)
-    for step in range(20, 21):
-        skipping.update(BROKEN, step)
-    with pytest.raises(RunError, match="5 steps in a row .* the last one step 21"):
+    skipping.update(BROKEN, 20)
+    with pytest.raises(RunError, match=r"5 steps in a row .* the last one step 21"):
         skipping.update(BROKEN, 21)
 
 

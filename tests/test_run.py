@@ -286,3 +286,22 @@ def test_torch_compile_gives_the_plain_state_dict(mlprun):
     assert result.status == 0, result.err
     assert set(last(result.runs[0])["model"]) == {f"{layer}.{kind}" for layer in ("hidden.0", "hidden.2", "output")
                                                   for kind in ("weight", "bias")}  # fmt: skip
+
+
+def test_options_may_stand_anywhere_on_the_line(mlprun):
+    result = mlprun("data=iris", "-m", "seed=0,1", "--config-dir", ".", "debug=fast")
+    assert result.status == 0, result.err
+    assert len(result.runs) == 2
+
+
+def test_hydras_chdir_is_respected(mlprun):
+    result = mlprun("debug=fast", "hydra.job.chdir=true", "hydra.run.dir=some where/else")
+    assert result.status == 0, result.err
+    assert {p.name for p in result.folder.iterdir()} == {"some where"}
+    assert (result.folder / "some where" / "else" / "metrics.jsonl").is_file()
+
+
+def test_two_classes_may_be_told_apart_by_one_output(mlprun):
+    result = mlprun("data=moons", "data.num_outputs=1", "loss=bce", "epochs=20")
+    assert result.record()["metrics"]["test/accuracy"] > 0.95
+    assert "2 classes" in result.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -146,6 +147,8 @@ class RunDirectory:
             temporary.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
             os.replace(temporary, self.record_file)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise _cannot_write(self.path, error) from error
 
     def finish(self, status: str, **values: Any) -> None:
@@ -209,8 +212,11 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
 
     try:
         commit = git("rev-parse", "HEAD").decode().strip()
-        changed = git("status", "--porcelain")
-        state: dict[str, Any] = {"commit": commit, "dirty": bool(changed.strip())}
+        changed = git("status", "--porcelain", "--untracked-files=normal")
+    except (OSError, subprocess.SubprocessError):
+        return {}  # no repository, no commit yet, or no git: there is nothing to record
+    state: dict[str, Any] = {"commit": commit, "dirty": bool(changed.strip())}
+    try:
         if state["dirty"]:
             with tempfile.TemporaryDirectory() as scratch:
                 # An index of our own, so that untracked files are in the diff and the user's index stays as it is.
@@ -221,11 +227,12 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
                 top = git("rev-parse", "--show-toplevel").decode().strip()
                 git("read-tree", "HEAD", **index)
                 git("-C", top, "add", "--all", **index)
-                diff = git("diff", "--cached", "--binary", "HEAD", **index)
+                # Not `git diff`, which follows the user's taste in colours, prefixes, context and tools.
+                diff = git("-C", top, "diff-index", "--no-ext-diff", "--cached", "--binary", "--patch", "HEAD", **index)
             if len(diff) <= LARGEST_PATCH:
                 patch.write_bytes(diff)
             else:
                 state["patch"] = f"not kept: {len(diff)} bytes"
-        return state
-    except (OSError, subprocess.SubprocessError):
-        return {}  # no repository, no commit yet, or no git: there is nothing to record
+    except (OSError, subprocess.SubprocessError) as error:
+        state["patch"] = f"not kept: {error}"  # a file that git cannot read, say; the commit is still worth having
+    return state

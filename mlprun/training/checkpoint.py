@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"there is no checkpoint {path}")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
+            if name := archive.testzip():
+                raise ValueError(f"{name} has another checksum than when it was written")
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -55,7 +59,7 @@ class Checkpointer:
     """Keeps `last.pt`, `best.pt` and the newest few `step_N.pt` of a run.
 
     Args:
-        folder: created when first needed.
+        folder: made if it is not there.
         keep: older checkpoints kept besides last and best.
     """
 

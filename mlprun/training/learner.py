@@ -35,7 +35,7 @@ class Update(NamedTuple):
     num_examples: int
 
 
-class _StepSkipped(Exception):
+class _StepSkippedError(Exception):
     """Leaves an optimizer that calls the closure itself."""
 
 
@@ -106,10 +106,10 @@ class Learner:
                 results.append(self._backward(batch))
                 # The first evaluation comes before any change of the weights.
                 if len(results) == 1 and not self._note_finite(results[0], step):
-                    raise _StepSkipped
+                    raise _StepSkippedError
                 return results[-1].loss
 
-            with suppress(_StepSkipped):
+            with suppress(_StepSkippedError):
                 self.optimizer.step(closure)  # type: ignore[arg-type]
                 if len(results) > 1:  # it may also diverge within the step
                     self._note_finite(results[-1], step)

@@ -1,0 +1,197 @@
+"""Checkpoints: whole or not at all, complete, bounded in number, and unable to run code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mlprun.errors import RunError
+from mlprun.training import checkpoint
+from mlprun.training.checkpoint import Checkpointer
+
+
+def state(step: int, size: int = 100) -> dict[str, Any]:
+    return {"model": {"weight": torch.full((size,), float(step))}, "step": step, "config": {"seed": 0, "lr": None}}
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save(state(3), path)
+    loaded = checkpoint.load(path)
+    assert torch.equal(loaded["model"]["weight"], state(3)["model"]["weight"])
+    assert (loaded["step"], loaded["config"]) == (3, {"seed": 0, "lr": None})
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+    # A plain dict for everyone else, too.
+    assert torch.load(path, weights_only=True)["step"] == 3
+
+
+def test_saving_replaces_the_old_one_in_one_move(tmp_path):
+    """A reader that has the old file open goes on reading the old one."""
+    path = tmp_path / "last.pt"
+    checkpoint.save(state(1), path)
+    with path.open("rb") as reader:
+        checkpoint.save(state(2), path)
+        assert torch.load(reader, weights_only=True)["step"] == 1
+    assert checkpoint.load(path)["step"] == 2
+
+
+# ------------------------------------------------------------------------------------- a write that fails
+
+
+def test_a_write_that_breaks_off_leaves_the_old_checkpoint(tmp_path):
+    """A process that may write no file beyond 40 kB stands for a full disk."""
+    path = tmp_path / "last.pt"
+    checkpoint.save(state(1), path)
+    program = (
+        "import resource, sys, pathlib, torch\n"
+        "from mlprun.errors import RunError\n"
+        "from mlprun.training import checkpoint\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
+        "try:\n"
+        "    checkpoint.save({'model': torch.zeros(1_000_000), 'step': 2}, pathlib.Path(sys.argv[1]))\n"
+        "except RunError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"checkpoint {path} could not be written: ")
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+    assert checkpoint.load(path)["step"] == 1
+
+
+def test_a_directory_in_the_way(tmp_path):
+    (tmp_path / "last.pt").mkdir()
+    with pytest.raises(RunError, match=r"last\.pt could not be written: .*[Dd]irectory"):
+        checkpoint.save(state(1), tmp_path / "last.pt")
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("in_the_way", ["a file", "nothing"])
+def test_a_folder_that_is_none(tmp_path, in_the_way):
+    if in_the_way == "a file":
+        (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(RunError, match="could not be written"):
+        checkpoint.save(state(1), tmp_path / "checkpoints" / "last.pt")
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save(state(1), path)
+    program = (
+        "import os, sys, pathlib, torch\n"
+        "from mlprun.training import checkpoint\n"
+        "class Killer:\n"  # pickled after the tensors of the dict that stand before it
+        "    def __reduce__(self):\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "checkpoint.save({'model': torch.zeros(100_000), 'last': Killer()}, pathlib.Path(sys.argv[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
+    assert checkpoint.load(path)["step"] == 1
+
+
+# --------------------------------------------------------------------------------------------- damage
+
+
+class Malicious:
+    """A pickle that runs a command when it is opened."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.trace}",)
+
+
+@pytest.mark.parametrize("how", ["torch.save", "a plain pickle"])
+def test_opening_someones_checkpoint_runs_no_code(tmp_path, how):
+    path, trace = tmp_path / "best.pt", tmp_path / "ran"
+    content = {"format": checkpoint.FORMAT, "model": Malicious(trace)}
+    if how == "torch.save":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(RunError, match=r"best\.pt is damaged"):
+        checkpoint.load(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 10, 100, 1000, -1000, -10, -1])
+def test_a_truncated_file_is_damaged(tmp_path, kept):
+    path = tmp_path / "last.pt"
+    checkpoint.save(state(1, 5000), path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(RunError) as damage:
+        checkpoint.load(path)
+    assert str(damage.value).startswith(f"checkpoint {path} is damaged: ")
+    assert len(str(damage.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"\x80\x02", b"PK\x03\x04", bytes(500), b"\x80\x04N."])
+def test_another_file_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"last\.pt is (damaged|not a checkpoint)"):
+        checkpoint.load(path)
+
+
+def test_a_flipped_byte_never_gives_another_state_silently(tmp_path):
+    """Wherever it is: it is noticed, or lies where nothing is read."""
+    path = tmp_path / "last.pt"
+    checkpoint.save(state(1, 500), path)
+    content = path.read_bytes()
+    noticed = 0
+    for position in range(0, len(content), 37):
+        spoiled = bytearray(content)
+        spoiled[position] ^= 0x55
+        path.write_bytes(spoiled)
+        try:
+            loaded = checkpoint.load(path)
+        except RunError:
+            noticed += 1
+        else:
+            assert torch.equal(loaded["model"]["weight"], state(1, 500)["model"]["weight"]), position
+            assert loaded["step"] == 1
+    assert noticed > 20
+
+
+@pytest.mark.parametrize("content", [{"model": {}}, {"format": 99}, torch.zeros(3), [1, 2]])
+def test_a_file_of_another_program_is_told_apart(tmp_path, content):
+    path = tmp_path / "theirs.pt"
+    torch.save(content, path)
+    with pytest.raises(RunError, match=r"theirs\.pt is not a checkpoint of mlprun"):
+        checkpoint.load(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(RunError, match=r"there is no checkpoint .*last\.pt"):
+        checkpoint.load(tmp_path / "last.pt")
+    with pytest.raises(RunError, match="there is no checkpoint"):
+        checkpoint.load(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------- how many
+
+
+@pytest.mark.parametrize(
+    ("keep", "files"),
+    [(0, []), (1, ["step_110.pt"]), (3, ["step_9.pt", "step_100.pt", "step_110.pt"]), (99, None)],
+)
+def test_keep_bounds_the_older_ones(tmp_path, keep, files):
+    """The newest by their number, not by the alphabet; last and best come besides."""
+    folder = tmp_path / "a" / "checkpoints"
+    saver = Checkpointer(folder, keep)
+    saver.save_best(state(8))
+    steps = (8, 9, 100, 110)
+    for step in steps:
+        saver.save_last(state(step))
+    files = [f"step_{s}.pt" for s in steps] if files is None else files
+    assert {p.name for p in folder.iterdir()} == {"last.pt", "best.pt", *files}
+    assert checkpoint.load(folder / "last.pt")["step"] == 110
+    assert checkpoint.load(folder / "best.pt")["step"] == 8
+    assert [checkpoint.load(folder / name)["step"] for name in files] == [int(f[5:-3]) for f in files]
