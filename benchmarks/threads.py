@@ -3,8 +3,8 @@
     python benchmarks/threads.py
 
 Prints, for each model, the multiply-adds of a step (three times the forward pass of a batch) and how much faster the
-step is on all threads; `build.ONE_THREAD_BELOW` rests on it. On two cores of a Xeon virtual machine the perceptrons gain
-1.1 to 1.3 at any size, the convolutions 1.0 at 19 million multiply-adds a step and 1.5 at 234 million.
+step is on all threads; `build.ONE_THREAD_BELOW` rests on it. On two cores of a Xeon virtual machine the perceptrons
+gain 1.1 to 1.3 at any size, the convolutions 1.0 at 19 million multiply-adds a step and 1.5 at 234 million.
 """
 
 from __future__ import annotations

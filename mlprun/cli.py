@@ -20,7 +20,7 @@ from mlprun.config import Composer, check, conf_dir
 from mlprun.errors import ConfigError, UserError, near
 from mlprun.job import Outcome
 from mlprun.job import run as run_job
-from mlprun.runs.directory import claim, make
+from mlprun.runs.directory import claim, keep_out_of_git, make
 
 VERBS = {"eval": "test score of a finished run's best checkpoint: mlprun eval RUN_DIR"}
 
@@ -98,6 +98,7 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
     chosen = _explicit(overrides, "hydra.run.dir")
     if chosen is None:
         directory = claim(composed.hydra.run.dir)
+        keep_out_of_git(_first_folder(directory))
         arguments = [_override("hydra.run.dir", directory), *arguments]
     else:
         directory = Path(composed.hydra.run.dir)
@@ -128,6 +129,7 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
     composed = composer.compose(overrides, multirun=True)
     if _explicit(overrides, "hydra.sweep.dir") is None:
         folder = claim(composed.hydra.sweep.dir)
+        keep_out_of_git(_first_folder(folder))
         arguments = [_override("hydra.sweep.dir", folder), *arguments]
     else:
         folder = Path(composed.hydra.sweep.dir)

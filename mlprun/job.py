@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
 import re
 import sys
@@ -138,7 +139,7 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
         writer.close(status)
     directory.finish(
         "completed", steps=progress.step, best_step=progress.best_step, ended_by=reason,
-        metrics=metrics, peak_mem_mib=_peak_memory(where),
+        metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()}, peak_mem_mib=_peak_memory(where),
     )  # fmt: skip
     if reason == "early_stopping":
         log.info("early stopping: %s did not improve for %d evaluations", config.monitor, progress.stale)
@@ -311,6 +312,7 @@ class _Log:
             logger.removeHandler(self._file)
             logger.removeHandler(self._terminal)
             logger.propagate = True
+            logger.setLevel(logging.NOTSET)
         self._file.close()
 
 

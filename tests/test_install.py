@@ -68,9 +68,16 @@ def test_tab_completes_groups_choices_and_keys(mlprun_process):
 
 def test_help_explains_groups_keys_and_examples(mlprun_process):
     shown = mlprun_process("--help").out
-    for part in ("mlprun model=mlp optim=adam", "mlprun -m optim.lr=1e-3,3e-3 seed=0,1,2", "optim: adadelta, adagrad",
-                 "batch_size=32", "debug=fast", 'eval "$(mlprun -sc install=bash)"', "mlprun eval RUN_DIR"):  # fmt: skip
-        assert part in shown
+    explained = [
+        "mlprun model=mlp optim=adam",
+        "mlprun -m optim.lr=1e-3,3e-3 seed=0,1,2",
+        "mlprun eval RUN_DIR",
+        "optim: adadelta, adagrad",
+        "batch_size=32",
+        "debug=fast",
+        'eval "$(mlprun -sc install=bash)"',
+    ]
+    assert [part for part in explained if part not in shown] == []
     assert len(shown.splitlines()) < 60
 
 

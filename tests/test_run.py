@@ -177,6 +177,20 @@ def test_an_explicit_directory_is_used_as_it_is(mlprun):
     assert (folder / "here" / "it is" / "run.json").is_file()
 
 
+def test_outputs_are_kept_out_of_the_users_repository(mlprun):
+    folder = mlprun("--version").folder
+    subprocess.run(["git", "init", "-q", "."], cwd=folder, check=True)
+    (folder / "notes.txt").write_text("mine")
+    subprocess.run(["git", "add", "."], cwd=folder, check=True)
+    commit = ["git", "-c", "user.name=me", "-c", "user.email=me@example.org", "commit", "-qm", "mine"]
+    subprocess.run(commit, cwd=folder, check=True)
+    for line in (["debug=fast"], ["-m", "debug=fast", "seed=1"], ["debug=fast", "seed=2"]):
+        assert mlprun(*line).status == 0
+    assert [json.loads((run / "run.json").read_text())["git"]["dirty"] for run in mlprun("--version").runs] == [
+        False
+    ] * 3
+
+
 def test_nothing_is_read_from_the_network_or_written_elsewhere(mlprun):
     assert {p.name for p in mlprun("debug=fast").folder.iterdir()} == {"outputs"}
 

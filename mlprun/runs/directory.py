@@ -59,6 +59,13 @@ def make(path: Path) -> None:
         raise _cannot_write(path, error) from error
 
 
+def keep_out_of_git(folder: Path) -> None:
+    """Let git ignore what is in an output folder: else every run would make the next one's repository dirty."""
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+
+
 def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"{path}: the output folder cannot be written: {error.strerror}"
