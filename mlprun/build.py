@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from mlprun.config import Config
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Part, Splits, make_splits, size
-from mlprun.errors import ConfigError, UserError, near
+from mlprun.errors import ConfigError, UserError, is_users_own, near
 from mlprun.metric_names import lower_is_better
 from mlprun.training import durations, schedule
 from mlprun.training.learner import Learner
@@ -48,7 +50,7 @@ def locate(target: str, key: str) -> Callable[..., Any]:
         ConfigError: no such module or name; shows Python's own ImportError.
     """
     parts = str(target).split(".")
-    for cut in range(len(parts) - 1, 0, -1):
+    for cut in range(len(parts), 0, -1):
         module_name = ".".join(parts[:cut])
         try:
             found: Any = importlib.import_module(module_name)
@@ -57,8 +59,12 @@ def locate(target: str, key: str) -> Callable[..., Any]:
             if module_name == missing or module_name.startswith(missing + "."):
                 continue  # the path itself is wrong, or a part of it is a class: try the shorter one
             raise ConfigError(f"{key}._target_", target, f"cannot be imported: {error}") from error
-        except ImportError as error:
-            raise ConfigError(f"{key}._target_", target, f"cannot be imported: {error}") from error
+        except Exception as error:  # whatever the user's module does when it is imported
+            own = [f for f in traceback.extract_tb(error.__traceback__) if is_users_own(f.filename)]
+            frames = "".join(traceback.format_list(own)).rstrip().lstrip()
+            raise ConfigError(
+                f"{key}._target_", target, f"cannot be imported: {type(error).__name__}: {error}", frames
+            ) from error
         for name in parts[cut:]:
             if not hasattr(found, name):
                 names = [n for n in dir(found) if not n.startswith("_")]
@@ -105,10 +111,9 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
 
 def _is_users_own(target: Callable[..., Any]) -> bool:
     try:
-        file = inspect.getfile(target)
+        return is_users_own(inspect.getfile(target))
     except TypeError:
-        return False
-    return os.path.abspath(file).startswith(os.getcwd() + os.sep) and "site-packages" not in file
+        return False  # built into Python
 
 
 def _check_arguments(target: Callable[..., Any], node: Node, key: str, num_positional: int) -> None:
@@ -178,11 +183,16 @@ def splits(config: Config) -> Splits:
     val = None
     if data.val_dataset is not None:
         val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")
-    augment = data.augment.crop > 0 or data.augment.flip
-    if augment and source.augmented is None and len(data.input_shape) != 3:
-        raise ConfigError(
-            "data.augment", ConfigError.MISSING, f"random crops and flips need images, not {data.input_shape}"
-        )
+    if data.augment.crop > 0 or data.augment.flip:
+        if len(data.input_shape) != 3:
+            raise ConfigError(
+                "data.augment", data.augment, f"is for images, not for inputs of shape {data.input_shape}"
+            )
+        if isinstance(source.train, Dataset) and source.augmented is None:
+            raise ConfigError(
+                "data.augment", data.augment, "does not reach a data set of your own",
+                "do it in its __getitem__; what it draws at random is seeded by (seed, epoch, index)",
+            )  # fmt: skip
     return make_splits(
         source,
         val=val,
@@ -225,15 +235,15 @@ def train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBa
     """Batches of the training split."""
     if config.batch_size == "all" and not hasattr(parts.train, "__len__"):
         raise ConfigError("batch_size", "all", "the training data does not tell its length", "give a number")
-    lazy_augmentation = config.data.augment if not isinstance(parts.train, Dataset) else None
+    in_memory = isinstance(parts.train, Examples)  # lazy data changes its examples itself
     return TrainBatches(
         parts.train,
         config.batch_size,
         parts.normalizer,
         where,
         config.seed,
-        crop=lazy_augmentation.crop if lazy_augmentation else 0,
-        flip=lazy_augmentation.flip if lazy_augmentation else False,
+        crop=config.data.augment.crop if in_memory else 0,
+        flip=config.data.augment.flip and in_memory,
         num_workers=config.data.num_workers,
     )
 
@@ -311,6 +321,9 @@ def loss(config: Config) -> Loss:
     """The loss; raises ConfigError where it does not fit the targets."""
     node = dict(config.loss)
     one_hot = bool(node.pop("one_hot", False))  # ours; a loss without the key has no use for it
+    for name in ("weight", "pos_weight"):  # torch wants tensors, and a line of text has lists and numbers
+        if isinstance(node.get(name), list | int | float):
+            node[name] = torch.tensor(node[name], dtype=torch.float32)
     criterion = construct(node, "loss")
     if not isinstance(criterion, nn.Module):
         raise ConfigError("loss._target_", node["_target_"], "does not give a torch.nn.Module")
@@ -364,20 +377,6 @@ def make_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: P
         return schedule.Warmup(construct(full, "scheduler"), warmup)
     # a torch scheduler writes the rates as it is made, so it gets the optimizer that trains
     return schedule.TorchSchedule(construct(full, "scheduler", the_optimizer), warmup)
-
-
-def check_batch_norm(module: nn.Module, batches: TrainBatches, accumulate: int) -> None:
-    """Raise ConfigError if batch normalisation would meet a batch of one example, which has no variance."""
-    if not any(isinstance(m, nn.BatchNorm1d) for m in module.modules()) or batches.num_examples is None:
-        return
-    last = batches.num_examples % batches.batch_size or batches.batch_size
-    if min(last, batches.batch_size) // min(accumulate, last) == 1:
-        raise ConfigError(
-            "batch_size",
-            batches.batch_size,
-            f"the last batch of {batches.num_examples} examples would give batch normalisation a single one",
-            f"choose another, such as batch_size={batches.batch_size + 1}, or fewer trainer.accumulate",
-        )
 
 
 def learner(config: Config, module: nn.Module, steps: Plan, where: torch.device) -> Learner:
@@ -515,6 +514,27 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
             "set loss.reduction=mean",
         )
     return Fit(layers, sum(p.numel() for p in module.parameters()), macs)
+
+
+def check_batch_norm(fit: Fit, batches: TrainBatches, accumulate: int) -> None:
+    """Raise ConfigError if batch normalisation would meet a single value a channel, which has no variance."""
+    alone = [x for x in fit.layers if x.kind.startswith("BatchNorm") and math.prod(x.output_shape[1:]) == 1]
+    count = batches.num_examples
+    if not alone or count is None:
+        return
+
+    def smallest(batch_size: int) -> int:
+        last = count % batch_size or batch_size
+        return min(batch_size // accumulate, last // min(accumulate, last))
+
+    if smallest(batches.batch_size) < 2:
+        fits = next((size for size in range(batches.batch_size + 1, count + 1) if smallest(size) > 1), None)
+        raise ConfigError(
+            "batch_size",
+            batches.batch_size,
+            f"a batch (of {count} examples in all) would give the layer '{alone[0].name}' a single one to normalise",
+            f"choose batch_size={fits}" if fits else "use more data, or a model without batch normalisation",
+        )
 
 
 def _short(layer: nn.Module) -> str:

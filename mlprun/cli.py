@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -28,18 +29,29 @@ VERBS = {"eval": "test score of a finished run's best checkpoint: mlprun eval RU
 def main() -> NoReturn:
     """Run what the command line says, and exit: 0 done, 1 a run failed, 2 wrong usage, 130 Ctrl-C."""
     _add_current_folder()
+    signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:]
     try:
         status = _eval(arguments[1:]) if arguments[:1] == ["eval"] else _train(arguments)
     except UserError as error:
         _report(error)
         status = error.exit_status
-    except KeyboardInterrupt:
-        status = 130
+    except KeyboardInterrupt as stop:
+        status = 143 if stop.args else 130  # SIGTERM or Ctrl-C
     except BrokenPipeError:  # `mlprun --cfg job | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except Exception as error:  # a bug of ours, or a corner of Hydra's: still one message
+        if os.environ.get("MLPRUN_TRACEBACK") == "1":
+            raise
+        print(f"error: {type(error).__name__}: {error}\n  MLPRUN_TRACEBACK=1 shows where", file=sys.stderr)
+        status = 1
     sys.exit(status)
+
+
+def _terminate(*_: object) -> NoReturn:
+    """End as Ctrl-C does, so that the run is marked interrupted."""
+    raise KeyboardInterrupt("SIGTERM")
 
 
 def _report(error: UserError) -> None:
@@ -83,9 +95,15 @@ def _train(arguments: list[str]) -> int:
         raise ConfigError(
             "--experimental-rerun", ConfigError.MISSING, "is not supported", "type the run's command again"
         )
+    if options.config_path:
+        raise ConfigError(
+            "--config-path", options.config_path, "is not supported", "name your folder with --config-dir FOLDER"
+        )
+    if options.resolve and not options.cfg:
+        raise ConfigError("--resolve", ConfigError.MISSING, "shows a config with its values filled in", "add --cfg job")
     composer = Composer(options.config_dir, options.config_name or "config")
     if options.cfg:
-        composer.compose(options.overrides)
+        composer.compose(options.overrides, multirun=options.multirun)
         return _hydra(arguments, options.config_name)
     swept = options.multirun or any(o.replace(" ", "") == "hydra.mode=MULTIRUN" for o in options.overrides)
     return (_sweep if swept else _run)(composer, arguments, options.overrides, options.config_name)

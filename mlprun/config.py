@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import MISSING, BooleanNode, DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
@@ -62,7 +62,7 @@ class DataConfig:
     task: str = MISSING  # classification | regression
     input_shape: list[int] = MISSING  # shape of one example, without the batch
     num_outputs: int = MISSING  # classes, or target values an example
-    root: str = "${mlprun.data_root:}"  # folder of the files; $MLPRUN_DATA, else a per-user cache
+    root: str | None = None  # folder of the files, for data that is read from files
     val_fraction: float = 0.1  # share of the training part that becomes val
     test_fraction: float = 0.2  # share that becomes test, where the data set has no test part of its own
     split_seed: int = 0  # which examples those are; on its own, so that seeds compare on the same split
@@ -206,11 +206,19 @@ def _shape(value: list[int]) -> str | None:
     return None if all(n >= 1 for n in value) else "every size must be 1 or more"
 
 
+def _rate(value: Any) -> str | None:
+    """`optim.lr` is the one foreign key that every optimizer has; null where there is none."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is None or (number and 0 <= value < math.inf):
+        return None
+    return "must be a finite number, 0 or more, such as 1e-3"
+
+
 def _positive(value: float | None) -> str | None:
     return None if value is None or value > 0 else "must be above 0"
 
 
-# What a value of ours must be, beyond its type. `lr` is the one foreign key that every optimizer has.
+# What a value must be, beyond its type.
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "seed": lambda v: None if 0 <= v < 2**63 else "must be between 0 and 2^63 - 1",
     "device": _device,
@@ -236,7 +244,8 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "checkpoint.keep": _at_least(0),
     "early_stopping.patience": _at_least(1),
     "early_stopping.min_delta": _at_least(0),
-    "optim.lr": _at_least(0),
+    "optim.lr": _rate,
+    "loss.one_hot": lambda v: None if v is None or isinstance(v, bool) else "must be true or false",
 }
 _DURATIONS = ("eval_every", "checkpoint.every", "logging.every")
 
@@ -280,9 +289,7 @@ def check(cfg: DictConfig) -> Config:
         raise TypeError(f"expected a config of the schema, got {type(config).__name__}")
     for key, problem_of in _CHECKS.items():
         value = OmegaConf.select(cfg, key)
-        if isinstance(value, str) and key == "optim.lr":
-            raise ConfigError(key, value, "must be a number", "for example optim.lr=1e-3")
-        if (problem := None if key == "optim.lr" and value is None else problem_of(value)) is not None:
+        if (problem := problem_of(value)) is not None:
             raise ConfigError(key, value, problem)
     check_monitor(config.monitor, config.data.task, config.data.num_outputs)
     if "_target_" not in config.data.dataset:
@@ -324,7 +331,8 @@ class Composer:
 
     def __init__(self, config_dir: str | None = None, config_name: str = "config") -> None:
         search_path = create_config_search_path(str(conf_dir()))
-        if config_dir is not None:
+        # In a checkout ./conf is mlprun's own, which is searched anyway.
+        if config_dir is not None and Path(config_dir).resolve() != conf_dir().resolve():
             folder = Path(config_dir).absolute()
             _check_user_folder(folder)
             search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
@@ -343,12 +351,18 @@ class Composer:
         parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
         lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
         axes: dict[str, list[str]] = {}
-        for override in _parse(lines):
+        grid = str(OmegaConf.select(swept, "hydra.sweeper._target_")).endswith(".BasicSweeper")
+        for override in self._parse(lines):
             key = override.get_key_element()
             if not override.is_sweep_override():
                 axes[key] = [override.input_line or key]
             elif override.is_discrete_sweep():
                 axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            elif grid:
+                raise ConfigError(
+                    key, _typed_value(override), "is no list of values, and the sweep is a grid",
+                    "write range(0,5), choice(a,b) or a,b; an interval needs another hydra/sweeper",
+                )  # fmt: skip
         for point in itertools.product(*axes.values()):
             yield list(point)
 
@@ -359,7 +373,7 @@ class Composer:
             ConfigError: a group, choice, key or type that does not exist, with what was probably meant.
         """
         run_mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-        parsed = _parse(overrides)
+        parsed = self._parse(overrides)
         for override in parsed:
             self._check_choice(override, run_mode)
         choices = [o.input_line or "" for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()]
@@ -377,32 +391,54 @@ class Composer:
         except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
             _explain(error, parsed)
 
+    def _parse(self, overrides: list[str]) -> list[Override]:
+        parser = OverridesParser.create(config_loader=self._loader)
+        return [_parse_line(parser, line) for line in overrides]
+
     def _is_group(self, name: str) -> bool:
         return bool(self._choices(name))
 
     def _choices(self, group: str) -> list[str]:
         if group not in self._groups:
-            self._groups[group] = self._loader.get_group_options(group, ObjectType.CONFIG)
+            self._groups[group] = self._loader.get_group_options(group, ObjectType.CONFIG) if group else []
         return self._groups[group]
 
     def _check_choice(self, override: Override, run_mode: RunMode) -> None:
         group, known = override.key_or_group, self._choices(override.key_or_group)
-        if not known or override.is_delete():
+        if not known:
             return
+        if override.is_delete():
+            raise ConfigError(
+                f"~{group}", ConfigError.MISSING, "a run needs one", f"write {group}=…; it has {', '.join(known)}"
+            )
+        if override.is_add() or override.is_force_add():
+            raise ConfigError(
+                override.input_line or group, ConfigError.MISSING, "the group is there already",
+                f"write {group}={_typed_value(override)}, without the +",
+            )  # fmt: skip
         swept = override.is_sweep_override()
         if swept and run_mode is RunMode.RUN:
             _ask_for_multirun(override)
         for choice in override.sweep_iterator() if swept else [override.value()]:
-            names = choice if isinstance(choice, list) else [choice]
-            for name in names:
-                if (name is None and group in ("experiment", "debug")) or str(name) in known:
-                    continue
-                raise ConfigError(group, name, f"there is no {group} of that name", suggestion(str(name), known))
+            if choice is None and group in ("experiment", "debug"):
+                continue
+            if isinstance(choice, list | dict):
+                raise ConfigError(
+                    group, _typed_value(override), "takes one name", "several, with -m: a,b without brackets"
+                )
+            folder, _, leaf = str(choice).rpartition("/")  # a user's own files may lie deeper
+            there = self._choices(f"{group}/{folder}") if folder else known
+            if leaf not in there:
+                raise ConfigError(group, choice, f"there is no {group} of that name", suggestion(leaf, there or known))
 
     def _check_key(self, override: Override, base: DictConfig, run_mode: RunMode) -> None:
         key = override.key_or_group
         if override.is_sweep_override() and run_mode is RunMode.RUN:
             _ask_for_multirun(override)
+        if key == "hydra.searchpath":
+            raise ConfigError(
+                key, _typed_value(override), "is not supported", "name your folder with --config-dir FOLDER"
+            )
         if override.package is not None or key.startswith("hydra.") or key == "hydra":
             return  # Hydra checks its own typed nodes
         foreign = any(key.startswith(node + ".") for node in FOREIGN)
@@ -431,19 +467,14 @@ class Composer:
         raise ConfigError(key, _typed_value(override), "there is no such key", remedy)
 
 
-def _parse(overrides: list[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    parsed = []
-    for line in overrides:
-        try:
-            parsed.append(parser.parse_override(line))
-        except HydraException as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise ConfigError(
-                line, ConfigError.MISSING, f"cannot be read ({reason})",
-                "write key=value; quote a value with spaces or commas: \"eval_every='100 steps'\"",
-            ) from error  # fmt: skip
-    return parsed
+def _parse_line(parser: OverridesParser, line: str) -> Override:
+    try:
+        return parser.parse_overrides([line])[0]
+    except Exception as error:  # the lexer meets some characters with an error of its own
+        raise ConfigError(
+            line, ConfigError.MISSING, "cannot be read",
+            "write key=value; quote a value with spaces, commas or brackets: \"eval_every='100 steps'\"",
+        ) from error  # fmt: skip
 
 
 def _typed_value(override: Override) -> object:

@@ -8,6 +8,7 @@ or comes from the user's own code.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -61,6 +62,12 @@ def _shown(value: object) -> str:
         return str(value).lower()
     text = str(value).replace("\n", " ")
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def is_users_own(file: str) -> bool:
+    """Whether a source file lies in the current folder and is not mlprun's or an installed package's."""
+    path, ours = os.path.abspath(file), os.path.dirname(os.path.abspath(__file__))
+    return path.startswith(os.getcwd() + os.sep) and "site-packages" not in path and not path.startswith(ours + os.sep)
 
 
 def near(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:

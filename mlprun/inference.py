@@ -17,6 +17,8 @@ def evaluate(path: Path) -> dict[str, float]:
     """
     directory = RunDirectory(path)
     record = directory.read()
+    if not {"config", "device"} <= set(record):
+        raise RunError(f"{directory.record_file} has no config and device: the run never began")
     if not directory.best.is_file():
         raise RunError(f"{path} has no best checkpoint: its status is '{record.get('status')}'")
     config = configs.from_record(record["config"])
@@ -26,10 +28,11 @@ def evaluate(path: Path) -> dict[str, float]:
     from mlprun import build, seeding
     from mlprun.training import checkpoint
 
-    seeding.set_determinism(config.trainer.deterministic, config.trainer.compile)
-    torch.set_num_threads(record["device"]["num_threads"])
+    torch.set_num_threads(config.trainer.num_threads or 1)  # as the run did while it read the data
+    seeding.set_determinism(config.trainer.deterministic)
     where = build.device(config)
     parts = build.splits(config)
+    torch.set_num_threads(record["device"]["num_threads"])
     batches = build.train_batches(config, parts, where)
     learner = build.learner(config, build.model(config), build.plan(config, batches.steps_per_epoch), where)
     try:

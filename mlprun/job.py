@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mlprun.config import Config
-from mlprun.errors import RunError, UserError
+from mlprun.errors import RunError, UserError, is_users_own
 from mlprun.runs.directory import RunDirectory
 
 log = logging.getLogger("mlprun")
@@ -82,16 +82,18 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
     from mlprun.training import checkpoint
     from mlprun.training.loop import Progress, train
 
-    seeding.set_determinism(config.trainer.deterministic, config.trainer.compile)
+    # Before anything is computed: the last bits of the data's statistics and of the weights depend on it too.
+    torch.set_num_threads(config.trainer.num_threads or 1)
+    seeding.set_determinism(config.trainer.deterministic)
     torch.autograd.set_detect_anomaly(config.trainer.detect_anomaly)
     where = build.device(config)
-    criterion = build.loss(config)
+    criterion = build.loss(config)  # before the data is read: a misfit needs no download to be found
     parts = build.splits(config)
     batches = build.train_batches(config, parts, where)
     plan = build.plan(config, batches.steps_per_epoch)
     model = build.model(config)
     fit = build.check_fit(config, model, criterion, build.trial_batch(config, parts))
-    build.check_batch_norm(model, batches, config.trainer.accumulate)
+    build.check_batch_norm(fit, batches, config.trainer.accumulate)
     num_threads = config.trainer.num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
     torch.set_num_threads(num_threads)
     learner = build.learner(config, model, plan, where)
@@ -130,17 +132,22 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
             raise RunError(f"{config.monitor} was never finite, so there is no best checkpoint to test")
         learner.load_state_dict(checkpoint.load(directory.best, where))
         tested = learner.evaluate(build.eval_batches(config, parts.test, parts, where))
-        metrics = {**(progress.best_values or {}), **_named("test", tested.compute())}
-        board.write(progress.step, None, _named("test", tested.compute()))
+        scores = _named("test", tested.compute())
+        metrics = {**(progress.best_values or {}), **scores}
+        board.write(progress.step, None, scores)
         if config.data.task == "classification":
             _confusion(tested.confusion, parts.class_names, directory, board, progress.step)
         status = "completed"
     finally:
         writer.close(status)
     directory.finish(
-        "completed", steps=progress.step, best_step=progress.best_step, ended_by=reason,
-        metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()}, peak_mem_mib=_peak_memory(where),
-    )  # fmt: skip
+        "completed",
+        steps=progress.step,
+        best_step=progress.best_step,
+        ended_by=reason,
+        metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
+        peak_mem_mib=_peak_memory(where),
+    )
     if reason == "early_stopping":
         log.info("early stopping: %s did not improve for %d evaluations", config.monitor, progress.stale)
     log.info("test    %s  (best checkpoint: step %d, %s %.4f)",
@@ -231,7 +238,7 @@ def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: 
     shown = explain(error, config)
     if anomaly:  # torch warns of it apart from the error, with the frames of the forward pass
         frames = re.findall(r'  File "([^"]+)", line (\d+), in (\S+)\n    (.*)', anomaly)
-        own = [frame for frame in frames if _is_users_own(frame[0])] or frames[-1:]
+        own = [frame for frame in frames if is_users_own(frame[0])] or frames[-1:]
         shown = f"{shown.splitlines()[0]}\n  made in the forward pass by\n" + "\n".join(
             f'  File "{file}", line {line}, in {name}\n    {code}' for file, line, name, code in own
         )
@@ -268,7 +275,7 @@ def explain(error: Exception, config: Config) -> str:
             f"{text.splitlines()[0]}"
             "\n  set trainer.deterministic=false to allow it; the run may then not repeat bit by bit"
         )
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users_own(f.filename)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_users_own(f.filename)]
     where = re.search(r'File "([^"]+)"', text)  # a DataLoader worker sends its traceback as text
     if frames:
         return (
@@ -279,13 +286,6 @@ def explain(error: Exception, config: Config) -> str:
         return "\n".join([lines[0], *lines[-8:]])
     first = text.splitlines()[0] if text else "(no message)"
     return f"{kind}: {first}\n  MLPRUN_TRACEBACK=1 shows where; so does train.log"
-
-
-def _is_users_own(file: str) -> bool:
-    """Whether a source file lies in the current folder and is not mlprun's."""
-    path = os.path.abspath(file)
-    inside = path.startswith(os.getcwd() + os.sep) and "site-packages" not in path
-    return inside and not path.startswith(os.path.dirname(os.path.abspath(__file__)) + os.sep)
 
 
 class _Log:

@@ -63,7 +63,7 @@ def preserved() -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def set_determinism(deterministic: bool, compiled: bool = False) -> None:
+def set_determinism(deterministic: bool) -> None:
     """Ask torch for kernels that give the same bits again, or allow the others.
 
     An operation without a deterministic kernel then raises a RuntimeError that names it.
@@ -71,11 +71,7 @@ def set_determinism(deterministic: bool, compiled: bool = False) -> None:
     if deterministic:
         # cuBLAS reads this when its first handle is made; the value is the one its manual names.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if compiled:
-        torch.use_deterministic_algorithms(deterministic)  # tells the compiler too
-    else:
-        # The same switch without the compiler, whose import takes longer than torch's own.
-        torch.set_deterministic_debug_mode("error" if deterministic else "default")
+    torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     # Filling fresh memory with NaN finds bugs but costs time, and changes no result of correct code.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

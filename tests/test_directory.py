@@ -92,7 +92,7 @@ def test_a_run_that_ends_says_how(run, status):
 
 def test_the_layout(run):
     names = {"run.json": run.record_file, "metrics.jsonl": run.metrics_file, "train.log": run.log_file}
-    names |= {"checkpoints/best.pt": run.best, "checkpoints/last.pt": run.last}
+    names |= {"checkpoints/best.pt": run.best}
     assert all(path == run.path / name for name, path in names.items())
 
 
@@ -163,11 +163,6 @@ def test_a_record_that_cannot_be_read(tmp_path, content, said):
     with pytest.raises(RunError, match=said) as refusal:
         RunDirectory(tmp_path).read()
     assert str(tmp_path) in str(refusal.value)
-
-
-def test_remove_takes_the_directory_away(run):
-    run.remove()
-    assert not run.path.exists()
 
 
 # ---------------------------------------------------------------------------------------------------- git

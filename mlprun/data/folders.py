@@ -30,6 +30,8 @@ def part_folders(root: str | os.PathLike[str]) -> tuple[Path, Path | None]:
     Raises:
         DataError: `root` is missing, or its folders are parts (`val/`) rather than classes.
     """
+    if root is None:
+        raise DataError("data.root has no value\n  add data.root=FOLDER, which holds train/CLASS/*.jpg, or CLASS/*.jpg")
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise DataError(
@@ -50,6 +52,8 @@ def class_folders(folder: Path) -> list[str]:
     names = _subfolders(folder)
     if not names:
         raise DataError(f"{folder}: no class folders in it; expected {folder}/CLASS/*.jpg, one folder a class")
+    if len(names) == 1:
+        raise DataError(f"{folder}: one class folder alone, {names[0]}; there is nothing to tell apart")
     return names
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from mlprun.errors import ConfigError, RunError
 
 # What decides a result; recorded with every run.
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "omegaconf", "tensorboard")
+LARGEST_UNTRACKED = 2**20  # bytes; a larger untracked file is data rather than code: named, but not in the patch
 LARGEST_PATCH = 10 * 2**20  # bytes; a larger one is named in run.json but not kept
 
 
@@ -94,11 +94,6 @@ class RunDirectory:
         """The checkpoint with the best `monitor`."""
         return self.checkpoints / "best.pt"
 
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint."""
-        return self.checkpoints / "last.pt"
-
     def read(self) -> dict[str, Any]:
         """What `run.json` holds.
 
@@ -162,10 +157,6 @@ class RunDirectory:
         """Close the record: `completed`, `failed` or `interrupted`."""
         elapsed = time.monotonic() - self._started
         self.update(status=status, ended_at=_now(), elapsed_sec=round(elapsed, 3), **values)
-
-    def remove(self) -> None:
-        """Take away the directory of a run that never began."""
-        shutil.rmtree(self.path)
 
 
 def _now() -> str:
@@ -233,7 +224,16 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
                 os.mkdir(f"{scratch}/objects")
                 top = git("rev-parse", "--show-toplevel").decode().strip()
                 git("read-tree", "HEAD", **index)
-                git("-C", top, "add", "--all", **index)
+                git("-C", top, "add", "--update", **index)
+                untracked = git("-C", top, "ls-files", "--others", "--exclude-standard", "-z").decode().split("\0")[:-1]
+                large = [name for name in untracked if os.lstat(f"{top}/{name}").st_size > LARGEST_UNTRACKED]
+                small = "\0".join(name for name in untracked if name not in large)
+                if small:  # by file, not as arguments: there may be more than a command line holds
+                    Path(f"{scratch}/untracked").write_text(small, encoding="utf-8")
+                    git("-C", top, "--literal-pathspecs", "add", f"--pathspec-from-file={scratch}/untracked",
+                        "--pathspec-file-nul", **index)  # fmt: skip
+                if large:
+                    state["left_out"] = large[:20]
                 # Not `git diff`, which follows the user's taste in colours, prefixes, context and tools.
                 diff = git("-C", top, "diff-index", "--no-ext-diff", "--cached", "--binary", "--patch", "HEAD", **index)
             if len(diff) <= LARGEST_PATCH:

@@ -97,7 +97,7 @@ class Learner:
         Raises:
             RunError: the loss or the gradient is not finite (on a GPU: at the next `check_finite`).
         """
-        seeding.seed_torch(self.seed, "noise", step)
+        seeding.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
         self.schedule.apply(self.optimizer, step)
         if self._needs_closure:
             results: list[Update] = []
@@ -143,12 +143,12 @@ class Learner:
                 outputs = self._forward(inputs)
                 part_loss = self.loss(outputs, targets)
             if len(targets) != count and self.loss.reduction == "mean":
-                part_loss = part_loss * (len(targets) / count)
+                part_loss = part_loss * (self.loss.size(targets) / self.loss.size(batch.targets))
             (part_loss if self._scaler is None else self._scaler.scale(part_loss)).backward()
             with torch.no_grad():
                 loss = loss + part_loss.detach()
                 if self.task == "classification":
-                    correct = correct + (predicted_classes(outputs) == targets).sum()
+                    correct = correct + (predicted_classes(outputs, self.loss.threshold) == targets).sum()
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -201,7 +201,7 @@ class Learner:
 
     def evaluate(self, batches: Iterable[Batch]) -> Metrics:
         """The metrics over a split, with the model in evaluation mode and no gradients."""
-        metrics = Metrics(self.task, self.num_outputs, self.device)
+        metrics = Metrics(self.task, self.num_outputs, self.device, self.loss.threshold)
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
@@ -209,7 +209,8 @@ class Learner:
                 with self._autocast():
                     outputs = self._forward(batch.inputs)
                     loss = self.loss(outputs, batch.targets)
-                metrics.update(outputs, batch.targets, loss, mean=self.loss.reduction == "mean")
+                size = self.loss.size(batch.targets)
+                metrics.update(outputs, batch.targets, loss, mean=self.loss.reduction == "mean", size=size)
         self.model.train(was_training)
         return metrics
 

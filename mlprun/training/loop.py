@@ -186,7 +186,7 @@ def train(
             saver.save_last(state())
         if reason:
             return reason
-        if evaluating:
+        if evaluating or saving:
             window.start_clock()
     raise RunError(
         f"data: the training stream gave nothing more after step {progress.step} of {plan.num_steps}"

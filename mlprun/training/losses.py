@@ -54,8 +54,18 @@ class Loss(nn.Module):
         self.task = task
         self.num_outputs = num_outputs
         self.one_hot = one_hot
+        # A single output trained on targets 0 and 1 decides in their middle; one that is a logit, at 0.
+        logit = type(criterion) not in _TAKE_VALUES or isinstance(criterion, nn.BCEWithLogitsLoss)
+        self.threshold = 0.0 if logit else 0.5
         # Broadcasting (N, 1) against (N,) would silently compare every output with every target.
         self._compares_shapes = type(criterion) in _TAKE_VALUES
+
+    def size(self, targets: Tensor) -> Tensor | int:
+        """What a mean over a batch divides by: the number of examples, or the sum of their class weights."""
+        weight = getattr(self.criterion, "weight", None)
+        if weight is None or type(self.criterion) not in (nn.CrossEntropyLoss, NLL) or self.one_hot:
+            return len(targets)
+        return cast(Tensor, weight)[targets].sum()
 
     @property
     def reduction(self) -> str:
@@ -96,6 +106,13 @@ def _check_fit(criterion: nn.Module, task: str, num_outputs: int, one_hot: bool)
 
     if getattr(criterion, "reduction", None) == "none":
         raise ConfigError("loss.reduction", "none", "gives no single number", "write mean or sum")
+    if getattr(criterion, "ignore_index", -100) >= 0:
+        raise ConfigError(
+            "loss.ignore_index",
+            criterion.ignore_index,
+            "would count ignored examples in every average over a batch",
+            "leave such examples out of the data set",
+        )
     if type(criterion) is nn.NLLLoss:
         raise misfit(
             "takes log-probabilities, and a model gives logits",

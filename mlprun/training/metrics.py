@@ -10,9 +10,9 @@ from torch import Tensor
 from mlprun.metric_names import TOP5_FROM
 
 
-def predicted_classes(outputs: Tensor) -> Tensor:
-    """Class indices (N,) of logits (N, K); one logit alone decides between class 0 and 1 by its sign."""
-    return (outputs[:, 0] > 0).long() if outputs.shape[1] == 1 else outputs.argmax(1)
+def predicted_classes(outputs: Tensor, threshold: float = 0.0) -> Tensor:
+    """Class indices (N,) of outputs (N, K); a single output is class 1 above `threshold`, 0 for a logit."""
+    return (outputs[:, 0] > threshold).long() if outputs.shape[1] == 1 else outputs.argmax(1)
 
 
 class Metrics:
@@ -22,13 +22,14 @@ class Metrics:
         task: `classification` or `regression`.
         num_outputs: classes, or values an example.
         device: where the outputs are.
+        threshold: above which a single output means class 1.
 
     Attributes:
         confusion: (K, K) int64 counts, rows the true class, columns the predicted; empty for regression.
     """
 
-    def __init__(self, task: str, num_outputs: int, device: torch.device) -> None:
-        self.task = task
+    def __init__(self, task: str, num_outputs: int, device: torch.device, threshold: float = 0.0) -> None:
+        self.task, self.threshold = task, threshold
         # Sums of many float32 values lose digits; mps has no float64.
         self._kind = torch.float32 if device.type == "mps" else torch.float64
         classes = max(num_outputs, 2) if task == "classification" else 0
@@ -38,8 +39,11 @@ class Metrics:
         self._squared = self._absolute = self._sum = self._sum_squares = self._loss
         self._origin: Tensor | None = None
         self.count = 0
+        self._size: Tensor | int = 0
 
-    def update(self, outputs: Tensor, targets: Tensor, loss: Tensor, *, mean: bool) -> None:
+    def update(
+        self, outputs: Tensor, targets: Tensor, loss: Tensor, *, mean: bool, size: Tensor | int | None = None
+    ) -> None:
         """Add a batch.
 
         Args:
@@ -47,14 +51,17 @@ class Metrics:
             targets: (N,) int64, or (N, D) float.
             loss: scalar over the batch.
             mean: whether `loss` is the mean over the examples, rather than their sum.
+            size: what that mean divided by, where it is not the number of examples.
         """
         count = len(targets)
         self.count += count
-        self._loss = self._loss + loss.to(self._kind) * (count if mean else 1)
+        size = count if size is None or not mean else size
+        self._size = self._size + size
+        self._loss = self._loss + loss.to(self._kind) * (size if mean else 1)
         if self.task == "classification":
             # index_add_ of whole numbers: bincount has no deterministic kernel on a GPU
             classes = len(self.confusion)
-            pair = targets * classes + predicted_classes(outputs)
+            pair = targets * classes + predicted_classes(outputs, self.threshold)
             self.confusion.view(-1).index_add_(0, pair, torch.ones_like(pair))
             if self._top5 is not None:
                 self._top5 += (outputs.topk(5, dim=1).indices == targets[:, None]).any(1).sum()
@@ -72,7 +79,7 @@ class Metrics:
         """Metric name -> value over all examples."""
         if self.count == 0:
             raise ValueError("no examples")
-        values = {"loss": float(self._loss) / self.count}
+        values = {"loss": float(self._loss) / float(self._size)}
         if self.task == "classification":
             confusion = self.confusion.cpu()
             hits, true, guessed = confusion.diag(), confusion.sum(1), confusion.sum(0)
