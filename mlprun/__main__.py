@@ -1,5 +1,11 @@
 """`python -m mlprun` is the program `mlprun`; torchrun needs a module."""
 
+import sys
+
+if not sys.path[0] or sys.path[0] == __import__("os").getcwd():
+    # `-m` puts the current folder first, where a user's own yaml.py would hide the library; it belongs last
+    sys.path.append(sys.path.pop(0))
+
 from mlprun.cli import main
 
 if __name__ == "__main__":

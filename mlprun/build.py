@@ -70,7 +70,9 @@ def locate(target: str, key: str) -> Callable[..., Any]:
                 names = [n for n in dir(found) if not n.startswith("_")]
                 close = near(name, names)
                 hint = f"did you mean '{'.'.join([*parts[:-1], close[0]])}'?" if close else ""
-                raise ConfigError(f"{key}._target_", target, f"{module_name} has no '{name}'", hint)
+                where = getattr(found, "__file__", None)
+                shown = f"{module_name} ({where})" if where else module_name
+                raise ConfigError(f"{key}._target_", target, f"{shown} has no '{name}'", hint)
             found = getattr(found, name)
         if not callable(found):
             raise ConfigError(f"{key}._target_", target, "is not a class or function")
@@ -177,11 +179,11 @@ def splits(config: Config) -> Splits:
     seeding.seed_all(data.split_seed, "data")  # a user's data set may draw when it is made
     built = construct(data.dataset, "data.dataset")
     source = built if isinstance(built, Source) else Source(_dataset(built, "data.dataset"))
-    if data.test_dataset is not None:
+    if data.test_dataset:
         test = _dataset(construct(data.test_dataset, "data.test_dataset"), "data.test_dataset")
         source = Source(source.train, test, source.augmented, source.value_range, source.class_names)
     val = None
-    if data.val_dataset is not None:
+    if data.val_dataset:
         val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")
     if data.augment.crop > 0 or data.augment.flip:
         if len(data.input_shape) != 3:
@@ -281,13 +283,17 @@ def eval_batches(config: Config, part: Part, parts: Splits, where: torch.device)
 
 def plan(config: Config, steps_per_epoch: int | None) -> Plan:
     """Every duration of the config in steps."""
-    if config.steps is None and steps_per_epoch is None:
-        raise ConfigError(
-            "epochs",
-            config.epochs,
-            "the training data does not tell its length",
-            "say steps=… instead of epochs",
-        )
+    if steps_per_epoch is None:
+        lengths = {"eval_every": config.eval_every, "checkpoint.every": config.checkpoint.every}
+        missing = [] if config.steps is not None else ["steps=1000"]
+        missing += [f"{key}=10%" for key, text in lengths.items() if "epoch" in text]
+        if missing:
+            raise ConfigError(
+                "data.dataset",
+                ConfigError.MISSING,
+                "is a stream, whose epochs have no known number of steps",
+                f"give lengths in steps or as a share of the run, for example {' '.join(missing)}",
+            )
     num_steps = config.steps if config.steps is not None else config.epochs * (steps_per_epoch or 0)
 
     def steps(key: str, text: str) -> int:

@@ -88,9 +88,12 @@ def _train(arguments: list[str]) -> int:
     for word in options.overrides:
         if "=" not in word and not word.startswith("~"):
             close = near(word, VERBS)
-            hint = f"did you mean 'mlprun {close[0]}'?" if close and word != close[0] else ""
-            raise ConfigError(word, ConfigError.MISSING, "is neither a verb nor key=value", hint or (
-                f"the verb comes first: mlprun {word} …" if word in VERBS else "see mlprun --help"))  # fmt: skip
+            remedy = "write key=value without spaces, or quote it: 'model.hidden=[128, 64]'; see mlprun --help"
+            if word in VERBS:
+                remedy = f"the verb comes first: mlprun {word} …"
+            elif close:
+                remedy = f"did you mean 'mlprun {close[0]}'?"
+            raise ConfigError(word, ConfigError.MISSING, "is neither a verb nor key=value", remedy)
     if options.experimental_rerun:
         raise ConfigError(
             "--experimental-rerun", ConfigError.MISSING, "is not supported", "type the run's command again"
@@ -135,7 +138,7 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
         return status or 1
     outcome = _outcomes[0]
     if outcome.status == "completed":
-        print(f"run     {directory}\ncurves  tensorboard --logdir {_first_folder(directory)}")
+        print(f"run     {directory}\ncurves  tensorboard --logdir {shlex.quote(str(_first_folder(directory)))}")
     return outcome.exit_status
 
 
@@ -159,8 +162,15 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
     # directories show what is swept, and leave out what all jobs share
     arguments = [f"hydra.job.config.override_dirname.exclude_keys=[{keys}]", *arguments]
     print(f"sweep   {len(points)} runs in {folder}", flush=True)
-    status = _hydra(arguments, config_name)
+    try:
+        status = _hydra(arguments, config_name)
+    finally:  # also after Ctrl-C: what is done is done
+        failed = _summarise(folder, len(points))
+    return 1 if status or failed else 0
 
+
+def _summarise(folder: Path, num_points: int) -> bool:
+    """Print the table of a sweep; whether a run failed or is missing."""
     from mlprun.runs import report
 
     runs = report.read_runs(folder)
@@ -171,10 +181,11 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
     for path, record in failed:
         reason = (record.get("error") or record["status"]).splitlines()[0]
         print(f"{record['status']}  {path}\n  {reason}\n  {path / 'train.log'}", file=sys.stderr)
-    if len(runs) < len(points):
-        print(f"error: {len(points) - len(runs)} of {len(points)} runs left no record", file=sys.stderr)
-    print(f"sweep   {folder}\ncurves  tensorboard --logdir {folder}")
-    return 1 if status or failed or len(runs) < len(points) else 0
+    missing = num_points - len(runs)
+    if missing:
+        print(f"error: {missing} of {num_points} runs left no record", file=sys.stderr)
+    print(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")
+    return bool(failed or missing)
 
 
 _outcomes: list[Outcome] = []  # of the jobs that ran in this process

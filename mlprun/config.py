@@ -57,8 +57,9 @@ class DataConfig:
 
     name: str = MISSING  # used in the names of run directories
     dataset: dict[str, Any] = MISSING  # `_target_`: a function that returns a Source, or a torch Dataset
-    val_dataset: dict[str, Any] | None = None  # a Dataset of its own for val; null: carved from the training part
-    test_dataset: dict[str, Any] | None = None  # likewise for test; null: the data set's own, else carved
+    # a Dataset of its own for val, as `+data.val_dataset._target_=…`; empty: carved from the training part
+    val_dataset: dict[str, Any] = field(default_factory=dict)
+    test_dataset: dict[str, Any] = field(default_factory=dict)  # likewise; empty: the data set's own, else carved
     task: str = MISSING  # classification | regression
     input_shape: list[int] = MISSING  # shape of one example, without the batch
     num_outputs: int = MISSING  # classes, or target values an example
@@ -154,8 +155,13 @@ def _data_root() -> str:
 
 
 def _run_name(_root_: DictConfig) -> str:
-    choices = _root_.hydra.runtime.choices
-    return _file_name(f"{_root_.data.name}_{choices.model}_{choices.optim}")
+    """`digits_mlp_adam`: the choices, or the class where it is not the choice's."""
+    choices, overrides = _root_.hydra.runtime.choices, _root_.hydra.overrides.task
+    names = [_root_.data.name]
+    for group in ("model", "optim"):
+        own = choices[group] == "custom" or any(o.startswith(f"{group}._target_=") for o in overrides)
+        names.append(_root_[group]._target_.rpartition(".")[2] if own else choices[group])
+    return _file_name("_".join(names))
 
 
 def _point_name(_root_: DictConfig) -> str:
@@ -459,6 +465,10 @@ class Composer:
             return
         if foreign and (override.is_add() or override.is_force_add()):
             return  # an argument of somebody's class; build.py holds it against the signature
+        if key.isupper():
+            raise ConfigError(
+                key, _typed_value(override), "is a variable of the shell", f"set it first: {key}=… mlprun …"
+            )
         keys = [k for k, _ in _nodes(base) if not k.startswith("hydra.")]
         groups = [g for g in self._loader.list_groups("") if g != "hydra"]
         remedy = _nearest_key(key, [*groups, *keys])

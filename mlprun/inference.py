@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlprun import config as configs
-from mlprun.errors import RunError
+from mlprun.errors import ConfigError, RunError
 from mlprun.runs.directory import RunDirectory
 
 
@@ -31,10 +31,16 @@ def evaluate(path: Path) -> dict[str, float]:
     torch.set_num_threads(config.trainer.num_threads or 1)  # as the run did while it read the data
     seeding.set_determinism(config.trainer.deterministic)
     where = build.device(config)
-    parts = build.splits(config)
+    try:
+        parts = build.splits(config)
+        model = build.model(config)
+    except ConfigError as error:
+        raise RunError(
+            f"{error}\n  the run was started in {record.get('folder')}: its own classes are found there"
+        ) from error
     torch.set_num_threads(record["device"]["num_threads"])
     batches = build.train_batches(config, parts, where)
-    learner = build.learner(config, build.model(config), build.plan(config, batches.steps_per_epoch), where)
+    learner = build.learner(config, model, build.plan(config, batches.steps_per_epoch), where)
     try:
         learner.load_state_dict(checkpoint.load(directory.best, where))
     except (RuntimeError, KeyError, ValueError) as error:

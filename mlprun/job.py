@@ -87,8 +87,8 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
     seeding.set_determinism(config.trainer.deterministic)
     torch.autograd.set_detect_anomaly(config.trainer.detect_anomaly)
     where = build.device(config)
-    criterion = build.loss(config)  # before the data is read: a misfit needs no download to be found
     parts = build.splits(config)
+    criterion = build.loss(config)
     batches = build.train_batches(config, parts, where)
     plan = build.plan(config, batches.steps_per_epoch)
     model = build.model(config)
@@ -103,7 +103,15 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
         num_parameters=fit.num_parameters,
         data={"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}},
     )
-    _introduce(config, directory, build.sizes(parts), fit, f"{device_name}, {num_threads} threads", plan.num_steps)
+    _introduce(
+        config,
+        directory,
+        build.sizes(parts),
+        fit,
+        f"{device_name}, {num_threads} threads",
+        plan.num_steps,
+        batches.batch_size,
+    )
 
     board = writers.TensorBoard(directory.path)
     board.hparams(_flat({k: v for k, v in config.to_dict().items() if k not in ("logging", "checkpoint")}))
@@ -167,11 +175,16 @@ def _introduce(
     fit: Any,
     device: str,
     num_steps: int,
+    batch_size: int,
 ) -> None:
     """What is about to be trained, on the terminal."""
     data = config.data
     counted = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
-    kind = f"{max(data.num_outputs, 2)} classes" if data.task == "classification" else f"{data.num_outputs} values"
+    kind = (
+        f"{max(data.num_outputs, 2)} classes"
+        if data.task == "classification"
+        else f"{data.num_outputs} value{'s' * (data.num_outputs > 1)}"
+    )
     shape = "x".join(map(str, data.input_shape))
     log.info("data    %s: %s; inputs %s, %s", data.name, counted, shape, kind)
     log.info("model   %s: %s parameters", config.model["_target_"].rpartition(".")[2], f"{fit.num_parameters:,}")
@@ -192,7 +205,7 @@ def _introduce(
              config.loss["_target_"].rpartition(".")[2])  # fmt: skip
     lr = f", lr {config.optim['lr']:g}" if "lr" in config.optim else ""
     log.info("optim   %s%s, %s; %s", names[0], lr, names[1], names[2])
-    log.info("length  %s steps of %s examples", f"{num_steps:,}", config.batch_size)
+    log.info("length  %s steps of %s examples", f"{num_steps:,}", batch_size)
     log.info("device  %s", device.replace(", 1 threads", ", 1 thread"))
     log.info("run     %s", directory.path)
 
@@ -324,8 +337,11 @@ class _Terminal(logging.Handler):
     """
 
     anomaly = ""
+    _closed = False
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._closed:
+            return
         text = record.getMessage()
         if record.name == "py.warnings":
             if "Traceback of forward call" in text:
@@ -334,5 +350,9 @@ class _Terminal(logging.Handler):
             # path:line: Category: message, and a line of source; train.log has it whole
             text = "warning: " + text.splitlines()[0].split(": ", 2)[-1]
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
-        tqdm.write(text, file=stream)
-        stream.flush()
+        try:
+            tqdm.write(text, file=stream)
+            stream.flush()
+        except BrokenPipeError:  # whoever read it has left, as `| head` does: the run goes on, and so does its log
+            self._closed = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

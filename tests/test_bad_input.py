@@ -74,8 +74,8 @@ BEFORE_TORCH = {
     "no examples a step": (["batch_size=0"], ["batch_size=0", "1 or more, or `all`"]),
     "half an example a step": (["batch_size=1.5"], ["batch_size=1.5", "whole number"]),
     "a word for a batch size": (["batch_size=al"], ["batch_size=al", "`all`"]),
-    "a negative rate": (["optim.lr=-1"], ["optim.lr=-1", "must be 0 or more"]),
-    "a text for a rate": (["optim.lr=fast"], ["optim.lr=fast", "must be a number"]),
+    "a negative rate": (["optim.lr=-1"], ["optim.lr=-1", "0 or more"]),
+    "a text for a rate": (["optim.lr=fast"], ["optim.lr=fast", "must be a finite number"]),
     "negative epochs": (["epochs=-5"], ["epochs=-5", "must be 1 or more"]),
     "a share above 1": (["data.val_fraction=1.5"], ["data.val_fraction=1.5", "below 1"]),
     "a negative seed": (["seed=-1"], ["seed=-1"]),
@@ -99,6 +99,21 @@ BEFORE_TORCH = {
     "a missing value": (["data=custom"], ["data.dataset._target_", "has no value"]),
     "no folder of YAML": (["--config-dir", "nowhere"], ["nowhere", "no such folder"]),
     "a bad key of Hydra's": (["hydra.rn.dir=x"], ["hydra.rn"]),
+    "several names for one choice": (["model=[mlp,cnn]"], ["model=[mlp,cnn]", "takes one name"]),
+    "a choice with +": (["+optim=sgd"], ["write optim=sgd, without the +"]),
+    "a choice taken away": (["~model"], ["~model", "write model=…"]),
+    "a key of ours taken away": (["~trainer.grad_clip"], ["~trainer.grad_clip", "cannot be removed"]),
+    "true for a rate": (["optim.lr=true"], ["optim.lr=true", "must be a finite number"]),
+    "an infinite rate": (["optim.lr=inf"], ["optim.lr=inf", "must be a finite number"]),
+    "a word for yes": (["loss=mse", "loss.one_hot=abc"], ["loss.one_hot=abc", "true or false"]),
+    "an interval in a grid": (["-m", "optim.lr=interval(0,1)"], ["interval(0,1)", "range(0,5)"]),
+    "a search path": (["hydra.searchpath=[file:///tmp]"], ["--config-dir FOLDER"]),
+    "a config path": (["--config-path", "/tmp"], ["--config-dir FOLDER"]),
+    "--resolve alone": (["--resolve", "steps=1"], ["add --cfg job"]),
+    "a variable of the shell": (["MLPRUN_DATA=/x"], ["set it first: MLPRUN_DATA=… mlprun"]),
+    "a space in a list": (["model.hidden=[128,", "64]"], ["64]", "or quote it"]),
+    "letters of another alphabet": (["séed=1"], ["séed=1"]),
+    "nothing before the =": (["=3"], ["=3"]),
     "nothing to do with a choice": (["optim=null"], ["optim=null", "choose from: adadelta"]),
 }  # fmt: skip
 
@@ -146,7 +161,22 @@ WITH_TORCH = {
     "torch's schedule in no unit": (["scheduler._target_=torch.optim.lr_scheduler.StepLR", "+scheduler.step_size=10"],
         2, ["scheduler.step_size=10", "has no unit"]),
     "a warmup longer than the run": (["scheduler.warmup='20 epochs'"], 2, ["scheduler.warmup=20 epochs", "shorten it"]),
-    "epochs of a stream": ([*CUSTOM, "data.dataset._target_=my_module.Stream"], 2, ["epochs=10", "say steps=…"]),
+    "epochs of a stream": (
+        [*CUSTOM, "data.dataset._target_=my_module.Stream"],
+        2,
+        ["is a stream", "steps=1000 eval_every=10% checkpoint.every=10%"],
+    ),
+    "augmentation of one's own data": (
+        [*CUSTOM[:1], "data.input_shape=[1,3,1]", "data.num_outputs=2", "data.augment.flip=true",
+         "data.dataset._target_=my_module.Three"], 2, ["data.augment", "__getitem__"]),
+    "an image folder without a folder": (["data=image_folder"], 1, ["data.root", "add data.root=FOLDER"]),
+    "a module that raises": (
+        ["model=custom", "model._target_=raises.Net"], 2, ["raises.Net", "ZeroDivisionError", "1 / 0"]),
+    "a module that Python has too": (
+        ["model=custom", "model._target_=random.Net"], 2, ["random.py) has no 'Net'"]),
+    "an ignored class": (["+loss.ignore_index=3"], 2, ["loss.ignore_index=3"]),
+    "a batch of one inside a network": (
+        ["model=resnet18", "batch_size=1"], 2, ["batch_size=1", "a single one to normalise"]),
     "no data set": ([*CUSTOM, "data.dataset._target_=my_module.Net"], 2, ["Dataset"]),
 }  # fmt: skip
 
@@ -165,6 +195,7 @@ def test_found_before_the_first_step(mlprun, line, status, said, monkeypatch):
     folder = mlprun("--version").folder
     (folder / "my_module.py").write_text(MODULE)
     (folder / "broken.py").write_text("import not_installed\n")
+    (folder / "raises.py").write_text("1 / 0\n")
     result = mlprun(*line)
     assert result.status == status, result.err
     assert_short(result, said)

@@ -12,7 +12,7 @@ from torch import nn
 
 from mlprun.training.muon import MuonWithAdamW
 
-YAMLS = sorted((Path(__file__).parents[1] / "conf" / "optim").glob("*.yaml"))
+YAMLS = sorted(file for file in (Path(__file__).parents[1] / "conf" / "optim").glob("*.yaml") if file.stem != "custom")
 
 
 def problem() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:

