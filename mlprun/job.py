@@ -114,7 +114,7 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
     )
 
     board = writers.TensorBoard(directory.path)
-    board.hparams(_flat({k: v for k, v in config.to_dict().items() if k not in ("logging", "checkpoint")}))
+    board.hparams(_hyperparameters(config.to_dict()))
     console = writers.Console(plan.num_steps)
     writer = writers.Writers(board, writers.JsonLines(directory.metrics_file), console)
     saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
@@ -220,14 +220,21 @@ def _confusion(confusion: Any, class_names: tuple[str, ...], directory: RunDirec
     board.image("test/confusion_matrix", heat_map(confusion.cpu().numpy()), step)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """`{"optim": {"lr": 1}}` -> `{"optim.lr": 1}`; lists and null as text, for TensorBoard's table."""
+def _hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """What a run may be told apart by, for TensorBoard's table: `optim` -> `Adam`, `optim.lr` -> 0.001.
+
+    Paths, sizes that follow from the data, and what is switched off (null, false) are left out.
+    """
     flat: dict[str, bool | float | str] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
+        if name in ("logging", "checkpoint", "root", "dataset", "input_shape", "num_outputs") or value in (None, {}):
+            continue
+        if name == "_target_":
+            flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]
+        elif isinstance(value, dict):
+            flat |= _hyperparameters(value, f"{prefix}{name}.")
+        elif value is not False:
+            flat[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else str(value)
     return flat
 
 
