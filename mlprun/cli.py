@@ -132,8 +132,10 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
     finally:
         # The message says it all, and a directory would only look like a run.
         kept = any(o.began for o in _outcomes) if _outcomes else (directory / "run.json").exists()
-        if chosen is None and not kept:
+        if not kept and chosen is None:
             shutil.rmtree(directory)
+        elif not kept:  # a folder of the user's: only what would refuse the next try
+            (directory / "run.json").unlink(missing_ok=True)
     if status or not _outcomes:
         return status or 1
     outcome = _outcomes[0]

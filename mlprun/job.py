@@ -215,9 +215,11 @@ def _confusion(confusion: Any, class_names: tuple[str, ...], directory: RunDirec
     from mlprun.runs.writers import heat_map
     from mlprun.training.metrics import confusion_rows
 
+    named = len(class_names) == len(confusion)
+    labels = list(class_names) if named else [str(i) for i in range(len(confusion))]
     with (directory.path / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(confusion_rows(confusion.cpu(), class_names))
-    board.image("test/confusion_matrix", heat_map(confusion.cpu().numpy()), step)
+        csv.writer(file).writerows(confusion_rows(confusion.cpu(), labels))
+    board.image("test/confusion_matrix", heat_map(confusion.cpu().numpy(), labels), step)
 
 
 def _hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:

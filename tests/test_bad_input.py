@@ -287,6 +287,11 @@ def test_a_diverging_run_fails_names_the_step_and_leaves_no_checkpoint(mlprun):
     assert list((result.runs[0] / "checkpoints").iterdir()) == []
 
 
+def test_a_line_that_could_not_begin_may_be_tried_again_in_the_same_directory(mlprun):
+    assert mlprun("debug=fast", "hydra.run.dir=mine", "loss=mse").status == 2
+    assert mlprun("debug=fast", "hydra.run.dir=mine").status == 0
+
+
 def test_a_directory_that_holds_a_run_is_not_trained_over(mlprun):
     assert mlprun("debug=fast", "hydra.run.dir=mine").status == 0
     before = {file: file.stat().st_mtime_ns for file in (mlprun("--version").folder / "mine").rglob("*")}

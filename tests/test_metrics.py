@@ -125,14 +125,12 @@ def test_nothing_to_average():
         Metrics("classification", 3, CPU).compute()
 
 
-@pytest.mark.parametrize(
-    ("names", "first"), [(["ant", "bee"], ["ant", 3, 1]), ([], ["0", 3, 1])], ids=["named", "numbered"]
-)
-def test_confusion_rows(names, first):
-    rows = confusion_rows(torch.tensor([[3, 1], [0, 2]]), names)
-    assert rows[0] == ["true \\ predicted", *(names or ["0", "1"])]
-    assert rows[1] == first
-    assert len(rows) == 3
+def test_confusion_rows():
+    assert confusion_rows(torch.tensor([[3, 1], [0, 2]]), ["ant", "bee"]) == [
+        ["true \\ predicted", "ant", "bee"],
+        ["ant", 3, 1],
+        ["bee", 0, 2],
+    ]
 
 
 @pytest.mark.parametrize(

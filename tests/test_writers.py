@@ -190,16 +190,29 @@ def test_writers_give_each_of_them_everything(tmp_path):
 # ------------------------------------------------------------------------------------------- pictures
 
 
-@pytest.mark.parametrize(("classes", "side"), [(2, 256), (10, 51), (100, 5), (600, 1)])
-def test_heat_map_is_a_square_of_squares(classes, side):
-    picture = heat_map(np.ones((classes, classes), dtype=np.int64))
+@pytest.mark.parametrize(("classes", "side"), [(100, 5), (600, 2)])
+def test_the_heat_map_of_many_classes_is_a_square_of_squares(classes, side):
+    picture = heat_map(np.ones((classes, classes), dtype=np.int64), ["x"] * classes)
     assert (picture.shape, picture.dtype) == ((classes * side, classes * side, 3), np.uint8)
 
 
-def test_heat_map_scales_each_row_to_its_true_class():
-    picture = heat_map(np.array([[900, 100], [0, 3]]))
-    corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
-    assert corners[2].tolist() == [255, 255, 255]  # none: white
-    assert corners[3].tolist() == [8, 48, 107]  # all: dark
-    assert corners[0].sum() < corners[1].sum() < 3 * 255
-    assert heat_map(np.zeros((2, 2), dtype=np.int64)).min() == 255  # a class without examples divides by nothing
+def test_a_heat_map_shades_each_row_by_its_true_class():
+    counts = np.zeros((30, 30), dtype=np.int64)
+    counts[0, :2], counts[1, 1] = (900, 100), 3
+    picture = heat_map(counts, ["x"] * 30)
+    side = len(picture) // 30
+    often, seldom, never, always = (picture[r * side, c * side] for r, c in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    assert never.tolist() == [255, 255, 255]  # white
+    assert always.tolist() == [8, 48, 107]  # dark
+    assert often.sum() < seldom.sum() < 3 * 255
+    assert picture[-1].min() == 255  # a class without examples divides by nothing
+
+
+def test_a_heat_map_of_few_classes_names_them():
+    counts = np.array([[5, 0], [1, 4]])
+    picture = heat_map(counts, ["ant", "bee"])
+    assert picture.shape[0] == picture.shape[1] > 640
+    assert (picture[:110] < 128).any(), "the predicted classes are written above"
+    assert (picture[110:, :100] < 128).any(), "the true ones on the left"
+    assert not np.array_equal(picture, heat_map(counts, ["ant", "fly"]))
+    assert not np.array_equal(picture, heat_map(counts * 2, ["ant", "bee"])), "and the counts in the cells"

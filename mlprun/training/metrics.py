@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -101,9 +101,8 @@ class Metrics:
         return values
 
 
-def confusion_rows(confusion: Tensor, class_names: Iterable[str]) -> list[list[str | int]]:
+def confusion_rows(confusion: Tensor, labels: Sequence[str]) -> list[list[str | int]]:
     """The confusion matrix as a table with a header; rows the true class, columns the predicted."""
-    labels = [*class_names] or [str(i) for i in range(len(confusion))]
     header: list[str | int] = ["true \\ predicted", *labels]
     counts: list[list[int]] = confusion.tolist()
     rows: list[list[str | int]] = [[label, *row] for label, row in zip(labels, counts, strict=True)]
