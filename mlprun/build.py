@@ -11,7 +11,7 @@ import math
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def splits(config: Config) -> Splits:
     source = built if isinstance(built, Source) else Source(_dataset(built, "data.dataset"))
     if data.test_dataset:
         test = _dataset(construct(data.test_dataset, "data.test_dataset"), "data.test_dataset")
-        source = Source(source.train, test, source.augmented, source.value_range, source.class_names)
+        source = replace(source, test=test)
     val = None
     if data.val_dataset:
         val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")

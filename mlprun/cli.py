@@ -183,7 +183,7 @@ def _summarise(folder: Path, num_points: int) -> bool:
     for path, record in failed:
         reason = (record.get("error") or record["status"]).splitlines()[0]
         print(f"{record['status']}  {path}\n  {reason}\n  {path / 'train.log'}", file=sys.stderr)
-    missing = num_points - len(runs)
+    missing = max(0, num_points - len(runs))  # a search that is no grid makes as many as it likes
     if missing:
         print(f"error: {missing} of {num_points} runs left no record", file=sys.stderr)
     print(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")

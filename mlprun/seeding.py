@@ -74,4 +74,5 @@ def set_determinism(deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     # Filling fresh memory with NaN finds bugs but costs time, and changes no result of correct code.
+    # (torch sets the attribute on its module by a property, which a type checker cannot see)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 
@@ -252,15 +253,14 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(mlprun):
     assert "early stopping: val/loss did not improve for 2 evaluations" in result.out
 
 
-def test_ctrl_c_marks_the_run_interrupted(tmp_path):
-    import signal
-
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_stops_a_run_marks_it_interrupted(tmp_path, sent, status):
     job = subprocess.Popen([sys.executable, "-m", "mlprun", "epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE)
     while b"step" not in job.stdout.readline():
-        pass
-    job.send_signal(signal.SIGINT)
+        pass  # it has not trained yet
+    job.send_signal(sent)
     job.communicate(timeout=60)
-    assert job.returncode == 130
+    assert job.returncode == status
     (file,) = tmp_path.glob("outputs/*/*/run.json")
     assert json.loads(file.read_text())["status"] == "interrupted"
 
@@ -370,14 +370,3 @@ def test_class_weights_weigh_the_examples(mlprun):
     ]
     whole, parts = (last(run)["model"] for run in runs)
     assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
-
-
-def test_what_terminates_a_run_marks_it_interrupted(tmp_path):
-    job = subprocess.Popen([sys.executable, "-m", "mlprun", "epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE)
-    while b"step" not in job.stdout.readline():
-        pass
-    job.terminate()
-    job.communicate(timeout=60)
-    assert job.returncode == 143
-    (file,) = tmp_path.glob("outputs/*/*/run.json")
-    assert json.loads(file.read_text())["status"] == "interrupted"

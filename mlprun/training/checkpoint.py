@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ def save(state: dict[str, Any], path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise RunError(f"checkpoint {path} could not be written: {error}") from error
+        text = f"checkpoint {path} could not be written: {error}"
+        if isinstance(error, RuntimeError):  # torch's words do not tell a full disk from another fault
+            text = f"{text.splitlines()[0]}\n  {shutil.disk_usage(path.parent).free:,} bytes are free on its disk"
+        raise RunError(text) from error
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -110,6 +110,7 @@ class Learner:
                 return results[-1].loss
 
             with suppress(_StepSkippedError):
+                # torch's stub wants a closure that gives a float; LBFGS itself takes the tensor
                 self.optimizer.step(closure)  # type: ignore[arg-type]
                 if len(results) > 1:  # it may also diverge within the step
                     self._note_finite(results[-1], step)
