@@ -74,6 +74,8 @@ def locate(target: str, key: str) -> Callable[..., Any]:
                 shown = f"{module_name} ({where})" if where else module_name
                 raise ConfigError(f"{key}._target_", target, f"{shown} has no '{name}'", hint)
             found = getattr(found, name)
+        if not callable(found) and cut == len(parts) > 1:
+            continue  # torchvision.models.alexnet is a module, and a function of the package above it
         if not callable(found):
             raise ConfigError(f"{key}._target_", target, "is not a class or function")
         return found  # type: ignore[no-any-return]
@@ -383,6 +385,33 @@ def make_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: P
         return schedule.Warmup(construct(full, "scheduler"), warmup)
     # a torch scheduler writes the rates as it is made, so it gets the optimizer that trains
     return schedule.TorchSchedule(construct(full, "scheduler", the_optimizer), warmup)
+
+
+def rates(config: Config, module: nn.Module, steps: Plan, up_to: int) -> list[list[float]]:
+    """The learning rates of every parameter group at steps 0 to `up_to` - 1, without training."""
+    scratch = optimizer(config, module)
+    the_schedule = make_schedule(config, scratch, steps)
+    drawn = []
+    for step in range(up_to):
+        the_schedule.apply(scratch, step)
+        drawn.append([float(group["lr"]) for group in scratch.param_groups])
+    return drawn
+
+
+def length_effects(before: Config, now: Config, module: nn.Module, steps_per_epoch: int | None, step: int) -> list[str]:
+    """Why a run that changes its length at `step` ends differently from one of the new length; empty: it does not."""
+    old, new = plan(before, steps_per_epoch), plan(now, steps_per_epoch)
+    found = []
+    if rates(before, module, old, step) != rates(now, module, new, step):
+        name = now.scheduler["_target_"].rpartition(".")[2]
+        found.append(f"scheduler: the rates of {name} up to step {step} were those of {old.num_steps} steps")
+    for key, was, becomes in (("eval_every", old.eval_every, new.eval_every),
+                              ("logging.every", old.log_every, new.log_every)):  # fmt: skip
+        if was != becomes:
+            found.append(f"{key}: {was} steps up to step {step}, {becomes} from there")
+    if step == old.num_steps and step % new.eval_every:
+        found.append(f"eval_every: the evaluation at step {step} was that of the end")
+    return found
 
 
 def learner(config: Config, module: nn.Module, steps: Plan, where: torch.device) -> Learner:

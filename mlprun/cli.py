@@ -6,7 +6,6 @@ import argparse
 import os
 import shlex
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -16,28 +15,35 @@ from hydra._internal.utils import get_args_parser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mlprun import __version__
-from mlprun.config import Composer, check, conf_dir
+from mlprun import __version__, stopping
+from mlprun.config import RESUMABLE, Composer, check, conf_dir
 from mlprun.errors import ConfigError, UserError, near
 from mlprun.job import Outcome
+from mlprun.job import resume as resume_job
 from mlprun.job import run as run_job
-from mlprun.runs.directory import claim, keep_out_of_git, make
+from mlprun.runs import compare
+from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make
 
-VERBS = {"eval": "test score of a finished run's best checkpoint: mlprun eval RUN_DIR"}
+VERBS = {
+    "eval": "test score of a finished run's best checkpoint",
+    "resume": "continue a run in its own directory; only " + ", ".join(RESUMABLE) + " may change",
+    "reproduce": "run again from a run's record, in a new directory, and compare bit by bit",
+    "show": "one run, or how the configs, code, environments and results of two differ",
+}
 
 
 def main() -> NoReturn:
-    """Run what the command line says, and exit: 0 done, 1 a run failed, 2 wrong usage, 130 Ctrl-C."""
+    """Run what the command line says, and exit: 0 done, 1 a run failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
     _add_current_folder()
-    signal.signal(signal.SIGTERM, _terminate)
+    stopping.install()
     arguments = sys.argv[1:]
     try:
-        status = _eval(arguments[1:]) if arguments[:1] == ["eval"] else _train(arguments)
+        status = _verb(*arguments) if arguments[:1] and arguments[0] in VERBS else _train(arguments)
     except UserError as error:
         _report(error)
         status = error.exit_status
     except KeyboardInterrupt as stop:
-        status = 143 if stop.args else 130  # SIGTERM or Ctrl-C
+        status = stopping.exit_status(str(stop) or "SIGINT")
     except BrokenPipeError:  # `mlprun --cfg job | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
@@ -49,11 +55,6 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
-def _terminate(*_: object) -> NoReturn:
-    """End as Ctrl-C does, so that the run is marked interrupted."""
-    raise KeyboardInterrupt("SIGTERM")
-
-
 def _report(error: UserError) -> None:
     if os.environ.get("MLPRUN_TRACEBACK") == "1":
         import traceback
@@ -62,14 +63,35 @@ def _report(error: UserError) -> None:
     print(f"error: {error}", file=sys.stderr)
 
 
-def _eval(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("mlprun eval", description=VERBS["eval"])
+def _verb(verb: str, *arguments: str) -> int:
+    """A line that is about runs that are there."""
+    parser = argparse.ArgumentParser(f"mlprun {verb}", description=VERBS[verb], allow_abbrev=False)
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    options = parser.parse_args(arguments)
+    if verb == "show":
+        parser.add_argument("other", type=Path, metavar="RUN_DIR", nargs="?")
+    else:
+        parser.add_argument(
+            "--trust", action="store_true", help="call what the run's config names even if it is no library's own"
+        )
+    if verb == "resume":
+        parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
+    options = parser.parse_intermixed_args(arguments)
+    typed = shlex.join(["mlprun", verb, *arguments])
+    if verb == "resume":
+        return resume_job(options.run, options.overrides, typed, trust=options.trust).exit_status
+    if verb == "show":
+        runs = [(run, RunDirectory(run).read()) for run in (options.run, options.other) if run]
+        for line in compare.show(*runs):
+            print(line)
+        return 0
+    if verb == "reproduce":
+        from mlprun import reproduction
+
+        return reproduction.reproduce(options.run, typed, trust=options.trust)
 
     from mlprun import inference
 
-    for name, value in inference.evaluate(options.run).items():
+    for name, value in inference.evaluate(options.run, trust=options.trust).items():
         print(name, value)
     return 0
 
@@ -123,8 +145,8 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
         arguments = [_override("hydra.run.dir", directory), *arguments]
     else:
         directory = Path(composed.hydra.run.dir)
-        if (directory / "run.json").exists():  # before Hydra writes its own record over the old one
-            raise ConfigError("hydra.run.dir", directory, "holds a run already", "choose another, or remove it")
+        if (directory / "run.json").exists():  # without Hydra, which would write its own record over the old one
+            return run_job(check(composed), directory, _typed, overrides).exit_status
         make(directory)
     _outcomes.clear()
     try:
@@ -135,7 +157,8 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
         if not kept and chosen is None:
             shutil.rmtree(directory)
         elif not kept:  # a folder of the user's: only what would refuse the next try
-            (directory / "run.json").unlink(missing_ok=True)
+            for name in ("run.json", ".lock"):
+                (directory / name).unlink(missing_ok=True)
     if status or not _outcomes:
         return status or 1
     outcome = _outcomes[0]

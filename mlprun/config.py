@@ -35,6 +35,7 @@ from mlprun.data.folders import num_class_folders
 from mlprun.errors import ConfigError, UserError, near, suggestion
 from mlprun.metric_names import check_monitor
 from mlprun.training.durations import parse as parse_duration
+from mlprun.training.durations import parse_seconds
 
 # Nodes whose keys are the arguments of somebody's class: any key may be added with `+`.
 FOREIGN = ("model", "optim", "scheduler", "loss", "data.dataset", "data.val_dataset", "data.test_dataset")
@@ -84,6 +85,7 @@ class TrainerConfig:
     deterministic: bool = MISSING
     compile: bool = MISSING
     num_threads: int | None = MISSING
+    max_time: str | None = MISSING
     on_nan: str = MISSING
     decay_all: bool = MISSING
     detect_anomaly: bool = MISSING
@@ -306,6 +308,8 @@ def check(cfg: DictConfig) -> Config:
     for key in _DURATIONS:
         if parse_duration(OmegaConf.select(cfg, key), key=key).amount == 0:
             raise ConfigError(key, OmegaConf.select(cfg, key), "must be longer than 0")
+    if config.trainer.max_time is not None:
+        parse_seconds(config.trainer.max_time, "trainer.max_time")
     if config.batch_size != "all" and config.trainer.accumulate > config.batch_size:
         raise ConfigError(
             "trainer.accumulate",
@@ -317,11 +321,74 @@ def check(cfg: DictConfig) -> Config:
 
 
 def from_record(stored: dict[str, Any]) -> Config:
-    """The `Config` of a run that was recorded in `run.json`."""
+    """The `Config` of a run that was recorded in `run.json`; keys that are newer than the run get their defaults."""
     try:
-        return check(OmegaConf.merge(OmegaConf.structured(Config), stored))  # type: ignore[arg-type]
+        cfg = OmegaConf.merge(OmegaConf.structured(Config), stored)
+        missing = [key for key, node in _nodes(cfg) if node._is_missing()]  # type: ignore[arg-type]
+        if missing:
+            defaults = Composer().compose([])
+            for key in missing:
+                OmegaConf.update(cfg, key, OmegaConf.select(defaults, key))
+        return check(cfg)  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         _explain(error)
+
+
+# What may change when a run is continued.
+RESUMABLE = ("epochs", "steps", "trainer.max_time", "device", "checkpoint", "logging")
+_LENGTH = ("epochs", "steps")
+
+
+def resumed(config: Config, lines: list[str]) -> Config:
+    """`config` with the override lines of `mlprun resume`.
+
+    Raises:
+        ConfigError: a key that decides what the run is, or a value that cannot work.
+    """
+    cfg = OmegaConf.structured(config)
+    typed = set()
+    for line in lines:
+        override = _parse_line(OverridesParser.create(), line)
+        key = override.key_or_group
+        typed.add(key)
+        if not any(key == known or key.startswith(f"{known}.") for known in RESUMABLE):
+            raise ConfigError(
+                key, _typed_value(override), "cannot change when a run is continued",
+                f"only {', '.join(RESUMABLE)} can; for anything else start a new run",
+            )  # fmt: skip
+        if override.is_add() or override.is_force_add() or override.is_delete():
+            raise ConfigError(line, ConfigError.MISSING, "the key is there already", f"write {key}=…")
+        if override.is_sweep_override():
+            raise ConfigError(key, _typed_value(override), "takes one value when a run is continued")
+        node = _find(cfg, key)
+        if isinstance(node, DictConfig):
+            known = ", ".join(f"{key}.{name}" for name in map(str, node))
+            raise ConfigError(key, _typed_value(override), "is a group of keys", f"choose one of {known}")
+        if node is None:
+            remedy = _nearest_key(key, [k for k, _ in _nodes(cfg)])
+            raise ConfigError(key, _typed_value(override), "there is no such key", remedy)
+        try:
+            OmegaConf.update(cfg, key, override.value())
+        except OmegaConfBaseException as error:
+            _explain(error, [override])
+    if "epochs" in typed and "steps" not in typed and config.steps is not None:
+        raise ConfigError(
+            "epochs", cfg.epochs, f"the length of this run is steps={config.steps}, which wins", "write steps=…"
+        )
+    return check(cfg)
+
+
+def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
+    """What of a run's config decides its result; without `length`, what must be the same in all its checkpoints."""
+    left_out = RESUMABLE if not length else [key for key in RESUMABLE if key not in _LENGTH]
+    kept = copy.deepcopy(stored)
+    for key in left_out:
+        *parents, last = key.split(".")
+        node = kept
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(last, None)
+    return kept
 
 
 # ------------------------------------------------------------------------------------------- composition

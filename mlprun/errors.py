@@ -26,6 +26,10 @@ class RunError(UserError):
     """A run failed while it trained: divergence, memory, a directory that cannot be written."""
 
 
+class DivergedError(RunError):
+    """The loss or the gradient is not finite any more: the same run again would be the same."""
+
+
 class ConfigError(UserError, ValueError):
     """A config key has a value that cannot work.
 

@@ -7,10 +7,15 @@ from pathlib import Path
 from mlprun import config as configs
 from mlprun.errors import ConfigError, RunError
 from mlprun.runs.directory import RunDirectory
+from mlprun.trust import check_targets
 
 
-def evaluate(path: Path) -> dict[str, float]:
+def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
     """The test metrics of the best checkpoint of a run, computed anew with the run's own threads and precision.
+
+    Args:
+        path: of the run.
+        trust: also call stored targets that are neither a library's own nor from the current folder.
 
     Raises:
         RunError: no run, no checkpoint, or one that does not fit the run's config.
@@ -21,6 +26,8 @@ def evaluate(path: Path) -> dict[str, float]:
         raise RunError(f"{directory.record_file} has no config and device: the run never began")
     if not directory.best.is_file():
         raise RunError(f"{path} has no best checkpoint: its status is '{record.get('status')}'")
+    if not trust:
+        check_targets(record["config"], Path.cwd(), path)
     config = configs.from_record(record["config"])
 
     import torch
@@ -42,7 +49,7 @@ def evaluate(path: Path) -> dict[str, float]:
     batches = build.train_batches(config, parts, where)
     learner = build.learner(config, model, build.plan(config, batches.steps_per_epoch), where)
     try:
-        learner.load_state_dict(checkpoint.load(directory.best, where))
+        model.load_state_dict(checkpoint.load(directory.best, where)["model"])
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
     values = learner.evaluate(build.eval_batches(config, parts.test, parts, where)).compute()

@@ -10,17 +10,29 @@ import logging
 import math
 import os
 import re
+import shlex
 import sys
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from mlprun import config as configs
+from mlprun import stopping
 from mlprun.config import Config
-from mlprun.errors import RunError, UserError, is_users_own
-from mlprun.runs.directory import RunDirectory
+from mlprun.errors import ConfigError, DivergedError, RunError, UserError, is_users_own
+from mlprun.runs import compare, provenance
+from mlprun.runs.directory import RunDirectory, now_utc
+from mlprun.training.durations import parse_seconds
+from mlprun.trust import check_targets
+
+if TYPE_CHECKING:
+    from mlprun.data.batches import TrainBatches
+    from mlprun.training.checkpoint import Checkpointer
+    from mlprun.training.learner import Learner
+    from mlprun.training.loop import Plan, Progress
 
 log = logging.getLogger("mlprun")
 
@@ -46,34 +58,152 @@ class Outcome:
     began: bool = True
 
 
-def run(config: Config, path: Path, command: str, overrides: list[str]) -> Outcome:
+def run(
+    config: Config,
+    path: Path,
+    command: str,
+    overrides: list[str],
+    *,
+    num_threads: int | None = None,
+    reproduces: Path | None = None,
+) -> Outcome:
     """Train, validate and test as `config` says, in the directory `path`.
+
+    A directory that holds a run of this config already is finished, or its result returned.
 
     Args:
         config: checked.
         path: made if it is not there.
         command: the whole line that was typed, for the record.
         overrides: those of this job.
+        num_threads: what `trainer.num_threads=null` stands for; None: the rule's own choice.
+        reproduces: the run that this one repeats, for the record.
 
     Raises:
         UserError: the directory cannot be used; nothing is recorded then.
         KeyboardInterrupt: after the run was marked `interrupted`.
     """
+    stopping.install()
     directory = RunDirectory(path)
-    directory.start(config.to_dict(), command, overrides)
+    if directory.record_file.exists():
+        there, here = ({"config": configs.identity(c)} for c in (directory.read()["config"], config.to_dict()))
+        if differences := compare.records(there, here)["config"]:
+            remedy = "choose another directory, or remove this one"
+            if {d.key for d in differences} <= {"epochs", "steps"}:
+                remedy = f"to make it longer: {_resume_line(path)} {differences[0].key}={differences[0].second}"
+            raise ConfigError("hydra.run.dir", path, f"holds a run of another config: {differences[0]}", remedy)
+        return _continue(directory, config, command)
+    with directory.held():
+        if directory.record_file.exists():  # another process was quicker
+            raise RunError(f"{path} holds a run already\n  continue it with {_resume_line(path)}")
+        more = {} if reproduces is None else {"reproduces": str(reproduces)}
+        directory.start(config.to_dict(), command, overrides, **more)
+        return _attempt(config, directory, command, None, num_threads)
+
+
+def resume(path: Path, lines: list[str], command: str, *, trust: bool = False) -> Outcome:
+    """Continue the run in `path` from its newest checkpoint; a completed one returns its result.
+
+    Args:
+        path: of the run.
+        lines: override lines of the keys in `config.RESUMABLE`.
+        command: the whole line that was typed, for the record.
+        trust: also call stored targets that are neither a library's own nor from the current folder.
+
+    Raises:
+        UserError: no run, in use, nothing to go on from, or a line that cannot work.
+        KeyboardInterrupt: after the run was marked `interrupted`.
+    """
+    stopping.install()
+    directory = RunDirectory(path)
+    record = directory.read()
+    config = configs.resumed(configs.from_record(record["config"]), lines)
+    if not trust and _ended(record, config) is None:
+        check_targets(record["config"], Path.cwd(), path)
+    return _continue(directory, config, command)
+
+
+def _continue(directory: RunDirectory, config: Config, command: str) -> Outcome:
+    """Finish the run that the directory holds, or return its result."""
+    record = directory.read()
+    if (outcome := _ended(record, config)) is not None:
+        _show_result(outcome, directory, record)
+        return outcome
+    with directory.held():
+        earlier = directory.read()  # once more, now that nobody else writes it
+        if (outcome := _ended(earlier, config)) is not None:
+            _show_result(outcome, directory, earlier)
+            return outcome
+        now = directory.reopen(earlier, config.to_dict())
+        return _attempt(config, directory, command, (earlier, now), earlier.get("device", {}).get("num_threads"))
+
+
+def _ended(record: dict[str, Any], config: Config) -> Outcome | None:
+    """The outcome of a completed run to which `config` adds nothing, else None.
+
+    Raises:
+        ConfigError: the run is longer already than `config` says.
+    """
+    if record["status"] != "completed":
+        return None
+    per_epoch = record.get("steps_per_epoch")
+    length = config.steps if config.steps is not None else per_epoch and config.epochs * per_epoch
+    if record["ended_by"] == "finished" and length is not None and length != record["steps"]:
+        if length > record["steps"]:
+            return None
+        key = "epochs" if config.steps is None else "steps"
+        raise ConfigError(
+            key, getattr(config, key), f"the run has done {record['steps']} steps already, and this would be {length}"
+        )
+    metrics = {name: math.nan if value is None else value for name, value in record["metrics"].items()}
+    return Outcome("completed", Path(), metrics, metrics.get(config.monitor, math.nan))
+
+
+def _attempt(
+    config: Config,
+    directory: RunDirectory,
+    command: str,
+    earlier: tuple[dict[str, Any], dict[str, Any]] | None,
+    num_threads: int | None,
+) -> Outcome:
+    """Train, and record how it ended, whatever happens."""
+    limit = config.trainer.max_time
     with _Log(directory.log_file) as warned:
         log.debug("command: %s", command)
         try:
-            return _train(config, directory)
-        except KeyboardInterrupt:
-            directory.finish("interrupted")
-            log.error("interrupted; what there is lies in %s", path)
+            with stopping.after(None if limit is None else parse_seconds(limit, "trainer.max_time")):
+                return _train(config, directory, command, earlier, num_threads)
+        except KeyboardInterrupt as stop:
+            by = _interrupted(directory, str(stop) or "SIGINT")
+            if by == stopping.MAX_TIME:
+                return Outcome("interrupted", directory.path, exit_status=stopping.exit_status(by))
             raise
         except Exception as error:
-            return _failed(error, directory, config, warned.anomaly)
+            if by := stopping.asked():  # what was broken off may say so in its own words
+                log.debug("%s", "".join(traceback.format_exception(error)))
+                _interrupted(directory, by)
+                raise KeyboardInterrupt(by) from error
+            return _failed(error, directory, config, warned.anomaly, began=earlier is not None)
 
 
-def _train(config: Config, directory: RunDirectory) -> Outcome:
+def _interrupted(directory: RunDirectory, by: str) -> str:
+    directory.finish("interrupted", stopped_by=by)
+    words = {"SIGINT": "Ctrl-C", stopping.MAX_TIME: "trainer.max_time, the time limit"}
+    log.error("interrupted by %s\nresume  %s", words.get(by, by), _resume_line(directory.path))
+    return by
+
+
+def _resume_line(path: Path) -> str:
+    return f"mlprun resume {shlex.quote(str(path))}"
+
+
+def _train(
+    config: Config,
+    directory: RunDirectory,
+    command: str,
+    earlier: tuple[dict[str, Any], dict[str, Any]] | None,
+    num_threads: int | None,
+) -> Outcome:
     # torch comes in here, when the run has its directory and its record
     import torch
 
@@ -94,15 +224,29 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
     model = build.model(config)
     fit = build.check_fit(config, model, criterion, build.trial_batch(config, parts))
     build.check_batch_norm(fit, batches, config.trainer.accumulate)
-    num_threads = config.trainer.num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
+    num_threads = (
+        config.trainer.num_threads or num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
+    )
     torch.set_num_threads(num_threads)
     learner = build.learner(config, model, plan, where)
     device_name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
+    device = {"type": str(where), "name": device_name, "num_threads": num_threads}
+    data = {"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}}
+    progress, kept = Progress(), None
+    saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
+    if earlier is not None:
+        found = {**earlier[1], "device": device, "data": data, "sources": provenance.sources(Path.cwd())}
+        _restore(config, directory, command, earlier[0], found, learner, plan, progress, saver, batches)
+        kept = progress.step - progress.pending if progress.step else None
     directory.update(
-        device={"type": str(where), "name": device_name, "num_threads": num_threads},
+        device=device,
         num_parameters=fit.num_parameters,
-        data={"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}},
-    )
+        num_steps=plan.num_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+        **({} if earlier is not None and "data" in earlier[0] else {
+            "data": data, "sources": provenance.sources(Path.cwd())
+        }),
+    )  # fmt: skip
     _introduce(
         config,
         directory,
@@ -113,13 +257,11 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
         batches.batch_size,
     )
 
-    board = writers.TensorBoard(directory.path)
+    board = writers.TensorBoard(directory.path, kept)
     board.hparams(_hyperparameters(config.to_dict()))
-    console = writers.Console(plan.num_steps)
-    writer = writers.Writers(board, writers.JsonLines(directory.metrics_file), console)
-    saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
+    console = writers.Console(plan.num_steps, progress.step)
+    writer = writers.Writers(board, writers.JsonLines(directory.metrics_file, kept), console)
     val = build.eval_batches(config, parts.val, parts, where)
-    progress = Progress()
     status = "failed"
     try:
         reason = train(
@@ -138,7 +280,7 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
         )
         if progress.best is None:
             raise RunError(f"{config.monitor} was never finite, so there is no best checkpoint to test")
-        learner.load_state_dict(checkpoint.load(directory.best, where))
+        model.load_state_dict(checkpoint.load(directory.best, where)["model"])
         tested = learner.evaluate(build.eval_batches(config, parts.test, parts, where))
         scores = _named("test", tested.compute())
         metrics = {**(progress.best_values or {}), **scores}
@@ -146,22 +288,115 @@ def _train(config: Config, directory: RunDirectory) -> Outcome:
         if config.data.task == "classification":
             _confusion(tested.confusion, parts.class_names, directory, board, progress.step)
         status = "completed"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
     finally:
+        directory.update(steps=progress.step)
         writer.close(status)
+    if progress.skipped:
+        log.warning("%d steps were not finite and were skipped (trainer.on_nan=skip)", progress.skipped)
     directory.finish(
         "completed",
-        steps=progress.step,
         best_step=progress.best_step,
         ended_by=reason,
+        skipped_steps=progress.skipped,
         metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
         peak_mem_mib=_peak_memory(where),
     )
     if reason == "early_stopping":
         log.info("early stopping: %s did not improve for %d evaluations", config.monitor, progress.stale)
-    log.info("test    %s  (best checkpoint: step %d, %s %.4f)",
-             "  ".join(f"{k.removeprefix('test/')} {v:.4f}" for k, v in metrics.items() if k.startswith("test/")),
-             progress.best_step, config.monitor, progress.best)  # fmt: skip
+    log.info("%s", _result(metrics, progress.best_step, config.monitor))
     return Outcome("completed", directory.path, metrics, progress.best)
+
+
+def _restore(
+    config: Config,
+    directory: RunDirectory,
+    command: str,
+    earlier: dict[str, Any],
+    now: dict[str, Any],
+    learner: Learner,
+    plan: Plan,
+    progress: Progress,
+    saver: Checkpointer,
+    batches: TrainBatches,
+) -> None:
+    """Go on from the newest checkpoint, or from step 0, and say what may make the result another.
+
+    Args:
+        earlier: the record of the run until now.
+        now: the same with the code, the machine and the data that are found now.
+
+    Raises:
+        RunError: no checkpoint can be used, or the newest one is another run's.
+        ConfigError: the run is longer already than `config` says.
+    """
+    from mlprun import build
+
+    recovered = saver.recover(learner.device)
+    changed = [str(d) for section in compare.records(earlier, now).values() for d in section]
+    said = []
+    if recovered is None:
+        said.append("there is no checkpoint yet: starting from step 0")
+    else:
+        state = recovered.state
+        stored, own = (configs.identity(c, length=False) for c in (state["config"], config.to_dict()))
+        if others := compare.records({"config": stored}, {"config": own})["config"]:
+            raise RunError(f"checkpoint {recovered.path} is of another config than this run: {others[0]}")
+        length = {key: state["config"][key] for key in ("epochs", "steps")}
+        longer = length != {key: getattr(config, key) for key in length}
+        try:
+            learner.load_state_dict(state, new_length=longer)
+            progress.load_state_dict(state["progress"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise RunError(f"checkpoint {recovered.path} does not fit the run's config: {error}") from error
+        if progress.step > plan.num_steps:
+            key = "epochs" if config.steps is None else "steps"
+            raise ConfigError(key, getattr(config, key), f"the run has done {progress.step} of {plan.num_steps} steps")
+        said.append(f"resumed at step {progress.step} of {plan.num_steps}, from {recovered.path}")
+        if longer:
+            effects = build.length_effects(
+                replace(config, **length), config, learner.model, batches.steps_per_epoch, progress.step
+            )
+            said.append(
+                f"the length is {plan.num_steps} steps now; the result differs from an uninterrupted run's:"
+                if effects
+                else f"the length is {plan.num_steps} steps now; the result is that of an uninterrupted run"
+            )
+            said += [f"  {effect}" for effect in effects]
+        if recovered.best_is_lost:
+            said.append(
+                f"the best checkpoint, of step {progress.best_step} ({config.monitor} {progress.best:g}), is lost: "
+                "best.pt will be the best from here on"
+            )
+            progress.best = progress.best_values = None
+        if recovered.path.name != "last.pt":
+            saver.save_last(state, keep=progress.step % plan.save_every == 0)
+        if batches.is_stream and progress.step:
+            said.append("the training data is a stream, read again up to here: exact if it gives the same order again")
+    if any(not line.startswith(("epochs", "steps", "checkpoint", "logging", "trainer.max_time")) for line in changed):
+        said.append("what changed since the run began may change its result:")
+        said += [f"  {line}" for line in changed]
+    for line in said:
+        log.info("%s", line)
+    entry = {"at": now_utc(), "step": progress.step, "command": command, "changed": changed}
+    if "metrics" in earlier:
+        entry["metrics"] = earlier["metrics"]
+    directory.update(resumed=[*earlier.get("resumed", []), entry])
+
+
+def _result(metrics: dict[str, float], best_step: int, monitor: str) -> str:
+    tested = "  ".join(f"{k.removeprefix('test/')} {v:.4f}" for k, v in metrics.items() if k.startswith("test/"))
+    return f"test    {tested}  (best checkpoint: step {best_step}, {monitor} {metrics[monitor]:.4f})"
+
+
+def _show_result(outcome: Outcome, directory: RunDirectory, record: dict[str, Any]) -> None:
+    """What a run that is done had found."""
+    print(f"completed already, nothing to add  {directory.path}")
+    if record["ended_by"] == "early_stopping":
+        print(f"it ended by early stopping at step {record['steps']} of {record.get('num_steps', '?')}")
+    print(_result(outcome.metrics, record["best_step"], record["config"]["monitor"]))
 
 
 def _named(split: str, values: dict[str, float]) -> dict[str, float]:
@@ -255,7 +490,7 @@ def _peak_memory(where: Any) -> float:
 # ------------------------------------------------------------------------------------------------ failures
 
 
-def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: str) -> Outcome:
+def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: str, *, began: bool) -> Outcome:
     """Record the failure, say it once, and keep the whole traceback in train.log."""
     shown = explain(error, config)
     if anomaly:  # torch warns of it apart from the error, with the frames of the forward pass
@@ -271,7 +506,9 @@ def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: 
     log.error("error: %s", shown)
     directory.finish("failed", error=shown, traceback=str(directory.log_file))
     status = error.exit_status if isinstance(error, UserError) else 1
-    began = directory.metrics_file.exists() or not isinstance(error, UserError)
+    began = began or directory.metrics_file.exists() or not isinstance(error, UserError)
+    if began and not isinstance(error, ConfigError | DivergedError):
+        log.error("resume  %s", _resume_line(directory.path))
     return Outcome("failed", directory.path, exit_status=status, began=began)
 
 
@@ -281,7 +518,9 @@ def explain(error: Exception, config: Config) -> str:
         return str(error)
     text = str(error)
     kind = type(error).__name__
-    if kind == "OutOfMemoryError" or "not enough memory" in text or "can't allocate memory" in text:
+    if kind in ("OutOfMemoryError", "MemoryError") or re.search(
+        "out of memory|not enough memory|can't allocate mem", text
+    ):
         twice = 2 * config.trainer.accumulate
         return (
             f"out of memory with batch_size={config.batch_size} trainer.accumulate={config.trainer.accumulate}"
@@ -291,6 +530,18 @@ def explain(error: Exception, config: Config) -> str:
         return (
             f"data: {text.splitlines()[0]} (data.num_outputs={config.data.num_outputs})"
             "\n  a label of the training data is not one of 0 to num_outputs - 1"
+        )
+    if "device-side assert" in text:
+        return (
+            f"{kind}: {text.splitlines()[0]}"
+            "\n  a GPU does not say which value was wrong; most often a label outside 0 to"
+            f" data.num_outputs - 1 (data.num_outputs={config.data.num_outputs}), or an index past an embedding"
+            "\n  the same line with device=cpu names it"
+        )
+    if config.data.num_workers and (isinstance(error, EOFError | ConnectionError) or "is killed by signal" in text):
+        return (
+            f"a DataLoader worker process is gone: {kind}: {text.splitlines()[0]}"
+            f"\n  it was killed or ran out of memory; data.num_workers={config.data.num_workers}, and 0 needs none"
         )
     if "deterministic" in text and "implementation" in text:
         return (

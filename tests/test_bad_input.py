@@ -297,5 +297,5 @@ def test_a_directory_that_holds_a_run_is_not_trained_over(mlprun):
     before = {file: file.stat().st_mtime_ns for file in (mlprun("--version").folder / "mine").rglob("*")}
     result = mlprun("debug=fast", "seed=1", "hydra.run.dir=mine")
     assert result.status == 2
-    assert_short(result, ["hydra.run.dir=mine", "holds a run already"])
+    assert_short(result, ["hydra.run.dir=mine", "holds a run of another config: seed: 0 | 1"])
     assert before == {file: file.stat().st_mtime_ns for file in (result.folder / "mine").rglob("*")}

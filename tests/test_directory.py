@@ -8,13 +8,11 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from mlprun.errors import ConfigError, RunError
-from mlprun.runs import directory
-from mlprun.runs.directory import RunDirectory, claim, git_state
+from mlprun.errors import RunError
+from mlprun.runs.directory import RunDirectory, claim
 
 CONFIG = {"seed": 3, "optim": {"lr": 0.1}}
 
@@ -32,18 +30,18 @@ def test_claims_by_many_threads_give_as_many_directories(tmp_path):
 
 
 def test_claims_by_many_processes_give_as_many_directories(tmp_path):
-    """Names that collide on purpose: each process draws from four, so that mkdir has to decide."""
+    """Fifty at once, with names that collide on purpose, so that mkdir has to decide."""
     program = (
         "import random, secrets, sys\n"
         "from mlprun.runs import directory\n"
-        "secrets.token_hex = lambda n: format(random.randrange(20), '02x')\n"
-        "for _ in range(5): print(directory.claim(sys.argv[1]))\n"
+        "secrets.token_hex = lambda n: format(random.randrange(110), '02x')\n"
+        "for _ in range(2): print(directory.claim(sys.argv[1]))\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "run")]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(50)]
     claimed = [line for process in processes for line in process.communicate(timeout=60)[0].splitlines()]
-    assert len(claimed) == len(set(claimed)) == 20
-    assert len(list(tmp_path.iterdir())) == 20
+    assert len(claimed) == len(set(claimed)) == 100
+    assert len(list(tmp_path.iterdir())) == 100
 
 
 @pytest.mark.parametrize("pattern", ["outputs/run", "outputs/deep/run"])
@@ -135,10 +133,40 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one(run):
     assert sorted(os.listdir(run.path)) == names
 
 
-def test_a_directory_that_holds_a_run_is_not_used_again(run):
-    with pytest.raises(ConfigError, match="this directory holds a run already"):
-        RunDirectory(run.path).start(CONFIG, "mlprun", [])
-    assert run.read()["command"] == "mlprun seed=3"
+def test_a_run_that_goes_on_keeps_what_its_record_says_of_its_beginning(run):
+    run.finish("completed", steps=5, metrics={"val/loss": 0.5})
+    before = run.read()
+    again = RunDirectory(run.path)
+    (run.path / ".run.json.99.tmp").write_text("half")  # a kill left it
+    now = again.reopen(before, CONFIG | {"epochs": 9})
+    record = again.read()
+    assert (record["status"], record["config"]["epochs"]) == ("running", 9)
+    assert {k: record[k] for k in ("command", "git", "packages", "host", "started_at", "metrics")} == {
+        k: before[k] for k in ("command", "git", "packages", "host", "started_at", "metrics")
+    }
+    assert "ended_at" not in record
+    assert now["packages"] == before["packages"]
+    assert not (run.path / ".run.json.99.tmp").exists()
+    again.finish("completed")
+    assert again.read()["elapsed_sec"] >= before["elapsed_sec"]
+
+
+def test_two_processes_cannot_have_a_run_at_once(run):
+    program = (
+        "import sys, pathlib, time\n"
+        "from mlprun.runs.directory import RunDirectory\n"
+        "with RunDirectory(pathlib.Path(sys.argv[1])).held():\n"
+        "    print('mine', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(run.path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(RunError, match=rf"run is in use: process {other.pid} on .* has it since 20"), run.held():
+            pass
+        other.kill()  # it leaves no lock behind, however it ends
+        other.wait()
+        with run.held():
+            assert (run.path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
 def test_a_directory_that_cannot_be_made(tmp_path):
@@ -163,146 +191,3 @@ def test_a_record_that_cannot_be_read(tmp_path, content, said):
     with pytest.raises(RunError, match=said) as refusal:
         RunDirectory(tmp_path).read()
     assert str(tmp_path) in str(refusal.value)
-
-
-# ---------------------------------------------------------------------------------------------------- git
-
-
-class Repository:
-    """A repository of one commit, with a file of each sort."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir()
-        self.git("init", "-q")
-        for key, value in {"user.name": "a", "user.email": "a@b", "commit.gpgsign": "false"}.items():
-            self.git("config", key, value)
-        self.write("model.py", "one\ntwo\nthree\n")
-        self.write("old.py", "old\n")
-        self.write(".gitignore", "*.log\ndata/\n")
-        self.write("sub/deep.py", "deep\n")
-        self.git("add", "--all")
-        self.git("commit", "-qm", "first")
-
-    def git(self, *arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(self.path), *arguments], check=True, capture_output=True, text=True
-        ).stdout
-
-    def write(self, name: str, content: str | bytes) -> None:
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-
-    def change(self) -> None:
-        """A change of every sort: modified, staged, removed, new, binary, ignored."""
-        self.write("model.py", "one\nTWO\nthree\n")
-        self.write("sub/deep.py", "staged\n")
-        self.git("add", "sub/deep.py")
-        (self.path / "old.py").unlink()
-        self.write("new/fresh file.py", "fresh\n")
-        self.write("weights.bin", bytes(range(256)))
-        self.write("train.log", "ignored\n")
-        self.write("data/big.csv", "ignored\n")
-
-    def content(self) -> dict[str, bytes]:
-        files = (p for p in self.path.rglob("*") if p.is_file() and ".git" not in p.parts)
-        return {str(p.relative_to(self.path)): p.read_bytes() for p in files}
-
-
-@pytest.fixture
-def repository(tmp_path, monkeypatch) -> Repository:
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    return Repository(tmp_path / "repository")
-
-
-def test_a_clean_repository(repository, tmp_path):
-    repository.write("train.log", "ignored\n")
-    state = git_state(repository.path, tmp_path / "code.patch")
-    assert state == {"commit": repository.git("rev-parse", "HEAD").strip(), "dirty": False}
-    assert not (tmp_path / "code.patch").exists()
-
-
-CONFIGURED = {
-    "as git comes": {},
-    "colours": {"color.ui": "always"},
-    "no prefix": {"diff.noprefix": "true"},
-    "mnemonic prefix": {"diff.mnemonicPrefix": "true"},
-    "external diff": {"diff.external": "false"},
-    "relative": {"diff.relative": "true"},
-    "untracked hidden": {"status.showUntrackedFiles": "no"},
-    "context": {"diff.context": "0"},
-}
-
-
-@pytest.mark.parametrize("configured", CONFIGURED)
-@pytest.mark.parametrize("below", ["", "sub"])
-def test_the_patch_brings_the_code_back(repository, tmp_path, below, configured):
-    """Applied to the commit, from wherever the run was started and whatever the user's git is set to."""
-    repository.change()
-    for key, value in CONFIGURED[configured].items():
-        repository.git("config", key, value)
-    state = git_state(repository.path / below, tmp_path / "code.patch")
-    assert state == {"commit": repository.git("rev-parse", "HEAD").strip(), "dirty": True}
-    again = tmp_path / "again"
-    subprocess.run(["git", "clone", "-q", str(repository.path), str(again)], check=True)
-    subprocess.run(["git", "-C", str(again), "apply", str(tmp_path / "code.patch")], check=True)
-    expected = {n: c for n, c in repository.content().items() if n not in ("train.log", "data/big.csv")}
-    restored = Repository.__new__(Repository)
-    restored.path = again
-    assert restored.content() == expected
-    assert {"new/fresh file.py", "weights.bin"} <= set(expected)
-
-
-def test_an_untracked_file_alone_makes_it_dirty(repository, tmp_path):
-    repository.git("config", "status.showUntrackedFiles", "no")
-    repository.write("fresh.py", "fresh\n")
-    assert git_state(repository.path, tmp_path / "code.patch")["dirty"] is True
-    assert "fresh.py" in (tmp_path / "code.patch").read_text()
-
-
-def test_recording_leaves_the_repository_alone(repository, tmp_path):
-    repository.change()
-
-    def look() -> tuple[bytes, str, list[str]]:
-        git_folder = repository.path / ".git"
-        files = sorted(str(p) for p in git_folder.rglob("*") if p.is_file())
-        return (git_folder / "index").read_bytes(), repository.git("--no-optional-locks", "status", "-s"), files
-
-    before = look()
-    git_state(repository.path, tmp_path / "code.patch")
-    assert look() == before
-
-
-def test_a_patch_too_large_is_named_and_not_kept(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(directory, "LARGEST_PATCH", 1000)
-    repository.write("weights.bin", os.urandom(5000))
-    state = git_state(repository.path, tmp_path / "code.patch")
-    assert state["dirty"] is True
-    assert state["patch"].startswith("not kept: ")
-    assert not (tmp_path / "code.patch").exists()
-
-
-def test_a_patch_that_cannot_be_made_costs_no_commit(repository, tmp_path):
-    repository.change()
-    state = git_state(repository.path, tmp_path / "nowhere" / "code.patch")
-    assert state["commit"] == repository.git("rev-parse", "HEAD").strip()
-    assert state["dirty"] is True
-    assert state["patch"].startswith("not kept: ")
-
-
-@pytest.mark.parametrize("where", ["no repository", "no commit yet", "no folder", "no git"])
-def test_nothing_to_record(tmp_path, monkeypatch, where):
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    folder = tmp_path / "folder"
-    if where != "no folder":
-        folder.mkdir()
-    if where == "no commit yet":
-        subprocess.run(["git", "init", "-q", str(folder)], check=True)
-    if where == "no git":
-        monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state(folder, tmp_path / "code.patch") == {}
-    assert not (tmp_path / "code.patch").exists()

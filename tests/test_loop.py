@@ -40,6 +40,9 @@ class Rows:
     def tick(self, step: int) -> None:
         self.ticks.append(step)
 
+    def flush(self) -> None:
+        """It remembers at once."""
+
     def steps(self, tag: str) -> list[int]:
         return [step for step, _, values in self.rows if tag in values]
 
@@ -59,7 +62,7 @@ class Shelf:
         self.last: dict[int, bytes] = {}
         self.best: dict[int, bytes] = {}
 
-    def save_last(self, state: dict[str, Any]) -> None:
+    def save_last(self, state: dict[str, Any], *, keep: bool = True) -> None:
         self.last[state["step"]] = self._bytes(state)
 
     def save_best(self, state: dict[str, Any]) -> None:

@@ -53,8 +53,8 @@ def test_a_run_directory_holds_the_whole_record(mlprun):
     events = {name for name in files if name.startswith("events.out.tfevents")}
     assert len(events) == 1
     assert files - events - {"code.patch"} == {
-        ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "run.json", "metrics.jsonl", "train.log",
-        "confusion_matrix.csv", "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/step_8.pt",
+        ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", ".lock", "run.json", "metrics.jsonl",
+        "train.log", "confusion_matrix.csv", "checkpoints/last.pt", "checkpoints/best.pt", "checkpoints/step_8.pt",
     }  # fmt: skip
     text = (run / "run.json").read_text()
     record = json.loads(text)

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import io
 import json
 import logging
 import math
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader, RawEventFileLoader
+from tensorboard.backend.event_processing.io_wrapper import IsTensorFlowEventsFile
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from mlprun.errors import RunError
+from mlprun.runs import writers
 from mlprun.runs.writers import Console, JsonLines, TensorBoard, Writers, heat_map
 
 
@@ -28,10 +44,13 @@ def event_file(folder: Path) -> Path:
     return file
 
 
+def watch(folder: Path) -> EventAccumulator:
+    """A reader that keeps everything; `Reload()` brings it up to date."""
+    return EventAccumulator(str(folder), size_guidance=dict.fromkeys(("tensors", "scalars", "images"), 0))
+
+
 def read(folder: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0})
-    accumulator.Reload()
-    return accumulator
+    return watch(folder).Reload()
 
 
 def rows_of_the_table(outputs: Path) -> list[api_pb2.SessionGroup]:
@@ -143,8 +162,8 @@ def test_json_knows_no_nan(tmp_path, value):
 
 
 def test_a_continued_run_adds_to_its_rows(tmp_path):
-    for step in (1, 2):
-        lines = JsonLines(tmp_path / "metrics.jsonl")
+    for step, kept in ((1, None), (2, 1)):
+        lines = JsonLines(tmp_path / "metrics.jsonl", kept)
         lines.write(step, None, {})
         lines.close("interrupted")
     assert [json.loads(row)["step"] for row in (tmp_path / "metrics.jsonl").open()] == [1, 2]
@@ -153,6 +172,382 @@ def test_a_continued_run_adds_to_its_rows(tmp_path):
 def test_a_file_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(RunError, match=r"nowhere/metrics\.jsonl cannot be written: No such file"):
         JsonLines(tmp_path / "nowhere" / "metrics.jsonl")
+
+
+# ----------------------------------------------------------------------------------- a run that goes on
+
+LOG_EVERY, EVAL_EVERY, NUM_STEPS = 10, 20, 60
+
+
+def values_at(step: int) -> dict[str, float]:
+    values = {"train/loss": 1 / step, "optim/lr": step / 1024}
+    return values | {"val/loss": 2 / step} if step % EVAL_EVERY == 0 else values
+
+
+def picture_at(step: int) -> np.ndarray[Any, Any]:
+    return np.full((3, 2, 3), step, np.uint8)
+
+
+def attempt(folder: Path, start: int, stop: int, keep_until: int | None) -> tuple[TensorBoard, JsonLines]:
+    """What a run writes from one step to another; then it is killed: nothing is closed."""
+    board, lines = TensorBoard(folder, keep_until), JsonLines(folder / "metrics.jsonl", keep_until)
+    board.hparams(HPARAMS)
+    for step in range(start + 1, stop + 1):
+        if step % LOG_EVERY == 0:
+            board.write(step, step / 7, values_at(step))
+            lines.write(step, step / 7, values_at(step))
+        if step % EVAL_EVERY == 0:
+            board.image("val/filters", picture_at(step), step)
+    return board, lines
+
+
+def end(board: TensorBoard, step: int, status: str = "completed") -> None:
+    board.write(step, None, {"test/loss": 0.5})
+    board.image("test/confusion_matrix", picture_at(step), step)
+    board.close(status)
+
+
+Story = dict[str, list[tuple[int, Any]]]
+
+
+def story(accumulator: EventAccumulator) -> Story:
+    """All that TensorBoard shows, but for the times."""
+    shown: Story = {tag: [(e.step, e.value) for e in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]}
+    for tag in accumulator.Tags()["images"]:
+        shown[tag] = [(event.step, event.encoded_image_string) for event in accumulator.Images(tag)]
+    return {tag: events for tag, events in shown.items() if events}
+
+
+def expected(stop: int, ended: int | None = None) -> Story:
+    """The same of a run that nothing interrupted."""
+    shown: Story = {}
+    for step in range(LOG_EVERY, stop + 1, LOG_EVERY):
+        for tag, value in values_at(step).items():
+            shown.setdefault(tag, []).append((step, float(np.float32(value))))
+        if step % EVAL_EVERY == 0:
+            shown.setdefault("val/filters", []).append((step, png(picture_at(step))))
+    if ended is not None:
+        shown["test/loss"] = [(ended, 0.5)]
+        shown["test/confusion_matrix"] = [(ended, png(picture_at(ended)))]
+    return shown
+
+
+def png(pixels: np.ndarray[Any, Any]) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, format="PNG")
+    return encoded.getvalue()
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def expected_rows(stop: int) -> list[dict[str, Any]]:
+    return [{"step": s, "epoch": s / 7, **values_at(s)} for s in range(LOG_EVERY, stop + 1, LOG_EVERY)]
+
+
+def event_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*tfevents*"))
+
+
+@pytest.mark.parametrize("ended", [None, "interrupted", "completed"])
+@pytest.mark.parametrize(
+    ("stops", "checkpoints"),
+    [
+        ([30], [20]),  # at a logged step
+        ([30], [30]),  # the last one
+        ([39], [25]),  # between two
+        ([30], [39]),  # after the last
+        ([50], [0]),
+        ([20, 40], [10, 30]),
+        ([40, 30], [20, 20]),
+        ([40, 50], [35, 5]),  # an older checkpoint than before
+    ],
+)
+def test_a_resumed_run_reads_like_one_that_nothing_interrupted(tmp_path, stops, checkpoints, ended):
+    run, start, kept = tmp_path / "run", 0, None
+    for stop, checkpoint in zip(stops, checkpoints, strict=True):
+        board, _ = attempt(run, start, stop, kept)
+        if ended is not None:
+            end(board, stop, ended)
+        start = kept = checkpoint
+    before = {(event.step, event.wall_time) for event in read(run).Scalars("train/loss")}
+    began = read(run).FirstEventTimestamp()
+    board, lines = attempt(run, start, NUM_STEPS, kept)
+    assert story(read(run)) == expected(NUM_STEPS)
+    end(board, NUM_STEPS)
+    lines.close("completed")
+
+    found = read(run)
+    assert story(found) == expected(NUM_STEPS, ended=NUM_STEPS)
+    assert rows(run) == expected_rows(NUM_STEPS)
+    after = {(event.step, event.wall_time) for event in found.Scalars("train/loss")}
+    assert {(step, when) for step, when in before if step <= kept} == {
+        (step, when) for step, when in after if step <= kept
+    }
+    assert found.FirstEventTimestamp() == began  # TensorBoard sorts the runs by it
+    events = list(EventFileLoader(str(event_files(run)[-1])).Load())
+    assert [event.WhichOneof("what") for event in events][:2] == ["file_version", "session_log"]
+    assert {event.WhichOneof("what") for event in events[2:]} == {"summary"}
+    tags = [value.tag for event in events for value in event.summary.value]
+    assert tags.count("_hparams_/session_start_info") == tags.count("_hparams_/session_end_info") == 1
+    (row,) = rows_of_the_table(tmp_path)
+    (session,) = row.sessions
+    assert api_pb2.Status.Name(session.status) == "STATUS_SUCCESS"
+    # what a reader may still have open lies there empty, and nothing else
+    assert [file.stat().st_size > 0 for file in event_files(run)] == [False, True]
+    assert {file.name for file in run.iterdir()} == {"metrics.jsonl", *(file.name for file in event_files(run))}
+
+
+def test_a_run_that_begins_shows_nothing_of_an_attempt_before_it(tmp_path):
+    for stop in (40, 20, 30):
+        attempt(tmp_path, 0, stop, None)
+        assert story(read(tmp_path)) == expected(stop)
+        assert rows(tmp_path) == expected_rows(stop)
+    assert len(event_files(tmp_path)) == 2
+
+
+def test_of_values_written_together_only_those_of_the_end_are_dropped(tmp_path):
+    TensorBoard(tmp_path).write(10, None, {"train/loss": 0.5, "test/loss": 0.25, "tests/count": 2.0})
+    TensorBoard(tmp_path, 10)
+    assert story(read(tmp_path)) == {"train/loss": [(10, 0.5)], "tests/count": [(10, 2.0)]}
+
+
+def test_a_run_whose_files_are_gone_starts_them_anew(tmp_path):
+    attempt(tmp_path, 20, 40, 20)
+    assert [step for step, _ in story(read(tmp_path))["train/loss"]] == [row["step"] for row in rows(tmp_path)]
+    assert len(rows(tmp_path)) == 2
+
+
+def test_events_can_be_read_as_they_are_written_and_no_thread_writes_them(tmp_path):
+    threads = threading.active_count()
+    board = TensorBoard(tmp_path)
+    for step in (10, 20, 30):
+        board.write(step, None, {"val/loss": 0.5})
+        assert [e.step for e in read(tmp_path).Scalars("val/loss")][-1] == step
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("shift", [-86400, 0, 86400])
+def test_the_newer_file_has_the_later_name_whatever_the_clock_says(tmp_path, monkeypatch, shift):
+    now = time.time()
+    for number in range(3):
+        monkeypatch.setattr(time, "time", lambda number=number: now + number * shift)
+        attempt(tmp_path, 10 * number, 10 * number + 10, 10 * number if number else None)
+        assert [file.stat().st_size > 0 for file in event_files(tmp_path)] == [False, True][-number - 1 :]
+        assert story(read(tmp_path)) == expected(10 * number + 10)
+    assert all(len(file.name.split(".")[3]) == 10 for file in event_files(tmp_path))
+
+
+# what lies in a run directory when it was killed -----------------------------------------------------
+
+
+def record_starts(file: Path) -> list[int]:
+    """Where the records begin, and where the last one ends; 16 bytes around each are its length and checksums."""
+    starts = [0]
+    for record in RawEventFileLoader(str(file)).Load():
+        starts.append(starts[-1] + len(record) + 16)
+    assert starts[-1] == file.stat().st_size
+    return starts
+
+
+def test_a_torn_event_file_is_kept_up_to_the_tear(tmp_path):
+    """Cut at every byte of its last two records, a row and a picture; what was whole before them is kept."""
+    attempt(tmp_path / "whole", 0, 40, None)
+    (whole,) = event_files(tmp_path / "whole")
+    *_, row, image, size = record_starts(whole)
+    content = whole.read_bytes()
+    without = {tag: [event for event in events if event[0] < 40] for tag, events in expected(40).items()}
+    seen = set()
+    for cut in range(row, size + 1):
+        run = tmp_path / str(cut)
+        run.mkdir()
+        (run / whole.name).write_bytes(content[:cut])
+        TensorBoard(run, NUM_STEPS)
+        kept = "all" if cut == size else "row" if cut >= image else "neither"
+        pictures = {"val/filters": without["val/filters"]}
+        assert story(read(run)) == {"all": expected(40), "row": expected(40) | pictures, "neither": without}[kept], cut
+        seen.add(kept)
+        attempt(run, 20, NUM_STEPS, 20)
+        assert story(read(run)) == expected(NUM_STEPS), cut
+    assert seen == {"all", "row", "neither"}
+
+
+def test_torn_rows_are_cut_off(tmp_path):
+    """Cut at every byte of the last two rows."""
+    attempt(tmp_path, 0, 40, None)
+    file = tmp_path / "metrics.jsonl"
+    content = file.read_bytes()
+    lengths = [len(line) for line in content.splitlines(keepends=True)]
+    for cut in range(sum(lengths[:2]), len(content) + 1):
+        file.write_bytes(content[:cut])
+        lines = JsonLines(file, NUM_STEPS)
+        whole = 4 if cut == len(content) else 3 if cut >= sum(lengths[:3]) else 2
+        assert rows(tmp_path) == expected_rows(10 * whole), cut
+        lines.write(NUM_STEPS, NUM_STEPS / 7, values_at(NUM_STEPS))
+        assert rows(tmp_path) == expected_rows(10 * whole) + expected_rows(NUM_STEPS)[-1:], cut
+
+
+@pytest.mark.parametrize("damage", ["{", "", "[20]", "20", "null", '{"epoch": 1}', '{"step": "20"}', "\xff", "\0\0"])
+def test_a_damaged_row_is_named(tmp_path, damage):
+    attempt(tmp_path, 0, 40, None)
+    file = tmp_path / "metrics.jsonl"
+    lines = file.read_bytes().splitlines()
+    lines[1] = damage.encode("latin-1")
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(RunError) as caught:
+        JsonLines(file, 30)
+    assert str(caught.value).startswith(f"{file}, line 2: ")
+    assert file.read_bytes() == b"\n".join(lines) + b"\n"  # left for the user to mend
+    lines[1], lines[3] = json.dumps({"step": 20}).encode(), lines[1]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    JsonLines(file, 20)  # after the checkpoint nothing counts
+    assert [row["step"] for row in rows(tmp_path)] == [10, 20]
+
+
+def test_a_kill_before_the_old_file_is_emptied_doubles_nothing(tmp_path):
+    attempt(tmp_path, 0, 50, None)
+    (old,) = event_files(tmp_path)
+    content = old.read_bytes()
+    for _ in range(2):
+        TensorBoard(tmp_path, 30)
+        old.write_bytes(content)
+        assert story(read(tmp_path)) == expected(30)
+    attempt(tmp_path, 30, NUM_STEPS, 30)
+    assert story(read(tmp_path)) == expected(NUM_STEPS)
+    assert not old.exists()
+
+
+def killed_at(line: int, action: Callable[[], object]) -> bool:
+    """Do it in a process of its own that is killed before the n-th line of writers.py; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        left = line
+
+        def trace(frame: Any, event: str, _: Any) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename != writers.__file__:
+                return None
+            if event == "line":
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        try:
+            sys.settrace(trace)
+            action()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+@pytest.mark.parametrize(("first", "kept"), [(None, 30), (30, 10), (None, None)])
+def test_a_kill_at_any_line_of_a_start_leaves_one_whole_story(tmp_path, first, kept):
+    """Either the old or the new; and the next start makes it right. With one old file there, and with two."""
+    line, seen, before = 1, set(), expected(50)
+    after = expected(kept or 0)
+    while True:
+        run = tmp_path / str(line)
+        attempt(run, 0, 40 if first else 50, None)
+        if first is not None:
+            attempt(run, first, 50, first)
+        killed = killed_at(line, lambda run=run: (TensorBoard(run, kept), JsonLines(run / "metrics.jsonl", kept)))
+        found = story(read(run))
+        assert found in (before, after), line
+        assert all(file.name.startswith("events.out.tfevents.") for file in event_files(run)), line
+        assert rows(run) in (expected_rows(50), expected_rows(kept or 0)), line
+        seen.add(found == after)
+        attempt(run, kept or 0, NUM_STEPS, kept)
+        assert story(read(run)) == expected(NUM_STEPS), line
+        assert rows(run) == expected_rows(NUM_STEPS), line
+        assert not [p for p in run.iterdir() if p.name != "metrics.jsonl" and not IsTensorFlowEventsFile(str(p))]
+        if not killed:
+            break
+        line += 1
+    assert seen == {True, False}
+
+
+# a TensorBoard that watches ---------------------------------------------------------------------------
+
+
+def test_a_reader_that_watches_forgets_what_was_dropped(tmp_path):
+    attempt(tmp_path, 0, 50, None)
+    accumulator = watch(tmp_path)
+    assert story(accumulator.Reload()) == expected(50)
+    for kept, stop in ((30, 40), (20, 30), (0, 30), (25, NUM_STEPS)):
+        board = TensorBoard(tmp_path, kept)
+        assert story(accumulator.Reload()) == expected(kept)
+        for step in range(kept // 10 * 10 + 10, stop + 1, LOG_EVERY):
+            board.write(step, None, values_at(step))
+            shown = [step for step, _ in story(accumulator.Reload())["train/loss"]]
+            assert shown == list(range(10, step + 1, 10))
+            if step % EVAL_EVERY == 0:
+                board.image("val/filters", picture_at(step), step)
+    assert story(accumulator.Reload()) == expected(NUM_STEPS)
+    attempt(tmp_path, 0, 10, None)  # a new beginning
+    assert story(accumulator.Reload()) == expected(10)
+
+
+def test_tensorboard_without_its_data_server_forgets_it_too(tmp_path):
+    """What `tensorboard --load_fast=false` reads with: it takes the first START it meets for no restart."""
+    run = tmp_path / "run"
+    runs = EventMultiplexer()
+
+    def shown() -> list[int]:
+        runs.AddRunsFromDirectory(str(tmp_path))
+        runs.Reload()
+        return [event.step for event in runs.Tensors("run", "train/loss")]
+
+    attempt(run, 0, 50, None)
+    assert shown() == [10, 20, 30, 40, 50]
+    attempt(run, 20, 30, 20)
+    assert shown() == [10, 20, 30]
+    attempt(run, 25, 40, 25)
+    assert shown() == [10, 20, 30, 40]
+
+
+# any moments ------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    attempts=st.lists(st.tuples(st.integers(0, 70), st.floats(0, 1), st.floats(0, 1)), max_size=5),
+    save_every=st.integers(1, 35),
+    watched=st.booleans(),
+)
+def test_kills_at_any_steps_leave_no_trace(attempts, save_every, watched):
+    """Each attempt runs some steps and is killed; of what was written after the last flush, a part is lost."""
+    with tempfile.TemporaryDirectory() as name:
+        run, checkpoint = Path(name), None
+        accumulator = watch(run)
+        for num_steps, *shares in [*attempts, (NUM_STEPS, 1.0, 1.0)]:
+            start = checkpoint or 0
+            board, lines = TensorBoard(run, checkpoint), JsonLines(run / "metrics.jsonl", checkpoint)
+            files = [event_files(run)[-1], run / "metrics.jsonl"]
+            safe = [file.stat().st_size for file in files]
+            board.hparams(HPARAMS)
+            for step in range(start + 1, min(start + num_steps, NUM_STEPS) + 1):
+                if step % LOG_EVERY == 0:
+                    board.write(step, step / 7, values_at(step))
+                    lines.write(step, step / 7, values_at(step))
+                if step % EVAL_EVERY == 0:
+                    board.image("val/filters", picture_at(step), step)
+                if step % save_every == 0:
+                    board.flush()
+                    lines.flush()
+                    checkpoint, safe = step, [file.stat().st_size for file in files]
+            for file, size, share in zip(files, safe, shares, strict=True):
+                os.truncate(file, size + int(share * (file.stat().st_size - size)))
+            if watched:
+                accumulator.Reload()
+        assert story(read(run)) == expected(NUM_STEPS)
+        assert rows(run) == expected_rows(NUM_STEPS)
+        if watched:
+            assert story(accumulator) == expected(NUM_STEPS)
 
 
 # --------------------------------------------------------------------------------------- the terminal
@@ -177,6 +572,30 @@ def test_the_console_shows_a_line_an_evaluation(caplog):
     ]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_of_a_resumed_run_starts_where_the_run_does(monkeypatch):
+    """60 steps are left, of 1 s each: the 36 that another process did say nothing of this one's speed."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    clock = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
+    console = Console(100, start=36)
+    for step in range(37, 41):
+        clock[0] += 1.0
+        console.tick(step)
+    console.flush()
+    console.close("completed")
+    shown = terminal.getvalue().split("\r")
+    assert any("36%" in text and "36/100" in text for text in shown[:2])
+    last = [text for text in shown if "/100" in text][-1]
+    assert "40%" in last
+    assert "40/100 [00:04<01:00," in last
+
+
 def test_writers_give_each_of_them_everything(tmp_path):
     writer = Writers(TensorBoard(tmp_path), JsonLines(tmp_path / "metrics.jsonl"), Console(3))
     writer.tick(1)
@@ -185,6 +604,99 @@ def test_writers_give_each_of_them_everything(tmp_path):
     (event,) = read(tmp_path).Scalars("val/loss")
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert (event.step, event.value) == (row["step"], row["val/loss"]) == (1, 0.5)
+
+
+def test_flush_brings_all_files_to_the_disk(tmp_path, monkeypatch):
+    writer = Writers(TensorBoard(tmp_path), JsonLines(tmp_path / "metrics.jsonl"), Console(3))
+    writer.write(1, None, {"val/loss": 0.5})
+    synced, fsync = set(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.add(os.fstat(descriptor).st_ino), fsync(descriptor)))
+    writer.flush()
+    assert synced == {path.stat().st_ino for path in tmp_path.iterdir()}
+    assert len(synced) == 2
+    synced.clear()
+    TensorBoard(tmp_path, 1)
+    assert synced == {path.stat().st_ino for path in (event_files(tmp_path)[-1], tmp_path)}  # also the new name
+    synced.clear()
+    JsonLines(tmp_path / "metrics.jsonl")
+    assert tmp_path.stat().st_ino in synced
+    writer.close("completed")
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
+@pytest.mark.parametrize("make", [TensorBoard, lambda folder: JsonLines(folder / "metrics.jsonl")])
+def test_a_file_system_without_fsync_is_passed_over(tmp_path, monkeypatch, make, number, passes):
+    writer = make(tmp_path)
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    if passes:
+        writer.flush()
+        make(tmp_path)
+    else:
+        with pytest.raises(RunError, match=r"(metrics\.jsonl|events\.out\S*) cannot be written: Input/output error"):
+            writer.flush()
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file can grow past this size: the system's own limit, not a pretended one."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("which", ["events", "rows"])
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, which):
+    board, lines = TensorBoard(tmp_path), JsonLines(tmp_path / "metrics.jsonl")
+    file = event_file(tmp_path) if which == "events" else tmp_path / "metrics.jsonl"
+    writer = Writers(board if which == "events" else lines, Console(3))
+    values = {f"train/loss{number}": 0.5 for number in range(10)}
+    with full_disk(file.stat().st_size + 10):
+        for action in (lambda: writer.write(1, None, values), lambda: writer.close("failed")):
+            with pytest.raises(RunError) as caught:
+                action()
+            assert str(caught.value) == f"{file} cannot be written: File too large"
+    with pytest.raises(ValueError, match="closed file"):
+        writer.flush()
+
+
+def test_a_full_disk_at_a_resume_takes_nothing(tmp_path):
+    attempt(tmp_path, 0, 50, None)
+    with full_disk(500), pytest.raises(RunError, match=r"tfevents\S* cannot be written: File too large") as caught:
+        TensorBoard(tmp_path, 50)
+    assert story(read(tmp_path)) == expected(50)
+    attempt(tmp_path, 30, NUM_STEPS, 30)
+    del caught  # and with it the file that could not be written, which now tries to write the rest
+    gc.collect()
+    assert story(read(tmp_path)) == expected(NUM_STEPS)
+
+
+@pytest.mark.parametrize(("kept", "word"), [(3, "read"), (None, "written")])
+def test_an_old_file_that_is_none_is_named(tmp_path, kept, word):
+    (tmp_path / "events.out.tfevents.1700000000.host.1.0").mkdir()
+    with pytest.raises(RunError, match=rf"events\.out\S* cannot be {word}: Is a directory"):
+        TensorBoard(tmp_path, kept)
+
+
+def test_all_writers_are_closed_though_one_cannot_be(tmp_path):
+    class Failing(Console):
+        def close(self, status: str) -> None:
+            raise RunError("no")
+
+    class Closing(Console):
+        def close(self, status: str) -> None:
+            closed.append(status)
+
+    closed: list[str] = []
+    with pytest.raises(RunError, match="no"):
+        Writers(Closing(1), Failing(1), Closing(1)).close("failed")
+    assert closed == ["failed", "failed"]
 
 
 # ------------------------------------------------------------------------------------------- pictures

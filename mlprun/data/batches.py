@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import itertools
 import math
+import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -75,11 +81,16 @@ class TrainBatches:
         """Batches in a pass, or None where the data does not tell its length."""
         return None if self.num_examples is None else math.ceil(self.num_examples / self.batch_size)
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether a later step is reached only by reading up to it."""
+        return isinstance(self.part, IterableDataset)
+
     def starting_at(self, step: int) -> Iterator[Batch]:
         """The batches of steps `step`, `step + 1`, … without end."""
         if isinstance(self.part, Examples):
             return self._from_memory(step)
-        if isinstance(self.part, IterableDataset):
+        if self.is_stream:
             return self._from_stream(step)
         return self._from_loader(step)
 
@@ -135,6 +146,7 @@ class TrainBatches:
             num_workers=self.num_workers if num_workers is None else num_workers,
             pin_memory=self.device.type == "cuda",
             generator=seeding.generator(self.seed, "workers"),
+            worker_init_fn=functools.partial(_live_with, os.getpid()),
             **how,
         )
 
@@ -174,6 +186,7 @@ class EvalBatches:
         loader = DataLoader(
             part, self.batch_size, sampler=order, num_workers=workers, pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else the loader draws its base seed from the global one
+            worker_init_fn=functools.partial(_live_with, os.getpid()),
         )  # fmt: skip
         with seeding.preserved():
             for inputs, targets in loader:
@@ -232,6 +245,20 @@ class _PositionedStream(IterableDataset[Any]):
             except StopIteration:
                 return
             yield example
+
+
+def _live_with(parent: int, worker: int) -> None:
+    """In a worker: leave Ctrl-C to the run, which may still need a batch, and end when the run is killed.
+
+    torch's own watchdog looks every five seconds, and not at all while a worker waits for its data.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        # A fork server's workers are its own children; it ends with the run, and they with it.
+        if os.getppid() != parent and multiprocessing.get_start_method() != "forkserver":
+            os._exit(1)  # the run was gone before that
 
 
 def _moved(examples: Examples, device: torch.device) -> Examples:

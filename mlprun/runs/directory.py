@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import json
+import logging
 import os
 import platform
 import secrets
-import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mlprun import __version__
-from mlprun.errors import ConfigError, RunError
+from mlprun.errors import RunError
+from mlprun.runs import provenance
 
-# What decides a result; recorded with every run.
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "omegaconf", "tensorboard")
-LARGEST_UNTRACKED = 2**20  # bytes; a larger untracked file is data rather than code: named, but not in the patch
-LARGEST_PATCH = 10 * 2**20  # bytes; a larger one is named in run.json but not kept
+log = logging.getLogger("mlprun")
 
 
 def claim(pattern: str) -> Path:
@@ -87,7 +84,7 @@ class RunDirectory:
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self._record: dict[str, Any] = {}
-        self._started = time.monotonic()
+        self._started, self._earlier_sec = time.monotonic(), 0.0
 
     @property
     def best(self) -> Path:
@@ -113,21 +110,42 @@ class RunDirectory:
             raise RunError(f"{self.record_file} is damaged: it holds no object")
         return record
 
-    def start(self, config: dict[str, Any], command: str, overrides: list[str]) -> None:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from this run for as long as the block lasts, or the process.
+
+        The operating system keeps the lock (POSIX, also on NFS), so it ends with its process, however that ends, and
+        DataLoader workers do not inherit it.
+
+        Raises:
+            RunError: another process has it; says which. Or the directory cannot be written.
+        """
+        make(self.path)
+        lock_file = self.path / ".lock"
+        try:
+            file = lock_file.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    holder = lock_file.read_text(encoding="utf-8").strip() or "another process has it"
+                    raise RunError(f"{self.path} is in use: {holder}\n  wait for it, or stop it first") from error
+                log.warning("%s: no lock (%s): see to it that no two processes use this run", self.path, error.strerror)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()} has it since {now_utc()}\n")
+            file.flush()
+            yield
+
+    def start(self, config: dict[str, Any], command: str, overrides: list[str], **values: Any) -> None:
         """Open the record of a run that now begins: status `running`.
 
         Raises:
-            ConfigError: the directory holds a run already.
             RunError: it cannot be written.
         """
         make(self.path)
-        if self.record_file.exists():
-            raise ConfigError(
-                "hydra.run.dir",
-                self.path,
-                "this directory holds a run already",
-                "choose another, or remove it",
-            )
         self.update(
             status="running",
             command=command,
@@ -135,12 +153,33 @@ class RunDirectory:
             folder=str(Path.cwd()),
             config=config,
             seed=config["seed"],
-            started_at=_now(),
-            mlprun=__version__,
-            git=git_state(Path.cwd(), self.path / "code.patch"),
-            packages=_versions(),
-            host=_host(),
+            started_at=now_utc(),
+            **values,
         )
+        self.update(**provenance.collect(Path.cwd(), self.path / "code.patch"))
+
+    def reopen(self, record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+        """Go on with the run that `record` tells of: status `running` again. The record it is now.
+
+        What it says of code and machine stays as it was; what is found now is returned, and the uncommitted changes
+        of now are in `code-N.patch` if they are others.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        self._record = dict(record)
+        self._earlier_sec = record.get("elapsed_sec", 0.0)
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink()
+        number = 1 + len(record.get("resumed", []))
+        patch = self.path / f"code-{number}.patch"
+        now = provenance.collect(Path.cwd(), patch)
+        if now["git"].get("changes") == record.get("git", {}).get("changes"):
+            patch.unlink(missing_ok=True)
+        for ended in ("ended_at", "error", "traceback"):
+            self._record.pop(ended, None)
+        self.update(status="running", config=config)
+        return {**self._record, **now}
 
     def update(self, **values: Any) -> None:
         """Add to the record, and write it whole or not at all."""
@@ -156,91 +195,10 @@ class RunDirectory:
 
     def finish(self, status: str, **values: Any) -> None:
         """Close the record: `completed`, `failed` or `interrupted`."""
-        elapsed = time.monotonic() - self._started
-        self.update(status=status, ended_at=_now(), elapsed_sec=round(elapsed, 3), **values)
+        elapsed = self._earlier_sec + time.monotonic() - self._started
+        self.update(status=status, ended_at=now_utc(), elapsed_sec=round(elapsed, 3), **values)
 
 
-def _now() -> str:
+def now_utc() -> str:
+    """The time, in ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _host() -> dict[str, Any]:
-    return {
-        "name": platform.node(),
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "num_cpus": os.cpu_count(),
-        "python": sys.executable,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux: the platform's own word has to do
-    return platform.processor() or platform.machine()
-
-
-def git_state(folder: Path, patch: Path) -> dict[str, Any]:
-    """Commit and uncommitted changes of the repository that `folder` is in; the changes go to `patch`.
-
-    Untracked files belong to the changes, ignored ones do not. `{}` outside a repository or without git.
-    """
-
-    def git(*arguments: str, **environment: str) -> bytes:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            check=True,
-            timeout=60,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", **environment},
-        ).stdout
-
-    try:
-        commit = git("rev-parse", "HEAD").decode().strip()
-        changed = git("status", "--porcelain", "--untracked-files=normal")
-    except (OSError, subprocess.SubprocessError):
-        return {}  # no repository, no commit yet, or no git: there is nothing to record
-    state: dict[str, Any] = {"commit": commit, "dirty": bool(changed.strip())}
-    try:
-        if state["dirty"]:
-            with tempfile.TemporaryDirectory() as scratch:
-                # An index of our own, so that untracked files are in the diff and the user's index stays as it is.
-                index = {"GIT_INDEX_FILE": f"{scratch}/index", "GIT_OBJECT_DIRECTORY": f"{scratch}/objects"}
-                objects = git("rev-parse", "--path-format=absolute", "--git-path", "objects").decode().strip()
-                index["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = objects
-                os.mkdir(f"{scratch}/objects")
-                top = git("rev-parse", "--show-toplevel").decode().strip()
-                git("read-tree", "HEAD", **index)
-                git("-C", top, "add", "--update", **index)
-                untracked = git("-C", top, "ls-files", "--others", "--exclude-standard", "-z").decode().split("\0")[:-1]
-                large = [name for name in untracked if os.lstat(f"{top}/{name}").st_size > LARGEST_UNTRACKED]
-                small = "\0".join(name for name in untracked if name not in large)
-                if small:  # by file, not as arguments: there may be more than a command line holds
-                    Path(f"{scratch}/untracked").write_text(small, encoding="utf-8")
-                    git("-C", top, "--literal-pathspecs", "add", f"--pathspec-from-file={scratch}/untracked",
-                        "--pathspec-file-nul", **index)  # fmt: skip
-                if large:
-                    state["left_out"] = large[:20]
-                # Not `git diff`, which follows the user's taste in colours, prefixes, context and tools.
-                diff = git("-C", top, "diff-index", "--no-ext-diff", "--cached", "--binary", "--patch", "HEAD", **index)
-            if len(diff) <= LARGEST_PATCH:
-                patch.write_bytes(diff)
-            else:
-                state["patch"] = f"not kept: {len(diff)} bytes"
-    except (OSError, subprocess.SubprocessError) as error:
-        state["patch"] = f"not kept: {error}"  # a file that git cannot read, say; the commit is still worth having
-    return state

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 from mlprun.errors import RunError
 
 FORMAT = 1
+
+log = logging.getLogger("mlprun")
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -59,6 +63,21 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return state
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """Where a run can go on.
+
+    Attributes:
+        state: the newest whole checkpoint.
+        path: its file.
+        best_is_lost: no file holds the best checkpoint that `state` tells of.
+    """
+
+    state: dict[str, Any]
+    path: Path
+    best_is_lost: bool
+
+
 class Checkpointer:
     """Keeps `last.pt`, `best.pt` and the newest few `step_N.pt` of a run.
 
@@ -71,15 +90,67 @@ class Checkpointer:
         self.folder, self.keep = folder, keep
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save_last(self, state: dict[str, Any]) -> None:
-        """Publish `state` as the newest checkpoint."""
-        if self.keep:
+    def save_last(self, state: dict[str, Any], *, keep: bool = True) -> None:
+        """Publish `state` as the newest checkpoint, with `keep` also as one of the older ones that are kept."""
+        if self.keep and keep:
             save(state, self.folder / f"step_{state['step']}.pt")
-            kept = sorted(self.folder.glob("step_*.pt"), key=lambda p: int(p.stem.removeprefix("step_")))
-            for old in kept[: -self.keep]:
+            for old in self._older()[self.keep :]:
                 old.unlink()
         save(state, self.folder / "last.pt")
 
     def save_best(self, state: dict[str, Any]) -> None:
         """Publish `state` as the best checkpoint so far."""
         save(state, self.folder / "best.pt")
+
+    def recover(self, device: torch.device | str = "cpu") -> Recovered | None:
+        """The newest whole checkpoint, None if there is none at all.
+
+        A kill between two writes leaves best.pt or a step_N.pt newer than last.pt; each is complete. What is damaged
+        is set aside as `NAME.damaged`, and what a kill left half-written is removed.
+
+        Raises:
+            RunError: there are checkpoints, and none of them can be used.
+        """
+        for leftover in self.folder.glob(".*.tmp"):
+            leftover.unlink()
+        whole: dict[Path, dict[str, Any]] = {}
+        damage: dict[Path, str] = {}
+        newest = None
+        for path in [self.folder / "last.pt", self.folder / "best.pt", *self._older()]:
+            known = -1 if newest is None else whole[newest]["step"]
+            if not path.exists() or (path.stem.startswith("step_") and _number(path) <= known):
+                continue
+            try:
+                whole[path] = load(path, device)
+            except RunError as error:
+                damage[path] = str(error)
+                continue
+            if whole[path]["step"] > known:
+                newest = path
+        if newest is None:
+            if not damage:
+                return None
+            raise RunError("\n".join([*damage.values(), "  and there is no other checkpoint to go on from"]))
+        for path, text in damage.items():
+            os.replace(path, path.with_name(f"{path.name}.damaged"))
+            log.warning("%s\n  it is set aside as %s.damaged; going on from %s", text, path.name, newest)
+        state = whole[newest]
+        best_step = state["progress"]["best_step"]
+        if (best := whole.get(self.folder / "best.pt")) is not None and best["step"] == best_step:
+            return Recovered(state, newest, best_is_lost=False)
+        kept = self.folder / f"step_{best_step}.pt"
+        if best_step == state["step"] and state["progress"]["best"] is not None:
+            self.save_best(state)
+        elif kept.exists():
+            self.save_best(load(kept, device))
+        else:
+            return Recovered(state, newest, best_is_lost=state["progress"]["best"] is not None)
+        return Recovered(state, newest, best_is_lost=False)
+
+    def _older(self) -> list[Path]:
+        """The step_N.pt, newest first."""
+        return sorted(self.folder.glob("step_*.pt"), key=_number, reverse=True)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("step_"))

@@ -1,4 +1,4 @@
-"""Durations as people say them (`10 epochs`, `500 steps`, `5%`), turned into optimizer steps in one place."""
+"""Lengths as people say them, in one place: `10 epochs`, `500 steps`, `5%` become optimizer steps, `2h` seconds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mlprun.errors import ConfigError, suggestion
 
 _NUMBER_AND_UNIT = re.compile(r"([+-]?(?:[0-9]|\.[0-9])[0-9_.]*(?:e[+-]?[0-9]+)?)\s*(.*)", re.IGNORECASE | re.DOTALL)
 _UNITS = {"epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps", "%": "%"}
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0}
 _EXAMPLES = "write for example '10 epochs', '500 steps' or '5%'"
 _LARGEST = 1e15  # beyond it, a float no longer counts single steps
 
@@ -93,3 +94,33 @@ def parse(text: object, key: str = "duration") -> Duration:
     if unit is None:
         raise ConfigError(key, text, f"unknown unit '{word}'", suggestion(word, ["epochs", "steps", "%"]))
     return Duration(abs(amount), unit, key)  # abs: '-0 steps' is 0
+
+
+def parse_seconds(text: object, key: str) -> float:
+    """Read a time limit: `2h`, `90 min`, `1h30m`, `45 s`, or a scheduler's `[D-]HH:MM:SS`.
+
+    Args:
+        text: what stands in the config.
+        key: the config key, for the message.
+
+    Raises:
+        ConfigError: it is none, or not above 0.
+    """
+    examples = "write for example '2h', '90 min', '1h30m' or '02:00:00'"
+    words = str(text).strip().lower()
+    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", words)
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", words)
+    if clock is not None:
+        days, hours, minutes, seconds = (int(group or 0) for group in clock.groups())
+        total = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    elif re.fullmatch(r"[\d.]+", words):
+        raise ConfigError(key, text, "has no unit", f"write '{words} min' or '{words} h'")
+    elif not parts or re.fullmatch(r"(\d+(\.\d+)?\s*[a-z]+\s*)+", words) is None:
+        raise ConfigError(key, text, "is not a time", examples)
+    elif unknown := [unit for _, unit in parts if unit not in _SECONDS]:
+        raise ConfigError(key, text, f"unknown unit '{unknown[0]}'", examples)
+    else:
+        total = sum(float(amount) * _SECONDS[unit] for amount, unit in parts)
+    if not 0 < total < 1e9:
+        raise ConfigError(key, text, "must be above 0 and below 30 years", examples)
+    return total

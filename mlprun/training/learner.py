@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mlprun import seeding
 from mlprun.data.batches import Batch
-from mlprun.errors import RunError
+from mlprun.errors import DivergedError
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics, predicted_classes
 from mlprun.training.schedule import Schedule
@@ -27,12 +27,14 @@ class Update(NamedTuple):
         grad_norm: scalar, global norm of the gradient before clipping.
         correct: scalar, examples classified rightly (0 for regression).
         num_examples: in the batch.
+        applied: False if the step was passed over (`on_nan=skip`).
     """
 
     loss: Tensor
     grad_norm: Tensor
     correct: Tensor
     num_examples: int
+    applied: bool = True
 
 
 class _StepSkippedError(Exception):
@@ -95,10 +97,21 @@ class Learner:
         """Do optimizer step number `step` (from 0).
 
         Raises:
-            RunError: the loss or the gradient is not finite (on a GPU: at the next `check_finite`).
+            DivergedError: the loss or the gradient is not finite (on a GPU: at the next `check_finite`).
         """
         seeding.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
         self.schedule.apply(self.optimizer, step)
+        # The forward pass moves batch norm's running statistics before anyone knows that the step will be skipped.
+        buffers = [(b, b.clone()) for b in self.model.buffers()] if self.on_nan == "skip" else []
+        update = self._try(batch, step)
+        if not update.applied:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+        return update
+
+    def _try(self, batch: Batch, step: int) -> Update:
+        """The step, or its refusal."""
         if self._needs_closure:
             results: list[Update] = []
 
@@ -114,10 +127,11 @@ class Learner:
                 self.optimizer.step(closure)  # type: ignore[arg-type]
                 if len(results) > 1:  # it may also diverge within the step
                     self._note_finite(results[-1], step)
-            return results[0]
+                return results[0]
+            return results[0]._replace(applied=False)
         result = self._backward(batch)
         if not self._note_finite(result, step):
-            return result
+            return result._replace(applied=False)
         if self._scaler is None:
             self.optimizer.step()
         else:
@@ -174,27 +188,27 @@ class Learner:
             raise self._diverged(step, float(result.loss), float(result.grad_norm))
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row > MAX_SKIPPED:
-            raise RunError(
+            raise DivergedError(
                 f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite, the last one step {step}"
                 f"\n  trainer.on_nan=skip gives up; try a lower optim.lr (now {self.lr:g}) or trainer.grad_clip=1.0"
             )
         return False
 
     def check_finite(self) -> None:
-        """Raise RunError if a step since the last check was not finite; waits for the device.
+        """Raise DivergedError if a step since the last check was not finite; waits for the device.
 
         Called before anything is shown, evaluated or saved, so that a diverged model never becomes last or best.
         """
         if self.device.type != "cpu" and (step := int(self._first_bad_step)) >= 0:
             raise self._diverged(step)
 
-    def _diverged(self, step: int, loss: float = float("nan"), norm: float = float("nan")) -> RunError:
+    def _diverged(self, step: int, loss: float = float("nan"), norm: float = float("nan")) -> DivergedError:
         what = f"loss {loss:g}, gradient norm {norm:g}" if self.device.type == "cpu" else "loss or gradient"
         before = "" if self._last_finite is None else (
             f"; step {self._last_finite[0]} still had loss {self._last_finite[1]:g}"
             f" and gradient norm {self._last_finite[2]:g}"
         )  # fmt: skip
-        return RunError(
+        return DivergedError(
             f"step {step}: not finite any more ({what}){before}"
             f"\n  try a lower optim.lr (now {self.lr:g}), trainer.grad_clip=1.0 or scheduler.warmup='1 epoch';"
             "\n  debug=anomaly names the operation, trainer.on_nan=skip passes over such steps"
@@ -225,12 +239,17 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
+            "skipped_in_a_row": self._skipped_in_a_row,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+    def load_state_dict(self, state: dict[str, Any], *, new_length: bool = False) -> None:
+        """Continue from what `state_dict` gave; with `new_length` on the schedule of a run of another length."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        if new_length:
+            self.schedule.recompute(self.optimizer, state["schedule"])
+        else:
+            self.schedule.load_state_dict(state["schedule"])
+        self._skipped_in_a_row = state["skipped_in_a_row"]
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])

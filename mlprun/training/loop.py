@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from mlprun import stopping
 from mlprun.data.batches import TrainBatches
 from mlprun.errors import RunError
 from mlprun.training.learner import Learner, Update
@@ -56,6 +57,8 @@ class Progress:
         stale: evaluations since that change.
         sums: (loss * examples, correct, grad norm) since training values were last logged; on the device.
         examples, updates: how many those were.
+        skipped: steps passed over so far (`on_nan=skip`).
+        pending: the last step still has to be logged, evaluated and saved as the plan says.
     """
 
     step: int = 0
@@ -67,6 +70,8 @@ class Progress:
     sums: Tensor | None = None
     examples: int = 0
     updates: int = 0
+    skipped: int = 0
+    pending: bool = False
 
     def judge(self, value: float, values: Values, plan: Plan) -> bool:
         """Whether `value` is the best so far; counts the evaluations without a change that counts."""
@@ -86,7 +91,9 @@ class Progress:
         return improved
 
     def ended_by(self, plan: Plan) -> str:
-        """`finished` or `early_stopping`; empty while there are steps to do."""
+        """`finished` or `early_stopping`; empty while there is something to do."""
+        if self.pending:
+            return ""
         if self.step >= plan.num_steps:
             return "finished"
         return "early_stopping" if plan.patience is not None and self.stale >= plan.patience else ""
@@ -109,12 +116,15 @@ class Writer(Protocol):
     def tick(self, step: int) -> None:
         """A step is done; for progress bars."""
 
+    def flush(self) -> None:
+        """Return when all that was written is on the disk."""
+
 
 class Saver(Protocol):
     """Where checkpoints go."""
 
-    def save_last(self, state: dict[str, Any]) -> None:
-        """Keep the newest state."""
+    def save_last(self, state: dict[str, Any], *, keep: bool = True) -> None:
+        """Keep the newest state; with `keep` also as one of the older ones that are kept."""
 
     def save_best(self, state: dict[str, Any]) -> None:
         """Keep the best state."""
@@ -144,6 +154,7 @@ def train(
 
     Raises:
         RunError: loss or gradient stopped being finite, or the data ended early.
+        KeyboardInterrupt: asked to stop (`mlprun.stopping`); the state is saved, whole steps only.
     """
 
     def state() -> dict[str, Any]:
@@ -154,44 +165,58 @@ def train(
             **more_state,
         }
 
-    if reason := progress.ended_by(plan):
-        return reason  # a run that had ended and is continued trains no step too many
     learner.model.train()
     window = _Window(progress, learner)
-    for batch in batches.starting_at(progress.step):
-        update = learner.update(batch, progress.step)
-        progress.step += 1
-        step, ended = progress.step, progress.step >= plan.num_steps
-        window.add(update)
-        writer.tick(step)
-        evaluating = ended or step % plan.eval_every == 0
-        saving = ended or step % plan.save_every == 0
-        if evaluating or saving or step % plan.log_every == 0:
+    stream = batches.starting_at(progress.step)
+    try:
+        while not (reason := progress.ended_by(plan)):
+            if not progress.pending:
+                batch = next(stream, None)
+                if batch is None:
+                    raise RunError(
+                        f"data: the training stream gave nothing more after step {progress.step} of {plan.num_steps}\n"
+                        "  each pass calls iter() on the data set anew: it must start over, not go on where it ended"
+                    )
+                with stopping.deferred:
+                    update = learner.update(batch, progress.step)
+                    progress.step, progress.pending = progress.step + 1, True
+                    window.add(update)
+                    writer.tick(progress.step)
+            step, ended = progress.step, progress.step >= plan.num_steps
+            evaluating = ended or step % plan.eval_every == 0
+            logging = evaluating or step % plan.log_every == 0
+            saving = ended or step % plan.save_every == 0
+            if logging or saving:
+                learner.check_finite()
+            values = {**window.means(), "optim/lr": learner.lr} if logging else {}
+            # A request to stop may break this off: the step then stays pending, and is evaluated after a resume.
+            scores = evaluate() if evaluating else {}
+            with stopping.deferred:
+                improved = False
+                if evaluating:
+                    learner.schedule.observe(scores[plan.monitor], plan.mode)
+                    improved = progress.judge(scores[plan.monitor], scores, plan)
+                if logging:
+                    window.restart()
+                    epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
+                    writer.write(step, epoch, values | scores)
+                progress.pending = False
+                saving = saving or bool(progress.ended_by(plan))
+                if improved or saving:
+                    writer.flush()  # a checkpoint never knows of a row that a crash could take
+                if improved:
+                    saver.save_best(state())
+                if saving:
+                    saver.save_last(state())
+            if evaluating or saving:
+                window.start_clock()
+    except KeyboardInterrupt:
+        with stopping.deferred:
             learner.check_finite()
-        values: Values = {}
-        if evaluating or step % plan.log_every == 0:
-            values = {**window.close(), "optim/lr": learner.lr}
-        if evaluating:
-            scores = evaluate()
-            values |= scores
-            learner.schedule.observe(scores[plan.monitor], plan.mode)
-            improved = progress.judge(scores[plan.monitor], scores, plan)
-        if values:
-            epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
-            writer.write(step, epoch, values)
-        if evaluating and improved:
-            saver.save_best(state())
-        reason = progress.ended_by(plan)
-        if saving or reason:
-            saver.save_last(state())
-        if reason:
-            return reason
-        if evaluating or saving:
-            window.start_clock()
-    raise RunError(
-        f"data: the training stream gave nothing more after step {progress.step} of {plan.num_steps}"
-        "\n  each pass calls iter() on the data set anew: it must start over, not go on where the last one ended"
-    )
+            writer.flush()
+            saver.save_last(state(), keep=False)
+        raise
+    return reason
 
 
 class _Window:
@@ -208,6 +233,9 @@ class _Window:
 
     def add(self, update: Update) -> None:
         progress = self.progress
+        if not update.applied:
+            progress.skipped += 1
+            return
         loss = update.loss if self.sums_loss else update.loss * update.num_examples
         summed = torch.stack([loss, update.correct.to(loss.dtype), update.grad_norm])
         progress.sums = summed if progress.sums is None else progress.sums + summed
@@ -215,15 +243,19 @@ class _Window:
         progress.updates += 1
         self._examples_timed += update.num_examples
 
-    def close(self) -> Values:
-        """Means over the window, which starts anew; waits for the device."""
+    def means(self) -> Values:
+        """Means over the window; waits for the device."""
         progress = self.progress
-        assert progress.sums is not None
-        loss, correct, norm = progress.sums.tolist()
-        values = {"train/loss": loss / progress.examples, "optim/grad_norm": norm / progress.updates}
+        # without a sum, every step was skipped
+        loss, correct, norm = [math.nan] * 3 if progress.sums is None else progress.sums.tolist()
+        examples, updates = max(progress.examples, 1), max(progress.updates, 1)
+        values = {"train/loss": loss / examples, "optim/grad_norm": norm / updates}
         if self.task == "classification":
-            values["train/accuracy"] = correct / progress.examples
+            values["train/accuracy"] = correct / examples
         values["perf/examples_per_sec"] = self._examples_timed / max(time.perf_counter() - self._since, 1e-9)
-        progress.sums, progress.examples, progress.updates = None, 0, 0
-        self.start_clock()
         return values
+
+    def restart(self) -> None:
+        """Begin a new window."""
+        self.progress.sums, self.progress.examples, self.progress.updates = None, 0, 0
+        self.start_clock()

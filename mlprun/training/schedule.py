@@ -46,6 +46,10 @@ class Schedule(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
         """Take over what `state_dict` gave."""
 
+    def recompute(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+        """Go on from a run of another length: its state counts, its lengths do not."""
+        self.load_state_dict(state)
+
 
 class FactorSchedule(Schedule):
     """A schedule that multiplies every group's own `optim.lr` (torch's `initial_lr`) with one factor.
@@ -426,6 +430,7 @@ class TorchSchedule(Schedule):
     def __init__(self, scheduler: LRScheduler, warmup_steps: int = 0) -> None:
         self.scheduler = scheduler
         self.warmup_steps = _integer("warmup", warmup_steps, least=0)
+        self._first = list(scheduler.get_last_lr())
         self._completed = 0
 
     def apply(self, optimizer: Optimizer, step: int) -> None:
@@ -448,6 +453,11 @@ class TorchSchedule(Schedule):
         """Take over what `state_dict` gave; the optimizer's state brings back its own rates."""
         self._completed = state["completed"]
         self.scheduler.load_state_dict(dict(state["scheduler"]))  # a copy, for torch pops from it
+
+    def recompute(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+        """Begin anew: torch keeps lengths and position in one state, and the next `apply` steps to where it stands."""
+        for group, lr in zip(optimizer.param_groups, self._first, strict=True):
+            group["lr"] = lr
 
 
 _TORCH_LENGTHS = (

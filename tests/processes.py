@@ -1,0 +1,73 @@
+"""Lines as processes of their own that share one import of torch, so that tests can kill many of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+CONTEXT = multiprocessing.get_context("forkserver")
+# A line as a shell starts it imports these for three seconds; `test_resume.py` has some of that kind too.
+CONTEXT.set_forkserver_preload(["mlprun.cli", "mlprun.build", "mlprun.training.loop", "mlprun.runs.writers", "torch._dynamo"])  # fmt: skip  # noqa: E501
+
+
+def _main(words: list[str], folder: str, output: str) -> None:
+    os.setsid()  # a group of its own, as a shell gives it
+    multiprocessing.set_start_method("fork", force=True)  # for its own workers, as in any process
+    os.chdir(folder)
+    log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.argv = ["mlprun", *words]
+    from mlprun import cli
+
+    cli.main()
+
+
+class Line:
+    """`with Line(folder, "seed=1") as line: line.kill()`: a line that runs beside the test.
+
+    Attributes:
+        pid: of the process.
+    """
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._output = folder / f"output-{random.randrange(10**9)}.txt"
+        self._process = CONTEXT.Process(target=_main, args=([*words], str(folder), str(self._output)))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if it is still there."""
+        if self._process.is_alive():
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 120) -> int:
+        """The exit status; negative for a signal."""
+        self._process.join(timeout)
+        assert self._process.exitcode is not None, f"still running after {timeout} s:\n{self.output}"
+        return self._process.exitcode
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._output.read_text() if self._output.exists() else ""
+
+
+def wait_until(condition, timeout: float = 60) -> None:
+    """Return when `condition()` is true."""
+    limit = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < limit, "it did not come to pass"
+        time.sleep(0.005)
