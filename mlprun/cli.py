@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -16,18 +17,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlprun import __version__, stopping
-from mlprun.config import RESUMABLE, Composer, check, conf_dir
-from mlprun.errors import ConfigError, UserError, near
+from mlprun.config import RESUMABLE, Composer, check, conf_dir, fingerprint
+from mlprun.errors import ConfigError, RunError, UserError, near
 from mlprun.job import Outcome
 from mlprun.job import resume as resume_job
 from mlprun.job import run as run_job
 from mlprun.runs import compare
-from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make
+from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make, now_utc
+
+if TYPE_CHECKING:
+    from mlprun.sweep.planning import Point
 
 VERBS = {
     "eval": "test score of a finished run's best checkpoint",
     "resume": "continue a run in its own directory; only " + ", ".join(RESUMABLE) + " may change",
     "reproduce": "run again from a run's record, in a new directory, and compare bit by bit",
+    "runs": "table and leaderboard of the runs in a folder",
     "show": "one run, or how the configs, code, environments and results of two differ",
 }
 
@@ -66,6 +71,9 @@ def _report(error: UserError) -> None:
 def _verb(verb: str, *arguments: str) -> int:
     """A line that is about runs that are there."""
     parser = argparse.ArgumentParser(f"mlprun {verb}", description=VERBS[verb], allow_abbrev=False)
+    if verb == "runs":
+        parser.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"))
+        return _runs(parser.parse_args(arguments).folder)
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     if verb == "show":
         parser.add_argument("other", type=Path, metavar="RUN_DIR", nargs="?")
@@ -77,6 +85,8 @@ def _verb(verb: str, *arguments: str) -> int:
         parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
     options = parser.parse_intermixed_args(arguments)
     typed = shlex.join(["mlprun", verb, *arguments])
+    if verb == "resume" and (options.run / "sweep.json").exists():
+        return _resume_sweep(options.run, options.overrides, typed)
     if verb == "resume":
         return resume_job(options.run, options.overrides, typed, trust=options.trust).exit_status
     if verb == "show":
@@ -96,9 +106,34 @@ def _verb(verb: str, *arguments: str) -> int:
     return 0
 
 
-def _train(arguments: list[str]) -> int:
+def _runs(folder: Path) -> int:
+    """What the runs in a folder found, those of sweeps and others."""
+    from mlprun.runs import report
+
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}")
+    for line in report.leaderboard(report.read_runs(folder)):
+        print(line)
+    return 0
+
+
+def _resume_sweep(folder: Path, overrides: list[str], typed: str) -> int:
+    """Every line that was typed for this sweep once more: what is done is not done again."""
+    from mlprun.sweep import planning
+
+    for line in overrides:
+        if not line.startswith("sweep."):
+            raise ConfigError(line, ConfigError.MISSING, "cannot change when a sweep is continued", "only sweep.… can")
+    record = planning.read(folder)
+    if (there := Path(record["typed_in"])) != Path.cwd():
+        raise RunError(f"the sweep was started in {there}, where its classes are found\n  stand there to resume it")
+    statuses = [_train([*line, _override("hydra.sweep.dir", folder), *overrides], typed) for line in record["lines"]]
+    return max(statuses)
+
+
+def _train(arguments: list[str], typed: str = "") -> int:
     global _typed
-    _typed = shlex.join(["mlprun", *arguments])
+    _typed = typed or shlex.join(["mlprun", *arguments])
     if "--version" in arguments:
         print(f"mlprun {__version__}")
         return 0
@@ -168,53 +203,108 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
 
 
 def _sweep(composer: Composer, arguments: list[str], overrides: list[str], config_name: str | None) -> int:
-    """A run for every point, a table of them, and 1 if any failed. Every point is checked before the first runs."""
-    points = list(composer.points(overrides))
-    for point in points:
-        check(composer.compose(point))
+    """A run for every point, and what they found; 1 if any failed. Every point is checked before the first runs."""
+    from mlprun.sweep import launching, planning, pool, preflight
+
     composed = composer.compose(overrides, multirun=True)
-    if _explicit(overrides, "hydra.sweep.dir") is None:
-        folder = claim(composed.hydra.sweep.dir)
-        keep_out_of_git(_first_folder(folder))
-        arguments = [_override("hydra.sweep.dir", folder), *arguments]
-    else:
+    settings = composer.point(next(composer.points(overrides))).sweep
+    ours = str(composed.hydra.launcher._target_).endswith(".PoolLauncher")
+    if ours and not settings.dry_run:
+        pool.start_server(["hydra_plugins.mlprun_pool", "mlprun.cli", "mlprun.build", "mlprun.runs.writers",
+                           "mlprun.training.loop", "mlprun.restoring", "torch._dynamo"])  # fmt: skip
+    folder = None
+    if _explicit(overrides, "hydra.sweep.dir") is not None:
         folder = Path(composed.hydra.sweep.dir)
-        if any(folder.glob("*/run.json")):
-            raise ConfigError("hydra.sweep.dir", folder, "holds runs already", "choose another, or remove it")
-        make(folder)
-    shared = set(points[0]).intersection(*points) if len(points) > 1 else set()
-    keys = ",".join(f"'{line.partition('=')[0]}'" for line in points[0] if line in shared)
-    # directories show what is swept, and leave out what all jobs share
-    arguments = [f"hydra.job.config.override_dirname.exclude_keys=[{keys}]", *arguments]
-    print(f"sweep   {len(points)} runs in {folder}", flush=True)
-    try:
-        status = _hydra(arguments, config_name)
-    finally:  # also after Ctrl-C: what is done is done
-        failed = _summarise(folder, len(points))
-    return 1 if status or failed else 0
+    elif settings.name is not None:
+        folder = Path("outputs", "sweeps", settings.name)
+    points, num_repeated = planning.points(composer, overrides, folder)
+    _announce(points, num_repeated, settings.stale)
+    if settings.dry_run:
+        for line in planning.table(points):
+            print(line)
+        return 0
+    if folder is None:
+        folder = claim(composed.hydra.sweep.dir)
+    make(folder)
+    keep_out_of_git(_first_folder(folder))
+    with RunDirectory(folder).held():
+        to_do = [p for p in points if p.status != "completed"]
+        if settings.stale == "redo":
+            for point in points:
+                if point.outdated and point.path is not None:
+                    shutil.rmtree(point.path)
+                    to_do.append(point)
+        needs, dead = preflight.check([(" ".join(p.overrides), p.config) for p in to_do]) if ours else ({}, [])
+        for mark in dead:
+            print(f"warning: the check of a point died; its run will tell: {mark}", file=sys.stderr)
+        num_workers, gpus = launching.places(needs.values(), [p.config for p in to_do])
+        earlier = planning.read(folder) if (folder / planning.RECORD).exists() else {}
+        words = [word for word in arguments if not word.startswith(("sweep.dry_run=", "hydra.sweep.dir="))]
+        os.environ["MLPRUN_COMMAND"] = _typed  # for the jobs' own processes
+        planning.note(
+            folder,
+            status="running",
+            command=_typed,
+            lines=[*(line for line in earlier.get("lines", []) if line != words), words],
+            typed_in=str(Path.cwd()),
+            max_failures=settings.max_failures,
+            num_workers=settings.num_workers or num_workers,
+            gpus=gpus,
+            needs={**earlier.get("needs", {}), **{mark: dataclasses.asdict(need) for mark, need in needs.items()}},
+            points={**earlier.get("points", {}), **{p.mark: p.overrides for p in points}},
+        )
+        where = f"{settings.num_workers or num_workers} side by side" if ours and to_do else ""
+        print(f"sweep   {len(to_do)} of {len(points)} runs to do in {folder}  {where}".rstrip(), flush=True)
+        shared = set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
+        keys = ",".join(f"'{line.partition('=')[0]}'" for line in points[0].overrides if line in shared)
+        arguments = [
+            _override("hydra.sweep.dir", folder),
+            # directories show what is swept, and leave out what all jobs share
+            f"hydra.job.config.override_dirname.exclude_keys=[{keys}]",
+            *arguments,
+        ]
+        status = "interrupted"
+        try:
+            failed = bool(_hydra(arguments, config_name)) if to_do or not ours else False
+            status = "completed"
+        finally:  # also after Ctrl-C: what is done is done
+            missing = _summarise(folder, points, started=status == "completed")
+            planning.note(folder, status=status, ended_at=now_utc())
+    return 1 if failed or missing else 0
 
 
-def _summarise(folder: Path, num_points: int) -> bool:
-    """Print the table of a sweep; whether a run failed or is missing."""
+def _announce(points: list[Point], num_repeated: int, stale: str) -> None:
+    """What is known of a sweep before it runs."""
+    if num_repeated:
+        print(f"{num_repeated} points were named twice, and are run once", file=sys.stderr)
+    outdated = [point for point in points if point.outdated]
+    if outdated:
+        names = ", ".join(dict.fromkeys(name for point in outdated for name in point.outdated))
+        remedy = "they are run again" if stale == "redo" else "kept; sweep.stale=redo runs them again"
+        print(f"warning: {names} changed since {len(outdated)} runs were completed: {remedy}", file=sys.stderr)
+
+
+def _summarise(folder: Path, points: list[Point], *, started: bool) -> bool:
+    """Print what a sweep found, and keep it as leaderboard.csv; whether a run failed or is missing."""
     from mlprun.runs import report
 
     runs = report.read_runs(folder)
-    failed = [(path, record) for path, record in runs if record["status"] != "completed"]
     print()
-    for line in report.table(runs):
+    for line in report.leaderboard(runs):
         print(line)
-    for path, record in failed:
-        reason = (record.get("error") or record["status"]).splitlines()[0]
-        print(f"{record['status']}  {path}\n  {reason}\n  {path / 'train.log'}", file=sys.stderr)
-    missing = max(0, num_points - len(runs))  # a search that is no grid makes as many as it likes
-    if missing:
-        print(f"error: {missing} of {num_points} runs left no record", file=sys.stderr)
+    report.write_csv(runs, folder / "leaderboard.csv")
+    done = {fingerprint(record["config"]): record["status"] for _, record in runs if "config" in record}
+    statuses = [done.get(point.mark, "missing") for point in points]
+    if missing := statuses.count("missing"):
+        print(f"error: {missing} of {len(points)} runs were not begun", file=sys.stderr)
     print(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")
-    return bool(failed or missing)
+    if not started:
+        print(f"resume  mlprun resume {shlex.quote(str(folder))}")
+    return any(status != "completed" for status in statuses)
 
 
 _outcomes: list[Outcome] = []  # of the jobs that ran in this process
-_typed = ""  # the line as it was typed; empty in a launcher's worker process
+_typed = ""  # the line as it was typed; empty in a job's own process
 
 
 def _hydra(arguments: list[str], config_name: str | None) -> int:
@@ -238,7 +328,7 @@ def _task(cfg: DictConfig) -> float:
     path = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
     if settings.mode is RunMode.MULTIRUN:
         print(f"\nrun {settings.job.num}  {' '.join(settings.overrides.task)}", flush=True)
-    command = _typed or shlex.join(["mlprun", *settings.overrides.task])
+    command = _typed or os.environ.get("MLPRUN_COMMAND") or shlex.join(["mlprun", *settings.overrides.task])
     try:
         outcome = run_job(check(cfg), path, command, list(settings.overrides.task))
     except UserError as error:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import itertools
+import json
 import math
 import os
 import re
@@ -116,6 +118,17 @@ class LoggingConfig:
 
 
 @dataclass
+class SweepConfig:
+    """`sweep`: how the runs of `mlprun -m` are done together; no run's result depends on it."""
+
+    name: str | None = MISSING
+    num_workers: int | None = MISSING
+    max_failures: int | None = MISSING
+    stale: str = MISSING
+    dry_run: bool = MISSING
+
+
+@dataclass
 class Config:
     """One run. Built by `check`, so that every value in it is known to be good."""
 
@@ -135,6 +148,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """The whole config as plain nested dicts and lists."""
@@ -167,9 +181,22 @@ def _run_name(_root_: DictConfig) -> str:
 
 
 def _point_name(_root_: DictConfig) -> str:
-    """What is swept, as typed: the override lines less those that all jobs share."""
+    """The directory of a point of a sweep: what is swept, as typed, and a hash of what it is.
+
+    A point that was there before keeps its directory, whatever else is swept now.
+    """
+    mark = fingerprint(check(_root_).to_dict())
+    folder = Path(_root_.hydra.sweep.dir)
+    if (there := point_directory(folder, mark)) is not None:
+        return there.name
     shared = _root_.hydra.job.config.override_dirname.exclude_keys
-    return _file_name(",".join(o for o in _root_.hydra.overrides.task if o.partition("=")[0] not in shared) or "run")
+    lines = [line for line in _root_.hydra.overrides.task if line.partition("=")[0] not in shared]
+    return f"{_file_name(','.join(lines))[:80] or 'run'}_{mark}"
+
+
+def point_directory(folder: Path, mark: str) -> Path | None:
+    """Where the point with this fingerprint lies below the sweep's folder, if it was begun."""
+    return next(iter(sorted(folder.glob(f"*_{mark}"))), None)
 
 
 def _file_name(text: str) -> str:
@@ -222,6 +249,11 @@ def _rate(value: Any) -> str | None:
     return "must be a finite number, 0 or more, such as 1e-3"
 
 
+def _folder_name(value: str | None) -> str | None:
+    plain = value is None or re.fullmatch(r"\w[\w.+-]*", value) is not None
+    return None if plain else "must be letters, digits, and - _ . + between them: it names a folder"
+
+
 def _positive(value: float | None) -> str | None:
     return None if value is None or value > 0 else "must be above 0"
 
@@ -252,6 +284,10 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "checkpoint.keep": _at_least(0),
     "early_stopping.patience": _at_least(1),
     "early_stopping.min_delta": _at_least(0),
+    "sweep.name": _folder_name,
+    "sweep.num_workers": _at_least(1),
+    "sweep.max_failures": _at_least(1),
+    "sweep.stale": _choice("keep", "redo"),
     "optim.lr": _rate,
     "loss.one_hot": lambda v: None if v is None or isinstance(v, bool) else "must be true or false",
 }
@@ -378,17 +414,28 @@ def resumed(config: Config, lines: list[str]) -> Config:
     return check(cfg)
 
 
+# What no result depends on, beside `RESUMABLE`.
+_ASIDE = ("sweep", "data.root")
+
+
 def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
     """What of a run's config decides its result; without `length`, what must be the same in all its checkpoints."""
-    left_out = RESUMABLE if not length else [key for key in RESUMABLE if key not in _LENGTH]
     kept = copy.deepcopy(stored)
-    for key in left_out:
+    for key in (*RESUMABLE, *_ASIDE):
+        if length and key in _LENGTH:
+            continue
         *parents, last = key.split(".")
         node = kept
         for parent in parents:
             node = node.get(parent, {})
         node.pop(last, None)
     return kept
+
+
+def fingerprint(stored: dict[str, Any]) -> str:
+    """Ten hex digits that stand for what a run is: the same for the same `identity`."""
+    text = json.dumps(identity(stored), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 # ------------------------------------------------------------------------------------------- composition
@@ -414,6 +461,8 @@ class Composer:
         self._loader = ConfigLoaderImpl(config_search_path=search_path)
         self._config_name = config_name
         self._groups: dict[str, list[str]] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}  # by the choices of groups
+        self._parsed: dict[str, Override] = {}
 
     def points(self, overrides: list[str]) -> Iterator[list[str]]:
         """The override lines of each job of a grid sweep; one line where nothing is swept.
@@ -446,17 +495,40 @@ class Composer:
             ConfigError: a group, choice, key or type that does not exist, with what was probably meant.
         """
         run_mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        parsed, base = self._checked(overrides, run_mode)
+        if all(self._is_group(o.key_or_group) and not o.is_sweep_override() for o in parsed):
+            return base
+        return self._load(overrides, run_mode, parsed)
+
+    def point(self, overrides: list[str]) -> Config:
+        """The checked config of one job of a sweep, in a fifth of the time: what the groups give is composed once.
+
+        Raises:
+            ConfigError: as `compose` and `check`.
+        """
+        parsed, base = self._checked(overrides, RunMode.RUN)
+        cfg = copy.deepcopy(base)
+        values = [o for o in parsed if not self._is_group(o.key_or_group)]
+        try:
+            self._loader._apply_overrides_to_config(values, cfg)  # as Hydra itself ends a composition
+        except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
+            _explain(error, parsed)
+        return check(cfg)
+
+    def _checked(self, overrides: list[str], run_mode: RunMode) -> tuple[list[Override], DictConfig]:
+        """The overrides, each known to be possible, and what the choices among them compose to."""
         parsed = self._parse(overrides)
         for override in parsed:
             self._check_choice(override, run_mode)
         choices = [o.input_line or "" for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()]
-        base = self._load(choices, run_mode)
+        key = (run_mode.name, *choices)
+        if key not in self._bases:
+            self._bases[key] = self._load(choices, run_mode)
+        base = self._bases[key]
         for override in parsed:
             if not self._is_group(override.key_or_group):
                 self._check_key(override, base, run_mode)
-        if len(choices) == len(overrides):
-            return base
-        return self._load(overrides, run_mode, parsed)
+        return parsed, base
 
     def _load(self, overrides: list[str], run_mode: RunMode, parsed: Iterable[Override] = ()) -> DictConfig:
         try:
@@ -466,7 +538,10 @@ class Composer:
 
     def _parse(self, overrides: list[str]) -> list[Override]:
         parser = OverridesParser.create(config_loader=self._loader)
-        return [_parse_line(parser, line) for line in overrides]
+        for line in overrides:
+            if line not in self._parsed:
+                self._parsed[line] = _parse_line(parser, line)
+        return [self._parsed[line] for line in overrides]
 
     def _is_group(self, name: str) -> bool:
         return bool(self._choices(name))

@@ -13,11 +13,9 @@ import re
 import shlex
 import sys
 import traceback
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
+from typing import Any
 
 from mlprun import config as configs
 from mlprun import stopping
@@ -25,14 +23,9 @@ from mlprun.config import Config
 from mlprun.errors import ConfigError, DivergedError, RunError, UserError, is_users_own
 from mlprun.runs import compare, provenance
 from mlprun.runs.directory import RunDirectory, now_utc
+from mlprun.runs.log import RunLog
 from mlprun.training.durations import parse_seconds
 from mlprun.trust import check_targets
-
-if TYPE_CHECKING:
-    from mlprun.data.batches import TrainBatches
-    from mlprun.training.checkpoint import Checkpointer
-    from mlprun.training.learner import Learner
-    from mlprun.training.loop import Plan, Progress
 
 log = logging.getLogger("mlprun")
 
@@ -168,7 +161,7 @@ def _attempt(
 ) -> Outcome:
     """Train, and record how it ended, whatever happens."""
     limit = config.trainer.max_time
-    with _Log(directory.log_file) as warned:
+    with RunLog(directory.log_file) as warned:
         log.debug("command: %s", command)
         try:
             with stopping.after(None if limit is None else parse_seconds(limit, "trainer.max_time")):
@@ -208,6 +201,7 @@ def _train(
     import torch
 
     from mlprun import build, seeding
+    from mlprun.restoring import restore
     from mlprun.runs import writers
     from mlprun.training import checkpoint
     from mlprun.training.loop import Progress, train
@@ -234,19 +228,25 @@ def _train(
     data = {"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}}
     progress, kept = Progress(), None
     saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
+    sources = provenance.sources(Path.cwd())
     if earlier is not None:
-        found = {**earlier[1], "device": device, "data": data, "sources": provenance.sources(Path.cwd())}
-        _restore(config, directory, command, earlier[0], found, learner, plan, progress, saver, batches)
+        said = restore(config, plan, batches, learner, progress, saver)
         kept = progress.step - progress.pending if progress.step else None
+        before, now = earlier
+        typed, found = _changes(before, {**now, "device": device, "data": data, "sources": sources})
+        said += ["since the run began these have changed, and its result may too:"] * bool(found)
+        for line in [*said, *(f"  {line}" for line in found)]:
+            log.info("%s", line)
+        entry = {"at": now_utc(), "step": progress.step, "command": command, "changed": [*typed, *found]}
+        entry |= {key: before[key] for key in ("metrics", "best_step", "ended_by") if key in before}
+        directory.update(resumed=[*before.get("resumed", []), entry])
     directory.update(
         device=device,
         num_parameters=fit.num_parameters,
         num_steps=plan.num_steps,
         steps_per_epoch=plan.steps_per_epoch,
-        **({} if earlier is not None and "data" in earlier[0] else {
-            "data": data, "sources": provenance.sources(Path.cwd())
-        }),
-    )  # fmt: skip
+        **({} if earlier is not None and "data" in earlier[0] else {"data": data, "sources": sources}),
+    )
     _introduce(
         config,
         directory,
@@ -310,80 +310,13 @@ def _train(
     return Outcome("completed", directory.path, metrics, progress.best)
 
 
-def _restore(
-    config: Config,
-    directory: RunDirectory,
-    command: str,
-    earlier: dict[str, Any],
-    now: dict[str, Any],
-    learner: Learner,
-    plan: Plan,
-    progress: Progress,
-    saver: Checkpointer,
-    batches: TrainBatches,
-) -> None:
-    """Go on from the newest checkpoint, or from step 0, and say what may make the result another.
-
-    Args:
-        earlier: the record of the run until now.
-        now: the same with the code, the machine and the data that are found now.
-
-    Raises:
-        RunError: no checkpoint can be used, or the newest one is another run's.
-        ConfigError: the run is longer already than `config` says.
-    """
-    from mlprun import build
-
-    recovered = saver.recover(learner.device)
-    changed = [str(d) for section in compare.records(earlier, now).values() for d in section]
-    said = []
-    if recovered is None:
-        said.append("there is no checkpoint yet: starting from step 0")
-    else:
-        state = recovered.state
-        stored, own = (configs.identity(c, length=False) for c in (state["config"], config.to_dict()))
-        if others := compare.records({"config": stored}, {"config": own})["config"]:
-            raise RunError(f"checkpoint {recovered.path} is of another config than this run: {others[0]}")
-        length = {key: state["config"][key] for key in ("epochs", "steps")}
-        longer = length != {key: getattr(config, key) for key in length}
-        try:
-            learner.load_state_dict(state, new_length=longer)
-            progress.load_state_dict(state["progress"])
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise RunError(f"checkpoint {recovered.path} does not fit the run's config: {error}") from error
-        if progress.step > plan.num_steps:
-            key = "epochs" if config.steps is None else "steps"
-            raise ConfigError(key, getattr(config, key), f"the run has done {progress.step} of {plan.num_steps} steps")
-        said.append(f"resumed at step {progress.step} of {plan.num_steps}, from {recovered.path}")
-        if longer:
-            effects = build.length_effects(
-                replace(config, **length), config, learner.model, batches.steps_per_epoch, progress.step
-            )
-            said.append(
-                f"the length is {plan.num_steps} steps now; the result differs from an uninterrupted run's:"
-                if effects
-                else f"the length is {plan.num_steps} steps now; the result is that of an uninterrupted run"
-            )
-            said += [f"  {effect}" for effect in effects]
-        if recovered.best_is_lost:
-            said.append(
-                f"the best checkpoint, of step {progress.best_step} ({config.monitor} {progress.best:g}), is lost: "
-                "best.pt will be the best from here on"
-            )
-            progress.best = progress.best_values = None
-        if recovered.path.name != "last.pt":
-            saver.save_last(state, keep=progress.step % plan.save_every == 0)
-        if batches.is_stream and progress.step:
-            said.append("the training data is a stream, read again up to here: exact if it gives the same order again")
-    if any(not line.startswith(("epochs", "steps", "checkpoint", "logging", "trainer.max_time")) for line in changed):
-        said.append("what changed since the run began may change its result:")
-        said += [f"  {line}" for line in changed]
-    for line in said:
-        log.info("%s", line)
-    entry = {"at": now_utc(), "step": progress.step, "command": command, "changed": changed}
-    if "metrics" in earlier:
-        entry["metrics"] = earlier["metrics"]
-    directory.update(resumed=[*earlier.get("resumed", []), entry])
+def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What was typed to change a run, and what else is not as it was when it began; one line each."""
+    # what an attempt that ended early had not written yet is no difference
+    found = compare.records(earlier, {key: value for key, value in now.items() if key in earlier})
+    return [str(d) for d in found["config"]], [
+        str(d) for section in ("code", "environment", "data") for d in found[section]
+    ]
 
 
 def _result(metrics: dict[str, float], best_step: int, monitor: str) -> str:
@@ -464,7 +397,16 @@ def _hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool
     """
     flat: dict[str, bool | float | str] = {}
     for name, value in values.items():
-        if name in ("logging", "checkpoint", "root", "dataset", "input_shape", "num_outputs") or value in (None, {}):
+        if name in (
+            "logging",
+            "checkpoint",
+            "sweep",
+            "max_time",
+            "root",
+            "dataset",
+            "input_shape",
+            "num_outputs",
+        ) or value in (None, {}):
             continue
         if name == "_target_":
             flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]
@@ -516,103 +458,61 @@ def explain(error: Exception, config: Config) -> str:
     """What to tell the user of any exception, without a traceback of ours; frames of the user's own code are shown."""
     if isinstance(error, UserError):
         return str(error)
-    text = str(error)
-    kind = type(error).__name__
-    if kind in ("OutOfMemoryError", "MemoryError") or re.search(
-        "out of memory|not enough memory|can't allocate mem", text
-    ):
-        twice = 2 * config.trainer.accumulate
+    text, kind = str(error), type(error).__name__
+    first = text.splitlines()[0] if text else "(no message)"
+    data, parts = config.data, config.trainer.accumulate
+    # what the learner knows of the place: layer, step and shapes
+    notes = [f"  {line}" for note in getattr(error, "__notes__", []) for line in note.splitlines()]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = "".join(traceback.format_list([f for f in frames if is_users_own(f.filename)][-8:])).rstrip().splitlines()
+    if data.num_workers and (isinstance(error, EOFError | ConnectionError) or "is killed by signal" in text):
         return (
-            f"out of memory with batch_size={config.batch_size} trainer.accumulate={config.trainer.accumulate}"
-            f"\n  trainer.accumulate={twice} keeps the same effective batch in about half of the memory"
+            f"a DataLoader worker process is gone: {kind}: {first}"
+            f"\n  it was killed or ran out of memory; data.num_workers={data.num_workers}, and 0 needs none"
         )
-    if re.search(r"Target -?\d+ is out of bounds", text):
-        return (
-            f"data: {text.splitlines()[0]} (data.num_outputs={config.data.num_outputs})"
-            "\n  a label of the training data is not one of 0 to num_outputs - 1"
-        )
+    in_worker = "DataLoader worker" in text
+    memory = "out of memory|not enough memory|[Cc]an(?:'t|not) allocate mem|Unable to allocate"
+    if kind in ("OutOfMemoryError", "MemoryError") or re.search(memory, text):
+        said = re.search(r"(?i)(tried|unable) to allocate ([\d.]+) ?(\w+)", text)
+        asked = (f"{int(said[2]) / 2**30:,.1f} GiB" if said[3] == "bytes" else f"{said[2]} {said[3]}") if said else ""
+        if in_worker:
+            remedy = f"a DataLoader worker has no room; data.num_workers={data.num_workers}, and fewer need less"
+        elif any(line.startswith("  at an evaluation") for line in notes):
+            remedy = "an evaluation reads many examples at once: data.limit_eval=… or a smaller model needs less"
+        elif not any(line.startswith("  at step") for line in notes):
+            remedy = "that was not in a training step: a smaller model, or less data (data.limit=…), needs less"
+        elif config.batch_size == parts:
+            remedy = "a step takes one example at a time already: a smaller model or smaller inputs need less"
+        else:
+            more = 2 * parts if config.batch_size == "all" else min(2 * parts, config.batch_size)
+            remedy = (
+                f"trainer.accumulate={more} keeps the same effective batch in about {parts / more:.0%} of the memory"
+            )
+        head = f"out of memory with batch_size={config.batch_size} trainer.accumulate={parts}"
+        return "\n".join([f"{head}, asking for {asked}" if asked else head, *notes, f"  {remedy}", *own])
     if "device-side assert" in text:
-        return (
-            f"{kind}: {text.splitlines()[0]}"
-            "\n  a GPU does not say which value was wrong; most often a label outside 0 to"
-            f" data.num_outputs - 1 (data.num_outputs={config.data.num_outputs}), or an index past an embedding"
-            "\n  the same line with device=cpu names it"
-        )
-    if config.data.num_workers and (isinstance(error, EOFError | ConnectionError) or "is killed by signal" in text):
-        return (
-            f"a DataLoader worker process is gone: {kind}: {text.splitlines()[0]}"
-            f"\n  it was killed or ran out of memory; data.num_workers={config.data.num_workers}, and 0 needs none"
-        )
+        return "\n".join([
+            f"{kind}: {first}", *notes,
+            "  a GPU does not say which value was wrong; most often a label outside 0 to"
+            f" data.num_outputs - 1 (data.num_outputs={data.num_outputs}), or an index past an embedding",
+            "  the same line with device=cpu names it",
+        ])  # fmt: skip
     if "deterministic" in text and "implementation" in text:
+        remedy = "  set trainer.deterministic=false to allow it; the run may then not repeat bit by bit"
+        return "\n".join([first, *notes, remedy, *own])
+    if any("_utils/collate.py" in place for place in (text, *(frame.filename for frame in frames))):
         return (
-            f"{text.splitlines()[0]}"
-            "\n  set trainer.deterministic=false to allow it; the run may then not repeat bit by bit"
+            f"data: the examples of a batch do not go together: {text.splitlines()[-1] if text else kind}"
+            f"\n  each must be (input, target), with an input of data.input_shape={data.input_shape}"
         )
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_users_own(f.filename)]
-    where = re.search(r'File "([^"]+)"', text)  # a DataLoader worker sends its traceback as text
-    if frames:
-        return (
-            f"{kind}: {text.splitlines()[0] if text else ''}\n" + "".join(traceback.format_list(frames[-8:])).rstrip()
-        )
-    if where is not None and "DataLoader worker" in text:
+    if in_worker and 'File "' in text:  # it sends its traceback as text
         lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join([lines[0], *lines[-8:]])
-    first = text.splitlines()[0] if text else "(no message)"
-    return f"{kind}: {first}\n  MLPRUN_TRACEBACK=1 shows where; so does train.log"
-
-
-class _Log:
-    """train.log and the terminal for as long as a job runs; a job's log holds nothing of its neighbours'."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = logging.FileHandler(path, encoding="utf-8")
-        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._terminal = _Terminal(logging.INFO)
-        self._loggers = (log, logging.getLogger("py.warnings"))
-
-    def __enter__(self) -> _Terminal:
-        logging.captureWarnings(True)
-        for logger in self._loggers:
-            logger.propagate = False
-            logger.setLevel(logging.DEBUG)
-            logger.addHandler(self._file)
-            logger.addHandler(self._terminal)
-        return self._terminal
-
-    def __exit__(self, *_: object) -> None:
-        logging.captureWarnings(False)
-        for logger in self._loggers:
-            logger.removeHandler(self._file)
-            logger.removeHandler(self._terminal)
-            logger.propagate = True
-            logger.setLevel(logging.NOTSET)
-        self._file.close()
-
-
-class _Terminal(logging.Handler):
-    """Information to standard output, warnings and errors to standard error; above a progress bar.
-
-    Attributes:
-        anomaly: what torch's anomaly detection said, if it did.
-    """
-
-    anomaly = ""
-    _closed = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self._closed:
-            return
-        text = record.getMessage()
-        if record.name == "py.warnings":
-            if "Traceback of forward call" in text:
-                self.anomaly = text
-                return
-            # path:line: Category: message, and a line of source; train.log has it whole
-            text = "warning: " + text.splitlines()[0].split(": ", 2)[-1]
-        stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
-        try:
-            tqdm.write(text, file=stream)
-            stream.flush()
-        except BrokenPipeError:  # whoever read it has left, as `| head` does: the run goes on, and so does its log
-            self._closed = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if "index out of range in self" in text:
+        notes.append("  an index into an embedding must be 0 to num_embeddings - 1")
+    if notes and isinstance(error, RuntimeError | IndexError):  # torch's own, mostly of shapes
+        notes.append(
+            f"  data.input_shape={data.input_shape} data.num_outputs={data.num_outputs} batch_size={config.batch_size}"
+            f" trainer.accumulate={parts}"
+        )
+    return "\n".join([f"{kind}: {first}", *notes, *(own or ["  MLPRUN_TRACEBACK=1 shows where; so does train.log"])])

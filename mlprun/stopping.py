@@ -1,40 +1,53 @@
-"""What asks a run to stop, and when it may: never inside an optimizer step or a write.
+"""What asks a run to stop, and when it may: never inside an optimizer step, a write or an import.
 
 SIGTERM, Ctrl-C, a terminal that closes (SIGHUP) and `trainer.max_time` ask. The first request ends the work at the
-next safe place, by a KeyboardInterrupt that names it; a second Ctrl-C is left to the operating system, so that it ends
-the process at once, whatever it is doing.
+next safe place, by a `Stop` that names it; a second Ctrl-C is left to the operating system, so that it ends the
+process at once, whatever it is doing.
 """
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 MAX_TIME = "trainer.max_time"
+_WAKE = signal.SIGURG  # carries no request, and is harmless where nobody handles it
 
-_asked = ""  # by what: the name of the signal, or MAX_TIME
+_signal = ""  # the first that came
 _limit_reached = False
-_depth = 0  # of `deferred` blocks
+_raised = False  # by `_handle`, which does so once
+_depth = 0  # of `deferred` blocks, less those of `allowed`
+_process = os.getpid()
+
+
+class Stop(KeyboardInterrupt):
+    """The work ends here; `str(stop)` says what asked for it.
+
+    After a plain KeyboardInterrupt that has passed through an `exec` or `eval`, be it caught or not, Python ends the
+    process by SIGINT.
+    """
 
 
 def install() -> None:
     """Handle the signals from now on, and forget earlier requests. Does nothing outside the main thread."""
-    global _asked, _limit_reached, _depth
-    _asked, _limit_reached, _depth = "", False, 0
+    global _signal, _limit_reached, _raised, _depth, _process
+    _signal, _limit_reached, _raised, _depth, _process = "", False, False, 0, os.getpid()
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, _WAKE):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
             signal.signal(number, _handle)
 
 
 def asked() -> str:
     """What asked to stop (`SIGTERM`, `SIGINT`, `SIGHUP`, `trainer.max_time`), or nothing."""
-    return _asked
+    return _signal or (MAX_TIME if _limit_reached else "")
 
 
 def exit_status(by: str) -> int:
@@ -52,26 +65,44 @@ class _Deferred:
     def __exit__(self, kind: object, *_: object) -> None:
         global _depth
         _depth -= 1
-        if _asked and _depth == 0 and kind is None:
-            raise KeyboardInterrupt(_asked)
+        if _depth == 0 and kind is None and (by := asked()):
+            raise Stop(by)
+
+
+class _Allowed:
+    """A block inside a deferred one, where requests break off again what they find, as does one that has waited."""
+
+    def __enter__(self) -> None:
+        global _depth
+        _depth -= 1
+        try:
+            if by := asked():
+                raise Stop(by)
+        except Stop:  # that one, or `_handle`'s
+            _depth += 1
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        global _depth
+        _depth += 1
 
 
 deferred = _Deferred()  # `with stopping.deferred:`; one object, for it is entered twice a step
+allowed = _Allowed()
 
 
-@contextmanager
+@contextlib.contextmanager
 def after(seconds: float | None) -> Iterator[None]:
-    """Ask the block to stop after so many seconds; None: never."""
+    """Ask the block to stop after so many seconds; None: never. A block that ends by itself leaves no request."""
+    global _limit_reached, _raised
     if seconds is None:
         yield
         return
-    main = threading.main_thread().ident
 
     def ask() -> None:
         global _limit_reached
         _limit_reached = True
-        if main is not None:
-            signal.pthread_kill(main, signal.SIGTERM)  # a real signal: it wakes the main thread from a wait
+        _wake()
 
     timer = threading.Timer(seconds, ask)
     timer.daemon = True
@@ -80,16 +111,44 @@ def after(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        timer.join()  # it has asked, or never will
+    _limit_reached = _raised = False
+
+
+def _wake(delay: float = 0.0) -> None:
+    """Let the main thread look for a request, also from within a wait."""
+    time.sleep(delay)
+    if (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, _WAKE)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _asked
-    if _asked:
-        return  # a scheduler may send SIGTERM twice; what it asked for is under way
-    _asked = MAX_TIME if _limit_reached and number == signal.SIGTERM else signal.Signals(number).name
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if _depth == 0:
-        raise KeyboardInterrupt(_asked)
+    global _signal, _raised
+    if os.getpid() != _process:  # forked from it, a worker perhaps: no run to save here
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    if number != _WAKE:
+        if not _signal:  # a scheduler may send SIGTERM twice; what it asked for is under way
+            _signal = signal.Signals(number).name
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises there; the workers may have got it too
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _depth == 0 and not _raised and (by := asked()):
+        if not _must_go_on(frame):
+            _raised = True
+            raise Stop(by)
+        _thread.start_new_thread(_wake, (0.05,))  # not threading's, whose locks the main thread may hold
     if number == signal.SIGINT:
         # not print: the signal may have come in the middle of one
-        os.write(2, b"\nstopping after this step; Ctrl-C again leaves at once\n")
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping as soon as it is safe; Ctrl-C again leaves at once\n")
+
+
+def _must_go_on(frame: FrameType | None) -> bool:
+    """Whether it is in an import, which the next job of a sweep could not do again, or where exceptions are lost."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>" or frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False

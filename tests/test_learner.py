@@ -181,7 +181,7 @@ def test_a_step_that_is_not_finite_stops_before_the_weights_change(optimizer):
     assert torch.equal(weights(stopped), before)
     message = str(stop.value)
     assert message.startswith("step 1: not finite any more (loss nan, gradient norm nan); step 0 still had loss 1.")
-    assert "optim.lr" in message
+    assert "data: inputs of this batch are NaN" in message
     assert "trainer.on_nan=skip" in message
 
 

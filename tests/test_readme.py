@@ -50,8 +50,10 @@ def test_every_command_runs(mlprun, users_folder, line):
         if find_mnist() is None:
             pytest.skip("the real MNIST is neither in ../shared/data nor in MLPRUN_DATA")
         words.append(f"data.root={find_mnist()}")
-    if words[-1:] == ["RUN_DIR"]:
-        words[-1] = str(mlprun("debug=fast").runs[0])
+    if {"RUN_DIR", "RUN_A"} & {*words}:
+        runs = [mlprun("epochs=1", "data.limit=100", f"hydra.run.dir={name}").folder / name for name in ("a", "b")]
+        stands_for = {"RUN_DIR": str(runs[0]), "RUN_A": str(runs[0]), "RUN_B": str(runs[1])}
+        words = [stands_for.get(word, word) for word in words]
     elif any("=" in word for word in words) or not words:
         words += ["debug=fast"] if not any(word.startswith("debug=") for word in words) else []
     result = mlprun(*words)

@@ -519,5 +519,7 @@ def test_what_changed_since_the_run_began_is_said(with_workers):
         line.signal(signal.SIGKILL)
     (with_workers / "users_data.py").write_text(USERS_DATA + "\n# another version\n")
     output = finish(with_workers, "resume", RUN, "trainer.max_time=1h")
-    assert "what changed since the run began may change its result:" in output
-    assert "users_data.py" in output
+    assert "since the run began these have changed, and its result may too:\n  sources.users_data.py: " in output
+    resumed = json.loads((with_workers / RUN / "run.json").read_text())["resumed"]
+    assert any("users_data.py" in line for line in resumed[-1]["changed"])
+    assert "trainer.max_time: null | 1h" in resumed[-1]["changed"]

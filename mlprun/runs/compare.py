@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from mlprun.errors import RunError
 
 WIDTH = 40  # of a value on the terminal; longer ones are cut
 LISTED = 5  # values of a row that are shown
+_NAMES = ("first", "second")
+_DIGEST = re.compile(r"^(sha256:[0-9a-f]{12}(?=[0-9a-f]{52}$)|[0-9a-f]{12}(?=[0-9a-f]{28}$)).*")  # of it, twelve digits
 
 Run = tuple[Path, dict[str, Any]]  # a run's directory and its record
 
@@ -51,6 +54,9 @@ class Difference:
         first, second = _text(self.first), _text(self.second)
         if first == second:  # the number 1 and the text "1"
             first, second = _text(self.first, quoted=True), _text(self.second, quoted=True)
+        short = _DIGEST.sub(r"\1", first), _DIGEST.sub(r"\1", second)
+        if short[0] != short[1]:
+            first, second = short
         # Where both begin alike for longer than there is room, the beginning says nothing: show where they part.
         common = _shared(first, second)
         start = max(0, common - WIDTH // 4) if common > WIDTH * 3 // 4 else 0
@@ -64,10 +70,12 @@ class RowDifference:
     Attributes:
         step: the optimizer step.
         differences: the most telling first; one of key `step` where only one run has a row for it.
+        same: rows before it, which are the same in both.
     """
 
     step: int
     differences: list[Difference]
+    same: int = 0
 
     def __str__(self) -> str:
         if self.differences[0].key == "step":
@@ -77,6 +85,22 @@ class RowDifference:
         if len(self.differences) > LISTED:
             lines.append(f"  … {len(self.differences) - LISTED} more")
         return "\n".join(lines)
+
+    def headline(self, names: tuple[str, str]) -> str:
+        """Where the runs of these names part, in a line."""
+        only = ""
+        if self.differences[0].key == "step":
+            only = f", which only {names[self.differences[0].first is MISSING]} has"
+        before = f" ({self.same} row{'s' * (self.same != 1)} before it are the same)" if self.same else ""
+        return f"they part at step {self.step}{only}{before}"
+
+    def table(self, names: tuple[str, str]) -> list[tuple[str, str, str]]:
+        """What each has there, under a heading."""
+        if self.differences[0].key == "step":
+            return []
+        listed = [(d.key, *d.texts()) for d in self.differences[:LISTED]]
+        more = len(self.differences) - LISTED
+        return [(f"step {self.step}", *names), *listed, *([(f"… {more} more", "", "")] if more > 0 else [])]
 
 
 # ------------------------------------------------------------------------------------------------- records
@@ -93,7 +117,7 @@ def records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, li
         second: what the other holds.
     """
     sections = (_config, _code, _environment, _data)
-    return {section.__name__[1:]: _differences(section(first), section(second)) for section in sections}
+    return {section.__name__[1:]: differences(section(first), section(second)) for section in sections}
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +166,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """What two flat dicts do not share, in the order of their keys."""
     keys = dict.fromkeys([*first, *second])
     pairs = (Difference(key, first.get(key, MISSING), second.get(key, MISSING)) for key in keys)
     return [pair for pair in pairs if not _same(pair.first, pair.second)]
@@ -167,15 +192,14 @@ def rows(first: Path, second: Path) -> RowDifference | None:
         RunError: a file is missing or holds a damaged line.
     """
     ours, theirs = _read_rows(first), _read_rows(second)
-    for step in sorted({*ours, *theirs}):
+    for same, step in enumerate(sorted({*ours, *theirs})):
         if step not in ours:
-            return RowDifference(step, [Difference("step", MISSING, step)])
+            return RowDifference(step, [Difference("step", MISSING, step)], same)
         if step not in theirs:
-            return RowDifference(step, [Difference("step", step, MISSING)])
-        if found := _differences(ours[step], theirs[step]):
-            return RowDifference(
-                step, sorted(found, key=lambda d: (d.key != "train/loss", not d.key.startswith("val/")))
-            )
+            return RowDifference(step, [Difference("step", step, MISSING)], same)
+        if found := differences(ours[step], theirs[step]):
+            found.sort(key=lambda d: (d.key != "train/loss", not d.key.startswith("val/")))
+            return RowDifference(step, found, same)
     return None
 
 
@@ -268,12 +292,13 @@ def _one(path: Path, record: Mapping[str, Any]) -> list[str]:
         ("started", record.get("started_at")),
         ("elapsed", _seconds(record.get("elapsed_sec"))),
         ("steps", record.get("steps")),
+        ("skipped", record.get("skipped_steps") or None),
         ("best step", record.get("best_step")),
         *((name, _number(value)) for name, value in _part(record, "metrics").items()),
         *(("resumed", _resumed(again)) for again in record.get("resumed", [])),
         ("reproduces", record.get("reproduces")),
     ]
-    return _columns([(name, _text(value)) for name, value in rows if value not in (None, "")])
+    return columns([(name, _text(value)) for name, value in rows if value not in (None, "")])
 
 
 def _commit(git: Mapping[str, Any], path: Path) -> str:
@@ -307,19 +332,34 @@ def _resumed(again: Mapping[str, Any]) -> str:
 
 
 def _two(first: Run, second: Run) -> list[str]:
-    lines = _columns([("first", str(first[0])), ("second", str(second[0]))])
-    for section, differences in records(first[1], second[1]).items():
+    lines = columns([(name, str(path)) for name, (path, _) in zip(_NAMES, (first, second), strict=True)])
+    found = records(first[1], second[1])
+    for section, differing in found.items():
         lines += ["", section]
-        lines += _columns([(d.key, *d.texts()) for d in differences], "  ") or ["  no difference"]
+        lines += columns([(d.key, *d.texts()) for d in differing], "  ") or ["  no difference"]
     patches = [path / "code.patch" for path, _ in (first, second)]
     if all(patch.is_file() for patch in patches) and not filecmp.cmp(patches[0], patches[1], shallow=False):
         lines += ["", "the uncommitted changes differ:", f"  diff {patches[0]} {patches[1]}"]
-    return [*lines, "", "results", *_columns(_results(first[1], second[1]), "  ")]
+    lines += ["", "results", *columns(_results(first[1], second[1]), "  ")]
+    files = [path / "metrics.jsonl" for path, _ in (first, second)]
+    if not found["config"] and all(file.is_file() for file in files):  # with another config they differ anyway
+        lines += ["", "metrics.jsonl", *_parting(*files)]
+    return lines
+
+
+def _parting(first: Path, second: Path) -> list[str]:
+    try:
+        row = rows(first, second)
+    except RunError as error:
+        return [f"  {line}" for line in str(error).splitlines()]
+    if row is None:
+        return ["  no difference"]
+    return [f"  {row.headline(_NAMES)}", *columns(row.table(_NAMES), "  ")]
 
 
 def _results(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Status, steps and metrics of both runs, a row each, under a heading."""
-    found = [("", "first", "second")]
+    found = [("", *_NAMES)]
     for name, key in (("status", "status"), ("steps", "steps"), ("best step", "best_step")):
         found.append((name, _text(first.get(key, MISSING)), _text(second.get(key, MISSING))))
     ours, theirs = _part(first, "metrics"), _part(second, "metrics")
@@ -353,8 +393,8 @@ def _cut(text: str, start: int) -> str:
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
 
 
-def _columns(rows: Sequence[tuple[str, ...]], indent: str = "") -> list[str]:
-    """The rows' cells below each other."""
+def columns(rows: Sequence[tuple[str, ...]], indent: str = "") -> list[str]:
+    """The rows' cells below each other; lines for the terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

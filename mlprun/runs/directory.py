@@ -63,6 +63,37 @@ def keep_out_of_git(folder: Path) -> None:
         ignore.write_text("*\n", encoding="utf-8")
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """The record in `file`.
+
+    Raises:
+        RunError: it cannot be read, or is damaged.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read: {error}") from error
+    if not isinstance(record, dict):
+        raise RunError(f"{file} is damaged: it holds no object")
+    return record
+
+
+def write_json(file: Path, record: dict[str, Any]) -> None:
+    """Write the record whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _cannot_write(file.parent, error) from error
+
+
 def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"{path}: the output folder cannot be written: {error.strerror}"
@@ -97,18 +128,12 @@ class RunDirectory:
         Raises:
             RunError: this is no run, or its record is damaged.
         """
-        try:
-            record = json.loads(self.record_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not self.record_file.exists():
             raise RunError(
                 f"{self.path} is not a run: it has no run.json"
                 "\n  name a run directory, such as outputs/2026-11-21/10-33-12_digits_mlp_adam_3f2a"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.record_file} cannot be read: {error}") from error
-        if not isinstance(record, dict):
-            raise RunError(f"{self.record_file} is damaged: it holds no object")
-        return record
+            )
+        return read_json(self.record_file)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -184,14 +209,7 @@ class RunDirectory:
     def update(self, **values: Any) -> None:
         """Add to the record, and write it whole or not at all."""
         self._record.update(values)
-        temporary = self.path / f".run.json.{os.getpid()}.tmp"
-        try:
-            temporary.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
-            os.replace(temporary, self.record_file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise _cannot_write(self.path, error) from error
+        write_json(self.record_file, self._record)
 
     def finish(self, status: str, **values: Any) -> None:
         """Close the record: `completed`, `failed` or `interrupted`."""

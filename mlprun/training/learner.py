@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import math
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mlprun import seeding
 from mlprun.data.batches import Batch
-from mlprun.errors import DivergedError
+from mlprun.errors import DataError, DivergedError, UserError
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics, predicted_classes
 from mlprun.training.schedule import Schedule
 
 MAX_SKIPPED = 100  # steps in a row that `trainer.on_nan=skip` passes over before it gives up
+MAX_UNCHECKED = 256  # steps whose values a GPU may keep before someone looks whether they are finite
 
 
 class Update(NamedTuple):
@@ -84,9 +88,12 @@ class Learner:
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
-        self._first_bad_step = torch.full((), -1, device=device)
+        # On a GPU, `stop` looks at many steps together, for each look waits for the device.
+        self._looks_at_each = device.type == "cpu" or on_nan == "skip"
         self._skipped_in_a_row = 0
+        # (step, loss, gradient norm)
         self._last_finite: tuple[int, float, float] | None = None
+        self._unchecked: list[tuple[int, Tensor, Tensor]] = []
 
     @property
     def lr(self) -> float:
@@ -101,14 +108,38 @@ class Learner:
         """
         seeding.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
         self.schedule.apply(self.optimizer, step)
-        # The forward pass moves batch norm's running statistics before anyone knows that the step will be skipped.
-        buffers = [(b, b.clone()) for b in self.model.buffers()] if self.on_nan == "skip" else []
-        update = self._try(batch, step)
-        if not update.applied:
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
+        undo = self._undo() if self.on_nan == "skip" else None
+        try:
+            update = self._try(batch, step)
+        except Exception as error:
+            self._locate(error, batch, f"step {step}")
+            raise
+        if undo is not None and not update.applied:
+            undo()
         return update
+
+    def _undo(self) -> Callable[[], None]:
+        """What takes a step back that turns out not to be finite: all that it changes before anyone can know."""
+        # The forward pass moves batch norm's running statistics; a user's may also put a new tensor in the place.
+        buffers = [
+            (module._buffers, name, buffer, None if buffer is None else buffer.clone())
+            for module in self.model.modules()
+            for name, buffer in module._buffers.items()
+        ]
+        # LBFGS looks at the loss several times in a step, and moves between the looks.
+        weights = [p.detach().clone() for p in self._parameters] if self._needs_closure else []
+        state = copy.deepcopy(self.optimizer.state_dict()) if self._needs_closure else None
+
+        def undo() -> None:
+            with torch.no_grad():
+                for of_module, name, buffer, before in buffers:
+                    of_module[name] = buffer if buffer is None or before is None else buffer.copy_(before)
+                for parameter, weight in zip(self._parameters, weights, strict=False):
+                    parameter.copy_(weight)
+            if state is not None:
+                self.optimizer.load_state_dict(state)
+
+        return undo
 
     def _try(self, batch: Batch, step: int) -> Update:
         """The step, or its refusal."""
@@ -118,19 +149,19 @@ class Learner:
             def closure() -> Tensor:
                 results.append(self._backward(batch))
                 # The first evaluation comes before any change of the weights.
-                if len(results) == 1 and not self._note_finite(results[0], step):
+                if len(results) == 1 and self._looks_at_each and not self._is_finite(*_values(results[0])):
                     raise _StepSkippedError
                 return results[-1].loss
 
             with suppress(_StepSkippedError):
                 # torch's stub wants a closure that gives a float; LBFGS itself takes the tensor
                 self.optimizer.step(closure)  # type: ignore[arg-type]
-                if len(results) > 1:  # it may also diverge within the step
-                    self._note_finite(results[-1], step)
-                return results[0]
-            return results[0]._replace(applied=False)
+            # It may also diverge within the step.
+            return results[0]._replace(applied=self._note_finite(results[-1], step, batch))
         result = self._backward(batch)
-        if not self._note_finite(result, step):
+        if not self._note_finite(result, step, batch):
+            if self._scaler is not None:
+                self._scaler.update()  # it expects that after each look at the gradients
             return result._replace(applied=False)
         if self._scaler is None:
             self.optimizer.step()
@@ -167,52 +198,129 @@ class Learner:
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = get_total_norm(gradients)
         if self.grad_clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.grad_clip, norm)
+            clip_grads_with_norm_(self._parameters, self.grad_clip, norm)
         return Update(loss, norm, correct, count)
 
-    def _note_finite(self, result: Update, step: int) -> bool:
-        """Whether the step may be applied; on a GPU `stop` waits for `check_finite` instead of for the device."""
-        # fp16's scaler meets infinite gradients on purpose and passes over such a step itself.
-        finite = torch.isfinite(result.loss if self._scaler else result.loss + result.grad_norm)
-        if self.on_nan == "stop" and self.device.type != "cpu":
-            bad = torch.where(finite, -1, step)
-            self._first_bad_step = torch.where(self._first_bad_step < 0, bad, self._first_bad_step)
+    def _note_finite(self, result: Update, step: int, batch: Batch) -> bool:
+        """Whether the step may be applied; on a GPU `stop` leaves the answer to `check_finite`."""
+        if not self._looks_at_each:
+            self._unchecked.append((step, result.loss, result.grad_norm))
+            if len(self._unchecked) >= MAX_UNCHECKED:
+                self.check_finite()
             return True
-        if bool(finite):
-            self._last_finite = (step, float(result.loss), float(result.grad_norm))
+        loss, norm = _values(result)
+        if self._is_finite(loss, norm):
+            self._last_finite = (step, loss, norm)
             self._skipped_in_a_row = 0
             return True
         if self.on_nan == "stop":
-            raise self._diverged(step, float(result.loss), float(result.grad_norm))
+            raise self._diverged(step, loss, norm, batch)
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row > MAX_SKIPPED:
-            raise DivergedError(
-                f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite, the last one step {step}"
-                f"\n  trainer.on_nan=skip gives up; try a lower optim.lr (now {self.lr:g}) or trainer.grad_clip=1.0"
-            )
+            raise self._diverged(step, loss, norm, batch)
         return False
 
+    def _is_finite(self, loss: float, norm: float) -> bool:
+        # fp16's scaler meets infinite gradients on purpose and passes over such a step itself.
+        return math.isfinite(loss) and (self._scaler is not None or math.isfinite(norm))
+
     def check_finite(self) -> None:
-        """Raise DivergedError if a step since the last check was not finite; waits for the device.
+        """Raise DivergedError if a step since the last check, or what it left, was not finite; waits for the device.
 
         Called before anything is shown, evaluated or saved, so that a diverged model never becomes last or best.
         """
-        if self.device.type != "cpu" and (step := int(self._first_bad_step)) >= 0:
-            raise self._diverged(step)
+        if self._unchecked:
+            steps, losses, norms = zip(*self._unchecked, strict=True)
+            self._unchecked.clear()
+            seen = zip(steps, torch.stack(losses).tolist(), torch.stack(norms).tolist(), strict=True)
+            for step, loss, norm in seen:
+                if not self._is_finite(loss, norm):
+                    raise self._diverged(step, loss, norm)
+                self._last_finite = (step, loss, norm)
+        # A finite gradient times a huge rate: the next step's loss would tell, but these weights are to be saved now.
+        moved = [p for p in self._parameters if p.grad is not None]
+        if self._last_finite is not None and not math.isfinite(float(get_total_norm(moved, math.inf))):
+            raise self._diverged(self._last_finite[0])
 
-    def _diverged(self, step: int, loss: float = float("nan"), norm: float = float("nan")) -> DivergedError:
-        what = f"loss {loss:g}, gradient norm {norm:g}" if self.device.type == "cpu" else "loss or gradient"
-        before = "" if self._last_finite is None else (
-            f"; step {self._last_finite[0]} still had loss {self._last_finite[1]:g}"
-            f" and gradient norm {self._last_finite[2]:g}"
-        )  # fmt: skip
-        return DivergedError(
-            f"step {step}: not finite any more ({what}){before}"
-            f"\n  try a lower optim.lr (now {self.lr:g}), trainer.grad_clip=1.0 or scheduler.warmup='1 epoch';"
-            "\n  debug=anomaly names the operation, trainer.on_nan=skip passes over such steps"
-        )
+    def _diverged(
+        self, step: int, loss: float | None = None, norm: float | None = None, batch: Batch | None = None
+    ) -> DivergedError:
+        """The message: the step, the last finite values and the likely knobs.
+
+        Args:
+            step: the one that was not finite.
+            loss: its loss; None if that was finite, and the weights after the step are not.
+            norm: its gradient norm.
+            batch: its examples, if they are at hand.
+        """
+        gives_up = self._skipped_in_a_row > MAX_SKIPPED
+        if gives_up:
+            what = f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite, the last one step {step}"
+        elif loss is None:
+            what = f"step {step}: its update left weights that are not finite"
+        else:
+            what = f"step {step}: not finite any more (loss {loss:g}, gradient norm {norm:g})"
+        if self._last_finite is not None:
+            good, good_loss, good_norm = self._last_finite
+            what += f"; step {good} {'still ' * (good != step)}had loss {good_loss:g} and gradient norm {good_norm:g}"
+        reduced = self._dtype is not None
+        hints = ["debug=anomaly names the operation"] if loss is not None else []
+        if batch is not None and not bool(torch.isfinite(batch.inputs).all()):
+            knobs, hints = "data: inputs of this batch are NaN or infinite; repair or leave out such examples", []
+        elif self._last_finite is None and loss is not None:  # no update was done yet: no rate can be at fault
+            knobs = (
+                "with the first weights: look at the data and the loss" + ", or try trainer.precision=fp32" * reduced
+            )
+        else:
+            clip = 1.0 if self.grad_clip is None else self.grad_clip / 10
+            knobs = f"try a lower optim.lr (now {self.lr:g}), trainer.grad_clip={clip:g} or scheduler.warmup='1 epoch'"
+            knobs += ", or trainer.precision=fp32" * reduced
+        if gives_up:
+            hints.append("trainer.on_nan=skip gives up here")
+        elif loss is not None:
+            hints.append("trainer.on_nan=skip passes over such steps")
+        return DivergedError(f"{what}\n  {knobs}" + f"\n  {', '.join(hints)}" * bool(hints))
+
+    def _locate(self, error: Exception, batch: Batch, when: str) -> None:
+        """Note on an error of torch's or of the user's own code where it came up: the layer, the shapes, the step.
+
+        Raises:
+            DataError: instead, if a label is at fault.
+        """
+        if isinstance(error, UserError):
+            return
+        on_cpu = self.device.type == "cpu"  # what a GPU holds cannot be read after some errors
+        if on_cpu and self.task == "classification":
+            classes = max(self.num_outputs, 2)
+            wrong = batch.targets[(batch.targets < 0) | (batch.targets >= classes)]
+            if len(wrong):
+                raise DataError(
+                    f"data: at {when}, a label is {int(wrong[0])} (data.num_outputs={self.num_outputs})"
+                    f"\n  labels are 0 to {classes - 1}: correct data.num_outputs, or the labels of the data set"
+                ) from error
+        names = {id(module): name for name, module in self.model.named_modules()}
+        where = ""
+        trace = error.__traceback__
+        while trace is not None:
+            frame, trace = trace.tb_frame, trace.tb_next
+            module = frame.f_locals.get("self")
+            if not (id(module) in names or module is self.loss):
+                continue
+            # The innermost that is running; of what it was given, the tensors.
+            arguments = frame.f_code.co_varnames[1 : frame.f_code.co_argcount]
+            given = {name: frame.f_locals.get(name) for name in arguments}
+            shapes = [f"{name} {list(value.shape)}" for name, value in given.items() if isinstance(value, Tensor)]
+            layer = self.loss.criterion if module is self.loss else module
+            kind = repr(layer) if len(repr(layer)) < 100 and "\n" not in repr(layer) else type(layer).__name__
+            title = "the loss" if module is self.loss else f"layer '{names[id(module)]}'" * bool(names[id(module)])
+            where = f"in {f'{title} {kind}'.strip()}" + f" with {', '.join(shapes)}" * bool(shapes)
+            if on_cpu and isinstance(layer, nn.Embedding) and isinstance(index := given.get("input"), Tensor):
+                where += f", values {int(index.min())} to {int(index.max())}"
+        if where:
+            error.add_note(where)
+        error.add_note(f"at {when}: inputs {list(batch.inputs.shape)}, targets {list(batch.targets.shape)}")
 
     def evaluate(self, batches: Iterable[Batch]) -> Metrics:
         """The metrics over a split, with the model in evaluation mode and no gradients."""
@@ -221,11 +329,15 @@ class Learner:
         self.model.eval()
         with torch.inference_mode():
             for batch in batches:
-                with self._autocast():
-                    outputs = self._forward(batch.inputs)
-                    loss = self.loss(outputs, batch.targets)
-                size = self.loss.size(batch.targets)
-                metrics.update(outputs, batch.targets, loss, mean=self.loss.reduction == "mean", size=size)
+                try:
+                    with self._autocast():
+                        outputs = self._forward(batch.inputs)
+                        loss = self.loss(outputs, batch.targets)
+                    size = self.loss.size(batch.targets)
+                    metrics.update(outputs, batch.targets, loss, mean=self.loss.reduction == "mean", size=size)
+                except Exception as error:
+                    self._locate(error, batch, "an evaluation")
+                    raise
         self.model.train(was_training)
         return metrics
 
@@ -240,6 +352,7 @@ class Learner:
             "schedule": self.schedule.state_dict(),
             "scaler": {} if self._scaler is None else self._scaler.state_dict(),
             "skipped_in_a_row": self._skipped_in_a_row,
+            "last_finite": self._last_finite,
         }
 
     def load_state_dict(self, state: dict[str, Any], *, new_length: bool = False) -> None:
@@ -250,6 +363,10 @@ class Learner:
             self.schedule.recompute(self.optimizer, state["schedule"])
         else:
             self.schedule.load_state_dict(state["schedule"])
-        self._skipped_in_a_row = state["skipped_in_a_row"]
+        self._skipped_in_a_row, self._last_finite = state["skipped_in_a_row"], state["last_finite"]
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
+
+
+def _values(result: Update) -> tuple[float, float]:
+    return float(result.loss), float(result.grad_norm)

@@ -1,0 +1,63 @@
+"""Go on from a checkpoint: everything that a run carries from one step to the next is put back, or nothing is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mlprun import build
+from mlprun import config as configs
+from mlprun.config import Config
+from mlprun.data.batches import TrainBatches
+from mlprun.errors import ConfigError, RunError
+from mlprun.runs import compare
+from mlprun.training.checkpoint import Checkpointer
+from mlprun.training.learner import Learner
+from mlprun.training.loop import Plan, Progress
+
+
+def restore(
+    config: Config, plan: Plan, batches: TrainBatches, learner: Learner, progress: Progress, saver: Checkpointer
+) -> list[str]:
+    """Put learner and progress where the newest checkpoint left them; what the user should know of it, line by line.
+
+    Raises:
+        RunError: no checkpoint can be used, or the newest one is another run's.
+        ConfigError: the run is longer already than `config` says.
+    """
+    recovered = saver.recover(learner.device)
+    if recovered is None:
+        return ["there is no checkpoint yet: starting from step 0"]
+    state = recovered.state
+    stored, own = ({"config": configs.identity(c, length=False)} for c in (state["config"], config.to_dict()))
+    if others := compare.records(stored, own)["config"]:
+        raise RunError(f"checkpoint {recovered.path} is of another config than this run: {others[0]}")
+    length = {key: state["config"][key] for key in ("epochs", "steps")}
+    longer = length != {key: getattr(config, key) for key in length}
+    try:
+        learner.load_state_dict(state, new_length=longer)
+        progress.load_state_dict(state["progress"])
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"checkpoint {recovered.path} does not fit the run's config: {error}") from error
+    key = "epochs" if config.steps is None else "steps"
+    if progress.step > plan.num_steps:
+        raise ConfigError(
+            key, getattr(config, key), f"the run has done {progress.step} steps, and this would be {plan.num_steps}"
+        )
+    said = [f"resumed at step {progress.step} of {plan.num_steps}, from {recovered.path}"]
+    if longer:
+        effects = build.length_effects(
+            replace(config, **length), config, learner.model, batches.steps_per_epoch, progress.step
+        )
+        how = "differs from an uninterrupted run's:" if effects else "is that of an uninterrupted run"
+        said += [f"the length is {plan.num_steps} steps now; the result {how}", *(f"  {effect}" for effect in effects)]
+    if recovered.best_is_lost:
+        said.append(
+            f"the best checkpoint, of step {progress.best_step} ({config.monitor} {progress.best:g}), is lost: "
+            "best.pt will be the best from here on"
+        )
+        progress.best = progress.best_values = None
+    if batches.is_stream and progress.step:
+        said.append("the training data is a stream, read again up to here: exact if it gives the same order again")
+    if recovered.path.name != "last.pt":  # a kill came between two writes
+        saver.save_last(state, keep=progress.step % plan.save_every == 0)
+    return said

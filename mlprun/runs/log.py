@@ -1,0 +1,70 @@
+"""train.log and the terminal: who hears what a run says."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+log = logging.getLogger("mlprun")
+
+
+class RunLog:
+    """train.log and the terminal for as long as a job runs; a job's log holds nothing of its neighbours'."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = logging.FileHandler(path, encoding="utf-8")
+        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._terminal = Terminal(logging.INFO)
+        self._loggers = (log, logging.getLogger("py.warnings"))
+
+    def __enter__(self) -> Terminal:
+        logging.captureWarnings(True)
+        for logger in self._loggers:
+            logger.propagate = False
+            logger.setLevel(logging.DEBUG)
+            logger.addHandler(self._file)
+            logger.addHandler(self._terminal)
+        return self._terminal
+
+    def __exit__(self, *_: object) -> None:
+        logging.captureWarnings(False)
+        for logger in self._loggers:
+            logger.removeHandler(self._file)
+            logger.removeHandler(self._terminal)
+            logger.propagate = True
+            logger.setLevel(logging.NOTSET)
+        self._file.close()
+
+
+class Terminal(logging.Handler):
+    """Information to standard output, warnings and errors to standard error; above a progress bar.
+
+    Attributes:
+        anomaly: what torch's anomaly detection said, if it did.
+    """
+
+    anomaly = ""
+    _closed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record, in short; train.log has it whole."""
+        if self._closed:
+            return
+        text = record.getMessage()
+        if record.name == "py.warnings":
+            if "Traceback of forward call" in text:
+                self.anomaly = text
+                return
+            # path:line: Category: message, and a line of source; train.log has it whole
+            text = "warning: " + text.splitlines()[0].split(": ", 2)[-1]
+        stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
+        try:
+            tqdm.write(text, file=stream)
+            stream.flush()
+        except BrokenPipeError:  # whoever read it has left, as `| head` does: the run goes on, and so does its log
+            self._closed = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

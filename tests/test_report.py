@@ -1,0 +1,678 @@
+"""The leaderboard: seeds together, best first, what chance may explain, and what failed."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import itertools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from mlprun.errors import RunError
+from mlprun.runs.compare import MISSING
+from mlprun.runs.report import WIDTH, configurations, interval, leaderboard, read_runs, separable, write_csv
+
+CONFIG = {
+    "seed": 0,
+    "device": "auto",
+    "epochs": 10,
+    "steps": None,
+    "monitor": "val/loss",
+    "data": {"name": "digits", "dataset": {"_target_": "mlprun.data.tabular.digits"}, "root": None, "limit": None},
+    "model": {"_target_": "mlprun.models.mlp.MLP", "hidden": [128, 64], "dropout": 0.0},
+    "optim": {"_target_": "torch.optim.Adam", "lr": 0.001, "betas": [0.9, 0.999]},
+    "loss": {"_target_": "torch.nn.CrossEntropyLoss"},
+    "trainer": {"grad_clip": None, "max_time": None},
+    "checkpoint": {"every": "1 epoch"},
+    "logging": {"every": "50 steps"},
+    "sweep": {"name": None},
+}
+SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
+LINEAR = {"_target_": "mlprun.models.mlp.Linear"}
+numbers = itertools.count()
+
+
+def run(*typed: str, value: float | None = 0.5, name: str | None = None, metrics=None, **record) -> tuple[Path, dict]:
+    """A completed run that was typed so: values go into the config, choices of groups are given by `CHOICES`."""
+    config = copy.deepcopy(CONFIG)
+    for line in typed:
+        key, _, text = line.lstrip("+~").partition("=")
+        put(config, key, CHOICES.get(line) or json_or_text(text))
+    number = next(numbers)
+    made = {
+        "status": "completed",
+        "command": shlex.join(["mlprun", "-m", *typed]),
+        "overrides": list(typed),
+        "config": config,
+        "started_at": f"2026-11-21T10:00:00.{number:06}",
+        "elapsed_sec": 2.0,
+        "metrics": {config["monitor"]: value, "test/accuracy": 0.75, "test/loss": 0.5} if metrics is None else metrics,
+        **record,
+    }
+    return Path("outputs/sweeps/it", name or f"{number}"), {k: v for k, v in made.items() if v is not MISSING}
+
+
+CHOICES = {"optim=sgd": SGD, "optim=adam": CONFIG["optim"], "model=linear": LINEAR, "model=mlp": CONFIG["model"]}
+
+
+def json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def put(config: dict, key: str, value: Any) -> None:
+    *above, last = key.split(".")
+    for part in above:
+        config = config[part]
+    config[last] = value
+
+
+def seeds(*typed: str, values: list[float], **record) -> list[tuple[Path, dict]]:
+    return [run(*typed, f"seed={i}", value=value, **record) for i, value in enumerate(values)]
+
+
+def write(folder: Path, runs: list[tuple[Path, dict]]) -> None:
+    for path, record in runs:
+        (folder / path).mkdir(parents=True)
+        (folder / path / "run.json").write_text(json.dumps(record))
+
+
+def read_csv(folder: Path) -> list[dict[str, str]]:
+    with (folder / "leaderboard.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["run.json"], ["."]),
+        (["10_b/run.json", "2_a/run.json", "1/run.json"], ["1", "2_a", "10_b"]),
+        (["a/b/c/d/run.json", "a/run.json"], ["a", "a/b/c/d"]),
+        ([".hidden/run.json", "a/.hydra/run.json", "a/checkpoints/run.json"], []),
+        (["a/metrics.jsonl", "a/.run.json.7.tmp"], []),
+    ],
+)
+def test_runs_are_found_at_any_depth_by_name(tmp_path, files, found):
+    folder = tmp_path / ".a_root_may_be_hidden"
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(json.dumps(run()[1]))
+    folder.mkdir(exist_ok=True)
+    assert [str(path.relative_to(folder)) for path, _ in read_runs(folder)] == found
+
+
+def test_a_link_does_not_lead_in_circles(tmp_path):
+    write(tmp_path, [run(name="a")])
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert len(read_runs(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["nowhere", "file"])
+def test_a_folder_that_is_none_is_an_error(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=f"{name}: there is no such folder"):
+        read_runs(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "cannot be read"),
+        (b'{"status": "comp', "cannot be read"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"[1]", "holds no object"),
+        (b'{"status": "completed"}', "no config"),
+        (b'{"status": "completed", "config": {"seed": 0}}', "no config"),
+        (b'{"status": "completed", "config": {"monitor": "val/loss", "trainer": null}}', "groups"),
+        (b'{"config": {"monitor": "val/loss"}}', "how the run ended"),
+    ],
+)
+def test_a_damaged_record_is_a_failure_and_hides_no_other(tmp_path, content, problem):
+    write(tmp_path, [run("optim.lr=0.1", name="whole", value=0.25)])
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_bytes(content)
+    runs = read_runs(tmp_path)
+    damaged = dict(runs)[tmp_path / "damaged"]
+    assert damaged["status"] == "failed"
+    assert re.match(rf"run\.json .*{problem}", damaged["error"])
+    assert "config" not in damaged
+    lines = leaderboard(runs)
+    assert any(re.match(r"1 +0\.2500", line) for line in lines)
+    assert lines[-2:] == [f"failed  {tmp_path / 'damaged'}", f"  {damaged['error']}"]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    assert [row["mean"] for row in read_csv(tmp_path)] == ["0.25"]
+
+
+SOMETHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    data=st.data(),
+    keys=st.sets(
+        st.sampled_from([*run()[1], "resumed", "seed", "steps", "num_steps", "error", "reproduces"]), max_size=3
+    ),
+    config_keys=st.sets(st.sampled_from(sorted(CONFIG)), max_size=2),
+)
+def test_no_record_of_another_version_stops_the_others(tmp_path_factory, data, keys, config_keys):
+    folder = tmp_path_factory.mktemp("runs")
+    path, odd = run("optim.lr=0.1", "seed=1", name="odd")
+    for where, names in ((odd["config"], config_keys), (odd, keys)):
+        for name in names:
+            if data.draw(st.booleans()):
+                where[name] = data.draw(SOMETHING)
+            else:
+                where.pop(name, None)
+    (whole, _), *_ = others = seeds("optim.lr=0.1", values=[0.25, 0.5])
+    write(folder, [(path, odd), *others])
+    runs = read_runs(folder)
+    lines = leaderboard(runs)
+    assert any("digits  val/loss" in line for line in lines)
+    write_csv(runs, folder / "leaderboard.csv")
+    assert any(whole.name in row["runs"] for row in read_csv(folder))
+
+
+# ----------------------------------------------------------------------------------------------- configurations
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("seed=0", "seed=1"),
+        ("device=cpu", "device=cuda"),
+        ("checkpoint.every=1 step", "checkpoint.every=5%"),
+        ("logging.every=1 step", "logging.every=5%"),
+        ("trainer.max_time=1h", "trainer.max_time=2h"),
+        ("sweep.name=a", "sweep.name=b"),
+        ("data.root=/a", "data.root=/b"),
+        ("optim.lr=1", "optim.lr=1.0"),
+        ("optim.lr=1e-3", "epochs=10"),
+        ("optim=adam", "seed=4"),
+    ],
+)
+def test_runs_of_one_configuration_are_averaged(lines):
+    runs = [run(lines[0], "seed=8", value=0.5), run(lines[1], "seed=9", value=0.25)]
+    (found,) = configurations(runs)
+    assert found.values == [0.5, 0.25]
+    titles = leaderboard(runs)[1].split()
+    assert titles == ["n", "val/loss", "sd", "±95%", "test/accuracy", "sec"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "cells"),
+    [
+        (("optim.lr=0.1", "optim.lr=0.01"), "optim.lr", ["0.1", "0.01"]),
+        (("optim.lr=0.1", "epochs=10"), "optim.lr", ["0.1", "0.001"]),  # a default that was not typed
+        (("optim.lr=1e-5", "optim.lr=100000.5"), "optim.lr", ["1e-05", "100000.5"]),
+        (("optim=sgd", "optim=adam"), "optim", ["sgd", "adam"]),
+        (("model=linear", "model=mlp"), "model", ["linear", "mlp"]),
+        (("model=linear", "epochs=10"), "model", ["linear", "MLP"]),
+        (("model.hidden=[4]", "model.hidden=[4, 8]"), "model.hidden", ["[4]", "[4,8]"]),
+        (("trainer.grad_clip=1.5", "trainer.grad_clip=null"), "trainer.grad_clip", ["1.5", "null"]),
+        (("steps=7", "steps=8"), "steps", ["7", "8"]),
+        (("data.limit=7", "data.limit=8"), "data.limit", ["7", "8"]),
+        (("+model.width=7", "epochs=10"), "model.width", ["7", ""]),
+    ],
+)
+def test_the_keys_that_differ_are_columns(tmp_path, lines, key, cells):
+    runs = [run(line, "seed=3", value=value) for line, value in zip(lines, (0.25, 0.5), strict=True)]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert [row[key] for row in rows] == cells
+    assert list(rows[0])[1:3] == [key, "n"], "and no other"
+
+
+def test_keys_stand_in_the_order_they_were_typed_and_what_all_share_is_left_out(tmp_path):
+    grid = itertools.product(
+        ("optim=sgd", "optim=adam"), ("epochs=1", "epochs=2"), ("data.limit=5",), ("seed=0", "seed=1")
+    )
+    runs = [run(*lines, value=i) for i, lines in enumerate(grid)]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert list(rows[0])[:4] == ["rank", "optim", "epochs", "n"]
+    assert [(row["optim"], row["epochs"], row["n"]) for row in rows] == [
+        ("sgd", "1", "2"), ("sgd", "2", "2"), ("adam", "1", "2"), ("adam", "2", "2"),
+    ]  # fmt: skip
+
+
+def test_a_choice_that_was_not_typed_is_called_as_others_typed_it():
+    typed = run("optim=adam", "optim.lr=0.5", value=1.0), run("optim=sgd", value=2.0)
+    (lines,) = [leaderboard([*typed, run("optim.lr=0.7", value=3.0)])]
+    assert [line.split()[1:3] for line in lines[1:5]] == [
+        ["optim.lr", "val/loss"], ["adam", "0.5"], ["sgd", "0.1"], ["adam", "0.7"],
+    ]  # fmt: skip
+
+
+def test_what_nobody_typed_is_shown_where_else_two_rows_would_look_alike(tmp_path):
+    runs = [run(value=0.5), run(value=0.25)]
+    runs[1][1]["config"]["model"]["dropout"] = 0.5  # a YAML file was edited
+    runs[1][1]["config"]["model"]["hidden"] = [1]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert list(rows[0])[1:3] == ["model.hidden", "n"]
+    assert [row["model.hidden"] for row in rows] == ["[1]", "[128,64]"]
+
+
+def test_a_seed_counts_once():
+    runs = [
+        run("seed=0", value=0.5, name="older", started_at="2026-11-21T10:00:00+00:00"),
+        run("seed=0", value=0.25, name="newer", started_at="2026-11-22T10:00:00+00:00"),
+        run("seed=1", value=0.75, name="original", started_at="2026-11-21T10:00:00+00:00"),
+        run("seed=1", value=0.75, name="again", started_at="2026-11-23T10:00:00+00:00", reproduces="original"),
+    ]
+    (found,) = configurations(runs)
+    assert [path.name for path, _ in found.runs] == ["newer", "original"]
+    assert "2 runs more of a seed that is there already: the newest counts" in leaderboard(runs)
+
+
+# --------------------------------------------------------------------------------------------------- statistics
+
+SAMPLES = st.lists(st.floats(-1e3, 1e3).map(lambda x: round(x, 6)), min_size=2, max_size=9)
+
+
+@given(SAMPLES)
+def test_the_interval_is_that_of_students_t(values):
+    assume(len(set(values)) > 1)
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+    assert interval(values) == pytest.approx((low, high), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")  # scipy's, where one sample does not vary
+@given(SAMPLES, SAMPLES, st.floats(-5, 5))
+def test_separable_is_welchs_t_test(first, second, shift):
+    assume(np.std(first) + np.std(second) > 1e-4)  # else scipy's own answer is rounding
+    second = [value + shift for value in second]
+    p = stats.ttest_ind(first, second, equal_var=False).pvalue
+    assume(abs(p - 0.05) > 1e-6)
+    assert separable(first, second) == separable(second, first) == (p < 0.05)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.3), (1.0, 0.5), (1.0, 0.7), (1.0, 2.0), (0.1, 0.05), (9.0, 9.0)])
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (2, 9), (5, 4)])
+def test_separable_on_random_numbers(scale, shift, sizes):
+    generator = np.random.default_rng(0)
+    answers = []
+    for _ in range(50):
+        first, second = generator.normal(0, 1, sizes[0]), generator.normal(shift, scale, sizes[1])
+        answers.append(separable(first.tolist(), second.tolist()))
+        assert answers[-1] == (stats.ttest_ind(first, second, equal_var=False).pvalue < 0.05)
+    assert False in answers
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([0.5], [0.25], None),
+        ([0.5], [0.25, 0.26, 0.27, 0.28, 0.29], None),
+        ([0.25, 0.26, 0.27, 0.28, 0.29], [0.5], None),
+        ([0.1, 0.1, 0.1], [0.1, 0.1], False),  # neither varies
+        ([0.1, 0.1, 0.1], [0.2, 0.2], True),
+        ([0.5, 0.5], [0.5, 0.75], False),  # one varies
+        ([0.5, 0.5, 0.5], [0.75, 0.7500001, 0.75], True),
+        ([1e-200, 3e-200], [1e-200, 2e-200], False),  # squares would be 0
+        ([1e-200, 1.001e-200], [9e-200, 9.001e-200], True),
+        ([1e300, 1.001e300], [-9e300, -9.001e300], True),  # squares would be infinite
+    ],
+)
+def test_separable_at_the_edges(first, second, expected):
+    assert separable(first, second) is expected
+
+
+@pytest.mark.parametrize("values", [[], [0.5]])
+def test_one_value_has_no_interval(values):
+    assert interval(values) is None
+
+
+# -------------------------------------------------------------------------------------------------- leaderboard
+
+
+def test_the_whole_page():
+    runs = [
+        *seeds("optim.lr=0.1", values=[0.62, 0.58, 0.66]),
+        *seeds("optim.lr=0.01", values=[0.50, 0.52, 0.48]),
+        *seeds("optim.lr=0.003", values=[0.50, 0.60, 0.49]),
+        run("optim.lr=0.01", "seed=3", value=None, status="failed", error="step 7: not finite\nmore", metrics={}),
+        run("optim.lr=1e+30", "seed=0", name="b", status="failed", error="step 1: not finite", metrics={}),
+        run("optim.lr=1e+30", "seed=1", name="a", status="interrupted", steps=7, num_steps=20, metrics=MISSING),
+        run("optim.lr=0.5", "seed=1", name="c", status="running", metrics=MISSING, elapsed_sec=MISSING),
+    ]
+    first = int(runs[0][0].name)
+    assert leaderboard(runs) == [
+        "digits  val/loss (lower is better)  5 configurations, 13 runs, 2 failed",
+        "      optim.lr       n  val/loss      sd    ±95%  test/accuracy  sec",
+        "1         0.01  3 of 4    0.5000  0.0200  0.0497         0.7500  2.0",
+        "2  =     0.003       3    0.5300  0.0608  0.1511         0.7500  2.0",
+        "3          0.1       3    0.6200  0.0400  0.0994         0.7500  2.0",
+        "         1e+30  0 of 2    failed",
+        "           0.5  0 of 1   running",
+        "= not separable from the best at 3 seeds (Welch's t-test, 95%): 1 configuration",
+        "of the best's 4 runs, 1 failed: its mean leaves them out",
+        "best    mlprun optim.lr=0.01",
+        f"run     outputs/sweeps/it/{first + 5}  the best of its 3 seeds",
+        "",
+        "interrupted  outputs/sweeps/it/a  step 7 of 20",
+        "running      outputs/sweeps/it/c",
+        "",
+        f"failed  outputs/sweeps/it/{first + 9}",
+        "  step 7: not finite",
+        "failed  outputs/sweeps/it/b",
+        "  step 1: not finite",
+    ]
+
+
+def test_nothing_found():
+    assert leaderboard([]) == ["no runs"]
+
+
+def test_higher_is_better_for_accuracy():
+    runs = [
+        run("monitor=val/accuracy", f"optim.lr={lr}", f"seed={seed}", value=value)
+        for lr, value in (("0.1", 0.5), ("0.2", 0.9), ("0.3", 0.7))
+        for seed, value in enumerate((value, value + 0.05))
+    ]
+    lines = leaderboard(runs)
+    assert lines[0] == "digits  val/accuracy (higher is better)  3 configurations, 6 runs"
+    assert [line.split()[1] for line in lines if re.match(r"\d ", line)] == ["0.2", "0.3", "0.1"]
+    assert f"run     {runs[3][0]}  the best of its 2 seeds" in lines
+
+
+def test_other_data_and_other_metrics_are_tables_of_their_own(tmp_path):
+    runs = [
+        run("optim.lr=0.1", value=0.9),
+        run("data.name=iris", "optim.lr=0.1", value=0.1),
+        run("monitor=val/accuracy", "optim.lr=0.1", value=0.2),
+        run("data.name=diabetes", value=70.0, metrics={"val/loss": 70.0, "test/loss": 80.0, "test/r2": 0.5}),
+        run("data.name=own", value=70.0, metrics={"val/loss": 7.0, "test/loss": 8.0}),
+        run("optim.lr=0.2", value=0.3),
+    ]
+    lines = leaderboard(runs)
+    titles = [line for line in lines if "is better" in line]
+    assert titles == [
+        "digits  val/loss (lower is better)  2 configurations, 2 runs",
+        "iris  val/loss (lower is better)  1 configuration, 1 run",
+        "digits  val/accuracy (higher is better)  1 configuration, 1 run",
+        "diabetes  val/loss (lower is better)  1 configuration, 1 run",
+        "own  val/loss (lower is better)  1 configuration, 1 run",
+    ]
+    scores = [re.search(r"test/\w+", line)[0] for line in lines if "sec" in line]
+    assert scores == ["test/accuracy", "test/accuracy", "test/accuracy", "test/r2", "test/loss"]
+    assert len([line for line in lines if line.startswith("best ")]) == 5
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert [(row["rank"], row["data"], row["monitor"], row["mean"]) for row in rows] == [
+        ("1", "digits", "val/loss", "0.3"),
+        ("2", "digits", "val/loss", "0.9"),
+        ("1", "iris", "val/loss", "0.1"),
+        ("1", "digits", "val/accuracy", "0.2"),
+        ("1", "diabetes", "val/loss", "70.0"),
+        ("1", "own", "val/loss", "7.0"),
+    ]
+    assert [row["test/accuracy_mean"] for row in rows] == ["0.75"] * 4 + ["", ""]
+    assert [row["test/r2_mean"] for row in rows] == [""] * 4 + ["0.5", ""]
+
+
+CLOSE, FAR, MIDDLE = [0.50, 0.52, 0.48], [0.90, 0.92, 0.88], [0.51, 0.49, 0.53]
+
+
+@pytest.mark.parametrize(
+    ("samples", "marks", "note"),
+    [
+        ([[0.5], [0.6]], ["", ""], "one seed each: differences may be chance; add seed=0,1,2,3,4"),
+        ([CLOSE, FAR], ["", ""], "the best is separable from all others at 3 seeds (Welch's t-test, 95%)"),
+        ([CLOSE, MIDDLE, FAR], ["", "=", ""],
+         "= not separable from the best at 3 seeds (Welch's t-test, 95%): 1 configuration"),
+        ([CLOSE, [*MIDDLE, 0.5], [0.55, 0.45]], ["", "=", "="],
+         "= not separable from the best at 2-4 seeds (Welch's t-test, 95%): 2 configurations"),
+        ([[0.4], CLOSE, FAR], ["", "?", "?"], "? not tested, for it or the best has a single seed: 2 configurations"),
+        ([CLOSE, FAR, [0.95]], ["", "", "?"], "? not tested, for it or the best has a single seed: 1 configuration"),
+        ([CLOSE, FAR, [0.95]], ["", "", "?"],
+         "the best is separable from the others at 3 seeds (Welch's t-test, 95%)"),
+        ([CLOSE], [""], None),
+    ],
+)  # fmt: skip
+def test_what_chance_may_explain_is_marked(tmp_path, samples, marks, note):
+    runs = [r for i, values in enumerate(samples) for r in seeds(f"optim.lr=0.{i + 1}", values=values)]
+    lines = leaderboard(runs)
+    assert [re.match(r"\d  ([=?]?)", line)[1] for line in lines[2 : 2 + len(samples)]] == marks
+    notes = [line for line in lines if re.search("separable|tested|one seed", line)]
+    assert note in notes if note else not notes
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    expected = {"=": "false", "?": "", "": "" if max(map(len, samples)) == 1 else "true"}
+    assert [row["separable_from_best"] for row in read_csv(tmp_path)] == ["", *(expected[mark] for mark in marks[1:])]
+
+
+def test_other_losses_are_said_to_be_not_comparable():
+    note = "the losses differ, so val/loss does not compare them: choose another monitor"
+    assert note in leaderboard([run("loss.label_smoothing=0.0"), run("loss.label_smoothing=0.1")])
+    assert note not in leaderboard([run("optim.lr=0.1"), run("optim.lr=0.2")])
+    accuracy = [run("monitor=val/accuracy", f"loss.label_smoothing={x}") for x in (0.0, 0.1)]
+    assert not any("losses differ" in line for line in leaderboard(accuracy))
+
+
+@pytest.mark.parametrize(
+    ("lines", "record", "expected"),
+    [
+        (["optim.lr=0.1", "seed=3"], {}, ["optim.lr=0.1"]),
+        (["model=mlp", "model.hidden=[4, 8]", "+model.note=it's"], {},
+         ["model=mlp", "model.hidden=[4, 8]", "+model.note=it's"]),
+        (["data.limit=5"], {"overrides": ["hydra.job.num=3", "sweep.name=mine", "seed=1", "+seed=2", "data.limit=5"]},
+         ["data.limit=5"]),
+        (["optim.lr=0.1"], {"command": "mlprun -m --config-dir 'my conf' optim.lr=0.1,0.2"},
+         ["--config-dir", "my conf", "optim.lr=0.1"]),
+        (["optim.lr=0.1"], {"command": "mlprun optim.lr=0.1 -m --config-dir=mine -cn other"},
+         ["--config-dir=mine", "-cn", "other", "optim.lr=0.1"]),
+        (["epochs=12"], {"resumed": [{"changed": ["epochs: 10 | 12"]}], "overrides": ["epochs=10"]}, ["epochs=12"]),
+        (["steps=12"], {"resumed": [{"step": 3}, {"changed": ["steps: null | 12"]}], "overrides": []}, ["steps=12"]),
+        (["epochs=12"], {"command": "mlprun 'open", "resumed": []}, ["epochs=12"]),
+    ],
+)  # fmt: skip
+def test_the_best_as_a_line_to_paste(lines, record, expected):
+    runs = [run(*lines, value=0.1, **{"overrides": lines, **record}), run("optim.lr=0.7", "seed=3", value=0.5)]
+    (line,) = [line for line in leaderboard(runs) if line.startswith("best ")]
+    assert shlex.split(line) == ["best", "mlprun", *expected]
+
+
+def test_without_its_lines_the_best_is_reproduced():
+    runs = [run("optim.lr=0.7", name="it's", overrides=MISSING)]
+    assert "best    mlprun reproduce 'outputs/sweeps/it/it'\"'\"'s'" in leaderboard(runs)
+
+
+def test_a_page_is_120_columns_and_no_more_rows_than_asked_for(tmp_path):
+    runs = [
+        run(
+            f"model.hidden={[64] * 30}",
+            f"optim.lr={i}",
+            *(f"+model.argument_{k}={i}{'x' * 30}" for k in range(k)),
+            value=i,
+        )
+        for i in range(60)
+        for k in [12]
+    ]
+    lines = leaderboard(runs[:9])
+    table = lines[: lines.index(next(line for line in lines if line.startswith("best")))]
+    assert max(map(len, table)) <= WIDTH
+    assert any(re.match(r"no room for .*run$", line) for line in table)
+    assert "…" in table[2]
+    few = leaderboard(runs, rows=7)
+    assert [line.split()[0] for line in few[2:9]] == [str(i) for i in range(1, 8)]
+    assert "… 53 more (leaderboard.csv has all)" in few
+    assert sum(bool(re.match(r" *\d+ ", line)) for line in leaderboard(runs)) == 50
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert len(rows) == 60
+    assert rows[7]["model.argument_3"] == f"7{'x' * 30}"
+
+
+def test_a_single_run_a_row_is_named(tmp_path):
+    runs = [run("optim.lr=0.1", name="2026-11-21/a", value=0.1), run("optim.lr=0.2", name="2026-11-22/b", value=0.2)]
+    assert [line.split()[-1] for line in leaderboard(runs)[1:4]] == ["run", "2026-11-21/a", "2026-11-22/b"]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.5, 1e5], ["0.5000", "100000.0000"]),
+        ([2.05, 2.06], ["2.0500", "2.0600"]),
+        ([123.456, 1e9], ["123.5", "1e+09"]),
+        ([41056.5, 41057.75], ["41056", "41058"]),
+        ([0.00012345, 0.5], ["0.0001234", "0.5000000"]),
+        ([1e-12, 0.5], ["1e-12", "0.50000000"]),
+        ([0.0, 0.00001], ["0.00000000", "0.00001000"]),
+        ([-3.5, 2.0], ["-3.5000", "2.0000"]),
+    ],
+)
+def test_numbers_show_what_distinguishes_them(values, shown):
+    lines = leaderboard([run(f"optim.lr=0.{i + 1}", value=value) for i, value in enumerate(values)])
+    assert [line.split()[2] for line in lines[2:4]] == shown
+
+
+@pytest.mark.parametrize(
+    ("lrs", "shown"),
+    [
+        (["0.0536176423869913", "1.2345678e-05", "0.1"], ["0.05362", "1.235e-05", "0.1"]),
+        (["0.1000000001", "0.1000000002"], ["0.1000000001", "0.1000000002"]),  # else they would look alike
+        (["0.0536176423869913", "null"], ["0.05362", "null"]),
+    ],
+)
+def test_values_with_many_digits_are_rounded_on_the_page_alone(tmp_path, lrs, shown):
+    runs = [run(f"optim.lr={lr}", value=i) for i, lr in enumerate(lrs)]
+    lines = leaderboard(runs)
+    assert [line.split()[1] for line in lines[2 : 2 + len(lrs)]] == shown
+    assert f"best    mlprun optim.lr={lrs[0]}" in lines
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    assert [row["optim.lr"] for row in read_csv(tmp_path)] == lrs
+
+
+def test_long_lists_of_failures_are_cut():
+    runs = [run(f"optim.lr={i + 1}", name=f"{i}", status="failed", error="x" * 300, metrics={}) for i in range(14)]
+    lines = leaderboard(runs)
+    assert [line for line in lines if line.startswith("failed ")] == [
+        f"failed  outputs/sweeps/it/{i}" for i in range(10)
+    ]
+    assert lines[-1] == "… 4 more failed"
+    assert max(map(len, lines)) <= WIDTH
+    assert not any(line.startswith(("best", "run ")) for line in lines)
+
+
+def test_a_failure_names_its_log(tmp_path):
+    path, record = run("optim.lr=1", name="a", status="failed", error="step 1: not finite", metrics={})
+    completed = run("optim.lr=1", name="b", value=None)
+    write(tmp_path, [(path, record), completed])
+    (tmp_path / path / "train.log").write_text("")
+    assert leaderboard(read_runs(tmp_path))[-4:] == [
+        f"failed  {tmp_path / path / 'train.log'}",
+        "  step 1: not finite",
+        f"failed  {tmp_path / completed[0]}",
+        "  no finite value to rank it by",
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------- CSV
+
+
+def test_the_csv_has_every_digit(tmp_path):
+    values = {"0.1": [0.1 + 0.2, 1 / 3, 2 / 3], "0.2": [5.1, 5.2], "0.3": [7.0]}
+    runs = [r for lr, some in values.items() for r in seeds(f"optim.lr={lr}", '+model.note=a;"b,', values=some)]
+    runs += [run("optim.lr=0.1", '+model.note=a;"b,', "seed=7", status="failed", name="x", metrics={})]
+    runs += [run("optim.lr=0.4", '+model.note=a;"b,', status="running", name="y", metrics=MISSING)]
+    file = tmp_path / "leaderboard.csv"
+    write_csv([(tmp_path / path, record) for path, record in runs], file)
+    assert "\r" not in file.read_text()
+    rows = read_csv(tmp_path)
+    assert list(rows[0]) == [
+        "rank", "optim.lr", "n", "data", "monitor", "mean", "sd", "ci95_low", "ci95_high", "test/accuracy_mean",
+        "elapsed_sec_mean", "separable_from_best", "runs", "failed_runs", "unfinished_runs",
+    ]  # fmt: skip
+    assert [(row["rank"], row["optim.lr"], row["n"]) for row in rows] == [
+        ("1", "0.1", "3"), ("2", "0.2", "2"), ("3", "0.3", "1"), ("", "0.4", "0"),
+    ]  # fmt: skip
+    for row, some in zip(rows, values.values(), strict=False):
+        assert float(row["mean"]) == pytest.approx(np.mean(some), rel=1e-15)
+        if len(some) > 1:
+            assert float(row["sd"]) == pytest.approx(np.std(some, ddof=1), rel=1e-14)
+            limits = stats.t.interval(0.95, len(some) - 1, loc=np.mean(some), scale=stats.sem(some))
+            assert (float(row["ci95_low"]), float(row["ci95_high"])) == pytest.approx(limits, rel=1e-9)
+    assert [rows[2][key] for key in ("sd", "ci95_low", "ci95_high", "separable_from_best")] == [""] * 4
+    assert [row["elapsed_sec_mean"] for row in rows] == ["2.0", "2.0", "2.0", ""]
+    assert [Path(name).name for name in rows[0]["runs"].split(";")] == [path.name for path, _ in runs[:3]]
+    assert (tmp_path / rows[0]["runs"].split(";")[0]) == tmp_path / runs[0][0]
+    assert [(row["failed_runs"], row["unfinished_runs"]) for row in rows] == [
+        ("outputs/sweeps/it/x", ""), ("", ""), ("", ""), ("", "outputs/sweeps/it/y"),
+    ]  # fmt: skip
+
+
+def test_a_csv_of_nothing_has_its_header(tmp_path):
+    write_csv([], tmp_path / "leaderboard.csv")
+    assert (tmp_path / "leaderboard.csv").read_text().startswith("rank,n,data,monitor,mean,sd,")
+
+
+def test_the_csv_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "leaderboard.csv"
+    write_csv([run(value=0.5)], file)
+    before = file.read_text()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(RunError, match=r"leaderboard\.csv cannot be written: No space left on device"):
+        write_csv([run(value=0.25)], file)
+    assert file.read_text() == before
+    assert os.listdir(tmp_path) == ["leaderboard.csv"]
+
+
+# ------------------------------------------------------------------------------------------------- real sweeps
+
+
+def test_a_real_sweep_and_its_best_line(mlprun):
+    line = ["debug=fast", "data=iris", "optim=sgd", "model.hidden=[4],[4,4]", "optim.lr=0.1,1e30", "seed=0,1"]
+    assert mlprun("-m", *line).status == 1
+    runs = read_runs(Path("outputs"))
+    assert len(runs) == 8
+    lines = leaderboard(runs)
+    assert lines[0] == "iris  val/loss (lower is better)  4 configurations, 8 runs, 4 failed"
+    assert lines[1].split()[:4] == ["model.hidden", "optim.lr", "n", "val/loss"]
+    logs = [Path(found[1]) for line in lines if (found := re.match(r"failed  (\S.*train\.log)$", line))]
+    assert len(logs) == 4
+    assert all("not finite" in log.read_text() for log in logs)
+
+    best, *_ = sorted((c for c in configurations(runs) if c.runs), key=lambda c: np.mean(c.values))
+    (to_paste,) = [line.removeprefix("best ") for line in lines if line.startswith("best ")]
+    assert mlprun(*shlex.split(to_paste)[1:], "seed=1", "hydra.run.dir=again").status == 0
+    again = json.loads(Path("again/run.json").read_text())
+    ((_, original),) = [run for run in best.runs if run[1]["config"]["seed"] == 1]
+    assert again["metrics"] == original["metrics"]
+    assert len(configurations([*runs, (Path("again"), again)])) == 4
+
+
+def test_a_run_made_longer_is_pasted_as_long_as_it_is(mlprun):
+    assert mlprun("debug=fast", "data=iris", "epochs=1", "hydra.run.dir=outputs/a").status == 0
+    assert mlprun("resume", "outputs/a", "epochs=2").status == 0
+    assert "best    mlprun debug=fast data=iris epochs=2" in leaderboard(read_runs(Path("outputs")))
+
+
+def test_the_report_is_imported_in_no_time():
+    heavy = "import sys, mlprun.runs.report; print(*{'torch', 'numpy', 'scipy', 'hydra', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
