@@ -352,6 +352,8 @@ def optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
     built = construct(config.optim, "optim", groups)
     if not isinstance(built, torch.optim.Optimizer):
         raise ConfigError("optim._target_", config.optim["_target_"], "does not give a torch.optim.Optimizer")
+    if isinstance(built, torch.optim.LBFGS) and config.trainer.precision == "fp16":
+        raise ConfigError("trainer.precision", "fp16", "cannot be scaled within a step of lbfgs", "use fp32 or bf16")
     if isinstance(built, torch.optim.LBFGS) and config.batch_size != "all":
         raise ConfigError(
             "batch_size", config.batch_size, "lbfgs needs the whole data at every step", "add batch_size=all"
@@ -509,6 +511,8 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
     try:
         with torch.no_grad():
             outputs = module(inputs)
+    except torch.OutOfMemoryError:
+        raise  # the shapes are not to blame
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         name, layer, shape = running[-1] if running else ("", module, list(inputs.shape))
         where = f"layer '{name}' {_short(layer)}" if name else _short(layer)

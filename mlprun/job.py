@@ -279,7 +279,10 @@ def _train(
             },
         )
         if progress.best is None:
-            raise RunError(f"{config.monitor} was never finite, so there is no best checkpoint to test")
+            raise DivergedError(
+                f"{config.monitor} was never finite, so there is no best checkpoint to test"
+                "\n  try a lower optim.lr or trainer.grad_clip=1.0"
+            )
         model.load_state_dict(checkpoint.load(directory.best, where)["model"])
         tested = learner.evaluate(build.eval_batches(config, parts.test, parts, where))
         scores = _named("test", tested.compute())
@@ -292,7 +295,7 @@ def _train(
         status = "interrupted"
         raise
     finally:
-        directory.update(steps=progress.step)
+        directory.update(steps=progress.step, skipped_steps=progress.skipped)
         writer.close(status)
     if progress.skipped:
         log.warning("%d steps were not finite and were skipped (trainer.on_nan=skip)", progress.skipped)
@@ -300,7 +303,6 @@ def _train(
         "completed",
         best_step=progress.best_step,
         ended_by=reason,
-        skipped_steps=progress.skipped,
         metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
         peak_mem_mib=_peak_memory(where),
     )
@@ -449,7 +451,8 @@ def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: 
     directory.finish("failed", error=shown, traceback=str(directory.log_file))
     status = error.exit_status if isinstance(error, UserError) else 1
     began = began or directory.metrics_file.exists() or not isinstance(error, UserError)
-    if began and not isinstance(error, ConfigError | DivergedError):
+    # what would fail in the same way again is not worth a resume
+    if began and not isinstance(error, ConfigError | DivergedError) and not shown.startswith("out of memory"):
         log.error("resume  %s", _resume_line(directory.path))
     return Outcome("failed", directory.path, exit_status=status, began=began)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import itertools
@@ -10,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +71,9 @@ def die(path: Path, how: str, last: int = 2) -> None:
         sys.exit(3)
     if how == "leave":
         os._exit(3)
+    if how == "stop":
+        stopping.install()
+        os.kill(os.getpid(), signal.SIGTERM)
     if how == "words":
         sys.exit("in so many words")
     raise RuntimeError(how)
@@ -103,12 +108,19 @@ def kill_server(path: Path) -> None:
 
 def find_server(path: Path) -> None:
     write(path / "pids", [os.getppid()])
+    with os.scandir("/proc/self/fd") as found:
+        write(path / "files", len(list(found)))
+
+
+def end_late(path: Path) -> None:
+    atexit.register((path / "at the end").touch)
+    threading.Timer(0.3, (path / "afterwards").touch).start()
 
 
 def look(path: Path, module: str) -> None:
     imported = __import__(module)
     seen = {"folder": os.getcwd(), "mine": os.environ.get("MINE"), "old": os.environ.get("OLD"), "argv": sys.argv}
-    write(path / "seen", {**seen, "value": imported.VALUE, "start": repr(sys.stdin.read())})
+    write(path / "seen", {**seen, "value": imported.VALUE, "input": sys.stdin.read()})
 
 
 def work_on(path: Path, *, stubborn: bool = False, polite: bool = True) -> None:
@@ -120,8 +132,8 @@ def work_on(path: Path, *, stubborn: bool = False, polite: bool = True) -> None:
     try:
         write(path / "pids", [os.getpid(), child.pid, os.getppid()])
         time.sleep(600)
-    except KeyboardInterrupt:
-        write(path / "saved", "yes")
+    except KeyboardInterrupt as stop:
+        write(path / "saved", str(stop))
         raise
 
 
@@ -188,6 +200,18 @@ def load_some(path: Path) -> None:
 
 def load_forever(path: Path) -> None:
     load(path, forever=True)
+
+
+@contextlib.contextmanager
+def moved(number: int, other: int):
+    """Let a descriptor be another one for a while."""
+    kept = os.dup(number)
+    os.dup2(other, number)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
 
 
 @contextlib.contextmanager
@@ -334,6 +358,7 @@ def test_the_caller_hears_what_runs(tmp_path):
         ("segfault", -signal.SIGSEGV, 2, "in die"),
         ("exit", 3, 1, ""),
         ("leave", 3, 1, ""),  # without a record it looks like an exit
+        ("stop", 143, 1, ""),
         ("words", 1, 1, "in so many words"),
         ("raise", 1, 1, "RuntimeError: raise"),
     ],
@@ -400,8 +425,10 @@ def test_a_caller_may_want_no_second_try(tmp_path):
 
 def test_jobs_find_what_the_caller_has_now(tmp_path, monkeypatch):
     monkeypatch.setenv("OLD", "before the server")
-    pool.start_server([ME, "json"])  # another list, so another server
-    run([Job(nothing, (), tmp_path / "first")])
+    (tmp_path / "typed").write_text("something typed")
+    with (tmp_path / "typed").open() as typed, moved(0, typed.fileno()):
+        pool.start_server([ME, "json"])  # another list, so another server
+        run([Job(nothing, (), tmp_path / "first")])
     monkeypatch.delenv("OLD")
     monkeypatch.setenv("MINE", "now")
     monkeypatch.chdir(tmp_path)
@@ -412,7 +439,7 @@ def test_jobs_find_what_the_caller_has_now(tmp_path, monkeypatch):
     (ended,) = run([Job(look, (path, "module_of_the_users"), path)])
     assert ended.exitcode == 0, (path / "output.log").read_text()
     seen = json.loads((path / "seen").read_text())
-    assert seen == {"folder": str(tmp_path), "mine": "now", "old": None, "argv": sys.argv, "value": 7, "start": "''"}
+    assert seen == {"folder": str(tmp_path), "mine": "now", "old": None, "argv": sys.argv, "value": 7, "input": ""}
 
 
 def test_files_in_the_current_folder_hide_no_library(tmp_path, monkeypatch):
@@ -460,6 +487,12 @@ def test_what_a_job_leaves_behind_ends_with_it(tmp_path):
     assert all_gone(pids(tmp_path, "a"))
 
 
+def test_a_job_ends_as_a_program_does(tmp_path):
+    path = tmp_path / "a"
+    assert run([Job(end_late, (path,), path)])[0].exitcode == 0
+    assert {"at the end", "afterwards"} <= {file.name for file in path.iterdir()}
+
+
 def test_a_killed_server_is_replaced(tmp_path):
     path = tmp_path / "a"
     jobs = iter([Job(die, (tmp_path / "0", "nothing", 0), tmp_path / "0"), Job(kill_server, (path,), path)])
@@ -491,14 +524,14 @@ def test_an_error_of_the_callers_stops_the_jobs(tmp_path):
 def test_a_signal_stops_all_of_it(tmp_path, number, status):
     with process(f"sweep(Path({str(tmp_path)!r}), 1.0)") as parent:
         running = pids(tmp_path, "a", "b")
-        if number == signal.SIGTERM:  # as a scheduler sends it, to all of a batch job
+        if number != signal.SIGHUP:  # as a scheduler sends them, to all of a batch job
             for pid in (running[2], running[0], running[3]):
                 os.kill(pid, number)
-        parent.send_signal(number)
+        os.killpg(parent.pid, number)  # as a terminal does
         output, _ = parent.communicate(timeout=60)
         assert not any(is_alive(pid) for pid in running)  # also the one that would not stop
     assert (parent.returncode, output) == (status, "")
-    assert (tmp_path / "a" / "saved").exists()
+    assert json.loads((tmp_path / "a" / "saved").read_text()) == "SIGTERM"
     assert not (tmp_path / "c").exists()
 
 
@@ -547,6 +580,7 @@ def test_loader_workers_work_and_end_with_a_killed_sweep(tmp_path):
 def test_many_jobs_leave_no_trace(tmp_path):
     run([Job(find_server, (tmp_path / "a",), tmp_path / "a")])
     (server,) = pids(tmp_path, "a")
+    assert json.loads((tmp_path / "a" / "files").read_text()) == 4  # 0, 1, 2 and the folder that it reads
 
     def held() -> list[int]:
         return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (os.getpid(), server)]

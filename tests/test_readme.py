@@ -54,6 +54,11 @@ def test_every_command_runs(mlprun, users_folder, line):
         runs = [mlprun("epochs=1", "data.limit=100", f"hydra.run.dir={name}").folder / name for name in ("a", "b")]
         stands_for = {"RUN_DIR": str(runs[0]), "RUN_A": str(runs[0]), "RUN_B": str(runs[1])}
         words = [stands_for.get(word, word) for word in words]
+    elif "SWEEP_DIR" in words:
+        mlprun("-m", "debug=fast", "seed=0,1", "sweep.name=s")
+        words = ["outputs/sweeps/s" if word == "SWEEP_DIR" else word for word in words]
+    elif words[:1] == ["runs"]:
+        mlprun("debug=fast")
     elif any("=" in word for word in words) or not words:
         words += ["debug=fast"] if not any(word.startswith("debug=") for word in words) else []
     result = mlprun(*words)

@@ -49,7 +49,7 @@ def run(*typed: str, value: float | None = 0.5, name: str | None = None, metrics
     config = copy.deepcopy(CONFIG)
     for line in typed:
         key, _, text = line.lstrip("+~").partition("=")
-        put(config, key, CHOICES.get(line) or json_or_text(text))
+        put(config, key, copy.deepcopy(CHOICES[line]) if line in CHOICES else json_or_text(text))
     number = next(numbers)
     made = {
         "status": "completed",
@@ -256,11 +256,27 @@ def test_keys_stand_in_the_order_they_were_typed_and_what_all_share_is_left_out(
     ]  # fmt: skip
 
 
+def test_a_choice_that_the_config_does_not_hold_is_shown_as_typed(tmp_path):
+    runs = [run(f"epochs={i}", overrides=[f"experiment={name}"], value=i) for i, name in enumerate("ab")]
+    write_csv([*runs, run("epochs=2", overrides=[], value=2)], tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert list(rows[0])[1:3] == ["experiment", "n"]
+    assert [row["experiment"] for row in rows] == ["a", "b", ""]
+
+
 def test_a_choice_that_was_not_typed_is_called_as_others_typed_it():
     typed = run("optim=adam", "optim.lr=0.5", value=1.0), run("optim=sgd", value=2.0)
     (lines,) = [leaderboard([*typed, run("optim.lr=0.7", value=3.0)])]
     assert [line.split()[1:3] for line in lines[1:5]] == [
         ["optim.lr", "val/loss"], ["adam", "0.5"], ["sgd", "0.1"], ["adam", "0.7"],
+    ]  # fmt: skip
+
+
+def test_a_choice_keeps_its_own_word_where_others_differ_only_in_typed_keys():
+    runs = [run("optim=sgd", value=1.0), run("optim=sgd", "optim.lr=0.7", value=2.0)]
+    runs[1][1]["overrides"] = ["optim=mine", "optim.lr=0.7"]
+    assert [line.split()[1:3] for line in leaderboard(runs)[1:4]] == [
+        ["optim.lr", "val/loss"], ["sgd", "0.1"], ["mine", "0.7"],
     ]  # fmt: skip
 
 
@@ -493,6 +509,12 @@ def test_the_best_as_a_line_to_paste(lines, record, expected):
     assert shlex.split(line) == ["best", "mlprun", *expected]
 
 
+def test_the_line_is_of_the_original_where_there_is_one():
+    again = run("epochs=3", "seed=0", command="mlprun reproduce x", reproduces="x")
+    original = run("epochs=3", "seed=1", command="mlprun --config-dir mine epochs=3")
+    assert "best    mlprun --config-dir mine epochs=3" in leaderboard([again, original])
+
+
 def test_without_its_lines_the_best_is_reproduced():
     runs = [run("optim.lr=0.7", name="it's", overrides=MISSING)]
     assert "best    mlprun reproduce 'outputs/sweeps/it/it'\"'\"'s'" in leaderboard(runs)
@@ -524,9 +546,13 @@ def test_a_page_is_120_columns_and_no_more_rows_than_asked_for(tmp_path):
     assert rows[7]["model.argument_3"] == f"7{'x' * 30}"
 
 
-def test_a_single_run_a_row_is_named(tmp_path):
-    runs = [run("optim.lr=0.1", name="2026-11-21/a", value=0.1), run("optim.lr=0.2", name="2026-11-22/b", value=0.2)]
-    assert [line.split()[-1] for line in leaderboard(runs)[1:4]] == ["run", "2026-11-21/a", "2026-11-22/b"]
+def test_words_stand_left_numbers_right_and_a_single_run_a_row_is_named():
+    runs = [run("optim=adam", name="2026-11-21/long_name", value=0.1), run("optim=sgd", name="2026-11-22/b", value=12)]
+    assert leaderboard(runs)[1:4] == [
+        "   optim  val/loss  test/accuracy  sec  run",
+        "1  adam     0.1000         0.7500  2.0  2026-11-21/long_name",
+        "2  sgd     12.0000         0.7500  2.0  2026-11-22/b",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -564,6 +590,11 @@ def test_values_with_many_digits_are_rounded_on_the_page_alone(tmp_path, lrs, sh
     assert [row["optim.lr"] for row in read_csv(tmp_path)] == lrs
 
 
+def test_a_small_spread_has_two_digits():
+    lines = leaderboard(seeds("optim.lr=0.1", values=[0.5, 0.500034]))
+    assert lines[2].split()[2:5] == ["0.5000", "0.000024", "0.000216"]
+
+
 def test_long_lists_of_failures_are_cut():
     runs = [run(f"optim.lr={i + 1}", name=f"{i}", status="failed", error="x" * 300, metrics={}) for i in range(14)]
     lines = leaderboard(runs)
@@ -571,6 +602,8 @@ def test_long_lists_of_failures_are_cut():
         f"failed  outputs/sweeps/it/{i}" for i in range(10)
     ]
     assert lines[-1] == "… 4 more failed"
+    unfinished = [run(f"optim.lr={i + 1}", status="running", metrics={}) for i in range(12)]
+    assert leaderboard(unfinished)[-2:] == [f"running  {unfinished[9][0]}", "… 2 more unfinished"]
     assert max(map(len, lines)) <= WIDTH
     assert not any(line.startswith(("best", "run ")) for line in lines)
 
@@ -598,7 +631,7 @@ def test_the_csv_has_every_digit(tmp_path):
     runs += [run("optim.lr=0.4", '+model.note=a;"b,', status="running", name="y", metrics=MISSING)]
     file = tmp_path / "leaderboard.csv"
     write_csv([(tmp_path / path, record) for path, record in runs], file)
-    assert "\r" not in file.read_text()
+    assert b"\r" not in file.read_bytes()
     rows = read_csv(tmp_path)
     assert list(rows[0]) == [
         "rank", "optim.lr", "n", "data", "monitor", "mean", "sd", "ci95_low", "ci95_high", "test/accuracy_mean",

@@ -91,7 +91,8 @@ class RowDifference:
         only = ""
         if self.differences[0].key == "step":
             only = f", which only {names[self.differences[0].first is MISSING]} has"
-        before = f" ({self.same} row{'s' * (self.same != 1)} before it are the same)" if self.same else ""
+        rows = "1 row before it is" if self.same == 1 else f"{self.same} rows before it are"
+        before = f" ({rows} the same)" if self.same else ""
         return f"they part at step {self.step}{only}{before}"
 
     def table(self, names: tuple[str, str]) -> list[tuple[str, str, str]]:

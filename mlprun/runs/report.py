@@ -158,11 +158,11 @@ def configurations(runs: Iterable[Run]) -> list[Configuration]:
 
 
 def _configuration(config: dict[str, Any], runs: list[Run]) -> Configuration:
-    original = min(runs, key=lambda run: "reproduces" in run[1])[1]
+    first = runs[0][1]
     typed = {
         key: value
-        for key, value in _typed(original).items()
-        if _find(config, key) is not MISSING or _find(original["config"], key) is MISSING
+        for key, value in _typed(first).items()
+        if _find(config, key) is not MISSING or _find(first["config"], key) is MISSING
     }
     made = Configuration(config, typed)
     of_seed: dict[str, Run] = {}
@@ -252,8 +252,8 @@ def separable(first: Sequence[float], second: Sequence[float]) -> bool | None:
     B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
     involved", Biometrika 34 (1947) 28-35; NIST/SEMATECH e-Handbook, 1.3.5.3, "Two-Sample t-Test for Equal Means".
 
-    Where neither varies, any difference counts. No correction is made for the number of comparisons: with 20 equal
-    configurations expect about one to be called different.
+    Where neither varies, any difference counts. Nothing is corrected for the number of comparisons, nor for the best
+    being chosen by the same values: of many equal configurations, some are called different.
 
     Args:
         first: finite numbers, one a seed.
@@ -381,10 +381,9 @@ def _text(value: Any) -> str:
     """`value` as one would type it, on one line; 1.0 as 1."""
     if isinstance(value, float) and float(f"{value:g}") == value:
         return f"{value:g}"
-    text = (
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    )
-    return " ".join(text.splitlines())
+    if not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return " ".join(value.splitlines())
 
 
 # -------------------------------------------------------------------------------------------------- leaderboard

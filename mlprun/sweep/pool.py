@@ -387,7 +387,6 @@ def _work(
         if os.getppid() != server:
             os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner asks with SIGTERM
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     os.environ.clear()
     os.environ.update(environment)

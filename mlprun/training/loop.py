@@ -77,8 +77,11 @@ class Progress:
         """Whether `value` is the best so far; counts the evaluations without a change that counts."""
         sign = 1.0 if plan.mode == "max" else -1.0
 
+        # A model whose loss is NaN may still rank its examples: it is not the best of anything.
+        sound = math.isfinite(value) and math.isfinite(values.get("val/loss", 0.0))
+
         def above(other: float | None, by: float) -> bool:
-            return math.isfinite(value) and (other is None or sign * (value - other) > by)
+            return sound and (other is None or sign * (value - other) > by)
 
         # The best is the best, by however little; only patience asks for min_delta.
         improved = above(self.best, 0.0)
