@@ -145,10 +145,14 @@ def _handle(number: int, frame: FrameType | None) -> None:
             os.write(2, b"\nstopping as soon as it is safe; Ctrl-C again leaves at once\n")
 
 
+# Of a lock they would leave it locked, and what `__del__` raises is lost.
+_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__")
+
+
 def _must_go_on(frame: FrameType | None) -> bool:
-    """Whether it is in an import, which the next job of a sweep could not do again, or where exceptions are lost."""
+    """Whether what runs cannot be broken off: an import, which a sweep's next job could not do again, or `_WHOLE`."""
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>" or frame.f_code.co_name == "__del__":
+        if frame.f_code.co_name in _WHOLE or frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
         frame = frame.f_back
     return False

@@ -17,7 +17,7 @@ from mlprun import seeding
 from mlprun.config import Composer, check
 from mlprun.data.batches import Batch
 from mlprun.errors import DivergedError
-from mlprun.job import explain
+from mlprun.failures import explain
 from mlprun.training import checkpoint
 from mlprun.training import learner as learning
 from mlprun.training.learner import Learner

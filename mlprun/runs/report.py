@@ -277,7 +277,7 @@ def separable(first: Sequence[float], second: Sequence[float]) -> bool | None:
 
 def _quantile(df: float) -> float:
     """t(0.975, df)."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     return float(stdtrit(df, (1 + LEVEL) / 2))
 
