@@ -103,6 +103,8 @@ def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun):
         "two": ["sweep.num_workers=2"],
         "four": ["sweep.num_workers=4"],
         "hydra": ["hydra/launcher=basic"],
+        "joblib": ["hydra/launcher=joblib"],
+        "submitit": ["hydra/launcher=submitit_local"],
     }
     for name, words in ways.items():
         result = mlprun(*line, *words, f"sweep.name={name}")

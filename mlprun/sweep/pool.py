@@ -416,6 +416,7 @@ def _work(
     except BaseException:
         traceback.print_exc()
         status = 1
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it is ending
     # As an interpreter ends, but it does not take torch apart, which would take 0.3 s.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
