@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlprun.config import Composer, Config, check, from_record
+from mlprun.config import Composer, Config, check, fingerprint, from_record, identity, resumed
 from mlprun.errors import ConfigError, UserError
 
 COMPOSER = Composer()
@@ -32,6 +32,9 @@ LINES = st.builds(
 )
 
 
+IMAGES = ["data=image_folder", "data.num_outputs=2"]
+
+
 @settings(max_examples=120, deadline=None)
 @given(st.lists(LINES, max_size=3))
 def test_any_line_gives_a_config_or_one_clear_error(lines):
@@ -45,6 +48,49 @@ def test_any_line_gives_a_config_or_one_clear_error(lines):
         assert found.epochs >= 1
     else:
         assert 1 <= len(said.splitlines()) <= 25
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(LINES, max_size=3))
+def test_any_line_of_a_resume_changes_the_config_or_is_one_clear_error(lines):
+    before = check(COMPOSER.compose([]))
+    try:
+        after = resumed(before, lines)
+    except UserError as error:
+        assert 1 <= len(str(error).splitlines()) <= 25
+    else:  # only what may change has changed
+        assert identity(after.to_dict(), length=False) == identity(before.to_dict(), length=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(LINES, max_size=3))
+def test_a_point_of_a_sweep_is_what_the_line_alone_would_be(lines):
+    """Though it is composed in a fraction of the time."""
+    said = []
+    for compose in (COMPOSER.point, lambda line: check(COMPOSER.compose(line))):
+        try:
+            said.append(compose(lines).to_dict())
+        except UserError:
+            said.append("an error")
+    assert repr(said[0]) == repr(said[1])  # repr: NaN is NaN
+
+
+@pytest.mark.parametrize(
+    ("lines", "other", "same"),
+    [
+        (["optim.lr=1e-3"], ["optim.lr=0.001"], True),
+        (["optim=adam", "seed=1"], ["seed=1"], True),
+        (["device=cpu", "checkpoint.keep=3", "trainer.max_time=1h", "logging.every=9 steps", "sweep.name=x"], [], True),
+        (["data=mnist", "data.root=/a"], ["data=mnist", "data.root=/b"], True),
+        ([*IMAGES, "data.root=/a"], [*IMAGES, "data.root=/b"], False),
+        (["seed=1"], ["seed=2"], False),
+        (["epochs=3"], ["epochs=4"], False),
+        (["trainer.num_threads=1"], [], False),
+    ],
+)
+def test_a_point_is_known_by_what_decides_its_result(lines, other, same):
+    marks = {fingerprint(COMPOSER.point(line).to_dict()) for line in (lines, other)}
+    assert len(marks) == (1 if same else 2)
 
 
 @settings(max_examples=20, deadline=None)
