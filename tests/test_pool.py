@@ -113,6 +113,7 @@ def find_server(path: Path) -> None:
 
 
 def end_late(path: Path) -> None:
+    print("half a line", end="")
     atexit.register((path / "at the end").touch)
     threading.Timer(0.3, (path / "afterwards").touch).start()
 
@@ -202,6 +203,12 @@ def load_forever(path: Path) -> None:
     load(path, forever=True)
 
 
+def as_in_a_shell() -> None:
+    """Hear the signals, also in tests that run in the background."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
 @contextlib.contextmanager
 def moved(number: int, other: int):
     """Let a descriptor be another one for a while."""
@@ -218,7 +225,7 @@ def moved(number: int, other: int):
 def process(call: str):
     """A call of this module's in a process of its own, as a shell starts one."""
     with subprocess.Popen(
-        [sys.executable, "-c", f"from pathlib import Path; from {ME} import *; {call}"],
+        [sys.executable, "-c", f"from {ME} import *; as_in_a_shell(); {call}"],
         cwd=Path(__file__).parents[1],
         start_new_session=True,
         stdin=subprocess.DEVNULL,
@@ -490,6 +497,7 @@ def test_what_a_job_leaves_behind_ends_with_it(tmp_path):
 def test_a_job_ends_as_a_program_does(tmp_path):
     path = tmp_path / "a"
     assert run([Job(end_late, (path,), path)])[0].exitcode == 0
+    assert (path / "output.log").read_text() == "half a line"
     assert {"at the end", "afterwards"} <= {file.name for file in path.iterdir()}
 
 
@@ -505,7 +513,7 @@ def test_closing_the_iterator_stops_the_jobs(tmp_path):
     with contextlib.closing(pool.run(jobs, num_workers=2, num_cores=2)) as ended:
         next(ended)
         running = pids(tmp_path, "b")
-    assert not any(is_alive(pid) for pid in running)  # at once, the server too
+    assert all_gone(running)  # the server too
     assert (tmp_path / "b" / "saved").exists()
 
 
@@ -517,7 +525,7 @@ def test_an_error_of_the_callers_stops_the_jobs(tmp_path):
 
     with pytest.raises(LookupError):
         run(jobs())
-    assert not any(is_alive(pid) for pid in pids(tmp_path, "a"))
+    assert all_gone(pids(tmp_path, "a"))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -529,7 +537,7 @@ def test_a_signal_stops_all_of_it(tmp_path, number, status):
                 os.kill(pid, number)
         os.killpg(parent.pid, number)  # as a terminal does
         output, _ = parent.communicate(timeout=60)
-        assert not any(is_alive(pid) for pid in running)  # also the one that would not stop
+        assert all_gone(running)  # also the one that would not stop
     assert (parent.returncode, output) == (status, "")
     assert json.loads((tmp_path / "a" / "saved").read_text()) == "SIGTERM"
     assert not (tmp_path / "c").exists()

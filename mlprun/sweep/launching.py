@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -67,17 +68,16 @@ def launch(jobs: Iterable[Job], num_jobs: int, folder: Path) -> list[float]:
             job.path.mkdir(parents=True, exist_ok=True)
             yield pool.Job(job.target, job.arguments, job.path, num_threads)
 
-    try:
-        for ended in pool.run(
-            waiting(),
-            num_workers=settings["num_workers"],
-            num_cores=num_cores(),
-            gpus=settings["gpus"],
-            poll=view.running,
-        ):
+    ending = pool.run(
+        waiting(),
+        num_workers=settings["num_workers"],
+        num_cores=num_cores(),
+        gpus=settings["gpus"],
+        poll=view.running,
+    )
+    with contextlib.closing(view), contextlib.closing(ending):
+        for ended in ending:
             view.ended(ended.job.path)
-    finally:
-        view.close()
     if view.num_failed >= limit:
         log.error("%d runs failed: no further one was started (sweep.max_failures)", view.num_failed)
     return [_objective(path) for path in order]

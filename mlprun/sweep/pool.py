@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -103,7 +103,7 @@ def run(
     gpus: Sequence[str] = (),
     poll: Callable[[list[Job]], None] | None = None,
     retry: bool = True,
-) -> Iterator[Ended]:
+) -> Generator[Ended, None, None]:
     """Run jobs side by side, in their order; yield each as it ends.
 
     A job that dies (of a signal, or without closing its record) is tried once more in its place; if it dies again,
@@ -420,4 +420,7 @@ def _work(
     # As an interpreter ends, but it does not take torch apart, which would take 0.3 s.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
     os._exit(status & 0xFF)
