@@ -17,13 +17,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlprun import __version__, stopping
-from mlprun.config import RESUMABLE, Composer, check, conf_dir, fingerprint
+from mlprun.config import RESUMABLE, Composer, SweepConfig, check, conf_dir, fingerprint
 from mlprun.errors import ConfigError, RunError, UserError, near
 from mlprun.job import Outcome
 from mlprun.job import resume as resume_job
 from mlprun.job import run as run_job
 from mlprun.runs import compare
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make, now_utc
+from mlprun.runs.log import say
+from mlprun.trust import check_targets
 
 if TYPE_CHECKING:
     from mlprun.sweep.planning import Point
@@ -86,7 +88,7 @@ def _verb(verb: str, *arguments: str) -> int:
     options = parser.parse_intermixed_args(arguments)
     typed = shlex.join(["mlprun", verb, *arguments])
     if verb == "resume" and (options.run / "sweep.json").exists():
-        return _resume_sweep(options.run, options.overrides, typed)
+        return _resume_sweep(options.run, options.overrides, trust=options.trust)
     if verb == "resume":
         return resume_job(options.run, options.overrides, typed, trust=options.trust).exit_status
     if verb == "show":
@@ -117,21 +119,52 @@ def _runs(folder: Path) -> int:
     return 0
 
 
-def _resume_sweep(folder: Path, overrides: list[str], typed: str) -> int:
+def _resume_sweep(folder: Path, overrides: list[str], *, trust: bool) -> int:
     """Every line that was typed for this sweep once more: what is done is not done again."""
     from mlprun.sweep import planning
 
+    known = ("sweep.num_workers=", "sweep.max_failures=", "sweep.stale=", "sweep.dry_run=")
     for line in overrides:
-        if not line.startswith("sweep."):
-            raise ConfigError(line, ConfigError.MISSING, "cannot change when a sweep is continued", "only sweep.… can")
+        if not line.startswith(known):
+            allowed = ", ".join(name.rstrip("=") for name in known)
+            raise ConfigError(
+                line, ConfigError.MISSING, "cannot change when a sweep is continued", f"only {allowed} can"
+            )
     record = planning.read(folder)
     if (there := Path(record["typed_in"])) != Path.cwd():
         raise RunError(f"the sweep was started in {there}, where its classes are found\n  stand there to resume it")
-    statuses = [_train([*line, _override("hydra.sweep.dir", folder), *overrides], typed) for line in record["lines"]]
-    return max(statuses)
+    changed = {line.partition("=")[0] for line in overrides}
+    statuses = []
+    for line in record["lines"]:
+        words = [word for word in line if word.partition("=")[0] not in changed]
+        command = shlex.join(["mlprun", *line])
+        here = _override("hydra.sweep.dir", folder)
+        statuses.append(_train([*words, here, *overrides], command, None if trust else folder))
+    return max(statuses, default=0)
 
 
-def _train(arguments: list[str], typed: str = "") -> int:
+def _check_line(composer: Composer, options: argparse.Namespace, folder: Path) -> None:
+    """Refuse a line from someone else's sweep if it names code that may not be called: as for a stored config."""
+    for word in options.overrides:
+        if word.lstrip("+~").startswith("hydra") and not word.startswith(("hydra.sweep.dir=", "hydra/launcher=")):
+            raise RunError(f"{folder}: the stored override {word} could call anything\n  --trust allows it")
+    if options.config_dir and folder.resolve() in [
+        Path(options.config_dir).resolve(),
+        *Path(options.config_dir).resolve().parents,
+    ]:
+        raise RunError(f"{folder}: its config folder came with it\n  --trust allows it")
+    for overrides in composer.points(options.overrides):
+        check_targets(composer.point(overrides).to_dict(), Path.cwd(), folder)
+
+
+def _train(arguments: list[str], typed: str = "", trusted_in: Path | None = None) -> int:
+    """Train or sweep as the line says.
+
+    Args:
+        arguments: of the line.
+        typed: the line that it is again, if it comes from a sweep's record.
+        trusted_in: the folder of that sweep, unless the user trusts whatever it names.
+    """
     global _typed
     _typed = typed or shlex.join(["mlprun", *arguments])
     if "--version" in arguments:
@@ -161,16 +194,25 @@ def _train(arguments: list[str], typed: str = "") -> int:
         )
     if options.resolve and not options.cfg:
         raise ConfigError("--resolve", ConfigError.MISSING, "shows a config with its values filled in", "add --cfg job")
+    if options.cfg and options.multirun:
+        raise ConfigError("--cfg", ConfigError.MISSING, "shows one config", "leave out -m, or use sweep.dry_run=true")
     composer = Composer(options.config_dir, options.config_name or "config")
+    if trusted_in is not None:
+        _check_line(composer, options, trusted_in)
     if options.cfg:
         composer.compose(options.overrides, multirun=options.multirun)
         return _hydra(arguments, options.config_name)
     swept = options.multirun or any(o.replace(" ", "") == "hydra.mode=MULTIRUN" for o in options.overrides)
-    return (_sweep if swept else _run)(composer, arguments, options.overrides, options.config_name)
+    if swept:
+        return _sweep(composer, arguments, options.overrides, options.config_name, again=bool(typed))
+    return _run(composer, arguments, options.overrides, options.config_name)
 
 
 def _run(composer: Composer, arguments: list[str], overrides: list[str], config_name: str | None) -> int:
     """One run, in a directory of its own."""
+    for line in overrides:
+        if line.startswith("sweep."):
+            raise ConfigError(line, ConfigError.MISSING, "is for sweeps", "add -m, or leave it out")
     composed = composer.compose(overrides)
     check(composed)
     chosen = _explicit(overrides, "hydra.run.dir")
@@ -180,6 +222,9 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
         arguments = [_override("hydra.run.dir", directory), *arguments]
     else:
         directory = Path(composed.hydra.run.dir)
+        if (directory / "sweep.json").exists():
+            raise ConfigError("hydra.run.dir", directory, "is the folder of a sweep", "choose another")
+        arguments = [_override("hydra.run.dir", directory), *_without("hydra.run.dir", arguments)]
         if (directory / "run.json").exists():  # without Hydra, which would write its own record over the old one
             return run_job(check(composed), directory, _typed, overrides).exit_status
         make(directory)
@@ -202,9 +247,19 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
     return outcome.exit_status
 
 
-def _sweep(composer: Composer, arguments: list[str], overrides: list[str], config_name: str | None) -> int:
-    """A run for every point, and what they found; 1 if any failed. Every point is checked before the first runs."""
-    from mlprun.sweep import launching, planning, pool, preflight
+def _sweep(
+    composer: Composer, arguments: list[str], overrides: list[str], config_name: str | None, *, again: bool = False
+) -> int:
+    """A run for every point, and what they found; 1 if any failed. Every point is checked before the first runs.
+
+    Args:
+        composer: composes.
+        arguments: for Hydra.
+        overrides: those among them.
+        config_name: the primary config.
+        again: a line that the sweep's record has already.
+    """
+    from mlprun.sweep import planning, pool
 
     composed = composer.compose(overrides, multirun=True)
     settings = composer.point(next(composer.points(overrides))).sweep
@@ -215,6 +270,8 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
     folder = None
     if _explicit(overrides, "hydra.sweep.dir") is not None:
         folder = Path(composed.hydra.sweep.dir)
+        if (folder / "run.json").exists():
+            raise ConfigError("hydra.sweep.dir", folder, "is the directory of a run", "choose another")
     elif settings.name is not None:
         folder = Path("outputs", "sweeps", settings.name)
     points, num_repeated = planning.points(composer, overrides, folder)
@@ -223,54 +280,77 @@ def _sweep(composer: Composer, arguments: list[str], overrides: list[str], confi
         for line in planning.table(points):
             print(line)
         return 0
-    if folder is None:
-        folder = claim(composed.hydra.sweep.dir)
+    is_new = folder is None or not folder.exists()
+    folder = folder or claim(composed.hydra.sweep.dir)
     make(folder)
-    keep_out_of_git(_first_folder(folder))
-    with RunDirectory(folder).held():
-        to_do = [p for p in points if p.status != "completed"]
-        if settings.stale == "redo":
-            for point in points:
-                if point.outdated and point.path is not None:
-                    shutil.rmtree(point.path)
-                    to_do.append(point)
-        needs, dead = preflight.check([(" ".join(p.overrides), p.config) for p in to_do]) if ours else ({}, [])
-        for mark in dead:
-            print(f"warning: the check of a point died; its run will tell: {mark}", file=sys.stderr)
-        num_workers, gpus = launching.places(needs.values(), [p.config for p in to_do])
-        earlier = planning.read(folder) if (folder / planning.RECORD).exists() else {}
-        words = [word for word in arguments if not word.startswith(("sweep.dry_run=", "hydra.sweep.dir="))]
-        os.environ["MLPRUN_COMMAND"] = _typed  # for the jobs' own processes
-        planning.note(
-            folder,
-            status="running",
-            command=_typed,
-            lines=[*(line for line in earlier.get("lines", []) if line != words), words],
-            typed_in=str(Path.cwd()),
-            max_failures=settings.max_failures,
-            num_workers=settings.num_workers or num_workers,
-            gpus=gpus,
-            needs={**earlier.get("needs", {}), **{mark: dataclasses.asdict(need) for mark, need in needs.items()}},
-            points={**earlier.get("points", {}), **{p.mark: p.overrides for p in points}},
-        )
-        where = f"{settings.num_workers or num_workers} side by side" if ours and to_do else ""
-        print(f"sweep   {len(to_do)} of {len(points)} runs to do in {folder}  {where}".rstrip(), flush=True)
-        shared = set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
-        keys = ",".join(f"'{line.partition('=')[0]}'" for line in points[0].overrides if line in shared)
-        arguments = [
-            _override("hydra.sweep.dir", folder),
-            # directories show what is swept, and leave out what all jobs share
-            f"hydra.job.config.override_dirname.exclude_keys=[{keys}]",
-            *arguments,
-        ]
-        status = "interrupted"
-        try:
-            failed = bool(_hydra(arguments, config_name)) if to_do or not ours else False
-            status = "completed"
-        finally:  # also after Ctrl-C: what is done is done
-            missing = _summarise(folder, points, started=status == "completed")
-            planning.note(folder, status=status, ended_at=now_utc())
-    return 1 if failed or missing else 0
+    if _explicit(overrides, "hydra.sweep.dir") is None:
+        keep_out_of_git(_first_folder(folder))
+    try:
+        with RunDirectory(folder).held():
+            return _run_points(points, folder, settings, arguments, config_name, ours=ours, again=again)
+    finally:
+        if is_new and not (folder / planning.RECORD).exists():  # it would only look like a sweep
+            shutil.rmtree(folder)
+
+
+def _run_points(
+    points: list[Point],
+    folder: Path,
+    settings: SweepConfig,
+    arguments: list[str],
+    config_name: str | None,
+    *,
+    ours: bool,
+    again: bool,
+) -> int:
+    from mlprun.sweep import launching, planning, preflight
+
+    redone = [p for p in points if p.outdated and settings.stale == "redo"]
+    to_do = [p for p in points if p.status != "completed" or p in redone]
+    needs, dead = preflight.check([(" ".join(p.overrides), p.config) for p in to_do]) if ours else ({}, [])
+    for mark in dead:
+        print(f"warning: the check of a point died; its run will tell: {mark}", file=sys.stderr)
+    for point in redone:
+        if point.path is not None:
+            shutil.rmtree(point.path)
+    num_workers, gpus = launching.places(needs.values(), [p.config for p in to_do])
+    num_workers = settings.num_workers or num_workers
+    earlier = planning.read(folder) if (folder / planning.RECORD).exists() else {"lines": [], "needs": {}, "points": {}}
+    # what is said of one occasion only is no part of the line
+    once = ("sweep.dry_run=", "sweep.stale=", "hydra.sweep.dir=")
+    line = [word for word in arguments if not word.startswith(once)]
+    os.environ["MLPRUN_COMMAND"] = _typed  # for the jobs' own processes
+    planning.note(
+        folder,
+        status="running",
+        lines=earlier["lines"] if again else [*(known for known in earlier["lines"] if known != line), line],
+        typed_in=str(Path.cwd()),
+        max_failures=settings.max_failures,
+        num_workers=num_workers,
+        gpus=gpus,
+        needs={**earlier["needs"], **{mark: dataclasses.asdict(need) for mark, need in needs.items()}},
+        points={**earlier["points"], **{p.mark: p.overrides for p in points}},
+    )
+    beside = f"  {min(num_workers, len(gpus) or launching.num_cores())} side by side" if ours and to_do else ""
+    say(f"sweep   {len(to_do)} of {len(points)} runs to do in {folder}{beside}")
+    shared = set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
+    keys = ",".join(f"'{line.partition('=')[0]}'" for line in points[0].overrides if line in shared)
+    arguments = [
+        _override("hydra.sweep.dir", folder),
+        # directories show what is swept, and leave out what all jobs share
+        f"hydra.job.config.override_dirname.exclude_keys=[{keys}]",
+        *_without("hydra.sweep.dir", arguments),
+    ]
+    status = "interrupted"
+    failed = False
+    try:
+        if to_do or not ours:
+            failed = bool(_hydra(arguments, config_name))
+        status = "completed"
+    finally:  # also after Ctrl-C: what is done is done
+        failed |= _summarise(folder, points, started=status == "completed")
+        planning.note(folder, status=status, ended_at=now_utc())
+    return 1 if failed else 0
 
 
 def _announce(points: list[Point], num_repeated: int, stale: str) -> None:
@@ -281,7 +361,7 @@ def _announce(points: list[Point], num_repeated: int, stale: str) -> None:
     if outdated:
         names = ", ".join(dict.fromkeys(name for point in outdated for name in point.outdated))
         remedy = "they are run again" if stale == "redo" else "kept; sweep.stale=redo runs them again"
-        print(f"warning: {names} changed since {len(outdated)} runs were completed: {remedy}", file=sys.stderr)
+        print(f"warning: {names} changed since {len(outdated)} runs were made: {remedy}", file=sys.stderr)
 
 
 def _summarise(folder: Path, points: list[Point], *, started: bool) -> bool:
@@ -289,17 +369,16 @@ def _summarise(folder: Path, points: list[Point], *, started: bool) -> bool:
     from mlprun.runs import report
 
     runs = report.read_runs(folder)
-    print()
-    for line in report.leaderboard(runs):
-        print(line)
+    for line in ["", *report.leaderboard(runs)]:
+        say(line)
     report.write_csv(runs, folder / "leaderboard.csv")
     done = {fingerprint(record["config"]): record["status"] for _, record in runs if "config" in record}
     statuses = [done.get(point.mark, "missing") for point in points]
     if missing := statuses.count("missing"):
         print(f"error: {missing} of {len(points)} runs were not begun", file=sys.stderr)
-    print(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")
+    say(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")
     if not started:
-        print(f"resume  mlprun resume {shlex.quote(str(folder))}")
+        say(f"resume  mlprun resume {shlex.quote(str(folder))}")
     return any(status != "completed" for status in statuses)
 
 
@@ -343,13 +422,18 @@ def _explicit(overrides: list[str], key: str) -> str | None:
     return next((o.partition("=")[2] for o in overrides if o.lstrip("+").startswith(f"{key}=")), None)
 
 
+def _without(key: str, arguments: list[str]) -> list[str]:
+    """The words that do not set `key`: a value with ${now:} would come out another a second later."""
+    return [word for word in arguments if not word.lstrip("+").startswith(f"{key}=")]
+
+
 def _override(key: str, path: Path) -> str:
     quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"{key}='{quoted}'"
 
 
 def _first_folder(path: Path) -> Path:
-    return path if path.is_absolute() else Path(path.parts[0])
+    return path if path.is_absolute() or not path.parts else Path(path.parts[0])
 
 
 def _add_current_folder() -> None:

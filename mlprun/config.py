@@ -435,9 +435,18 @@ def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
     return kept
 
 
+def _as_floats(value: Any) -> Any:
+    """1 and 1.0 are one value, however they were typed."""
+    if isinstance(value, dict):
+        return {key: _as_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def fingerprint(stored: dict[str, Any]) -> str:
     """Ten hex digits that stand for what a run is: the same for the same `identity`."""
-    text = json.dumps(identity(stored), sort_keys=True, default=str)
+    text = json.dumps(_as_floats(identity(stored)), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -479,6 +488,9 @@ class Composer:
         grid = str(OmegaConf.select(swept, "hydra.sweeper._target_")).endswith(".BasicSweeper")
         for override in self._parse(lines):
             key = override.get_key_element()
+            aside = [k for k in (*RESUMABLE, *_ASIDE) if k not in _LENGTH]
+            if override.is_sweep_override() and any(key == k or key.startswith(f"{k}.") for k in aside):
+                raise ConfigError(key, _typed_value(override), "takes one value in a sweep", "no result depends on it")
             if not override.is_sweep_override():
                 axes[key] = [override.input_line or key]
             elif override.is_discrete_sweep():

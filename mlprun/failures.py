@@ -34,7 +34,9 @@ def _explain(error: Exception, config: Config) -> str:
     notes = [f"  {line}" for note in getattr(error, "__notes__", []) for line in note.splitlines()]
     frames = traceback.extract_tb(error.__traceback__)
     own = "".join(traceback.format_list([f for f in frames if is_users_own(f.filename)][-8:])).rstrip().splitlines()
-    if data.num_workers and (isinstance(error, EOFError | ConnectionError) or "is killed by signal" in text):
+    if data.num_workers and (
+        isinstance(error, EOFError | ConnectionError) or re.search("is killed by signal|exited unexpectedly", text)
+    ):
         return (
             f"a DataLoader worker process is gone: {kind}: {first}"
             f"\n  it was killed or ran out of memory; data.num_workers={data.num_workers}, and 0 needs none"

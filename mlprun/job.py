@@ -79,8 +79,10 @@ def run(
     stopping.install()
     directory = RunDirectory(path)
     if directory.record_file.exists():
-        there, here = ({"config": configs.identity(c)} for c in (directory.read()["config"], config.to_dict()))
-        if differences := compare.records(there, here)["config"]:
+        stored = directory.read()["config"]
+        if configs.fingerprint(stored) != configs.fingerprint(config.to_dict()):
+            there, here = ({"config": configs.identity(c)} for c in (stored, config.to_dict()))
+            differences = compare.records(there, here)["config"]
             remedy = "choose another directory, or remove this one"
             if {d.key for d in differences} <= {"epochs", "steps"}:
                 remedy = f"to make it longer: {_resume_line(path)} {differences[0].key}={differences[0].second}"
@@ -127,7 +129,7 @@ def _continue(directory: RunDirectory, config: Config, command: str) -> Outcome:
         if (outcome := _ended(earlier, config)) is not None:
             _show_result(outcome, directory, earlier)
             return outcome
-        now = directory.reopen(earlier, config.to_dict())
+        now = {**directory.reopen(earlier), "config": config.to_dict()}
         return _attempt(config, directory, command, (earlier, now), earlier.get("device", {}).get("num_threads"))
 
 
@@ -136,9 +138,12 @@ def _ended(record: dict[str, Any], config: Config) -> Outcome | None:
 
     Raises:
         ConfigError: the run is longer already than `config` says.
+        RunError: the record is damaged.
     """
     if record["status"] != "completed":
         return None
+    if missing := sorted({"metrics", "steps", "ended_by", "best_step"} - record.keys()):
+        raise RunError(f"the run's record is damaged: it is completed and has no {', '.join(missing)}")
     per_epoch = record.get("steps_per_epoch")
     length = config.steps if config.steps is not None else per_epoch and config.epochs * per_epoch
     if record["ended_by"] == "finished" and length is not None and length != record["steps"]:
@@ -176,6 +181,10 @@ def _attempt(
                 log.debug("%s", "".join(traceback.format_exception(error)))
                 _interrupted(directory, by)
                 raise KeyboardInterrupt(by) from error
+            if earlier is not None and isinstance(error, ConfigError):  # refused: the run is what it was
+                log.error("error: %s", error)
+                directory.put_back(earlier[0])
+                return Outcome("failed", directory.path, exit_status=error.exit_status)
             return _failed(error, directory, config, warned.anomaly, began=earlier is not None)
 
 
@@ -230,7 +239,8 @@ def _train(
     saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
     sources = provenance.sources(Path.cwd())
     if earlier is not None:
-        said = restore(config, plan, batches, learner, progress, saver)
+        steps_before = earlier[0].get("steps")
+        said = restore(config, plan, batches, learner, progress, saver, directory.metrics_file, steps_before)
         kept = progress.step - progress.pending if progress.step else None
         before, now = earlier
         typed, found = _changes(before, {**now, "device": device, "data": data, "sources": sources})
@@ -238,6 +248,7 @@ def _train(
         for line in [*said, *(f"  {line}" for line in found)]:
             log.info("%s", line)
         entry = {"at": now_utc(), "step": progress.step, "command": command, "changed": [*typed, *found]}
+        directory.update(config=config.to_dict())
         entry |= {key: before[key] for key in ("metrics", "best_step", "ended_by") if key in before}
         directory.update(resumed=[*before.get("resumed", []), entry])
     directory.update(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from mlprun import build
 from mlprun import config as configs
@@ -16,9 +18,24 @@ from mlprun.training.loop import Plan, Progress
 
 
 def restore(
-    config: Config, plan: Plan, batches: TrainBatches, learner: Learner, progress: Progress, saver: Checkpointer
+    config: Config,
+    plan: Plan,
+    batches: TrainBatches,
+    learner: Learner,
+    progress: Progress,
+    saver: Checkpointer,
+    metrics_file: Path,
+    steps_before: int | None,
 ) -> list[str]:
     """Put learner and progress where the newest checkpoint left them; what the user should know of it, line by line.
+
+    Args:
+        config: of the run as it goes on.
+        plan, batches: its own.
+        learner, progress: new; changed in place.
+        saver: has the checkpoints.
+        metrics_file: metrics.jsonl, to see that it is whole.
+        steps_before: how many the record says were done, None if it does not.
 
     Raises:
         RunError: no checkpoint can be used, or the newest one is another run's.
@@ -26,7 +43,8 @@ def restore(
     """
     recovered = saver.recover(learner.device)
     if recovered is None:
-        return ["there is no checkpoint yet: starting from step 0"]
+        done = f", though the run had done {steps_before} steps" if steps_before else ""
+        return [f"there is no checkpoint{done}: starting from step 0"]
     state = recovered.state
     stored, own = ({"config": configs.identity(c, length=False)} for c in (state["config"], config.to_dict()))
     if others := compare.records(stored, own)["config"]:
@@ -56,6 +74,11 @@ def restore(
             "best.pt will be the best from here on"
         )
         progress.best = progress.best_values = None
+    rows = metrics_file.read_bytes() if metrics_file.exists() else b""
+    kept = progress.step - progress.pending
+    lost = progress.num_rows - sum(int(step) <= kept for step in re.findall(rb'^{"step": (\d+),', rows, re.MULTILINE))
+    if lost > 0:
+        said.append(f"{metrics_file} has lost {lost} of {progress.num_rows} rows up to here")
     if batches.is_stream and progress.step:
         said.append("the training data is a stream, read again up to here: exact if it gives the same order again")
     if recovered.path.name != "last.pt":  # a kill came between two writes

@@ -55,6 +55,12 @@ def exit_status(by: str) -> int:
     return {"SIGINT": 130, "SIGHUP": 129}.get(by, 143)
 
 
+def over() -> None:
+    """Nothing is left to stop: what still asks is too late."""
+    global _raised
+    _raised = True
+
+
 class _Deferred:
     """A block that a request waits for; may be nested."""
 
@@ -99,10 +105,13 @@ def after(seconds: float | None) -> Iterator[None]:
         yield
         return
 
+    in_main = threading.current_thread() is threading.main_thread()
+
     def ask() -> None:
         global _limit_reached
         _limit_reached = True
-        _wake()
+        if in_main:
+            _wake()
 
     timer = threading.Timer(seconds, ask)
     timer.daemon = True
@@ -145,8 +154,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
             os.write(2, b"\nstopping as soon as it is safe; Ctrl-C again leaves at once\n")
 
 
-# Of a lock they would leave it locked, and what `__del__` raises is lost.
-_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__")
+# Of a lock they would leave it locked; what `__del__` raises is lost; by `detach` a worker hands over a tensor.
+_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__", "detach")
 
 
 def _must_go_on(frame: FrameType | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -459,6 +460,23 @@ def test_what_cannot_change_is_refused_by_name(mlprun, tmp_path, words, said):
     assert result.status == 2
     assert said in result.err
     assert (tmp_path / RUN / "run.json").read_bytes() == before
+
+
+def test_a_resume_that_is_refused_changes_nothing(broken_off):
+    before = json.loads((broken_off / RUN / "run.json").read_text())
+    for words in (["epochs=1"], ["device=mps"]):
+        with Line(broken_off, "resume", RUN, *words) as line:
+            assert line.wait() == 2, line.output
+        assert json.loads((broken_off / RUN / "run.json").read_text()) == before
+    finish(broken_off, "resume", RUN)
+    assert_identical(broken_off / RUN, broken_off / "whole")
+
+
+def test_rows_that_were_lost_are_said(broken_off):
+    file = broken_off / RUN / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:5] + lines[7:]))
+    assert re.search(r"metrics\.jsonl has lost 2 of \d+ rows", finish(broken_off, "resume", RUN))
 
 
 @pytest.mark.parametrize(

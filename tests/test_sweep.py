@@ -155,7 +155,7 @@ def test_a_point_that_cannot_work_is_found_before_the_first_run(mlprun, words, s
     assert result.status == 2
     assert said in result.err
     assert "Traceback" not in result.err + result.out
-    assert records(result.folder) == {}
+    assert not list((result.folder / "outputs").glob("sweeps/*")), "nothing that looks like a sweep"
 
 
 def test_a_dry_run_shows_the_points_and_runs_nothing(mlprun):
@@ -207,11 +207,77 @@ def test_code_that_changed_since_is_told(mlprun):
     assert "changed" not in mlprun(*line).err
     (folder / "my_net.py").write_text(module + "# another version\n")
     kept = mlprun(*line)
-    assert "warning: my_net.py changed since 2 runs were completed: kept; sweep.stale=redo runs them again" in kept.err
+    assert "warning: my_net.py changed since 2 runs were made: kept; sweep.stale=redo runs them again" in kept.err
     assert "0 of 2 runs to do" in kept.out
     redone = mlprun(*line, "sweep.stale=redo")
     assert "2 of 2 runs to do" in redone.out
     assert "changed" not in mlprun(*line).err
+
+
+def test_a_redo_that_cannot_work_leaves_what_there_was(mlprun):
+    folder = mlprun("--version").folder
+    (folder / "my_net2.py").write_text("import torch\ndef net():\n    return torch.nn.Linear(4, 3)\n")
+    line = ["-m", *FAST, "model=custom", "model._target_=my_net2.net", "seed=0,1", "sweep.name=code"]
+    assert mlprun(*line).status == 0
+    (folder / "my_net2.py").write_text("import torch\ndef net():\n    return torch.nn.Linear(5, 3)\n")
+    assert mlprun(*line, "sweep.stale=redo").status == 2
+    assert [record["status"] for record in records(folder).values()] == ["completed"] * 2
+
+
+def test_resuming_someone_elses_sweep_runs_nothing_of_theirs(mlprun):
+    folder = mlprun("--version").folder
+    theirs = folder / "theirs"
+    theirs.mkdir()
+    (theirs / "__init__.py").write_text("")
+    (theirs / "evil.py").write_text("import pathlib\npathlib.Path('ran').touch()\n")
+    record = {"typed_in": str(folder), "needs": {}, "points": {}}
+    for line in (
+        ["-m", "data=iris", "model=custom", "model._target_=theirs.evil.Net"],
+        ["-m", "data=iris", "model=custom", "model._target_=torch.os.system"],
+        ["-m", "data=iris", "+hydra.callbacks.x._target_=theirs.evil.Net"],
+        ["-m", "data=iris", "--config-dir", "theirs"],
+    ):
+        (theirs / "sweep.json").write_text(json.dumps({**record, "lines": [line]}))
+        result = mlprun("resume", "theirs")
+        assert result.status in (1, 2)
+        assert "--trust" in result.err
+        assert not (folder / "ran").exists()
+
+
+def test_a_folder_with_the_time_in_its_name_is_one_folder_and_the_users_own_gets_no_gitignore(mlprun):
+    result = mlprun("-m", *FAST, "seed=0,1", "hydra.sweep.dir=mine/${now:%f}")
+    assert result.status == 0, result.err
+    assert len(list((result.folder / "mine").iterdir())) == 1
+    assert not (result.folder / "mine" / ".gitignore").exists()
+    single = mlprun(*FAST, "hydra.run.dir=own/${now:%f}")
+    (directory,) = (single.folder / "own").iterdir()
+    assert (directory / "run.json").exists()
+
+
+def test_a_run_that_was_made_longer_is_not_the_sweeps_point_any_more(mlprun):
+    line = ["-m", "data=iris", "epochs=1", "seed=0,1", "sweep.name=s"]
+    run = mlprun(*line).folder / sorted((SWEEPS / "s").glob("seed=0*"))[0]
+    assert mlprun("resume", str(run), "epochs=2").status == 0
+    again = mlprun(*line)
+    assert again.status == 1
+    assert "its config was changed, by a resume perhaps" in again.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sweep.name=x"], "sweep.name=x: is for sweeps\n  add -m"),
+        (["-m", "sweep.num_workers=1,2"], "sweep.num_workers=1,2: takes one value in a sweep"),
+        (["-m", "device=cpu,auto"], "device=cpu,auto: takes one value in a sweep"),
+        (["-m", "seed=0,1", "sweep.name=a b"], "sweep.name=a b: must be letters"),
+        (["-m", "seed=0,1", "sweep.stale=maybe"], "sweep.stale=maybe: not known"),
+        (["-m", "seed=0,1", "--cfg", "job"], "--cfg: shows one config"),
+    ],
+)
+def test_what_makes_no_sense_is_said(mlprun, words, said):
+    result = mlprun(*words)
+    assert result.status == 2
+    assert said in result.err
 
 
 # ---------------------------------------------------------------------------------------------- what dies

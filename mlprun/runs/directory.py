@@ -133,7 +133,10 @@ class RunDirectory:
                 f"{self.path} is not a run: it has no run.json"
                 "\n  name a run directory, such as outputs/2026-11-21/10-33-12_digits_mlp_adam_3f2a"
             )
-        return read_json(self.record_file)
+        record = read_json(self.record_file)
+        if missing := sorted({"status", "config"} - record.keys()):
+            raise RunError(f"{self.record_file} is damaged: it has no {', '.join(missing)}")
+        return record
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -183,7 +186,7 @@ class RunDirectory:
         )
         self.update(**provenance.collect(Path.cwd(), self.path / "code.patch"))
 
-    def reopen(self, record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    def reopen(self, record: dict[str, Any]) -> dict[str, Any]:
         """Go on with the run that `record` tells of: status `running` again. The record it is now.
 
         What it says of code and machine stays as it was; what is found now is returned, and the uncommitted changes
@@ -197,14 +200,19 @@ class RunDirectory:
         for leftover in self.path.glob(".*.tmp"):
             leftover.unlink()
         number = 1 + len(record.get("resumed", []))
-        patch = self.path / f"code-{number}.patch"
+        first = "git" not in record  # a kill came before it could be found out
+        patch = self.path / ("code.patch" if first else f"code-{number}.patch")
         now = provenance.collect(Path.cwd(), patch)
-        if now["git"].get("changes") == record.get("git", {}).get("changes"):
+        if not first and now["git"].get("changes") == record["git"].get("changes"):
             patch.unlink(missing_ok=True)
-        for ended in ("ended_at", "error", "traceback"):
+        for ended in ("ended_at", "error", "traceback", "stopped_by"):
             self._record.pop(ended, None)
-        self.update(status="running", config=config)
+        self.update(**{"status": "running", **{key: value for key, value in now.items() if key not in record}})
         return {**self._record, **now}
+
+    def put_back(self, record: dict[str, Any]) -> None:
+        """Undo `reopen`: the run could not go on as it was asked to."""
+        write_json(self.record_file, record)
 
     def update(self, **values: Any) -> None:
         """Add to the record, and write it whole or not at all."""

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -48,12 +49,9 @@ class Terminal(logging.Handler):
     """
 
     anomaly = ""
-    _closed = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record, in short; train.log has it whole."""
-        if self._closed:
-            return
         text = record.getMessage()
         if record.name == "py.warnings":
             if "Traceback of forward call" in text:
@@ -62,9 +60,14 @@ class Terminal(logging.Handler):
             # path:line: Category: message, and a line of source; train.log has it whole
             text = "warning: " + text.splitlines()[0].split(": ", 2)[-1]
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
-        try:
-            tqdm.write(text, file=stream)
-            stream.flush()
-        except BrokenPipeError:  # whoever read it has left, as `| head` does: the run goes on, and so does its log
-            self._closed = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        say(text, stream)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a line, above a progress bar. Whoever reads it may have left, as `| head` does: the work goes on."""
+    stream = stream or sys.stdout
+    try:
+        tqdm.write(text, file=stream)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from mlprun.config import Config
 from mlprun.metric_names import lower_is_better
 from mlprun.runs.directory import RunDirectory
+from mlprun.runs.log import say
 from mlprun.sweep import planning, pool
 from mlprun.sweep.preflight import Needs
 
@@ -161,14 +162,16 @@ class _View:
             sign = 1.0 if lower_is_better(monitor) else -1.0
             if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
                 self._best = (value, path.name)
+        elif status not in ("failed", "interrupted"):  # it could not even begin, or another process has it
+            self.num_failed += 1
+            words = f"{'not run':11} {path.name}  see {path / pool.OUTPUT}"
         elif "error" in record:
             words += f"  {record['error'].splitlines()[0]}"
         if self._bar is not None:
             self._bar.update(1)
             if status == "completed":
                 return
-        tqdm.write(f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}  {words}", file=sys.stdout)
-        sys.stdout.flush()
+        say(f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}  {words}")
 
     def close(self) -> None:
         """Take the bar away."""

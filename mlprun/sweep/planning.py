@@ -25,7 +25,7 @@ class Point:
         config: checked.
         path: of the directory that was begun, or None.
         record: the run.json there, or empty.
-        outdated: files of code that have changed since it was completed.
+        outdated: files of code that have changed since it was begun.
     """
 
     mark: str
@@ -65,8 +65,16 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
         path = None if folder is None else point_directory(folder, mark)
         record: dict[str, Any] = {}
         if path is not None and (path / "run.json").exists():
-            record = RunDirectory(path).read()
-        outdated = _outdated(record, now) if record.get("status") == "completed" else ()
+            try:
+                record = RunDirectory(path).read()
+            except RunError as error:
+                raise RunError(f"{error}\n  remove {path}, and the point is run again") from error
+            if fingerprint(record["config"]) != mark:
+                raise RunError(
+                    f"{path} is not what the sweep made any more: its config was changed, by a resume perhaps"
+                    "\n  move it out of the sweep's folder, and the point is run again"
+                )
+        outdated = _outdated(record, now) if record else ()
         found[mark] = Point(mark, overrides, config, path, record, outdated)
     return list(found.values()), num_points - len(found)
 
@@ -85,9 +93,11 @@ def table(points: list[Point]) -> list[str]:
 
 
 def _outdated(record: dict[str, Any], source: str) -> tuple[str, ...]:
-    """What code has changed since a run: mlprun's own, or files of the user's that it had imported."""
+    """What code has changed since a run began: mlprun's own, or files of the user's that it had imported."""
+    if "mlprun" not in record:
+        return ()  # it was killed before it could tell
     changed = []
-    mlprun = record.get("mlprun")
+    mlprun = record["mlprun"]
     if not isinstance(mlprun, dict) or mlprun.get("source") != source:
         changed.append("mlprun")
     for name, was in record.get("sources", {}).items():
@@ -105,7 +115,7 @@ def note(folder: Path, **values: Any) -> None:
         RunError: it cannot be written, or what is there is damaged.
     """
     file = folder / RECORD
-    write_json(file, {**(read(folder) if file.exists() else {"started_at": now_utc()}), **values})
+    write_json(file, {**(read_json(file) if file.exists() else {"started_at": now_utc()}), **values})
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -116,4 +126,7 @@ def read(folder: Path) -> dict[str, Any]:
     """
     if not (folder / RECORD).is_file():
         raise RunError(f"{folder} is not a sweep: it has no {RECORD}")
-    return read_json(folder / RECORD)
+    record = read_json(folder / RECORD)
+    if missing := {"lines", "typed_in", "needs", "points"} - record.keys():
+        raise RunError(f"{folder / RECORD} is damaged: it has no {', '.join(sorted(missing))}")
+    return record

@@ -58,6 +58,7 @@ class Progress:
         sums: (loss * examples, correct, grad norm) since training values were last logged; on the device.
         examples, updates: how many those were.
         skipped: steps passed over so far (`on_nan=skip`).
+        num_rows: how many times values were logged.
         pending: the last step still has to be logged, evaluated and saved as the plan says.
     """
 
@@ -71,6 +72,7 @@ class Progress:
     examples: int = 0
     updates: int = 0
     skipped: int = 0
+    num_rows: int = 0
     pending: bool = False
 
     def judge(self, value: float, values: Values, plan: Plan) -> bool:
@@ -203,6 +205,7 @@ def train(
                     window.restart()
                     epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
                     writer.write(step, epoch, values | scores)
+                    progress.num_rows += 1
                 progress.pending = False
                 saving = saving or bool(progress.ended_by(plan))
                 if improved or saving:
