@@ -59,6 +59,7 @@ def main() -> NoReturn:
             raise
         print(f"error: {type(error).__name__}: {error}\n  MLPRUN_TRACEBACK=1 shows where", file=sys.stderr)
         status = 1
+    stopping.over()
     sys.exit(status)
 
 
@@ -266,7 +267,7 @@ def _sweep(
     ours = str(composed.hydra.launcher._target_).endswith(".PoolLauncher")
     if ours and not settings.dry_run:
         pool.start_server(["hydra_plugins.mlprun_pool", "mlprun.cli", "mlprun.build", "mlprun.runs.writers",
-                           "mlprun.training.loop", "mlprun.restoring", "torch._dynamo"])  # fmt: skip
+                           "mlprun.training.loop", "mlprun.restoring", "torch._dynamo", "PIL.ImageDraw"])  # fmt: skip
     folder = None
     if _explicit(overrides, "hydra.sweep.dir") is not None:
         folder = Path(composed.hydra.sweep.dir)

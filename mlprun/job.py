@@ -5,13 +5,16 @@ A failure is recorded in the run's own directory and returned, never raised, so 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import logging
 import math
+import multiprocessing
 import os
 import shlex
 import sys
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,11 +91,14 @@ def run(
                 remedy = f"to make it longer: {_resume_line(path)} {differences[0].key}={differences[0].second}"
             raise ConfigError("hydra.run.dir", path, f"holds a run of another config: {differences[0]}", remedy)
         return _continue(directory, config, command)
-    with directory.held():
-        if directory.record_file.exists():  # another process was quicker
-            raise RunError(f"{path} holds a run already\n  continue it with {_resume_line(path)}")
-        more = {} if reproduces is None else {"reproduces": str(reproduces)}
-        directory.start(config.to_dict(), command, overrides, **more)
+    with contextlib.ExitStack() as stack:
+        with stopping.deferred:  # from the lock to the record
+            stack.enter_context(directory.held())
+            stack.enter_context(_marked(directory))
+            if directory.record_file.exists():  # another process was quicker
+                raise RunError(f"{path} holds a run already\n  continue it with {_resume_line(path)}")
+            more = {} if reproduces is None else {"reproduces": str(reproduces)}
+            directory.start(config.to_dict(), command, overrides, **more)
         return _attempt(config, directory, command, None, num_threads)
 
 
@@ -124,12 +130,15 @@ def _continue(directory: RunDirectory, config: Config, command: str) -> Outcome:
     if (outcome := _ended(record, config)) is not None:
         _show_result(outcome, directory, record)
         return outcome
-    with directory.held():
-        earlier = directory.read()  # once more, now that nobody else writes it
-        if (outcome := _ended(earlier, config)) is not None:
-            _show_result(outcome, directory, earlier)
-            return outcome
-        now = {**directory.reopen(earlier), "config": config.to_dict()}
+    with contextlib.ExitStack() as stack:
+        with stopping.deferred:
+            stack.enter_context(directory.held())
+            stack.enter_context(_marked(directory))
+            earlier = directory.read()  # once more, now that nobody else writes it
+            if (outcome := _ended(earlier, config)) is not None:
+                _show_result(outcome, directory, earlier)
+                return outcome
+            now = {**directory.reopen(earlier), "config": config.to_dict()}
         return _attempt(config, directory, command, (earlier, now), earlier.get("device", {}).get("num_threads"))
 
 
@@ -172,15 +181,13 @@ def _attempt(
             with stopping.after(None if limit is None else parse_seconds(limit, "trainer.max_time")):
                 return _train(config, directory, command, earlier, num_threads)
         except KeyboardInterrupt as stop:
-            by = _interrupted(directory, str(stop) or "SIGINT")
-            if by == stopping.MAX_TIME:
-                return Outcome("interrupted", directory.path, exit_status=stopping.exit_status(by))
-            raise
+            return _interrupted(directory, str(stop) or "SIGINT", stop)
         except Exception as error:
             if by := stopping.asked():  # what was broken off may say so in its own words
                 log.debug("%s", "".join(traceback.format_exception(error)))
-                _interrupted(directory, by)
-                raise KeyboardInterrupt(by) from error
+                if isinstance(error, UserError):  # it could not be saved, say
+                    log.error("error: %s", error)
+                return _interrupted(directory, by, error)
             if earlier is not None and isinstance(error, ConfigError):  # refused: the run is what it was
                 log.error("error: %s", error)
                 directory.put_back(earlier[0])
@@ -188,11 +195,29 @@ def _attempt(
             return _failed(error, directory, config, warned.anomaly, began=earlier is not None)
 
 
-def _interrupted(directory: RunDirectory, by: str) -> str:
-    directory.finish("interrupted", stopped_by=by)
-    words = {"SIGINT": "Ctrl-C", stopping.MAX_TIME: "trainer.max_time, the time limit"}
-    log.error("interrupted by %s\nresume  %s", words.get(by, by), _resume_line(directory.path))
-    return by
+@contextlib.contextmanager
+def _marked(directory: RunDirectory) -> Iterator[None]:
+    """A request to stop that comes before the training does leaves no run that seems to be running."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if directory.is_open:
+            _interrupted(directory, str(stop) or "SIGINT", stop)
+        raise
+
+
+def _interrupted(directory: RunDirectory, by: str, error: BaseException) -> Outcome:
+    """Record it and say how to go on; only a time limit, which is the run's own, lets others go on."""
+    with contextlib.suppress(stopping.Stop), stopping.deferred:
+        directory.finish("interrupted", stopped_by=by)
+        words = {"SIGINT": "Ctrl-C", stopping.MAX_TIME: "trainer.max_time, the time limit"}
+        log.error("interrupted by %s\nresume  %s", words.get(by, by), _resume_line(directory.path))
+        for worker in multiprocessing.active_children():
+            worker.kill()  # a DataLoader would wait five seconds for each that is busy
+    if by != stopping.MAX_TIME:
+        raise stopping.Stop(by) from error
+    stopping.over()
+    return Outcome("interrupted", directory.path, exit_status=stopping.exit_status(by))
 
 
 def _resume_line(path: Path) -> str:

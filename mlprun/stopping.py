@@ -143,6 +143,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises there; the workers may have got it too
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if number == signal.SIGHUP:
+            _leave_terminal()
     if _depth == 0 and not _raised and (by := asked()):
         if not _must_go_on(frame):
             _raised = True
@@ -154,8 +156,19 @@ def _handle(number: int, frame: FrameType | None) -> None:
             os.write(2, b"\nstopping as soon as it is safe; Ctrl-C again leaves at once\n")
 
 
-# Of a lock they would leave it locked; what `__del__` raises is lost; by `detach` a worker hands over a tensor.
-_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__", "detach")
+def _leave_terminal() -> None:
+    """What a run shows from now on, its bar too, would be an error of the system's."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            if os.isatty(number):
+                os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+# Of a lock they would leave it locked; what `__del__` raises is lost; by `detach` a worker hands over a tensor;
+# `_launch` forks one, and what its hooks raise is lost.
+_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__", "detach", "_launch")
 
 
 def _must_go_on(frame: FrameType | None) -> bool:

@@ -118,6 +118,11 @@ class RunDirectory:
         self._started, self._earlier_sec = time.monotonic(), 0.0
 
     @property
+    def is_open(self) -> bool:
+        """Whether this process has begun the record and not closed it."""
+        return self._record.get("status") == "running"
+
+    @property
     def best(self) -> Path:
         """The checkpoint with the best `monitor`."""
         return self.checkpoints / "best.pt"

@@ -69,5 +69,5 @@ def say(text: str, stream: TextIO | None = None) -> None:
     try:
         tqdm.write(text, file=stream)
         stream.flush()
-    except BrokenPipeError:
+    except OSError:  # a pipe without a reader, or a terminal that was closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
