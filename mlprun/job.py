@@ -82,7 +82,7 @@ def run(
     stopping.install()
     directory = RunDirectory(path)
     if directory.record_file.exists():
-        stored = directory.read()["config"]
+        stored = _read(directory)["config"]
         if configs.fingerprint(stored) != configs.fingerprint(config.to_dict()):
             there, here = ({"config": configs.identity(c)} for c in (stored, config.to_dict()))
             differences = compare.records(there, here)["config"]
@@ -117,16 +117,24 @@ def resume(path: Path, lines: list[str], command: str, *, trust: bool = False) -
     """
     stopping.install()
     directory = RunDirectory(path)
-    record = directory.read()
+    record = _read(directory)
     config = configs.resumed(configs.from_record(record["config"]), lines)
     if not trust and _ended(record, config) is None:
         check_targets(record["config"], Path.cwd(), path)
     return _continue(directory, config, command)
 
 
+def _read(directory: RunDirectory) -> dict[str, Any]:
+    """The run's record, with what is needed to go on."""
+    record = directory.read()
+    if missing := sorted({"status", "config"} - record.keys()):
+        raise RunError(f"{directory.record_file} is damaged: it has no {' and no '.join(missing)}")
+    return record
+
+
 def _continue(directory: RunDirectory, config: Config, command: str) -> Outcome:
     """Finish the run that the directory holds, or return its result."""
-    record = directory.read()
+    record = _read(directory)
     if (outcome := _ended(record, config)) is not None:
         _show_result(outcome, directory, record)
         return outcome
@@ -134,7 +142,7 @@ def _continue(directory: RunDirectory, config: Config, command: str) -> Outcome:
         with stopping.deferred:
             stack.enter_context(directory.held())
             stack.enter_context(_marked(directory))
-            earlier = directory.read()  # once more, now that nobody else writes it
+            earlier = _read(directory)  # once more, now that nobody else writes it
             if (outcome := _ended(earlier, config)) is not None:
                 _show_result(outcome, directory, earlier)
                 return outcome

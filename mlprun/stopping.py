@@ -22,7 +22,7 @@ _WAKE = signal.SIGURG  # carries no request, and is harmless where nobody handle
 _signal = ""  # the first that came
 _limit_reached = False
 _raised = False  # by `_handle`, which does so once
-_depth = 0  # of `deferred` blocks, less those of `allowed`
+_depth = 0  # of `deferred` blocks
 _process = os.getpid()
 
 
@@ -75,26 +75,7 @@ class _Deferred:
             raise Stop(by)
 
 
-class _Allowed:
-    """A block inside a deferred one, where requests break off again what they find, as does one that has waited."""
-
-    def __enter__(self) -> None:
-        global _depth
-        _depth -= 1
-        try:
-            if by := asked():
-                raise Stop(by)
-        except Stop:  # that one, or `_handle`'s
-            _depth += 1
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        global _depth
-        _depth += 1
-
-
 deferred = _Deferred()  # `with stopping.deferred:`; one object, for it is entered twice a step
-allowed = _Allowed()
 
 
 @contextlib.contextmanager
@@ -140,7 +121,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if number != _WAKE:
         if not _signal:  # a scheduler may send SIGTERM twice; what it asked for is under way
             _signal = signal.Signals(number).name
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises there; the workers may have got it too
+            # torch raises there, and the workers may have got it too; not SIG_DFL: Python would tell of one on its way
+            signal.signal(signal.SIGCHLD, lambda *_: None)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         if number == signal.SIGHUP:
@@ -166,9 +148,9 @@ def _leave_terminal() -> None:
     os.close(nowhere)
 
 
-# Of a lock they would leave it locked; what `__del__` raises is lost; by `detach` a worker hands over a tensor;
-# `_launch` forks one, and what its hooks raise is lost.
-_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__", "detach", "_launch")
+# Of a lock they would leave it locked; what `__del__` raises is lost; by `detach` a DataLoader takes a tensor from a
+# worker, and by `_shutdown_workers` it sends them home; `_launch` forks one, and what its hooks raise is lost.
+_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__", "detach", "_shutdown_workers", "_launch")
 
 
 def _must_go_on(frame: FrameType | None) -> bool:

@@ -549,24 +549,6 @@ def test_a_request_waits_for_the_outermost_block(installed):
         pass
 
 
-def test_what_is_allowed_within_is_broken_off_also_for_what_came_before(installed):
-    done = []
-    with stops("SIGHUP"), stopping.deferred:
-        with stopping.allowed:
-            done.append(1)
-        signal.raise_signal(signal.SIGHUP)
-        done.append(2)
-        with stopping.allowed:
-            done.append(3)
-    assert done == [1, 2]
-    stopping.install()
-    with stopping.deferred:
-        with stops("SIGTERM"), stopping.allowed:
-            signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
-        stopping.install()  # forgets
-
-
 def test_the_blocks_own_error_goes_first(installed):
     def fail() -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -642,19 +624,11 @@ def test_a_limit_leaves_nothing_behind_its_block(installed):
     assert 0 < stopped < 200
 
 
-def test_a_signal_after_a_limit_is_not_lost(installed):
-    with stops("SIGTERM"), stopping.deferred, stopping.after(0.01):
-        with stops("trainer.max_time"), stopping.allowed:
-            stay()
-        signal.raise_signal(signal.SIGTERM)  # while the run is marked, say
-
-
-def test_a_signal_after_the_block_of_a_limit_is_not_lost(installed):
-    with stopping.deferred, stopping.after(0.01), stops("trainer.max_time"), stopping.allowed:
-        stay()
-    with stops("SIGTERM"):
+def test_a_signal_goes_before_a_limit(installed):
+    with stops("SIGTERM"), stopping.after(0.01), stopping.deferred:
+        time.sleep(0.05)
+        assert stopping.asked() == stopping.MAX_TIME
         signal.raise_signal(signal.SIGTERM)
-        stay()
 
 
 def test_a_limit_of_a_job_in_a_thread_stops_that_at_a_safe_place(installed):

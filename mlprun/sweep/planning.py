@@ -69,6 +69,8 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
                 record = RunDirectory(path).read()
             except RunError as error:
                 raise RunError(f"{error}\n  remove {path}, and the point is run again") from error
+            if not {"status", "config"} <= record.keys():
+                raise RunError(f"{path / 'run.json'} is damaged\n  remove {path}, and the point is run again")
             if fingerprint(record["config"]) != mark:
                 raise RunError(
                     f"{path} is not what the sweep made any more: its config was changed, by a resume perhaps"
