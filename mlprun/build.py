@@ -19,23 +19,24 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from mlprun import seeding
 from mlprun.config import Config
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Part, Splits, make_splits, size
-from mlprun.errors import ConfigError, UserError, is_users_own, near
+from mlprun.errors import ConfigError, UserError, is_users_own, near, suggestion
 from mlprun.metric_names import lower_is_better
 from mlprun.training import durations, schedule
 from mlprun.training.learner import Learner
-from mlprun.training.loop import Plan
+from mlprun.training.loop import Drawn, Plan, nothing
 from mlprun.training.losses import Loss
 
 # Multiply-adds of a step below which a second thread saves at most a third of it, and two runs side by side
 # make better use of two cores (measured: benchmarks/threads.py).
 ONE_THREAD_BELOW = 200e6
+PROBE_EXAMPLES = 256  # for histograms
 
 Node = dict[str, Any]
 
@@ -44,7 +45,7 @@ Node = dict[str, Any]
 
 
 def locate(target: str, key: str) -> Callable[..., Any]:
-    """What a `_target_` names.
+    """What a `_target_`, or the value of another `key`, names.
 
     Raises:
         ConfigError: no such module or name; shows Python's own ImportError.
@@ -58,13 +59,11 @@ def locate(target: str, key: str) -> Callable[..., Any]:
             missing = error.name or ""
             if module_name == missing or module_name.startswith(missing + "."):
                 continue  # the path itself is wrong, or a part of it is a class: try the shorter one
-            raise ConfigError(f"{key}._target_", target, f"cannot be imported: {error}") from error
+            raise ConfigError(key, target, f"cannot be imported: {error}") from error
         except Exception as error:  # whatever the user's module does when it is imported
             own = [f for f in traceback.extract_tb(error.__traceback__) if is_users_own(f.filename)]
             frames = "".join(traceback.format_list(own)).rstrip().lstrip()
-            raise ConfigError(
-                f"{key}._target_", target, f"cannot be imported: {type(error).__name__}: {error}", frames
-            ) from error
+            raise ConfigError(key, target, f"cannot be imported: {type(error).__name__}: {error}", frames) from error
         for name in parts[cut:]:
             if not hasattr(found, name):
                 names = [n for n in dir(found) if not n.startswith("_")]
@@ -72,15 +71,15 @@ def locate(target: str, key: str) -> Callable[..., Any]:
                 hint = f"did you mean '{'.'.join([*parts[:-1], close[0]])}'?" if close else ""
                 where = getattr(found, "__file__", None)
                 shown = f"{module_name} ({where})" if where else module_name
-                raise ConfigError(f"{key}._target_", target, f"{shown} has no '{name}'", hint)
+                raise ConfigError(key, target, f"{shown} has no '{name}'", hint)
             found = getattr(found, name)
         if not callable(found) and cut == len(parts) > 1:
             continue  # torchvision.models.alexnet is a module, and a function of the package above it
         if not callable(found):
-            raise ConfigError(f"{key}._target_", target, "is not a class or function")
+            raise ConfigError(key, target, "is not a class or function")
         return found  # type: ignore[no-any-return]
     raise ConfigError(
-        f"{key}._target_",
+        key,
         target,
         f"cannot be imported: No module named '{parts[0]}'",
         "give the full path, such as torch.optim.Adam, or my_module.MyNet for my_module.py in this folder",
@@ -98,7 +97,7 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
     Raises:
         ConfigError: the target does not exist, does not take these arguments, or refuses a value.
     """
-    target = locate(node["_target_"], key)
+    target = locate(node["_target_"], f"{key}._target_")
     _check_arguments(target, node, key, len(positional))
     try:
         build = instantiate({**node, "_partial_": True}, _convert_="all")
@@ -368,7 +367,7 @@ def make_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: P
     warmup = durations.parse(text, key="scheduler.warmup").steps(steps.steps_per_epoch, steps.num_steps)
     if warmup >= steps.num_steps > 1:
         raise ConfigError("scheduler.warmup", text, f"fills the whole run of {steps.num_steps} steps", "shorten it")
-    cls = locate(node.pop("_target_"), "scheduler")
+    cls = locate(node.pop("_target_"), "scheduler._target_")
     if not (isinstance(cls, type) and issubclass(cls, (schedule.FactorSchedule, LRScheduler))):
         raise ConfigError(
             "scheduler._target_", config.scheduler["_target_"], "is not a schedule",
@@ -553,6 +552,61 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
             "set loss.reduction=mean",
         )
     return Fit(layers, sum(p.numel() for p in module.parameters()), macs)
+
+
+def picture_functions(config: Config) -> dict[str, Callable[[Learner, Splits], Any]]:
+    """Tag -> function of each of `logging.pictures`.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if not config.logging.pictures:
+        return {}
+    from mlprun import pictures  # and matplotlib
+
+    found: dict[str, Callable[[Learner, Splits], Any]] = {}
+    for name in config.logging.pictures:
+        if "." not in name and name not in pictures.NAMES:
+            raise ConfigError("logging.pictures", name, "there is no such picture", suggestion(name, pictures.NAMES))
+        found[f"pictures/{name.rpartition('.')[2]}"] = (
+            locate(name, "logging.pictures") if "." in name else getattr(pictures, name)
+        )
+    return found
+
+
+def drawer(config: Config, the_learner: Learner, parts: Splits) -> Callable[[], Drawn]:
+    """What draws the pictures and histograms that the config asks for; nothing of the training's changes by it."""
+    functions = picture_functions(config)
+    if not functions and not config.logging.histograms:
+        return nothing
+    examples = _probe_batch(parts, the_learner.device) if config.logging.histograms else None
+
+    def draw() -> Drawn:
+        from mlprun.pictures import pixels
+
+        values: dict[str, float] = {}
+        histograms: dict[str, Any] = {}
+        if examples is not None:
+            from mlprun.training.probe import probe
+
+            values, histograms = probe(the_learner, examples)
+        images = {}
+        for tag, function in functions.items():
+            with seeding.preserved():
+                images[tag] = pixels(function(the_learner, parts))
+        return Drawn(values, images, histograms)
+
+    return draw
+
+
+def _probe_batch(parts: Splits, where: torch.device) -> Batch:
+    """`PROBE_EXAMPLES` training examples, the same in every run on these data; of a stream the first."""
+    part, count = parts.train, size(parts.train)
+    if count is not None:
+        chosen = torch.randperm(count, generator=seeding.generator(0, "probe"))[:PROBE_EXAMPLES]
+        part = part[chosen] if isinstance(part, Examples) else Subset(part, chosen.tolist())
+    with seeding.preserved():
+        return next(iter(EvalBatches(part, PROBE_EXAMPLES, parts.normalizer, where)))
 
 
 def check_batch_norm(fit: Fit, batches: TrainBatches, accumulate: int) -> None:

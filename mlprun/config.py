@@ -112,9 +112,11 @@ class EarlyStoppingConfig:
 
 @dataclass
 class LoggingConfig:
-    """`logging`: how often training values are written."""
+    """`logging`: what is written how often; no result depends on it."""
 
     every: str = MISSING
+    histograms: bool = MISSING
+    pictures: list[str] = MISSING
 
 
 @dataclass

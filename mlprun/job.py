@@ -301,13 +301,23 @@ def _train(
         batches.batch_size,
     )
 
+    draw = build.drawer(config, learner, parts)
+    first = draw() if progress.step == 0 else None  # before any file is begun: a picture may not fit the data
+
     board = writers.TensorBoard(directory.path, kept)
     board.hparams(_hyperparameters(config.to_dict()))
     console = writers.Console(plan.num_steps, progress.step)
-    writer = writers.Writers(board, writers.JsonLines(directory.metrics_file, kept), console)
+    rows = writers.JsonLines(directory.metrics_file, kept)
+    writer = writers.Writers(board, rows, writers.PictureFiles(directory.path / "pictures"), console)
     val = build.eval_batches(config, parts.val, parts, where)
     status = "failed"
     try:
+        if first is not None:
+            with stopping.deferred:
+                if first.values:
+                    writer.write(0, 0.0, first.values)
+                    progress.num_rows += 1
+                writer.draw(0, first.images, first.histograms)
         reason = train(
             learner,
             batches if not config.trainer.profile else build.profiled(batches, directory.path / "trace.json"),
@@ -321,6 +331,7 @@ def _train(
                 "normalizer": {"shift": parts.normalizer.shift, "scale": parts.normalizer.scale},
                 "class_names": list(parts.class_names),
             },
+            draw,
         )
         if progress.best is None:
             raise DivergedError(

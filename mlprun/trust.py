@@ -102,7 +102,9 @@ def _targets(node: object, key: str, depth: int) -> Iterator[tuple[str, str]]:
         pairs = node.items() if isinstance(node, dict) else enumerate(node)
         for name, value in pairs:
             below = f"{key}.{name}" if key else str(name)
-            if name != "_target_":
+            if key == "logging.pictures" and type(value) is str and "." in value:  # called as a target is
+                yield below, value
+            elif name != "_target_":
                 yield from _targets(value, below, depth + 1)
             elif type(value) is str:
                 yield below, value

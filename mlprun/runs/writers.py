@@ -27,6 +27,8 @@ from tqdm import tqdm
 from mlprun.errors import RunError
 
 Values = dict[str, float]
+Pixels = np.ndarray[Any, Any]  # uint8 (H, W, 3)
+Bins = np.ndarray[Any, Any]  # float64 (bins, 3)
 
 log = logging.getLogger("mlprun")
 
@@ -107,15 +109,27 @@ class TensorBoard:
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
         self._add(summary, step)
 
-    def image(self, tag: str, pixels: np.ndarray[Any, Any], step: int) -> None:
+    def image(self, tag: str, pixels: Pixels, step: int) -> None:
         """A picture: uint8 of shape (H, W, 3)."""
-        from PIL import Image
-
-        encoded = io.BytesIO()
-        Image.fromarray(pixels).save(encoded, format="PNG")
         height, width, channels = pixels.shape
-        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded.getvalue())
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=_png(pixels))
         self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
+        """Pictures, and histograms of (bins, 3) lower edges, upper edges and counts."""
+        for tag, pixels in images.items():
+            self.image(tag, pixels, step)
+        if not histograms:
+            return
+        from tensorboard.plugins.histogram.metadata import create_summary_metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        described = create_summary_metadata(display_name=None, description=None)
+        content = [
+            Summary.Value(tag=tag, metadata=described, tensor=make_tensor_proto(bins, dtype=np.float64))
+            for tag, bins in histograms.items()
+        ]
+        self._add(Summary(value=content), step)
 
     def tick(self, step: int) -> None:
         """Nothing to do at a step without values."""
@@ -190,6 +204,9 @@ class JsonLines:
             self._file.write(json.dumps({"step": step, "epoch": epoch, **shown}) + "\n")
             self._file.flush()
 
+    def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
+        """Nothing: rows hold numbers."""
+
     def tick(self, step: int) -> None:
         """Nothing to do at a step without values."""
 
@@ -225,6 +242,42 @@ def _length(path: Path, keep_until: int) -> int:
     return length
 
 
+class PictureFiles:
+    """`pictures/NAME_STEP.png` in the run's directory, to put into a text or a film.
+
+    Args:
+        folder: made when there is a picture.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
+        """Write each whole or not at all."""
+        for tag, pixels in images.items():
+            path = self._folder / f"{tag.rpartition('/')[2]}_{step:07d}.png"
+            with _naming(path):
+                self._folder.mkdir(exist_ok=True)
+                half = path.with_name(f".{path.name}")
+                half.write_bytes(_png(pixels))
+                half.replace(path)
+
+    def write(self, step: int, epoch: float | None, values: Values) -> None:
+        """Nothing: numbers are written elsewhere."""
+
+    def tick(self, step: int) -> None:
+        """Nothing to do at a step without pictures."""
+
+    def flush(self) -> None:
+        """Nothing to do: a picture is drawn again by a resume that needs it."""
+
+    def close(self, status: str) -> None:
+        """Nothing is open."""
+
+
 class Console:
     """The terminal: a progress bar with ETA where there is one, and a line for each evaluation everywhere."""
 
@@ -252,6 +305,9 @@ class Console:
             where += f"  epoch {epoch:6.2f}"
         log.info("%s", where + "  " + "  ".join(f"{tag} {values[tag]:.4f}" for tag in chosen))
 
+    def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
+        """Nothing: a terminal shows text."""
+
     def flush(self) -> None:
         """Nothing to do: the terminal keeps nothing."""
 
@@ -264,13 +320,18 @@ class Console:
 class Writers:
     """Several writers as one."""
 
-    def __init__(self, *writers: TensorBoard | JsonLines | Console) -> None:
+    def __init__(self, *writers: TensorBoard | JsonLines | PictureFiles | Console) -> None:
         self._writers = writers
 
     def write(self, step: int, epoch: float | None, values: Values) -> None:
         """Give the values to each."""
         for writer in self._writers:
             writer.write(step, epoch, values)
+
+    def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
+        """Give what was drawn to each."""
+        for writer in self._writers:
+            writer.draw(step, images, histograms)
 
     def tick(self, step: int) -> None:
         """Tell each that a step is done."""
@@ -314,6 +375,14 @@ def _sync_folder(folder: Path) -> None:
         _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _png(pixels: Pixels) -> bytes:
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, format="PNG")
+    return encoded.getvalue()
 
 
 def heat_map(counts: np.ndarray[Any, Any], names: Sequence[str]) -> np.ndarray[Any, Any]:

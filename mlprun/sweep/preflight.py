@@ -113,6 +113,7 @@ def _check(named: list[tuple[str, Config]], results: Path) -> None:
 
                 model, fit = once("fit", config, ["data", "model", "loss"], partial(_fit, config, parts))
                 build.check_batch_norm(fit, batches, config.trainer.accumulate)
+                build.picture_functions(config)
                 build.make_schedule(config, build.optimizer(config, model), plan)
                 micro_batch = batches.batch_size // config.trainer.accumulate
                 answer["num_threads"] = config.trainer.num_threads or fit.num_threads(micro_batch)

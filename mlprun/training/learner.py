@@ -341,6 +341,31 @@ class Learner:
         self.model.train(was_training)
         return metrics
 
+    def predict(self, inputs: Tensor) -> Tensor:
+        """The outputs for scaled inputs (N, *input_shape) on the device, in evaluation mode and without gradients."""
+        was_training = self.model.training
+        self.model.eval()
+        with torch.inference_mode(), self._autocast():
+            outputs: Tensor = self._forward(inputs)
+        self.model.train(was_training)
+        return outputs
+
+    def twin(self) -> Learner:
+        """A copy with weights and optimizer of its own, not compiled: what it learns is its own affair."""
+        twin = copy.copy(self)
+        twin.model, twin.optimizer, twin._scaler = copy.deepcopy((self.model, self.optimizer, self._scaler))
+        twin._forward = twin.model
+        twin._parameters = [p for p in twin.model.parameters() if p.requires_grad]
+        return twin
+
+    def try_step(self, batch: Batch) -> dict[str, Tensor]:
+        """One optimizer step at the present rate, finite or not; parameter name -> its gradient (clipped) before it."""
+        self._backward(batch)
+        gradients = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
+        # torch's stub wants a closure that gives a float; LBFGS, which alone needs one, takes the tensor
+        self.optimizer.step((lambda: self._backward(batch).loss) if self._needs_closure else None)  # type: ignore
+        return gradients
+
     def _autocast(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
 

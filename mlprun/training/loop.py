@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -112,11 +112,33 @@ class Progress:
         vars(self).update(state)
 
 
+class Drawn(NamedTuple):
+    """What one looks at beside the metrics.
+
+    Attributes:
+        values: tag -> number.
+        images: tag -> uint8 of shape (H, W, 3).
+        histograms: tag -> (bins, 3) float64: lower edge, upper edge, count.
+    """
+
+    values: Values
+    images: dict[str, Any]
+    histograms: dict[str, Any]
+
+
+def nothing() -> Drawn:
+    """For a run without pictures."""
+    return Drawn({}, {}, {})
+
+
 class Writer(Protocol):
     """Where values go: TensorBoard, JSON lines, the terminal."""
 
     def write(self, step: int, epoch: float | None, values: Values) -> None:
         """Record `values` (tag -> value) at `step`."""
+
+    def draw(self, step: int, images: dict[str, Any], histograms: dict[str, Any]) -> None:
+        """Keep what was drawn at `step`."""
 
     def tick(self, step: int) -> None:
         """A step is done; for progress bars."""
@@ -144,6 +166,7 @@ def train(
     writer: Writer,
     saver: Saver,
     more_state: dict[str, Any],
+    draw: Callable[[], Drawn] = nothing,
 ) -> str:
     """Train from `progress.step` to the end of the plan; returns why it ended, `finished` or `early_stopping`.
 
@@ -156,6 +179,7 @@ def train(
         writer: gets values at logged steps and evaluations.
         saver: gets checkpoints: learner, progress and `more_state`.
         more_state: plain values that a checkpoint carries besides.
+        draw: pictures and histograms, asked for after each evaluation.
 
     Raises:
         RunError: loss or gradient stopped being finite, or the data ended early.
@@ -196,6 +220,7 @@ def train(
             values = {**window.means(), "optim/lr": learner.lr} if logging else {}
             # A request to stop may break this off: the step then stays pending, and is evaluated after a resume.
             scores = evaluate() if evaluating else {}
+            drawn = draw() if evaluating else nothing()
             with stopping.deferred:
                 improved = False
                 if evaluating:
@@ -204,7 +229,8 @@ def train(
                 if logging:
                     window.restart()
                     epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
-                    writer.write(step, epoch, values | scores)
+                    writer.write(step, epoch, values | scores | drawn.values)
+                    writer.draw(step, drawn.images, drawn.histograms)
                     progress.num_rows += 1
                 progress.pending = False
                 saving = saving or bool(progress.ended_by(plan))

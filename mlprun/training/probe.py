@@ -1,0 +1,94 @@
+"""What the layers of a model do with a few examples: sizes and histograms of activations, gradients and updates.
+
+Everything happens on a copy, which does one optimizer step: the training goes on as if nobody had looked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlprun import seeding
+from mlprun.data.batches import Batch
+from mlprun.training.learner import Learner
+
+NUM_BINS = 30  # TensorBoard's own choice
+
+Bins = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Probed(NamedTuple):
+    """What a probe found; tags begin with what was measured and end with the name of the layer or parameter.
+
+    Attributes:
+        values: `activation_norm/LAYER`, the mean over the examples of the L2 norm of its output;
+            `gradient_norm/PARAMETER` and `weight_norm/PARAMETER`, L2 norms; `update_ratio/PARAMETER`, the L2 norm of
+            what one optimizer step changes over that of the weights; `dead_relus/LAYER`, the number of units of a ReLU
+            (channels, after a convolution) that are 0 for all examples.
+        histograms: `activations/LAYER`, `gradients/PARAMETER`, `updates/PARAMETER`, `weights/PARAMETER`: (bins, 3)
+            float64, lower edge, upper edge, count.
+    """
+
+    values: dict[str, float]
+    histograms: dict[str, Bins]
+
+
+def probe(learner: Learner, batch: Batch) -> Probed:
+    """Forward, backward and one optimizer step of a copy of the model, in training mode, on `batch`.
+
+    Layers are the modules without children. Values that are not finite count in the norms, not in the histograms.
+    """
+    twin = learner.twin()
+    outputs: dict[str, Tensor] = {}
+    hooks = []
+    for name, layer in twin.model.named_modules():
+        if not any(layer.children()):
+
+            def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
+                if isinstance(output, Tensor) and output.is_floating_point():
+                    # a copy, for a layer in place may come next; of LBFGS's several passes the first
+                    outputs.setdefault(name, output.detach().float().clone())
+
+            hooks.append(layer.register_forward_hook(keep))
+    before = {name: p.detach().clone() for name, p in twin.model.named_parameters() if p.requires_grad}
+    with seeding.preserved():
+        seeding.seed_all(learner.seed, "probe")  # the same noise each time
+        twin.model.train()
+        gradients = twin.try_step(batch)
+    for hook in hooks:
+        hook.remove()
+    values: dict[str, float] = {}
+    histograms: dict[str, Bins] = {}
+    layers = dict(twin.model.named_modules())
+    for name, output in outputs.items():
+        name_shown = name or "model"
+        values[f"activation_norm/{name_shown}"] = float(output.flatten(1).norm(dim=1).mean())
+        histograms[f"activations/{name_shown}"] = bins(output)
+        if isinstance(layers[name], nn.ReLU):
+            units = output.flatten(2).amax(2) if output.dim() > 2 else output
+            values[f"dead_relus/{name_shown}"] = float((units.amax(0) <= 0).sum())
+    after = dict(twin.model.named_parameters())
+    for name, old in before.items():
+        update = after[name].detach() - old
+        size = float(old.norm())
+        values[f"weight_norm/{name}"] = size
+        values[f"update_ratio/{name}"] = float(update.norm()) / size if size else float("nan")
+        histograms[f"weights/{name}"] = bins(old)
+        histograms[f"updates/{name}"] = bins(update)
+        if name in gradients:
+            values[f"gradient_norm/{name}"] = float(gradients[name].norm())
+            histograms[f"gradients/{name}"] = bins(gradients[name])
+    return Probed(values, histograms)
+
+
+def bins(values: Tensor) -> Bins:
+    """`NUM_BINS` bins of equal width from the smallest to the largest finite value: (bins, 3), empty without any."""
+    finite = values.detach().flatten().float()
+    finite = finite[torch.isfinite(finite)].cpu()
+    if not len(finite):
+        return np.zeros((0, 3))
+    counts, edges = np.histogram(finite.numpy(), NUM_BINS)
+    return np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)
