@@ -40,20 +40,28 @@ EVERYTHING = [
 ]
 
 
-def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of every scalar, as TensorBoard reads them."""
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-        if not tag.startswith("perf/")
+def curves(run: Path) -> dict[str, list[tuple[int, object]]]:
+    """(step, value) of every scalar, picture and histogram, as TensorBoard reads them."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
+    tags = events.Tags()
+    read = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags["scalars"]}
+    read |= {tag: [(event.step, event.encoded_image_string) for event in events.Images(tag)] for tag in tags["images"]}
+    read |= {
+        tag: [(event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)]
+        for tag in tags["tensors"]
     }
+    return {tag: points for tag, points in read.items() if not tag.startswith("perf/")}
+
+
+def pictures(run: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (run / "pictures").glob("*")}
 
 
 def assert_identical(first: Path, second: Path) -> None:
     """Same rows, same curves, same bits in every checkpoint, same files."""
     assert compare.rows(first / "metrics.jsonl", second / "metrics.jsonl") is None
     assert curves(first) == curves(second)
+    assert pictures(first) == pictures(second)
     names = sorted(file.name for file in (first / "checkpoints").iterdir())
     assert names == sorted(file.name for file in (second / "checkpoints").iterdir())
     for name in names:
@@ -147,6 +155,10 @@ STREAM = [word.format("Stream") for word in OWN]
         pytest.param(
             ["early_stopping.patience=9", "optim=sgd", "optim.lr=2", "model=cnn", "monitor=val/accuracy"],
             id="early stopping",
+        ),
+        pytest.param(
+            ["logging.histograms=true", "logging.pictures=[filters,misclassified]", "model.dropout=0.2", "epochs=15"],
+            id="pictures",
         ),
         pytest.param(["optim=lbfgs", "batch_size=all", "steps=60"], id="lbfgs"),
         pytest.param([*NOISY, "model.dropout=0.2", "epochs=15"], id="a data set that draws"),

@@ -164,6 +164,12 @@ def test_build_finds_the_same_class():
         assert build.locate(target, "model") is trust._resolve(target)
 
 
+@pytest.mark.parametrize("name", ["os.system", "antigravity.fly", "their_pictures.draw", "torch.hub.load"])
+def test_a_picture_is_called_and_so_held_to_the_same_rules(tmp_path, name):
+    with pytest.raises(RunError, match=rf"logging\.pictures\.1={name}"):
+        check_targets({"logging": {"every": "1 epoch", "pictures": ["boundary", name]}}, tmp_path)
+
+
 def test_a_refused_name_is_not_imported(tmp_path):
     code = """
 from mlprun.trust import check_targets, RunError

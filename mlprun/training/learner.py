@@ -108,7 +108,7 @@ class Learner:
         """
         seeding.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
         self.schedule.apply(self.optimizer, step)
-        undo = self._undo() if self.on_nan == "skip" else None
+        undo = self._undo(weights=self._needs_closure) if self.on_nan == "skip" else None
         try:
             update = self._try(batch, step)
         except Exception as error:
@@ -118,8 +118,8 @@ class Learner:
             undo()
         return update
 
-    def _undo(self) -> Callable[[], None]:
-        """What takes a step back that turns out not to be finite: all that it changes before anyone can know."""
+    def _undo(self, weights: bool) -> Callable[[], None]:
+        """What takes a step back: what the forward pass moves, and with `weights` what the optimizer does."""
         # The forward pass moves batch norm's running statistics; a user's may also put a new tensor in the place.
         buffers = [
             (module._buffers, name, buffer, None if buffer is None else buffer.clone())
@@ -127,14 +127,14 @@ class Learner:
             for name, buffer in module._buffers.items()
         ]
         # LBFGS looks at the loss several times in a step, and moves between the looks.
-        weights = [p.detach().clone() for p in self._parameters] if self._needs_closure else []
-        state = copy.deepcopy(self.optimizer.state_dict()) if self._needs_closure else None
+        kept = [p.detach().clone() for p in self._parameters] if weights else []
+        state = copy.deepcopy(self.optimizer.state_dict()) if weights else None
 
         def undo() -> None:
             with torch.no_grad():
                 for of_module, name, buffer, before in buffers:
                     of_module[name] = buffer if buffer is None or before is None else buffer.copy_(before)
-                for parameter, weight in zip(self._parameters, weights, strict=False):
+                for parameter, weight in zip(self._parameters, kept, strict=False):
                     parameter.copy_(weight)
             if state is not None:
                 self.optimizer.load_state_dict(state)
@@ -350,21 +350,30 @@ class Learner:
         self.model.train(was_training)
         return outputs
 
-    def twin(self) -> Learner:
-        """A copy with weights and optimizer of its own, not compiled: what it learns is its own affair."""
-        twin = copy.copy(self)
-        twin.model, twin.optimizer, twin._scaler = copy.deepcopy((self.model, self.optimizer, self._scaler))
-        twin._forward = twin.model
-        twin._parameters = [p for p in twin.model.parameters() if p.requires_grad]
-        return twin
+    def try_step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One optimizer step in training mode at the present rate, finite or not, and back to where it was.
 
-    def try_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One optimizer step at the present rate, finite or not; parameter name -> its gradient (clipped) before it."""
-        self._backward(batch)
-        gradients = {name: p.grad.clone() for name, p in self.model.named_parameters() if p.grad is not None}
-        # torch's stub wants a closure that gives a float; LBFGS, which alone needs one, takes the tensor
-        self.optimizer.step((lambda: self._backward(batch).loss) if self._needs_closure else None)  # type: ignore
-        return gradients
+        Returns:
+            (name -> gradient, clipped, name -> change) of the trained parameters. Hooks of the model see the step.
+        """
+        undo = self._undo(weights=True)
+        was_training, forward, scaler = self.model.training, self._forward, self._scaler
+        # The module itself, whose hooks a compiled one may not call; and a scaler that only this step has moved.
+        self._forward, self._scaler = self.model, copy.deepcopy(scaler)
+        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        before = {name: p.detach().clone() for name, p in named}
+        try:
+            self.model.train()
+            self._backward(batch)
+            gradients = {name: p.grad.clone() for name, p in named if p.grad is not None}
+            # torch's stub wants a closure that gives a float; LBFGS, which alone needs one, takes the tensor
+            self.optimizer.step((lambda: self._backward(batch).loss) if self._needs_closure else None)  # type: ignore
+            return gradients, {name: p.detach() - before[name] for name, p in named}
+        finally:
+            self._forward, self._scaler = forward, scaler
+            self.model.train(was_training)
+            self.optimizer.zero_grad(set_to_none=True)
+            undo()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)

@@ -1,6 +1,6 @@
 """What the layers of a model do with a few examples: sizes and histograms of activations, gradients and updates.
 
-Everything happens on a copy, which does one optimizer step: the training goes on as if nobody had looked.
+They do one optimizer step, which is taken back: the training goes on as if nobody had looked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlprun import seeding
+from mlprun import seeding, stopping
 from mlprun.data.batches import Batch
 from mlprun.training.learner import Learner
 
@@ -37,14 +37,14 @@ class Probed(NamedTuple):
 
 
 def probe(learner: Learner, batch: Batch) -> Probed:
-    """Forward, backward and one optimizer step of a copy of the model, in training mode, on `batch`.
+    """Forward, backward and one optimizer step on `batch`, in training mode, and back.
 
     Layers are the modules without children. Values that are not finite count in the norms, not in the histograms.
     """
-    twin = learner.twin()
     outputs: dict[str, Tensor] = {}
     hooks = []
-    for name, layer in twin.model.named_modules():
+    layers = dict(learner.model.named_modules())
+    for name, layer in layers.items():
         if not any(layer.children()):
 
             def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
@@ -53,16 +53,15 @@ def probe(learner: Learner, batch: Batch) -> Probed:
                     outputs.setdefault(name, output.detach().float().clone())
 
             hooks.append(layer.register_forward_hook(keep))
-    before = {name: p.detach().clone() for name, p in twin.model.named_parameters() if p.requires_grad}
-    with seeding.preserved():
-        seeding.seed_all(learner.seed, "probe")  # the same noise each time
-        twin.model.train()
-        gradients = twin.try_step(batch)
-    for hook in hooks:
-        hook.remove()
+    try:
+        with stopping.deferred, seeding.preserved():  # a request to stop must not find a step that is half undone
+            seeding.seed_all(learner.seed, "probe")  # the same noise each time
+            gradients, updates = learner.try_step(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
     values: dict[str, float] = {}
     histograms: dict[str, Bins] = {}
-    layers = dict(twin.model.named_modules())
     for name, output in outputs.items():
         name_shown = name or "model"
         values[f"activation_norm/{name_shown}"] = float(output.flatten(1).norm(dim=1).mean())
@@ -70,13 +69,12 @@ def probe(learner: Learner, batch: Batch) -> Probed:
         if isinstance(layers[name], nn.ReLU):
             units = output.flatten(2).amax(2) if output.dim() > 2 else output
             values[f"dead_relus/{name_shown}"] = float((units.amax(0) <= 0).sum())
-    after = dict(twin.model.named_parameters())
-    for name, old in before.items():
-        update = after[name].detach() - old
-        size = float(old.norm())
+    weights = dict(learner.model.named_parameters())
+    for name, update in updates.items():
+        size = float(weights[name].detach().norm())
         values[f"weight_norm/{name}"] = size
         values[f"update_ratio/{name}"] = float(update.norm()) / size if size else float("nan")
-        histograms[f"weights/{name}"] = bins(old)
+        histograms[f"weights/{name}"] = bins(weights[name])
         histograms[f"updates/{name}"] = bins(update)
         if name in gradients:
             values[f"gradient_norm/{name}"] = float(gradients[name].norm())
