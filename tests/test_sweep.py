@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mlprun.sweep import launching
 from tests.processes import Line, wait_until
 from tests.test_resume import assert_identical, children, finish, is_running
 
@@ -427,3 +428,16 @@ def test_runs_shows_the_leaderboard_any_time(mlprun):
     nothing = mlprun("runs", "nowhere")
     assert nothing.status == 1
     assert "nowhere" in nothing.err
+
+
+def test_a_sweep_without_a_terminal_says_how_long_it_will_take(mlprun_process):
+    result = mlprun_process("-m", "seed=0,1,2", "debug=fast")
+    lines = [line for line in result.out.splitlines() if re.match(r"\d/3 ", line)]
+    assert [bool(re.search(r"  about \d+ (s|min) left$", line)) for line in lines] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "1 s"), (89, "89 s"), (91, "2 min"), (5000, "83 min"), (9000, "2.5 h")]
+)
+def test_a_duration_is_as_exact_as_an_estimate(seconds, said):
+    assert launching._duration(seconds) == said

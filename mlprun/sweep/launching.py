@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,7 @@ class _View:
         live = sys.stderr.isatty()
         self._bar = tqdm(total=num_jobs, unit="run", leave=False, smoothing=0.0) if live else None
         self._num_jobs, self._num_done = num_jobs, 0
+        self._began, self._num_run = time.monotonic(), 0  # those that were done before take no time
 
     def running(self, jobs: list[pool.Job]) -> None:
         """What is under way now."""
@@ -171,9 +173,20 @@ class _View:
             self._bar.update(1)
             if status == "completed":
                 return
+        self._num_run += not known
+        if self._bar is None and self._num_run and self._num_done < self._num_jobs:
+            rest = (self._num_jobs - self._num_done) * (time.monotonic() - self._began) / self._num_run
+            words += f"  about {_duration(rest)} left"
         say(f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}  {words}")
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`: as exact as an estimate is."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
