@@ -341,6 +341,23 @@ class Learner:
         self.model.train(was_training)
         return metrics
 
+    def predict(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        """The outputs for a split, float32 (N, num_outputs), as `evaluate` sees them, and its targets; on the CPU."""
+        outputs, targets = [], []
+        was_training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            for batch in batches:
+                try:
+                    with self._autocast():
+                        outputs.append(self._forward(batch.inputs).float().cpu())
+                except Exception as error:
+                    self._locate(error, batch, "a prediction")
+                    raise
+                targets.append(batch.targets.cpu())
+        self.model.train(was_training)
+        return torch.cat(outputs), torch.cat(targets)
+
     def _autocast(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
 
