@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import os
 import shlex
 import shutil
@@ -36,7 +37,11 @@ VERBS = {
     "reproduce": "run again from a run's record, in a new directory, and compare bit by bit",
     "runs": "table and leaderboard of the runs in a folder",
     "show": "one run, or how the configs, code, environments and results of two differ",
+    "predict": "what a finished run's best checkpoint says of images or rows of numbers, or of the test part",
+    "plot": "curves of a run, or of several in one picture",
+    "experiments": "the ready experiments: all, those of a topic, or one in full",
 }
+_MODULES = {"predict": "mlprun.prediction", "plot": "mlprun.runs.plot", "experiments": "mlprun.experiments"}
 
 
 def main() -> NoReturn:
@@ -74,6 +79,8 @@ def _report(error: UserError) -> None:
 def _verb(verb: str, *arguments: str) -> int:
     """A line that is about runs that are there."""
     parser = argparse.ArgumentParser(f"mlprun {verb}", description=VERBS[verb], allow_abbrev=False)
+    if verb in _MODULES:
+        return int(importlib.import_module(_MODULES[verb]).command(parser, arguments))
     if verb == "runs":
         parser.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"))
         return _runs(parser.parse_args(arguments).folder)

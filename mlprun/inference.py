@@ -1,28 +1,58 @@
-"""What a finished run's best checkpoint says of the test split."""
+"""What a finished run's best checkpoint says: of the test split, and of what a user hands it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mlprun import config as configs
+from mlprun.config import Config
 from mlprun.errors import ConfigError, RunError
 from mlprun.runs.directory import RunDirectory
 from mlprun.trust import check_targets
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
-def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
-    """The test metrics of the best checkpoint of a run, computed anew with the run's own threads and precision.
+    from mlprun.data.inputs import ImageFormat, Input
+    from mlprun.data.splits import Normalizer, Splits
+    from mlprun.training.learner import Learner
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run with its best checkpoint, ready to be asked.
+
+    Attributes:
+        learner: with the weights of the best checkpoint, on `where`.
+        state: that checkpoint.
+        parts: the data, where it was asked for.
+    """
+
+    config: Config
+    learner: Learner
+    where: torch.device
+    state: dict[str, Any]
+    parts: Splits | None
+
+
+def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
+    """A run's model with the weights of its best checkpoint, with the run's own threads and precision.
 
     Args:
         path: of the run.
         trust: also call stored targets that are neither a library's own nor from the current folder.
+        data: read the data set too.
 
     Raises:
         RunError: no run, no checkpoint, or one that does not fit the run's config.
     """
     directory = RunDirectory(path)
     record = directory.read()
-    if not {"config", "device"} <= set(record):
+    if not {"config", "device", "steps_per_epoch"} <= set(record):
         raise RunError(f"{directory.record_file} has no config and device: the run never began")
     if not directory.best.is_file():
         raise RunError(f"{path} has no best checkpoint: its status is '{record.get('status')}'")
@@ -39,18 +69,210 @@ def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
     seeding.set_determinism(config.trainer.deterministic)
     where = build.device(config)
     try:
-        parts = build.splits(config)
+        parts = build.splits(config) if data else None
         model = build.model(config)
     except ConfigError as error:
         raise RunError(
             f"{error}\n  the run was started in {record.get('folder')}: its own classes are found there"
         ) from error
     torch.set_num_threads(record["device"]["num_threads"])
-    batches = build.train_batches(config, parts, where)
-    learner = build.learner(config, model, build.plan(config, batches.steps_per_epoch), where)
+    learner = build.learner(config, model, build.plan(config, record["steps_per_epoch"]), where)
+    state = checkpoint.load(directory.best, where)
     try:
-        model.load_state_dict(checkpoint.load(directory.best, where)["model"])
+        model.load_state_dict(state["model"])
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
-    values = learner.evaluate(build.eval_batches(config, parts.test, parts, where)).compute()
-    return {f"test/{name}": value for name, value in values.items()}
+    return Finished(config, learner, where, state, parts)
+
+
+def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
+    """The test metrics of the best checkpoint of a run, computed anew.
+
+    Raises:
+        RunError: as `load`, which also tells of the arguments.
+    """
+    from mlprun import build
+
+    run = load(path, trust=trust, data=True)
+    assert run.parts is not None
+    batches = build.eval_batches(run.config, run.parts.test, run.parts, run.where)
+    return {f"test/{name}": value for name, value in run.learner.evaluate(batches).compute().items()}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one input.
+
+    Attributes:
+        name: of the input.
+        outputs: of the model, one a class or value.
+        predicted: the class, None in a regression.
+        probabilities: one a class; None in a regression, and where outputs are scores without that meaning.
+        target: the class or the values that are true, where they are known.
+        pixels: of an image, float from 0 (black) to 1, shape (C, H, W); else None.
+        notes: what was done to the input, and what looks odd.
+    """
+
+    name: str
+    outputs: list[float]
+    predicted: int | None
+    probabilities: list[float] | None
+    target: int | list[float] | None
+    pixels: np.ndarray[Any, Any] | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run says of all that it was asked.
+
+    Attributes:
+        class_names: one a class, its number where it has no name; empty in a regression.
+        loss: the criterion's class.
+    """
+
+    class_names: list[str]
+    loss: str
+    predictions: list[Prediction]
+
+
+def predict(
+    path: Path,
+    words: Sequence[str] = (),
+    indices: Sequence[int] = (),
+    *,
+    trust: bool = False,
+    invert: bool = False,
+    value_range: tuple[float, float] | None = None,
+) -> Answer:
+    """What the best checkpoint of a run says of files or rows of numbers, or else of examples of its test part.
+
+    Everything is read and checked before anything is predicted. Only `indices` need the data set.
+
+    Args:
+        path: of the run.
+        words: image files for image data, else rows of numbers and .csv files.
+        indices: of the test part.
+        trust: as for `load`.
+        invert: exchange black and white of image files.
+        value_range: what black and white are, where the data set does not say.
+
+    Raises:
+        RunError: as `load`.
+        DataError: an input that cannot be read or does not fit.
+        ConfigError: an index that the test part does not have.
+    """
+    run = load(path, trust=trust, data=bool(indices))
+
+    import torch
+
+    from mlprun.data.batches import EvalBatches
+    from mlprun.data.inputs import is_image
+    from mlprun.data.source import Examples
+    from mlprun.data.splits import Normalizer
+    from mlprun.training.metrics import predicted_classes
+
+    data, learner = run.config.data, run.learner
+    # Every run that mlprun made has these; a checkpoint without them is damaged.
+    normalizer = Normalizer(**{name: value.cpu() for name, value in run.state["normalizer"].items()})
+    given: list[Input] = []
+    if indices:
+        scaled, outputs, targets = _of_test(run, indices, normalizer)
+    else:
+        given = _read(run, words, invert=invert, value_range=value_range)
+        stacked = Examples(torch.stack([each.inputs for each in given]), torch.zeros(len(given), dtype=torch.int64))
+        outputs, _ = learner.predict(EvalBatches(stacked, len(given), normalizer, run.where))
+        scaled, targets = normalizer(stacked.inputs), None
+    probabilities = learner.loss.probabilities(outputs)
+    classes = predicted_classes(outputs, learner.loss.threshold) if data.task == "classification" else None
+    pixels = None
+    if is_image(data.input_shape):
+        pixels = _pixels(scaled, normalizer, _image_format(run, value_range))
+    names = [f"test {index}" for index in indices] or [each.name for each in given]
+    num_classes = max(data.num_outputs, 2) if data.task == "classification" else 0
+    known = run.state["class_names"]
+    return Answer(
+        list(known) if len(known) == num_classes else [str(i) for i in range(num_classes)],
+        type(learner.loss.criterion).__name__,
+        [
+            Prediction(
+                name,
+                outputs[i].tolist(),
+                None if classes is None else int(classes[i]),
+                None if probabilities is None else probabilities[i].tolist(),
+                None if targets is None else targets[i].tolist(),
+                None if pixels is None else pixels[i].numpy(),
+                given[i].notes if given else (),
+            )
+            for i, name in enumerate(names)
+        ],
+    )
+
+
+def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tuple[float, float] | None) -> list[Input]:
+    """All that was named, each checked."""
+    from mlprun.data.inputs import from_image, from_numbers, is_image
+
+    shape = run.config.data.input_shape
+    if not is_image(shape):
+        return [each for word in words for each in from_numbers(word, shape)]
+    wanted = _image_format(run, value_range)
+    if wanted is None:
+        raise RunError(
+            f"the data set, {run.config.data.dataset['_target_']}, does not say what black and white are in its images"
+            "\n  say it: --range 0,1, --range 0,255 or --range=-1,1; or predict examples of the test part: --index 0"
+        )
+    return [from_image(word, shape, wanted, invert=invert) for word in words]
+
+
+def _image_format(run: Finished, value_range: tuple[float, float] | None) -> ImageFormat | None:
+    from mlprun.data.inputs import ImageFormat
+
+    stored = run.state.get("image_format") or {"range": None, "border": None}  # of an older run: --range says it
+    found = value_range or stored["range"]
+    return None if found is None else ImageFormat(found[0], found[1], stored["border"])
+
+
+def _of_test(
+    run: Finished, indices: Sequence[int], normalizer: Normalizer
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scaled inputs, outputs and targets of examples of the test part, each read as an evaluation reads it."""
+    import torch
+    from torch.utils.data import IterableDataset
+
+    from mlprun import build
+    from mlprun.data.batches import Batch, EvalBatches
+    from mlprun.data.splits import size
+
+    assert run.parts is not None
+    part, batches = run.parts.test, list[Batch]()
+    if isinstance(part, IterableDataset):
+        count, found = 0, dict[int, Batch]()
+        for batch in build.eval_batches(run.config, part, run.parts, run.where):
+            inside = {i for i in indices if count <= i < count + len(batch.targets)}
+            found |= {i: Batch(batch.inputs[i - count, None], batch.targets[i - count, None]) for i in inside}
+            count += len(batch.targets)
+            if len(found) == len({*indices}):
+                break
+        _check_indices([i for i in indices if i not in found], count)
+        batches = [found[i] for i in indices]
+    else:
+        _check_indices(indices, size(part) or 0)
+        batches = list(EvalBatches(part, 256, normalizer, run.where, indices=indices))
+    outputs, targets = run.learner.predict(batches)
+    return torch.cat([batch.inputs.cpu() for batch in batches]), outputs, targets
+
+
+def _check_indices(indices: Sequence[int], count: int) -> None:
+    for index in indices:
+        if not 0 <= index < count:
+            raise ConfigError("--index", index, f"the test part has {count:,} examples", f"choose 0 to {count - 1}")
+
+
+def _pixels(scaled: torch.Tensor, normalizer: Normalizer, known: ImageFormat | None) -> torch.Tensor:
+    """Images from 0 (black) to 1; where nobody says what black is, by each one's own smallest and largest value."""
+    raw = scaled * normalizer.scale + normalizer.shift
+    if known is not None:
+        return ((raw - known.low) / (known.high - known.low)).clamp(0, 1)
+    low, high = raw.amin((1, 2, 3), keepdim=True), raw.amax((1, 2, 3), keepdim=True)
+    return (raw - low) / (high - low).clamp(min=1e-12)

@@ -330,6 +330,7 @@ def _train(
                 "config": config.to_dict(),
                 "normalizer": {"shift": parts.normalizer.shift, "scale": parts.normalizer.scale},
                 "class_names": list(parts.class_names),
+                "image_format": parts.image_format(),
             },
             draw,
         )

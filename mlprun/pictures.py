@@ -247,7 +247,7 @@ def _shape(splits: Splits) -> tuple[int, ...]:
 def _outputs(learner: Learner, splits: Splits, inputs: Tensor) -> Tensor:
     """The model's outputs for unscaled inputs, float32 on the CPU."""
     normalizer = splits.normalizer.to(learner.device)
-    chunks = [learner.predict(normalizer(chunk.to(learner.device))) for chunk in inputs.split(1024)]
+    chunks = [learner.outputs(normalizer(chunk.to(learner.device))) for chunk in inputs.split(1024)]
     return torch.cat(chunks).float().cpu()
 
 

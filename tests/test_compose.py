@@ -80,13 +80,6 @@ def test_every_debugging_mode_runs(mlprun, name):
     assert mlprun(f"debug={name}", *steps).status == 0
 
 
-@pytest.mark.mnist
-@pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_runs_shortened(mlprun, mnist_root, name):
-    result = mlprun(f"experiment={name}", "debug=fast", f"data.root={mnist_root}")
-    assert result.status == 0, result.err
-
-
 def test_a_regression_brings_its_loss_and_the_users_still_wins():
     composer = Composer()
     for name in ("diabetes", "synthetic_regression"):

@@ -47,7 +47,9 @@ def test_the_console_script_is_the_program(tmp_path):
     assert done.stdout.startswith("mlprun 0.")
 
 
-@pytest.mark.parametrize("line", [["--help"], ["--cfg", "job"], ["-sc", "install=bash"], ["-sc", "query=bash"]])
+@pytest.mark.parametrize(
+    "line", [["--help"], ["--cfg", "job"], ["experiments"], ["-sc", "install=bash"], ["-sc", "query=bash"]]
+)
 def test_what_needs_no_torch_imports_none(mlprun_process, line):
     done = mlprun_process(*line, PYTHONPROFILEIMPORTTIME="1", COMP_LINE="mlprun optim=ada", COMP_POINT="16")
     assert done.status == 0

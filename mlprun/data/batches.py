@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -161,11 +161,21 @@ class EvalBatches:
         part: the split.
         batch_size: of training; data in memory is read in larger ones.
         normalizer, device, num_workers: as for training.
+        indices: the examples to read, None for all; not for a stream.
     """
 
     def __init__(
-        self, part: Part, batch_size: int, normalizer: Normalizer, device: torch.device, num_workers: int = 0
+        self,
+        part: Part,
+        batch_size: int,
+        normalizer: Normalizer,
+        device: torch.device,
+        num_workers: int = 0,
+        indices: Sequence[int] | None = None,
     ) -> None:
+        if isinstance(part, Examples) and indices is not None:
+            part = part[torch.tensor(indices)]
+        self.indices = indices
         self.part = _moved(part, device) if isinstance(part, Examples) else part
         self.batch_size, self.num_workers = batch_size, num_workers
         self.normalizer, self.device = normalizer.to(device), device
@@ -180,7 +190,8 @@ class EvalBatches:
         # Data that draws gives every evaluation of every run the same, and takes nothing from the training.
         seed, workers = seeding.mix(0, "evaluation"), self.num_workers
         part: Dataset[Any] = _Positioned(self.part, seed)
-        order: list[Any] | None = [(0, index) for index in range(size(self.part) or 0)]
+        chosen = range(size(self.part) or 0) if self.indices is None else self.indices
+        order: list[Any] | None = [(0, index) for index in chosen]
         if isinstance(self.part, IterableDataset):
             part, order, workers = _PositionedStream(self.part, seed, 0), None, min(workers, 1)
         loader = DataLoader(

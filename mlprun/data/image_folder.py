@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from torch.utils.data import Dataset
 from mlprun.data.folders import class_folders, image_files, part_folders
 from mlprun.data.source import Source
 from mlprun.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 log = logging.getLogger("mlprun")
 
@@ -57,27 +61,43 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-        from torchvision.transforms.v2 import functional
-
-        path = self.paths[index]
-        channels, height, width = self.input_shape
-        try:
-            with Image.open(path) as file:
-                # JPEG can be decoded at a fraction of its size; never below the size asked for.
-                file.draft(None, (width, height))
-                image: Image.Image = file
-                if file.mode.startswith("I"):  # 16 bits of grey, which `convert` would clip at 255
-                    image = Image.fromarray((np.asarray(file) // 256).clip(0, 255).astype(np.uint8))
-                elif "transparency" in file.info:
-                    image = file.convert("RGBA")
-                image = image.convert("RGB" if channels == 3 else "L")
-        except Exception as error:  # what a damaged file makes a decoder raise is open-ended
-            raise DataError(f"{path}: cannot be read as an image: {type(error).__name__}: {error}") from error
-        scale = max(height / image.height, width / image.width)
-        covering = [max(height, round(image.height * scale)), max(width, round(image.width * scale))]
-        picture: Tensor = self.transform(functional.resize(image, covering, antialias=True))
+        image, _ = read_image(self.paths[index], self.input_shape)
+        picture: Tensor = self.transform(image)
         return picture, int(self.targets[index])
+
+
+def read_image(path: str, input_shape: Sequence[int]) -> tuple[Image, tuple[int, int]]:
+    """A picture resized to cover (height, width), its shape kept, so that one side may be longer; and its old size.
+
+    Args:
+        path: of the file.
+        input_shape: (channels, height, width); 3 channels give RGB, 1 grey.
+
+    Returns:
+        An image of 8 bits a channel, and (width, height) as it was in the file.
+
+    Raises:
+        DataError: it is missing, or is no sound image.
+    """
+    from PIL import Image
+
+    channels, height, width = input_shape
+    try:
+        with Image.open(path) as file:
+            size = file.size
+            # JPEG can be decoded at a fraction of its size; never below the size asked for.
+            file.draft(None, (width, height))
+            image: Image.Image = file
+            if file.mode.startswith("I"):  # 16 bits of grey, which `convert` would clip at 255
+                image = Image.fromarray((np.asarray(file) // 256).clip(0, 255).astype(np.uint8))
+            elif "transparency" in file.info:
+                image = file.convert("RGBA")
+            image = image.convert("RGB" if channels == 3 else "L")
+    except Exception as error:  # what a damaged file makes a decoder raise is open-ended
+        raise DataError(f"{path}: cannot be read as an image: {type(error).__name__}: {error}") from error
+    scale = max(height / image.height, width / image.width)
+    covering = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    return image if image.size == covering else image.resize(covering, Image.Resampling.BILINEAR), size
 
 
 def image_folder(

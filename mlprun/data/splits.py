@@ -56,6 +56,7 @@ class Splits:
         normalizer: by statistics of the training split.
         class_names: one a class, or empty.
         fingerprints: file -> `sha256:…`.
+        value_range: smallest and largest value that the image format allows, or None.
     """
 
     train: Part
@@ -64,6 +65,20 @@ class Splits:
     normalizer: Normalizer
     class_names: tuple[str, ...] = ()
     fingerprints: dict[str, str] | None = None
+    value_range: tuple[float, float] | None = None
+
+    def image_format(self) -> dict[str, Any]:
+        """What a picture of another origin must be brought to, as plain values for a checkpoint.
+
+        `range`: as `value_range`, or None; `border`: mean of the outermost pixels of training images in that unit,
+        which tells a black background from a white one, or None where images are not in memory.
+        """
+        border = None
+        if isinstance(self.train, Examples) and self.train.inputs.dim() == 4:
+            some = self.train.inputs[:STATISTICS_SAMPLE]
+            edges = [some[:, :, 0], some[:, :, -1], some[:, :, :, 0], some[:, :, :, -1]]
+            border = float(torch.cat([edge.flatten() for edge in edges]).double().mean())
+        return {"range": None if self.value_range is None else [float(v) for v in self.value_range], "border": border}
 
 
 def size(part: Part) -> int | None:
@@ -136,6 +151,7 @@ def make_splits(
         normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed),
         class_names=source.class_names,
         fingerprints=source.fingerprints,
+        value_range=source.value_range,
     )
 
 

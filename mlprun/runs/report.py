@@ -338,6 +338,12 @@ def _columns(found: list[Configuration]) -> dict[str, list[str]]:
     return columns
 
 
+def labels(found: list[Configuration]) -> list[str]:
+    """What tells each configuration from the others, as one would type it: `optim=adam optim.lr=0.1`."""
+    columns = _columns(found)
+    return [" ".join(f"{key}={cells[i]}" for key, cells in columns.items() if cells[i]) for i in range(len(found))]
+
+
 def _cells(found: list[Configuration], key: str) -> list[str]:
     values = [_find(c.config, key) for c in found]
     if not any(isinstance(value, dict) and value for value in values):

@@ -341,7 +341,7 @@ class Learner:
         self.model.train(was_training)
         return metrics
 
-    def predict(self, inputs: Tensor) -> Tensor:
+    def outputs(self, inputs: Tensor) -> Tensor:
         """The outputs for scaled inputs (N, *input_shape) on the device, in evaluation mode and without gradients."""
         was_training = self.model.training
         self.model.eval()
@@ -349,6 +349,18 @@ class Learner:
             outputs: Tensor = self._forward(inputs)
         self.model.train(was_training)
         return outputs
+
+    def predict(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        """The outputs for a split, float32 (N, num_outputs), as `evaluate` sees them, and its targets; on the CPU."""
+        outputs, targets = [], []
+        for batch in batches:
+            try:
+                outputs.append(self.outputs(batch.inputs).float().cpu())
+            except Exception as error:
+                self._locate(error, batch, "a prediction")
+                raise
+            targets.append(batch.targets.cpu())
+        return torch.cat(outputs), torch.cat(targets)
 
     def try_step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """One optimizer step in training mode at the present rate, finite or not, and back to where it was.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,6 +60,24 @@ class Loss(nn.Module):
         self.threshold = 0.0 if logit else 0.5
         # Broadcasting (N, 1) against (N,) would silently compare every output with every target.
         self._compares_shapes = type(criterion) in _TAKE_VALUES
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """The probability of each class, (N, max(K, 2)), or None where the outputs are scores without that meaning.
+
+        Softmax over the logits of a cross entropy; the sigmoid of each logit where classes are learned one against
+        the rest, so that a row need not sum to 1. A criterion of the user's own may mean anything.
+
+        Args:
+            outputs: of the model, shape (N, K).
+        """
+        if self.task != "classification":
+            return None
+        if type(self.criterion) in (nn.CrossEntropyLoss, NLL):
+            return F.softmax(outputs, dim=1)
+        if type(self.criterion) not in (nn.BCEWithLogitsLoss, nn.BCELoss):
+            return None
+        found = outputs if type(self.criterion) is nn.BCELoss else outputs.sigmoid()
+        return torch.cat([1 - found, found], dim=1) if self.num_outputs == 1 else found
 
     def size(self, targets: Tensor) -> Tensor | int:
         """What a mean over a batch divides by: the number of examples, or the sum of their class weights."""

@@ -1,0 +1,166 @@
+"""What a user hands to `mlprun predict`: images and rows of numbers, as the data of the run would hold them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlprun.data.image_folder import read_image
+from mlprun.errors import ConfigError, DataError
+
+
+class ImageFormat(NamedTuple):
+    """How a run's data holds images.
+
+    Attributes:
+        low, high: what black and white are.
+        border: mean of the outermost pixels of the training images, None if it is not known.
+    """
+
+    low: float
+    high: float
+    border: float | None
+
+
+@dataclass(frozen=True)
+class Input:
+    """One thing to predict.
+
+    Attributes:
+        name: for the terminal, such as `seven.png` or `rows.csv, line 2`.
+        inputs: of `data.input_shape`, not scaled yet: uint8 or float32.
+        notes: what was done to it, and what looks odd.
+    """
+
+    name: str
+    inputs: Tensor
+    notes: tuple[str, ...] = ()
+
+
+def is_image(input_shape: Sequence[int]) -> bool:
+    """Whether inputs of this shape are grey or colour images."""
+    return len(input_shape) == 3 and input_shape[0] in (1, 3)
+
+
+def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, invert: bool = False) -> Input:
+    """The image in a file: in the run's channels, resized to cover its height and width, and the middle of that.
+
+    Args:
+        file: its path.
+        input_shape: (1 or 3, height, width).
+        wanted: of the run's data; values 0 to 255 become `low` to `high`.
+        invert: exchange black and white first.
+
+    Raises:
+        DataError: there is no such file, or it is no image.
+    """
+    path = Path(file)
+    if not path.is_file():
+        kind = "is a folder: name the images in it" if path.is_dir() else "there is no such file"
+        raise DataError(f"{file}: {kind}")
+    image, size = read_image(file, input_shape)
+    _, height, width = input_shape
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    notes = []
+    if size != (width, height):
+        cut = "" if image.size == (width, height) else ", the middle of it"
+        notes.append(f"note: {path.name} is {size[0]}x{size[1]}, resized to {width}x{height}{cut}")
+    pixels = torch.from_numpy(np.array(image.crop((left, top, left + width, top + height))))
+    pixels = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
+    pixels = 255 - pixels if invert else pixels
+    inputs = pixels
+    if (wanted.low, wanted.high) != (0, 255):
+        inputs = wanted.low + pixels.float() / 255 * (wanted.high - wanted.low)
+    if wanted.border is not None and len(pixels) == 1:
+        is_bright = float(_border(pixels)) > 255 / 2
+        if is_bright != (wanted.border > (wanted.low + wanted.high) / 2):
+            here, there = ("bright", "dark") if is_bright else ("dark", "bright")
+            remedy = "leave out --invert" if invert else "--invert exchanges black and white"
+            odd = f"its border is {here}, that of the training images {there}"
+            notes.append(f"warning: {path.name} looks inverted: {odd}; {remedy}")
+    return Input(path.name, inputs, tuple(notes))
+
+
+def _border(pixels: Tensor) -> Tensor:
+    edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
+    return torch.cat([edge.flatten() for edge in edges]).double().mean()
+
+
+def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
+    """The rows of a .csv file, or the one that the word itself is, such as `5.1,3.5,1.4,0.2`.
+
+    Args:
+        word: as typed. A first line of a file in which nothing is a number is its header.
+        input_shape: what the numbers of a row fill, in order.
+
+    Raises:
+        DataError: no such file, no row, another count of numbers, or what is no finite number.
+    """
+    path = Path(word)
+    if path.suffix.lower() != ".csv" and not path.is_file():
+        cells = word.split(",")
+        if not any(map(_is_number, cells)):
+            raise DataError(
+                f"{word}: is neither a file nor numbers\n  write {_example(input_shape)}, or name a .csv file"
+            )
+        return [Input(word, _row(cells, word, input_shape))]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [
+                (number, row) for number, row in enumerate(csv.reader(file), 1) if any(cell.strip() for cell in row)
+            ]
+    except FileNotFoundError as error:
+        raise DataError(f"{word}: there is no such file") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{word}: cannot be read as a table: {error}") from error
+    if rows and not any(map(_is_number, rows[0][1])):
+        rows = rows[1:]
+    if not rows:
+        raise DataError(f"{word}: holds no row of numbers")
+    names = [f"{path.name}, line {number}" for number, _ in rows]
+    return [Input(name, _row(row, name, input_shape)) for name, (_, row) in zip(names, rows, strict=True)]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _row(cells: Sequence[str], name: str, input_shape: Sequence[int]) -> Tensor:
+    wanted = math.prod(input_shape)
+    if len(cells) != wanted:
+        count = f"{len(cells)} number{'s' * (len(cells) != 1)}"
+        raise DataError(f"{name}: has {count}, and an example has {wanted}\n  write {_example(input_shape)}")
+    for cell in cells:
+        if not (_is_number(cell) and math.isfinite(float(cell))):
+            raise DataError(f"{name}: '{cell.strip()}' is not a finite number")
+    return torch.tensor([float(cell) for cell in cells], dtype=torch.float32).reshape(tuple(input_shape))
+
+
+def _example(input_shape: Sequence[int]) -> str:
+    count = math.prod(input_shape)
+    numbers = [f"{i / 10:g}" for i in range(1, min(count, 4) + 1)]
+    return f"{count} of them with commas and without spaces, like {','.join(numbers)}{',…' * (count > 4)}"
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """`0,1` -> (0.0, 1.0).
+
+    Raises:
+        ConfigError: it is not two numbers, the lower first.
+    """
+    cells = text.split(",")
+    if len(cells) != 2 or not all(map(_is_number, cells)) or not float(cells[0]) < float(cells[1]):
+        raise ConfigError("--range", text, "is not the values of black and white", "write --range 0,1 or --range=-1,1")
+    return float(cells[0]), float(cells[1])

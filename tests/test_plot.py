@@ -1,0 +1,231 @@
+"""`mlprun plot`: which curves, in which panels, with which names, and where the picture lies."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mlprun.errors import RunError
+from mlprun.runs import plot
+
+CONFIG = {"seed": 0, "monitor": "val/loss", "data": {"name": "digits"}, "optim": {"lr": 0.1}, "trainer": {}}
+LOSSES = [4.0, 2.0, 1.0]
+
+
+def make_run(path: Path, losses=LOSSES, *, seed=0, lr=0.1, status="completed", lines=None, **more) -> Path:
+    """A run with a row a step: train/loss, val/loss and val/accuracy, under a rate that grows tenfold a step."""
+    path.mkdir(parents=True)
+    record = {
+        "status": status, "config": {**CONFIG, "seed": seed, "optim": {"lr": lr}}, "best_step": 3,
+        "overrides": [f"optim.lr={lr}", f"seed={seed}"], "started_at": "2026-11-21T10:00:00+00:00",
+        "metrics": {"val/loss": 1.0, "test/loss": 1.5, "test/accuracy": 0.75}, **more,
+    }  # fmt: skip
+    (path / "run.json").write_text(json.dumps(record))
+    rows = [
+        {"step": step, "epoch": step / 2, "train/loss": loss, "optim/lr": 10.0 ** (step - 6),
+         "val/loss": loss, "val/accuracy": 1 / (1 + (loss or 9))}
+        for step, loss in enumerate(losses, 1)
+    ]  # fmt: skip
+    text = "".join(json.dumps(row) + "\n" for row in rows) if lines is None else lines
+    (path / "metrics.jsonl").write_text(text)
+    return path
+
+
+def lines_of(panel) -> dict[str, tuple[list[float], list[float]]]:
+    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in panel.get_lines()}
+
+
+# ------------------------------------------------------------------------------------------------------- curves
+
+
+def test_a_curve_has_the_rows_with_the_metric_and_gaps_where_it_was_not_finite():
+    rows = [
+        {"step": 1, "train/loss": 2.0},
+        {"step": 2, "train/loss": None, "val/loss": 3.0},
+        {"step": 3, "val/loss": 1.0},
+        {"step": 4, "train/loss": 1.0},
+    ]
+    xs, ys = plot.curve(rows, "train/loss")
+    assert xs == [1, 2, 4]
+    assert [ys[0], math.isnan(ys[1]), ys[2]] == [2.0, True, 1.0]
+    assert plot.curve(rows, "val/loss") == ([2, 3], [3.0, 1.0])
+
+
+def test_the_axis_may_be_any_metric():
+    rows = [{"step": 1, "optim/lr": 1e-4, "train/loss": 2.0}, {"step": 2, "optim/lr": None, "train/loss": 1.0}]
+    assert plot.curve(rows, "train/loss", "optim/lr") == ([1e-4], [2.0])
+
+
+def test_the_mean_of_seeds_is_where_all_have_a_point():
+    first, second = ([1.0, 2.0, 3.0], [1.0, 3.0, math.nan]), ([1.0, 2.0, 3.0, 4.0], [3.0, 3.0, 5.0, 5.0])
+    (xs, middle), low, high = plot.mean_curve([first, second])
+    assert xs == [1, 2, 3]
+    assert middle[:2] == [2, 3]
+    assert (low[:2], high[:2]) == ([1, 3], [3, 3])
+    assert all(math.isnan(values[2]) for values in (middle, low, high)), "one of them was not finite there"
+
+
+# ------------------------------------------------------------------------------------------------------- panels
+
+
+def test_one_run_shows_losses_scores_and_rates_with_the_test_at_the_best_step(tmp_path):
+    (series,) = plot.collect([make_run(tmp_path / "a")])
+    losses, scores, rates = plot.draw_run(series).axes
+    assert {"train/loss", "val/loss", "best step 3", "test/loss 1.5"} == set(lines_of(losses))
+    assert lines_of(losses)["val/loss"] == ([1, 2, 3], LOSSES)
+    assert lines_of(losses)["test/loss 1.5"] == ([3], [1.5])
+    assert {"val/accuracy", "best step 3", "test/accuracy 0.75"} == set(lines_of(scores))
+    assert "optim/lr" in lines_of(rates)
+    assert rates.get_position().height < losses.get_position().height
+    assert rates.get_xlabel() == "step (optimizer updates)"
+
+
+def test_a_panel_for_each_metric_and_a_line_for_each_run_named_by_what_differs(tmp_path):
+    series = plot.collect([make_run(tmp_path / name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.01))])
+    figure = plot.draw(series, plot.default_metrics(series))
+    assert [panel.get_ylabel() for panel in figure.axes] == ["train/loss", "val/loss", "val/accuracy"]
+    assert list(lines_of(figure.axes[0])) == ["optim.lr=0.1", "optim.lr=0.01"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["optim.lr=0.1", "optim.lr=0.01"]
+
+
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        ([{"seed": 0}, {"seed": 1}], ["seed=0", "seed=1"]),
+        ([{"seed": 0}, {"seed": 0}], ["seed=0 run0", "seed=0 run1"]),
+        (
+            [{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.2, "seed": 1}],
+            ["optim.lr=0.1", "optim.lr=0.2 seed=0", "optim.lr=0.2 seed=1"],
+        ),
+    ],
+)
+def test_runs_of_one_config_are_named_by_seed_then_by_directory(tmp_path, made, names):
+    series = plot.collect([make_run(tmp_path / f"run{i}", **how) for i, how in enumerate(made)])
+    assert [each.label for each in series] == names
+
+
+def test_the_seeds_of_a_folder_are_one_line_with_a_band(tmp_path):
+    for lr in (0.1, 0.01):
+        for seed in (0, 1):
+            make_run(tmp_path / f"{lr}_{seed}", [4.0 + seed, 2.0 + seed, 1.0 + seed], seed=seed, lr=lr)
+    series = plot.collect([tmp_path])
+    assert [(each.label, len(each.runs)) for each in series] == [("optim.lr=0.01", 2), ("optim.lr=0.1", 2)]
+    (panel,) = plot.draw(series, ["val/loss"]).axes
+    assert lines_of(panel)["optim.lr=0.1"] == ([1, 2, 3], [4.5, 2.5, 1.5])
+    assert len(panel.collections) == 2
+    assert panel.get_title() == "mean of 2 seeds; the band is from the smallest to the largest"
+
+
+def test_a_configuration_stands_for_what_is_completed_and_runs_that_go_on_are_drawn(tmp_path):
+    make_run(tmp_path / "done", seed=0)
+    make_run(tmp_path / "failed", seed=1, status="failed")
+    make_run(tmp_path / "running", lr=0.5, status="running", lines='{"step": 1, "val/loss": 1.0}\n{"step": 2, "va')
+    make_run(tmp_path / "begun", lr=0.7, status="running", lines="")
+    series = plot.collect([tmp_path])
+    assert [[path.name for path, _ in each.runs] for each in series] == [["done"], ["running"]]
+    assert series[1].rows == [[{"step": 1, "val/loss": 1.0}]], "a line that is being written does not count"
+
+
+@pytest.mark.parametrize(
+    ("losses", "metric", "scale"),
+    [
+        ([100.0, 10.0, 0.5], "val/loss", "log"),
+        ([10.0, 1.0, 0.5], "val/loss", "linear"),
+        ([100.0, 0.0, 0.5], "val/loss", "linear"),
+        ([100.0, None, 0.5], "val/loss", "log"),
+        ([1000.0, 1.0, 0.001], "val/accuracy", "linear"),
+    ],
+)
+def test_a_loss_that_spans_two_decades_is_drawn_on_a_logarithmic_axis(tmp_path, losses, metric, scale):
+    series = plot.collect([make_run(tmp_path / "a", losses)])
+    assert plot.draw(series, [metric]).axes[0].get_yscale() == scale
+
+
+def test_a_range_test_is_the_training_loss_over_the_rate(tmp_path):
+    series = plot.collect([make_run(tmp_path / "a")])
+    (panel,) = plot.draw(series, ["train/loss"], "optim/lr").axes
+    assert (panel.get_xscale(), panel.get_xlabel()) == ("log", "learning rate")
+    ((xs, ys),) = lines_of(panel).values()
+    assert xs == pytest.approx([1e-5, 1e-4, 1e-3])
+    assert ys == LOSSES
+
+
+def test_many_runs_share_a_legend_that_fits(tmp_path):
+    series = plot.collect([make_run(tmp_path / f"{i}", lr=i / 10) for i in range(1, 41)])
+    (legend,) = plot.draw(series, ["val/loss"]).legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert len(texts) == plot.LISTED
+    assert (texts[0], texts[-1]) == (series[0].label, series[-1].label)
+    assert legend.get_title().get_text() == "12 of 40"
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    run = make_run(tmp_path / "a", lines='{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: damaged"):
+        plot.collect([run])
+
+
+# ----------------------------------------------------------------------------------------------------- the verb
+
+
+@pytest.mark.parametrize(
+    ("words", "picture"),
+    [
+        (["runs/a"], "runs/a/curves.png"),
+        (["runs/a", "runs/b"], "runs/curves.png"),
+        (["runs"], "runs/curves.png"),
+        (["runs/a", "other/c"], "curves.png"),
+        (["runs", "--output", "deep/all.svg"], "deep/all.svg"),
+        (["runs/a", "--metric", "train/loss", "--x", "optim/lr"], "runs/a/curves.png"),
+        (["runs/a", "--metric=val/accuracy", "--metric=val/loss", "--x=epoch"], "runs/a/curves.png"),
+    ],
+)
+def test_the_picture_lies_in_the_folder_that_holds_all(mlprun, tmp_path, words, picture):
+    for name, lr in (("runs/a", 0.1), ("runs/b", 0.01), ("other/c", 0.2)):
+        make_run(tmp_path / name, lr=lr)
+    result = mlprun("plot", *words)
+    assert (result.status, result.out, result.err) == (0, f"{picture}\n", "")
+    if picture.endswith(".png"):
+        with Image.open(tmp_path / picture) as image:
+            assert image.width >= 640
+            assert len(image.getcolors(100_000)) > 3
+    else:
+        assert "<svg" in (tmp_path / picture).read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["missing"], 1, "missing: there is no such folder"),
+        (["empty"], 1, "empty: no run with anything in its metrics.jsonl"),
+        (["a", "--metric", "val/acuracy"], 2, "--metric=val/acuracy: no row has it\n  did you mean 'val/accuracy'"),
+        (["a", "--x", "epochs"], 2, "--x=epochs: no such axis\n  did you mean 'epoch'?"),
+        (["a", "--output", "curves.jpg"], 2, "--output=curves.jpg: is no picture"),
+        (["a", "--output", "a/run.json/x.png"], 1, "a/run.json/x.png cannot be written"),
+    ],
+)
+def test_bad_lines_are_one_message(mlprun, tmp_path, words, status, said):
+    make_run(tmp_path / "a")
+    (tmp_path / "empty").mkdir()
+    result = mlprun("plot", *words)
+    assert (result.status, result.out) == (status, "")
+    assert result.err.startswith(f"error: {said}")
+
+
+def test_what_is_left_out_is_said(mlprun, tmp_path):
+    make_run(tmp_path / "s" / "a")
+    make_run(tmp_path / "s" / "b", seed=1, status="failed")
+    assert "1 runs are left out" in mlprun("plot", "s").err
+
+
+def test_a_run_of_ours_is_drawn(mlprun):
+    mlprun("-m", "debug=fast", "data=iris", "seed=0,1", "optim.lr=0.1,0.01", "sweep.name=s")
+    assert mlprun("plot", "outputs/sweeps/s").out == "outputs/sweeps/s/curves.png\n"
+    mlprun("debug=fast", "data=diabetes", "hydra.run.dir=one")
+    result = mlprun("plot", "one")
+    assert (result.status, result.out) == (0, "one/curves.png\n"), result.err
