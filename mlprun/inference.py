@@ -47,7 +47,7 @@ def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
         ) from error
     torch.set_num_threads(record["device"]["num_threads"])
     batches = build.train_batches(config, parts, where)
-    learner = build.learner(config, model, build.plan(config, batches.steps_per_epoch), where)
+    learner = build.learner(config, model, build.plan(config, batches.steps_per_epoch), where, parts)
     try:
         model.load_state_dict(checkpoint.load(directory.best, where)["model"])
     except (RuntimeError, KeyError, ValueError) as error:

@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mlprun import seeding
 from mlprun.data.batches import Batch
+from mlprun.data.splits import Normalizer
 from mlprun.errors import DataError, DivergedError, UserError
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics, predicted_classes
@@ -61,6 +62,8 @@ class Learner:
         precision: `fp32`, `bf16` or `fp16`.
         on_nan: `stop` or `skip`.
         compiled: run the model through torch.compile.
+        in_evaluation: modules of the model that stay in evaluation mode while it is trained, for they are frozen.
+        targets: how the targets are scaled, so that metrics are in the data's own units; None: they are not.
     """
 
     def __init__(
@@ -79,10 +82,14 @@ class Learner:
         precision: str = "fp32",
         on_nan: str = "stop",
         compiled: bool = False,
+        in_evaluation: Iterable[nn.Module] = (),
+        targets: Normalizer | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.device, self.task, self.num_outputs, self.seed = device, task, num_outputs, seed
         self.accumulate, self.grad_clip, self.on_nan = accumulate, grad_clip, on_nan
+        self._in_evaluation = list(in_evaluation)
+        self._target_scale = None if targets is None else targets.scale.to(device)
         self._forward = torch.compile(model) if compiled else model
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
@@ -99,6 +106,12 @@ class Learner:
     def lr(self) -> float:
         """The learning rate of the first parameter group, as last used."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    def train_mode(self) -> None:
+        """Put the model in training mode, all but what is frozen."""
+        self.model.train()
+        for module in self._in_evaluation:
+            module.training = False  # not eval(), which goes for all below it
 
     def update(self, batch: Batch, step: int) -> Update:
         """Do optimizer step number `step` (from 0).
@@ -324,7 +337,7 @@ class Learner:
 
     def evaluate(self, batches: Iterable[Batch]) -> Metrics:
         """The metrics over a split, with the model in evaluation mode and no gradients."""
-        metrics = Metrics(self.task, self.num_outputs, self.device, self.loss.threshold)
+        metrics = Metrics(self.task, self.num_outputs, self.device, self.loss.threshold, self._target_scale)
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
@@ -338,7 +351,8 @@ class Learner:
                 except Exception as error:
                     self._locate(error, batch, "an evaluation")
                     raise
-        self.model.train(was_training)
+        if was_training:
+            self.train_mode()
         return metrics
 
     def _autocast(self) -> AbstractContextManager[Any]:
