@@ -10,7 +10,7 @@ import inspect
 import math
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from mlprun import seeding
 from mlprun.config import Config
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
-from mlprun.data.splits import Part, Splits, make_splits, size
+from mlprun.data.splits import Normalizer, Part, Splits, make_splits, size
 from mlprun.errors import ConfigError, UserError, is_users_own, near, suggestion
 from mlprun.metric_names import lower_is_better
-from mlprun.training import durations, schedule
+from mlprun.training import durations, schedule, transfer
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Drawn, Plan, nothing
 from mlprun.training.losses import Loss
@@ -206,6 +206,8 @@ def splits(config: Config) -> Splits:
         test_fraction=data.test_fraction,
         split_seed=data.split_seed,
         normalize=data.normalize,
+        normalize_test_by=data.normalize_test_by,
+        normalize_targets=data.normalize_targets,
         limit=data.limit,
         limit_eval=data.limit_eval,
     )
@@ -231,7 +233,7 @@ def trial_batch(config: Config, parts: Splits) -> Batch:
     """Two validation examples on the CPU, scaled, for `check_fit`."""
     part = parts.val
     some = part[slice(0, 2)] if isinstance(part, Examples) else part
-    return next(iter(EvalBatches(some, 2, parts.normalizer, torch.device("cpu"))))
+    return next(iter(EvalBatches(some, 2, parts.normalizer, torch.device("cpu"), targets=parts.target_normalizer)))
 
 
 def train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBatches:
@@ -248,6 +250,7 @@ def train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBa
         crop=config.data.augment.crop if in_memory else 0,
         flip=config.data.augment.flip and in_memory,
         num_workers=config.data.num_workers,
+        targets=parts.target_normalizer,
     )
 
 
@@ -279,7 +282,8 @@ class _ProfiledBatches(TrainBatches):
 def eval_batches(config: Config, part: Part, parts: Splits, where: torch.device) -> EvalBatches:
     """Batches of the val or test split."""
     batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
-    return EvalBatches(part, batch_size, parts.normalizer, where, config.data.num_workers)
+    normalizer = parts.normalizer_of(part)
+    return EvalBatches(part, batch_size, normalizer, where, config.data.num_workers, parts.target_normalizer)
 
 
 def plan(config: Config, steps_per_epoch: int | None) -> Plan:
@@ -324,6 +328,19 @@ def model(config: Config) -> nn.Module:
     return built
 
 
+def weights(config: Config, module: nn.Module) -> tuple[transfer.Weights, transfer.Taken] | None:
+    """What `trainer.weights` names, and what of it the model takes; None where it is null. Changes nothing."""
+    if config.trainer.weights is None:
+        return None
+    found = transfer.read(config.trainer.weights)
+    return found, transfer.fit(found, module)
+
+
+def in_evaluation(config: Config, module: nn.Module) -> dict[str, nn.Module]:
+    """The modules, by name, that `trainer.freeze` keeps in evaluation mode while training."""
+    return transfer.still(transfer.frozen(config.trainer.freeze, module), module)
+
+
 def loss(config: Config) -> Loss:
     """The loss; raises ConfigError where it does not fit the targets."""
     node = dict(config.loss)
@@ -334,12 +351,17 @@ def loss(config: Config) -> Loss:
     criterion = construct(node, "loss")
     if not isinstance(criterion, nn.Module):
         raise ConfigError("loss._target_", node["_target_"], "does not give a torch.nn.Module")
+    if config.data.normalize_targets and isinstance(criterion, nn.BCELoss | nn.BCEWithLogitsLoss):
+        raise ConfigError(
+            "data.normalize_targets", True, f"{type(criterion).__name__} takes probabilities, in [0, 1]", "leave it out"
+        )
     return Loss(criterion, config.data.task, config.data.num_outputs, one_hot)
 
 
 def optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over the module's parameters."""
-    trained = [p for p in module.parameters() if p.requires_grad]
+    """The optimizer over the parameters that are trained."""
+    frozen = transfer.frozen(config.trainer.freeze, module)
+    trained = [p for name, p in module.named_parameters() if p.requires_grad and name not in frozen]
     groups: list[Any] = trained
     if not config.trainer.decay_all:
         # Biases and the scales of norms are 1-D; decaying them shrinks what carries no complexity.
@@ -415,9 +437,17 @@ def length_effects(before: Config, now: Config, module: nn.Module, steps_per_epo
     return found
 
 
-def learner(config: Config, module: nn.Module, steps: Plan, where: torch.device) -> Learner:
-    """The learner, with the module moved to the device."""
+def learner(
+    config: Config, module: nn.Module, steps: Plan, where: torch.device, targets: Normalizer | None = None
+) -> Learner:
+    """The learner, with the module moved to the device and what is frozen held; `targets`: how they are scaled."""
+    if config.data.normalize_targets and targets is None:
+        raise TypeError("the metrics need to know how the targets were scaled")
     module.to(where)
+    frozen = transfer.frozen(config.trainer.freeze, module)
+    for name, parameter in module.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
     the_optimizer = optimizer(config, module)
     return Learner(
         module,
@@ -433,6 +463,8 @@ def learner(config: Config, module: nn.Module, steps: Plan, where: torch.device)
         precision=config.trainer.precision,
         on_nan=config.trainer.on_nan,
         compiled=config.trainer.compile,
+        in_evaluation=in_evaluation(config, module).values(),
+        targets=targets,
     )
 
 
@@ -606,12 +638,19 @@ def _probe_batch(parts: Splits, where: torch.device) -> Batch:
         chosen = torch.randperm(count, generator=seeding.generator(0, "probe"))[:PROBE_EXAMPLES]
         part = part[chosen] if isinstance(part, Examples) else Subset(part, chosen.tolist())
     with seeding.preserved():
-        return next(iter(EvalBatches(part, PROBE_EXAMPLES, parts.normalizer, where)))
+        return next(iter(EvalBatches(part, PROBE_EXAMPLES, parts.normalizer, where, targets=parts.target_normalizer)))
 
 
-def check_batch_norm(fit: Fit, batches: TrainBatches, accumulate: int) -> None:
-    """Raise ConfigError if batch normalisation would meet a single value a channel, which has no variance."""
-    alone = [x for x in fit.layers if x.kind.startswith("BatchNorm") and math.prod(x.output_shape[1:]) == 1]
+def check_batch_norm(fit: Fit, batches: TrainBatches, accumulate: int, frozen: Collection[str] = ()) -> None:
+    """Raise ConfigError if batch normalisation would meet a single value a channel, which has no variance.
+
+    Args:
+        fit: tells the layers.
+        batches, accumulate: how many examples meet.
+        frozen: names of layers that stay in evaluation mode, and look at no batch.
+    """
+    norms = [x for x in fit.layers if x.kind.startswith("BatchNorm") and x.name not in frozen]
+    alone = [x for x in norms if math.prod(x.output_shape[1:]) == 1]
     count = batches.num_examples
     if not alone or count is None:
         return

@@ -71,6 +71,11 @@ class DataConfig:
     test_fraction: float = 0.2  # share that becomes test, where the data set has no test part of its own
     split_seed: int = 0  # which examples those are; on its own, so that seeds compare on the same split
     normalize: str = "standardize"  # none | minmax | standardize, by statistics of the training split
+    # train | test: whose statistics scale the test part. test: by its own, a mistake, for demonstration
+    normalize_test_by: str = "train"
+    # targets of a regression by mean and standard deviation of the training split's: the loss is of scaled values
+    # and comparable between data sets; mse, mae and r2 stay in the data's own units
+    normalize_targets: bool = False
     augment: Augment = field(default_factory=Augment)
     limit: int | None = None  # training examples used; null: all
     limit_eval: int | None = None  # val and test examples used; null: all
@@ -90,6 +95,8 @@ class TrainerConfig:
     max_time: str | None = MISSING
     on_nan: str = MISSING
     decay_all: bool = MISSING
+    weights: str | None = MISSING
+    freeze: list[str] = MISSING
     detect_anomaly: bool = MISSING
     profile: bool = MISSING
 
@@ -274,6 +281,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "data.test_fraction": _open_interval(0, 1),
     "data.split_seed": _at_least(0),
     "data.normalize": _choice("none", "minmax", "standardize"),
+    "data.normalize_test_by": _choice("train", "test"),
     "data.augment.crop": _at_least(0),
     "data.limit": _at_least(1),
     "data.limit_eval": _at_least(1),
@@ -338,6 +346,13 @@ def check(cfg: DictConfig) -> Config:
         if (problem := problem_of(value)) is not None:
             raise ConfigError(key, value, problem)
     check_monitor(config.monitor, config.data.task, config.data.num_outputs)
+    if config.data.normalize_targets and config.data.task != "regression":
+        raise ConfigError(
+            "data.normalize_targets",
+            True,
+            f"scales values, and the targets of {config.data.name} are classes",
+            "leave it out; it is for data.task=regression",
+        )
     if "_target_" not in config.data.dataset:
         raise ConfigError("data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set")
     for group in ("model", "optim", "scheduler", "loss"):
@@ -418,6 +433,14 @@ def resumed(config: Config, lines: list[str]) -> Config:
 
 # What no result depends on, beside `RESUMABLE`.
 _ASIDE = ("sweep", "data.root")
+# Keys that came later, with the value that says what every run did before: with it, a run is the same as one that was
+# recorded without the key.
+_LATER: dict[tuple[str, str], Any] = {
+    ("trainer", "weights"): None,
+    ("trainer", "freeze"): [],
+    ("data", "normalize_targets"): False,
+    ("data", "normalize_test_by"): "train",
+}
 
 
 def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
@@ -431,6 +454,9 @@ def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent, {})
         node.pop(last, None)
+    for (group, key), value in _LATER.items():
+        if isinstance(kept.get(group), dict):
+            kept[group].setdefault(key, copy.copy(value))
     dataset = kept.get("data", {}).get("dataset", {})
     if str(dataset.get("_target_")).startswith("mlprun.data.vision."):
         dataset.pop("root", None)  # known files, by their checksums: it does not matter where they lie
@@ -448,7 +474,11 @@ def _as_floats(value: Any) -> Any:
 
 def fingerprint(stored: dict[str, Any]) -> str:
     """Ten hex digits that stand for what a run is: the same for the same `identity`."""
-    text = json.dumps(_as_floats(identity(stored)), sort_keys=True, default=str)
+    kept = identity(stored)
+    for (group, key), value in _LATER.items():
+        if isinstance(kept.get(group), dict) and kept[group][key] == value:
+            del kept[group][key]
+    text = json.dumps(_as_floats(kept), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -766,4 +796,6 @@ def _plain(problem: str) -> str:
     if found:
         kind = kinds.get(found[1] or "Boolean", found[1])
         return f"must be {kind}"
+    if "is not a ListConfig" in problem:
+        return "must be a list, such as [a,b]"
     return problem.replace("\n", " ")

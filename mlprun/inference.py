@@ -63,6 +63,7 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     import torch
 
     from mlprun import build, seeding
+    from mlprun.data.splits import Normalizer
     from mlprun.training import checkpoint
 
     torch.set_num_threads(config.trainer.num_threads or 1)  # as the run did while it read the data
@@ -76,8 +77,10 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
             f"{error}\n  the run was started in {record.get('folder')}: its own classes are found there"
         ) from error
     torch.set_num_threads(record["device"]["num_threads"])
-    learner = build.learner(config, model, build.plan(config, record["steps_per_epoch"]), where)
     state = checkpoint.load(directory.best, where)
+    scaling = state.get("target_normalizer")  # where targets are scaled
+    targets = None if scaling is None else Normalizer(**scaling)
+    learner = build.learner(config, model, build.plan(config, record["steps_per_epoch"]), where, targets)
     try:
         model.load_state_dict(state["model"])
     except (RuntimeError, KeyError, ValueError) as error:
@@ -177,6 +180,8 @@ def predict(
     normalizer = Normalizer(**{name: value.cpu() for name, value in run.state["normalizer"].items()})
     given: list[Input] = []
     if indices:
+        assert run.parts is not None
+        normalizer = run.parts.normalizer_of(run.parts.test)
         scaled, outputs, targets = _of_test(run, indices, normalizer)
     else:
         given = _read(run, words, invert=invert, value_range=value_range)
@@ -258,7 +263,7 @@ def _of_test(
         batches = [found[i] for i in indices]
     else:
         _check_indices(indices, size(part) or 0)
-        batches = list(EvalBatches(part, 256, normalizer, run.where, indices=indices))
+        batches = list(EvalBatches(part, 256, normalizer, run.where, indices=indices, targets=run.learner.targets))
     outputs, targets = run.learner.predict(batches)
     return torch.cat([batch.inputs.cpu() for batch in batches]), outputs, targets
 
@@ -271,7 +276,7 @@ def _check_indices(indices: Sequence[int], count: int) -> None:
 
 def _pixels(scaled: torch.Tensor, normalizer: Normalizer, known: ImageFormat | None) -> torch.Tensor:
     """Images from 0 (black) to 1; where nobody says what black is, by each one's own smallest and largest value."""
-    raw = scaled * normalizer.scale + normalizer.shift
+    raw = normalizer.inverse(scaled)
     if known is not None:
         return ((raw - known.low) / (known.high - known.low)).clamp(0, 1)
     low, high = raw.amin((1, 2, 3), keepdim=True), raw.amax((1, 2, 3), keepdim=True)

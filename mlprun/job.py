@@ -245,7 +245,7 @@ def _train(
     from mlprun import build, seeding
     from mlprun.restoring import restore
     from mlprun.runs import writers
-    from mlprun.training import checkpoint
+    from mlprun.training import checkpoint, transfer
     from mlprun.training.loop import Progress, train
 
     # Before anything is computed: the last bits of the data's statistics and of the weights depend on it too.
@@ -259,24 +259,30 @@ def _train(
     plan = build.plan(config, batches.steps_per_epoch)
     model = build.model(config)
     fit = build.check_fit(config, model, criterion, build.trial_batch(config, parts))
-    build.check_batch_norm(fit, batches, config.trainer.accumulate)
+    build.check_batch_norm(fit, batches, config.trainer.accumulate, build.in_evaluation(config, model))
     num_threads = (
         config.trainer.num_threads or num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
     )
     torch.set_num_threads(num_threads)
-    learner = build.learner(config, model, plan, where)
+    saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
+    weights = build.weights(config, model) if saver.is_empty() else None  # else a checkpoint has them
+    if weights is not None:
+        transfer.load(weights[1], model)
+    learner = build.learner(config, model, plan, where, parts.target_normalizer)
+    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device_name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
     device = {"type": str(where), "name": device_name, "num_threads": num_threads}
     data = {"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}}
     progress, kept = Progress(), None
-    saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
     sources = provenance.sources(Path.cwd())
     if earlier is not None:
         steps_before = earlier[0].get("steps")
         said = restore(config, plan, batches, learner, progress, saver, directory.metrics_file, steps_before)
         kept = progress.step - progress.pending if progress.step else None
         before, now = earlier
-        typed, found = _changes(before, {**now, "device": device, "data": data, "sources": sources})
+        # of weights that a checkpoint has by now, the file does not matter any more
+        start = _recorded(*weights) if weights is not None else before.get("weights")
+        typed, found = _changes(before, {**now, "device": device, "data": data, "sources": sources, "weights": start})
         said += ["since the run began these have changed, and its result may too:"] * bool(found)
         for line in [*said, *(f"  {line}" for line in found)]:
             log.info("%s", line)
@@ -287,19 +293,24 @@ def _train(
     directory.update(
         device=device,
         num_parameters=fit.num_parameters,
+        num_trained_parameters=num_trained,
         num_steps=plan.num_steps,
         steps_per_epoch=plan.steps_per_epoch,
         **({} if earlier is not None and "data" in earlier[0] else {"data": data, "sources": sources}),
+        **({} if weights is None else {"weights": _recorded(*weights)}),
     )
     _introduce(
         config,
         directory,
         build.sizes(parts),
         fit,
+        num_trained,
         f"{device_name}, {num_threads} threads",
         plan.num_steps,
         batches.batch_size,
     )
+    if weights is not None:
+        log.info("weights %s", transfer.summary(weights[1], str(config.trainer.weights)))
 
     draw = build.drawer(config, learner, parts)
     first = draw() if progress.step == 0 else None  # before any file is begun: a picture may not fit the data
@@ -331,6 +342,7 @@ def _train(
                 "normalizer": {"shift": parts.normalizer.shift, "scale": parts.normalizer.scale},
                 "class_names": list(parts.class_names),
                 "image_format": parts.image_format(),
+                **_scaled_targets(parts),
             },
             draw,
         )
@@ -368,6 +380,22 @@ def _train(
     return Outcome("completed", directory.path, metrics, progress.best)
 
 
+def _recorded(weights: Any, taken: Any) -> dict[str, Any]:
+    """Where the first weights came from, for the record."""
+    return {
+        "path": str(weights.path),
+        "sha256": weights.digest,
+        "num_tensors": len(taken.tensors),
+        "new": taken.new,
+    }
+
+
+def _scaled_targets(parts: Any) -> dict[str, Any]:
+    """How predictions become values in the data's own units, for the checkpoints; empty where they are already."""
+    scaling = parts.target_normalizer
+    return {} if scaling is None else {"target_normalizer": {"shift": scaling.shift, "scale": scaling.scale}}
+
+
 def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
     """What was typed to change a run, and what else is not as it was when it began; one line each."""
     # what an attempt that ended early had not written yet is no difference
@@ -399,6 +427,7 @@ def _introduce(
     directory: RunDirectory,
     sizes: dict[str, int | None],
     fit: Any,
+    num_trained: int,
     device: str,
     num_steps: int,
     batch_size: int,
@@ -413,7 +442,8 @@ def _introduce(
     )
     shape = "x".join(map(str, data.input_shape))
     log.info("data    %s: %s; inputs %s, %s", data.name, counted, shape, kind)
-    log.info("model   %s: %s parameters", config.model["_target_"].rpartition(".")[2], f"{fit.num_parameters:,}")
+    counted = f"{fit.num_parameters:,} parameters" + f", {num_trained:,} trained" * (num_trained < fit.num_parameters)
+    log.info("model   %s: %s", config.model["_target_"].rpartition(".")[2], counted)
     shown = fit.layers if len(fit.layers) <= 12 else [*fit.layers[:5], None, *fit.layers[-5:]]
     for layer in shown:
         if layer is None:
@@ -455,16 +485,21 @@ def _hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool
     """
     flat: dict[str, bool | float | str] = {}
     for name, value in values.items():
-        if name in (
-            "logging",
-            "checkpoint",
-            "sweep",
-            "max_time",
-            "root",
-            "dataset",
-            "input_shape",
-            "num_outputs",
-        ) or value in (None, {}):
+        if (
+            name
+            in (
+                "logging",
+                "checkpoint",
+                "sweep",
+                "max_time",
+                "root",
+                "dataset",
+                "input_shape",
+                "num_outputs",
+            )
+            or value in (None, {})
+            or (name == "freeze" and not value)
+        ):
             continue
         if name == "_target_":
             flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: (N, *input_shape), float32 (or whole numbers, for token ids).
-        targets: (N,) int64 or (N, num_outputs) float32.
+        targets: (N,) int64 or (N, num_outputs) float32, scaled like the inputs if they are to be.
         epoch: number of the pass over the training split, from 0.
     """
 
@@ -51,6 +51,7 @@ class TrainBatches:
         seed: of the run.
         crop, flip: random changes of images held in memory (lazy data brings its own).
         num_workers: processes that read lazy data.
+        targets: scales the targets of a regression; None leaves them as they are.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class TrainBatches:
         crop: int = 0,
         flip: bool = False,
         num_workers: int = 0,
+        targets: Normalizer | None = None,
     ) -> None:
         self.num_examples = size(part)
         if self.num_examples is None and batch_size == "all":
@@ -73,6 +75,7 @@ class TrainBatches:
             self.batch_size = min(self.batch_size, self.num_examples)
         self.part = _moved(part, device) if isinstance(part, Examples) else part
         self.normalizer = normalizer.to(device)
+        self.target_normalizer = None if targets is None else targets.to(device)
         self.device, self.seed, self.num_workers = device, seed, num_workers
         self.crop, self.flip = crop, flip
 
@@ -151,7 +154,7 @@ class TrainBatches:
         )
 
     def _batch(self, inputs: Tensor, targets: Tensor, epoch: int) -> Batch:
-        return _finished(inputs, targets, epoch, self.normalizer, self.device)
+        return _finished(inputs, targets, epoch, self.normalizer, self.target_normalizer, self.device)
 
 
 class EvalBatches:
@@ -160,7 +163,7 @@ class EvalBatches:
     Args:
         part: the split.
         batch_size: of training; data in memory is read in larger ones.
-        normalizer, device, num_workers: as for training.
+        normalizer, device, num_workers, targets: as for training.
         indices: the examples to read, None for all; not for a stream.
     """
 
@@ -171,6 +174,7 @@ class EvalBatches:
         normalizer: Normalizer,
         device: torch.device,
         num_workers: int = 0,
+        targets: Normalizer | None = None,
         indices: Sequence[int] | None = None,
     ) -> None:
         if isinstance(part, Examples) and indices is not None:
@@ -179,13 +183,14 @@ class EvalBatches:
         self.part = _moved(part, device) if isinstance(part, Examples) else part
         self.batch_size, self.num_workers = batch_size, num_workers
         self.normalizer, self.device = normalizer.to(device), device
+        self.target_normalizer = None if targets is None else targets.to(device)
 
     def __iter__(self) -> Iterator[Batch]:
         if isinstance(self.part, Examples):
             values = max(1, self.part.inputs[:1].numel())
             many = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
             for inputs, targets in zip(self.part.inputs.split(many), self.part.targets.split(many), strict=True):
-                yield _finished(inputs, targets, 0, self.normalizer, self.device)
+                yield _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
             return
         # Data that draws gives every evaluation of every run the same, and takes nothing from the training.
         seed, workers = seeding.mix(0, "evaluation"), self.num_workers
@@ -201,7 +206,7 @@ class EvalBatches:
         )  # fmt: skip
         with seeding.preserved():
             for inputs, targets in loader:
-                yield _finished(inputs, targets, 0, self.normalizer, self.device)
+                yield _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
 
 
 def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -282,10 +287,18 @@ def _moved(examples: Examples, device: torch.device) -> Examples:
     return Examples(examples.inputs.to(device), examples.targets.to(device))
 
 
-def _finished(inputs: Tensor, targets: Tensor, epoch: int, normalizer: Normalizer, device: torch.device) -> Batch:
+def _finished(
+    inputs: Tensor,
+    targets: Tensor,
+    epoch: int,
+    normalizer: Normalizer,
+    target_normalizer: Normalizer | None,
+    device: torch.device,
+) -> Batch:
     inputs = normalizer(inputs.to(device, non_blocking=True))
     targets = targets.to(device, non_blocking=True)
     if targets.is_floating_point():
         targets = targets.to(torch.float32)
         targets = targets[:, None] if targets.dim() == 1 else targets
+        targets = targets if target_normalizer is None else target_normalizer(targets)
     return Batch(inputs, targets, epoch)

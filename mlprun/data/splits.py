@@ -41,6 +41,10 @@ class Normalizer:
             return inputs
         return inputs.to(torch.float32).sub(self.shift).div_(self.scale)
 
+    def inverse(self, scaled: Tensor) -> Tensor:
+        """The values that were scaled; for bytes as floats."""
+        return scaled * self.scale + self.shift
+
     def to(self, device: torch.device) -> Normalizer:
         """The same on `device`."""
         return Normalizer(self.shift.to(device), self.scale.to(device))
@@ -53,7 +57,9 @@ class Splits:
     Attributes:
         train: with random transformations where they belong to lazy data.
         val, test: without.
-        normalizer: by statistics of the training split.
+        normalizer: of the inputs, by statistics of the training split.
+        target_normalizer: of the targets of a regression, likewise, shape (num_outputs,); None: they stay as they are.
+        test_normalizer: of the test part's inputs by its own statistics, for demonstration; None: `normalizer`.
         class_names: one a class, or empty.
         fingerprints: file -> `sha256:…`.
         value_range: smallest and largest value that the image format allows, or None.
@@ -80,6 +86,13 @@ class Splits:
             border = float(torch.cat([edge.flatten() for edge in edges]).double().mean())
         return {"range": None if self.value_range is None else [float(v) for v in self.value_range], "border": border}
 
+    target_normalizer: Normalizer | None = None
+    test_normalizer: Normalizer | None = None
+
+    def normalizer_of(self, part: Part) -> Normalizer:
+        """What scales the inputs of one of the parts."""
+        return self.test_normalizer if part is self.test and self.test_normalizer is not None else self.normalizer
+
 
 def size(part: Part) -> int | None:
     """Number of examples, or None where the data does not tell."""
@@ -100,6 +113,8 @@ def make_splits(
     test_fraction: float,
     split_seed: int,
     normalize: str,
+    normalize_test_by: str = "train",
+    normalize_targets: bool = False,
     limit: int | None,
     limit_eval: int | None,
 ) -> Splits:
@@ -112,6 +127,8 @@ def make_splits(
         val_fraction, test_fraction: shares in (0, 1).
         split_seed: seeds both permutations.
         normalize: `none`, `minmax` or `standardize`.
+        normalize_test_by: `train` or `test`: whose statistics scale the test part.
+        normalize_targets: scale the targets of a regression by mean and standard deviation of the training split's.
         limit: training examples used, None for all.
         limit_eval: val and test examples used, None for all.
 
@@ -144,14 +161,24 @@ def make_splits(
         rest = rest[:limit].sort().values
         plain_train = _take(source.train, rest)
         train = plain_train if source.augmented is None else _take(source.augmented, rest)
+    test = _some(test, limit_eval, split_seed)
+    target_normalizer = None
+    if normalize_targets:
+        # one sample of lazy data stands for both its inputs and its targets
+        plain_train = plain_train if isinstance(plain_train, Examples) else _sample(plain_train, split_seed)
+        values = plain_train.targets.reshape(len(plain_train.targets), -1)
+        target_normalizer = make_normalizer(Examples(values, values), "standardize", None)
+    own = make_normalizer(test, normalize, source.value_range, split_seed) if normalize_test_by == "test" else None
     return Splits(
         train=train,
         val=_some(val_part, limit_eval, split_seed),
-        test=_some(test, limit_eval, split_seed),
+        test=test,
         normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed),
         class_names=source.class_names,
         fingerprints=source.fingerprints,
         value_range=source.value_range,
+        target_normalizer=target_normalizer,
+        test_normalizer=own,
     )
 
 
@@ -342,10 +369,10 @@ class _Expected:
 
 
 def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | None, seed: int = 0) -> Normalizer:
-    """The scaling of `data.normalize`, from the training split.
+    """The scaling of `data.normalize`, from the training split (or from a part that is to be scaled by its own).
 
     Args:
-        part: the training split without random transformations.
+        part: the split without random transformations.
         how: `none` keeps stored values; `minmax` maps to [0, 1], images by their format's range, features by
             the smallest and largest value; `standardize` gives mean 0 and standard deviation 1, where no
             variance counts as 1.
@@ -358,7 +385,7 @@ def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | Non
     if how == "minmax" and value_range is not None:
         low, high = value_range
         return Normalizer(torch.tensor(float(low)), torch.tensor(float(high - low)))
-    inputs = part.inputs if isinstance(part, Examples) else _sample(part, seed)
+    inputs = (part if isinstance(part, Examples) else _sample(part, seed)).inputs
     if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
         return identity
     # All but the channel of an image, or but the feature.
@@ -387,11 +414,13 @@ def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | Non
     return Normalizer(shift.reshape(shape).float(), scale.reshape(shape).float())
 
 
-def _sample(part: Dataset[Any], seed: int) -> Tensor:
+def _sample(part: Dataset[Any], seed: int) -> Examples:
+    """The examples that stand for lazy data."""
     if isinstance(part, IterableDataset):
         examples = list(_StreamHead(part, STATISTICS_SAMPLE))
     else:
         count = len(part)  # type: ignore[arg-type]
         chosen = torch.randperm(count, generator=seeding.generator(seed, "statistics"))[:STATISTICS_SAMPLE]
         examples = [part[int(i)] for i in chosen.sort().values]
-    return torch.stack([torch.as_tensor(inputs) for inputs, _ in examples])
+    inputs, targets = ([torch.as_tensor(example[i]) for example in examples] for i in (0, 1))
+    return Examples(torch.stack(inputs), torch.stack(targets))

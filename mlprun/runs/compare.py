@@ -147,7 +147,9 @@ def _data(record: Mapping[str, Any]) -> dict[str, Any]:
     parts = {file: Path(file).parts for file in fingerprints}
     # The same data may lie elsewhere: below the folder that holds all of it, names are compared.
     above = _shared(*(part[:-1] for part in parts.values()))
-    return {"/".join(parts[file][above:]): digest for file, digest in fingerprints.items()}
+    found = {"/".join(parts[file][above:]): digest for file, digest in fingerprints.items()}
+    weights = _part(record, "weights").get("sha256")
+    return found if weights is None else {**found, "weights": weights}
 
 
 def _part(record: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -112,7 +112,9 @@ def _check(named: list[tuple[str, Config]], results: Path) -> None:
                 plan = build.plan(config, batches.steps_per_epoch)
 
                 model, fit = once("fit", config, ["data", "model", "loss"], partial(_fit, config, parts))
-                build.check_batch_norm(fit, batches, config.trainer.accumulate)
+                once("weights", config, ["data", "model", "trainer"], partial(build.weights, config, model))
+                frozen = build.in_evaluation(config, model)
+                build.check_batch_norm(fit, batches, config.trainer.accumulate, frozen)
                 build.picture_functions(config)
                 build.make_schedule(config, build.optimizer(config, model), plan)
                 micro_batch = batches.batch_size // config.trainer.accumulate

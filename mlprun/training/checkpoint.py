@@ -102,6 +102,10 @@ class Checkpointer:
         """Publish `state` as the best checkpoint so far."""
         save(state, self.folder / "best.pt")
 
+    def is_empty(self) -> bool:
+        """Whether there is no checkpoint, whole or damaged."""
+        return not any(path.exists() for path in (self.folder / "last.pt", self.folder / "best.pt", *self._older()))
+
     def recover(self, device: torch.device | str = "cpu") -> Recovered | None:
         """The newest whole checkpoint, None if there is none at all.
 

@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mlprun import seeding
 from mlprun.data.batches import Batch
+from mlprun.data.splits import Normalizer
 from mlprun.errors import DataError, DivergedError, UserError
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics, predicted_classes
@@ -61,6 +62,8 @@ class Learner:
         precision: `fp32`, `bf16` or `fp16`.
         on_nan: `stop` or `skip`.
         compiled: run the model through torch.compile.
+        in_evaluation: modules of the model that stay in evaluation mode while it is trained, for they are frozen.
+        targets: how the targets are scaled, so that metrics are in the data's own units; None: they are not.
     """
 
     def __init__(
@@ -79,10 +82,14 @@ class Learner:
         precision: str = "fp32",
         on_nan: str = "stop",
         compiled: bool = False,
+        in_evaluation: Iterable[nn.Module] = (),
+        targets: Normalizer | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.device, self.task, self.num_outputs, self.seed = device, task, num_outputs, seed
         self.accumulate, self.grad_clip, self.on_nan = accumulate, grad_clip, on_nan
+        self._in_evaluation = list(in_evaluation)
+        self.targets = None if targets is None else targets.to(device)
         self._forward = torch.compile(model) if compiled else model
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
@@ -99,6 +106,12 @@ class Learner:
     def lr(self) -> float:
         """The learning rate of the first parameter group, as last used."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    def train_mode(self) -> None:
+        """Put the model in training mode, all but what is frozen."""
+        self.model.train()
+        for module in self._in_evaluation:
+            module.training = False  # not eval(), which goes for all below it
 
     def update(self, batch: Batch, step: int) -> Update:
         """Do optimizer step number `step` (from 0).
@@ -324,7 +337,8 @@ class Learner:
 
     def evaluate(self, batches: Iterable[Batch]) -> Metrics:
         """The metrics over a split, with the model in evaluation mode and no gradients."""
-        metrics = Metrics(self.task, self.num_outputs, self.device, self.loss.threshold)
+        scale = None if self.targets is None else self.targets.scale
+        metrics = Metrics(self.task, self.num_outputs, self.device, self.loss.threshold, scale)
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
@@ -338,20 +352,25 @@ class Learner:
                 except Exception as error:
                     self._locate(error, batch, "an evaluation")
                     raise
-        self.model.train(was_training)
+        if was_training:
+            self.train_mode()
         return metrics
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """The outputs for scaled inputs (N, *input_shape) on the device, in evaluation mode and without gradients."""
+        """The outputs for scaled inputs (N, *input_shape) on the device, in evaluation mode and without gradients.
+
+        Those of a regression are in the data's own units, also where targets are scaled.
+        """
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode(), self._autocast():
             outputs: Tensor = self._forward(inputs)
-        self.model.train(was_training)
-        return outputs
+        if was_training:
+            self.train_mode()
+        return outputs if self.targets is None else self.targets.inverse(outputs)
 
     def predict(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-        """The outputs for a split, float32 (N, num_outputs), as `evaluate` sees them, and its targets; on the CPU."""
+        """The outputs for a split, float32 (N, num_outputs), and its targets, in the same units; on the CPU."""
         outputs, targets = [], []
         for batch in batches:
             try:
@@ -359,7 +378,8 @@ class Learner:
             except Exception as error:
                 self._locate(error, batch, "a prediction")
                 raise
-            targets.append(batch.targets.cpu())
+            true = batch.targets if self.targets is None else self.targets.inverse(batch.targets)
+            targets.append(true.cpu())
         return torch.cat(outputs), torch.cat(targets)
 
     def try_step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -375,7 +395,7 @@ class Learner:
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         before = {name: p.detach().clone() for name, p in named}
         try:
-            self.model.train()
+            self.train_mode()
             self._backward(batch)
             gradients = {name: p.grad.clone() for name, p in named if p.grad is not None}
             # torch's stub wants a closure that gives a float; LBFGS, which alone needs one, takes the tensor
@@ -383,7 +403,8 @@ class Learner:
             return gradients, {name: p.detach() - before[name] for name, p in named}
         finally:
             self._forward, self._scaler = forward, scaler
-            self.model.train(was_training)
+            if not was_training:
+                self.model.eval()
             self.optimizer.zero_grad(set_to_none=True)
             undo()
 

@@ -194,7 +194,7 @@ def train(
             **more_state,
         }
 
-    learner.model.train()
+    learner.train_mode()
     window = _Window(progress, learner)
     stream = batches.starting_at(progress.step)
     try:

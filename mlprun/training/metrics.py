@@ -23,15 +23,25 @@ class Metrics:
         num_outputs: classes, or values an example.
         device: where the outputs are.
         threshold: above which a single output means class 1.
+        target_scale: (num_outputs,) what the targets of a regression were divided by; `mse` and `mae` are given in
+            the units from before. None: they were not.
 
     Attributes:
         confusion: (K, K) int64 counts, rows the true class, columns the predicted; empty for regression.
     """
 
-    def __init__(self, task: str, num_outputs: int, device: torch.device, threshold: float = 0.0) -> None:
+    def __init__(
+        self,
+        task: str,
+        num_outputs: int,
+        device: torch.device,
+        threshold: float = 0.0,
+        target_scale: Tensor | None = None,
+    ) -> None:
         self.task, self.threshold = task, threshold
         # Sums of many float32 values lose digits; mps has no float64.
         self._kind = torch.float32 if device.type == "mps" else torch.float64
+        self._unit = 1.0 if target_scale is None else target_scale.to(self._kind)
         classes = max(num_outputs, 2) if task == "classification" else 0
         self.confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
         self._top5 = torch.zeros((), dtype=torch.int64, device=device) if classes >= TOP5_FROM else None
@@ -95,8 +105,9 @@ class Metrics:
         explained = torch.where(
             spread > 0, 1 - self._squared / spread.clamp(min=1e-300), (self._squared == 0).to(self._kind)
         )
-        values["mse"] = float((self._squared / self.count).mean())
-        values["mae"] = float((self._absolute / self.count).mean())
+        values["mse"] = float((self._squared * self._unit**2 / self.count).mean())
+        values["mae"] = float((self._absolute * self._unit / self.count).mean())
+        # the share of the variance that is explained: the same in every unit
         values["r2"] = float(explained.mean())
         return values
 
