@@ -448,6 +448,7 @@ class Layer:
     kind: str
     output_shape: tuple[int, ...]
     num_parameters: int
+    macs: int = 0  # multiply-adds for one example, of a linear or convolution layer
 
 
 @dataclass(frozen=True)
@@ -484,7 +485,6 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
     """
     running: list[tuple[str, nn.Module, list[int]]] = []
     layers: list[Layer] = []
-    macs = 0
 
     def entered(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -494,14 +494,14 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
         return hook
 
     def left(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal macs
         name, *_ = running.pop()
         own = sum(p.numel() for p in layer.parameters(recurse=False))
         if own and isinstance(output, Tensor):
-            layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), own))
             weight = getattr(layer, "weight", None)
+            macs = 0
             if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
-                macs += weight.numel() * output[0].numel() // weight.shape[0]
+                macs = weight.numel() * output[0].numel() // weight.shape[0]
+            layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), own, macs))
 
     hooks = [m.register_forward_pre_hook(entered(name)) for name, m in module.named_modules()]
     hooks += [m.register_forward_hook(left) for m in module.modules()]
@@ -552,7 +552,7 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
             f"gives shape {list(value.shape)}, not one number",
             "set loss.reduction=mean",
         )
-    return Fit(layers, sum(p.numel() for p in module.parameters()), macs)
+    return Fit(layers, sum(p.numel() for p in module.parameters()), sum(layer.macs for layer in layers))
 
 
 def check_batch_norm(fit: Fit, batches: TrainBatches, accumulate: int) -> None:

@@ -129,6 +129,13 @@ class SweepConfig:
 
 
 @dataclass
+class InspectConfig:
+    """`inspect`: what `mlprun inspect` does beside looking; no run reads it."""
+
+    check_gradients: bool = MISSING
+
+
+@dataclass
 class Config:
     """One run. Built by `check`, so that every value in it is known to be good."""
 
@@ -149,6 +156,7 @@ class Config:
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """The whole config as plain nested dicts and lists."""
@@ -415,7 +423,7 @@ def resumed(config: Config, lines: list[str]) -> Config:
 
 
 # What no result depends on, beside `RESUMABLE`.
-_ASIDE = ("sweep", "data.root")
+_ASIDE = ("sweep", "inspect", "data.root")
 
 
 def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
