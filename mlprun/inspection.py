@@ -400,8 +400,8 @@ def step_lines(config: Config, plan: Plan, batches: TrainBatches, where: torch.d
     return [
         f"speed   {_duration(seconds)} a training step on {name} (median of {count}), "
         f"{batches.batch_size / seconds:,.0f} examples a second",
-        f"          {counted(plan.num_steps, 'step')} take {_duration(seconds * plan.num_steps)}; evaluations and start "
-        "come on top",
+        f"          {counted(plan.num_steps, 'step')} take {_duration(seconds * plan.num_steps)}; evaluations and start"
+        " come on top",
         f"          a GPU pays where it saves more of a step than moving data costs; here data moves {moved}",
     ]
 

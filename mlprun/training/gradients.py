@@ -91,12 +91,16 @@ def compare(model: nn.Module, loss: Loss, batch: Batch, seed: int) -> Iterator[C
 
     with _float64_by_default(), seeding.preserved():
         with _TypeWatch() as watch:
-            value = evaluate()
-        if watch.found or value.dtype != torch.float64:
+            try:
+                value = evaluate()
+            except Exception:
+                if not watch.found:
+                    raise
+        if watch.found:
             raise ConfigError(
                 "inspect.check_gradients", True,
-                f"the model or the loss computes in {watch.found or value.dtype} even when its weights and inputs are "
-                "float64, which is too coarse for differences",
+                f"the model or the loss computes in {watch.found} even when its weights and inputs are float64, "
+                "which is too coarse for differences",
                 "in forward, replace .float(), .half() and dtype=… by the type of the input: .to(x.dtype)",
             )  # fmt: skip
         center = float(value.detach())
