@@ -51,7 +51,7 @@ def inspect(config: Config, folder: Path, *, claim: bool) -> int:
             # what is stepped here to be drawn is not trained
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             return _inspect(config, folder, claim=claim)
-    except UserError:
+    except (UserError, BrokenPipeError):  # `mlprun inspect | head`
         raise
     except Exception as error:
         raise RunError(explain(error, config)) from error
@@ -302,14 +302,17 @@ class Drawn:
         """For the terminal: a plot of what moves, in words what does not."""
         if self.instead:
             return [f"rates   {self.instead}"]
-        lines = []
+        lines: list[str] = []
         for name, values in self.curves.items():
-            head = "rates" if name.startswith("learning rate") else "beta"
-            if min(values) == max(values):
-                lines.append(f"{head:<7} {name}: {values[0]:g} at every step")
+            head, low, high = "" if lines else "rates", min(values), max(values)
+            if low == high:
+                lines.append(f"{head:<7} {name}: {low:g} at every step")
                 continue
-            lines.append(f"{head:<7} {name}: {values[0]:.4g} first, {max(values):.4g} at most, {values[-1]:.4g} last")
-            lines += [f"        {line}" for line in sketch.text_plot(self.steps, values, unicode=unicode)]
+            lines.append(f"{head:<7} {name}: {low:.4g} to {high:.4g}, {values[0]:.4g} first, {values[-1]:.4g} last")
+            lowest = 0.0 if name.startswith("learning rate") else low
+            lines += [
+                f"        {line}" for line in sketch.text_plot(self.steps, values, unicode=unicode, lowest=lowest)
+            ]
         return lines
 
 

@@ -19,19 +19,19 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
 
 def text_plot(
-    x: Sequence[float], y: Sequence[float], *, unicode: bool, width: int = 60, height: int = 10, label: str = "step"
+    x: Sequence[int], y: Sequence[float], *, unicode: bool, lowest: float, width: int = 60, height: int = 10
 ) -> list[str]:
-    """The curve in characters, from zero or the lowest value below it; lines without their ends' spaces.
+    """The curve against the steps in characters; lines without their ends' spaces.
 
     Args:
-        x: rising, evenly spaced.
+        x: steps, rising and evenly spaced.
         y: finite values, each held until the next.
         unicode: draw with braille, 2x4 dots a character; else with `*`.
+        lowest: where the y axis begins, unless a value lies below it.
         width, height: of the area of the curve, in characters.
-        label: of the x axis.
     """
     columns, rows = (2 * width, 4 * height) if unicode else (width, height)
-    low, high = min(0.0, *y), max(y)
+    low, high = min(lowest, *y), max(y)
     span = (high - low) or 1.0
     heights = ((np.asarray(y) - low) / span * (rows - 1)).round().astype(int)
     dots = np.zeros((rows, columns), dtype=bool)
@@ -59,7 +59,7 @@ def text_plot(
     lines.append(f"{'':>{margin}} {corner}{floor * width}")
     left, middle, right = (f"{x[i]:,}" for i in (0, len(x) // 2, -1))
     axis = f"{left:<{width // 2 - len(middle) // 2}}{middle}"
-    lines.append(f"{'':>{margin}}  {axis}{right:>{width - len(axis)}}  {label}")
+    lines.append(f"{'':>{margin}}  {axis}{right:>{width - len(axis)}}  step")
     return lines
 
 
@@ -87,7 +87,8 @@ def schedule_figure(
         if len(own) > 1:
             axes.legend()
         axes.set(xlabel="optimizer step", ylabel=panel, xlim=(0, max(1, steps[-1])))
-        axes.set_ylim(bottom=min(0.0, *(min(values) for values in own.values())))
+        if panel == "learning rate":
+            axes.set_ylim(bottom=min(0.0, *(min(values) for values in own.values())))
         axes.grid(alpha=0.3)
         if place == 0:
             if steps_per_epoch is not None:
