@@ -47,10 +47,7 @@ def inspect(config: Config, folder: Path, *, claim: bool) -> int:
         UserError: what a training of the config would fail with before its first step; a wrong gradient.
     """
     try:
-        with warnings.catch_warnings():
-            # what is stepped here to be drawn is not trained
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-            return _inspect(config, folder, claim=claim)
+        return _inspect(config, folder, claim=claim)
     except (UserError, BrokenPipeError):  # `mlprun inspect | head`
         raise
     except Exception as error:
@@ -337,10 +334,13 @@ def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> Drawn:
     steps = list(range(0, plan.num_steps, stride))
     rates: list[list[float]] = []
     momenta: list[list[float]] = []
-    for step in steps:
-        schedule.apply(scratch, step)
-        rates.append([float(group["lr"]) for group in scratch.param_groups])
-        momenta.append([_momentum(group) for group in scratch.param_groups])
+    with warnings.catch_warnings():
+        # torch's schedulers expect that the optimizer is stepped, too
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        for step in steps:
+            schedule.apply(scratch, step)
+            rates.append([float(group["lr"]) for group in scratch.param_groups])
+            momenta.append([_momentum(group) for group in scratch.param_groups])
     curves = _named("learning rate", rates)
     if any(before != after for before, after in itertools.pairwise(momenta)):
         curves |= _named("momentum", momenta)

@@ -78,15 +78,17 @@ def schedule_figure(
 
     panels = [name for name in ("learning rate", "momentum") if any(curve.startswith(name) for curve in curves)]
     figure = Figure(figsize=(6.8, 1.6 + 2.8 * len(panels)), layout="constrained")
+    end = steps[-1] + (steps[1] - steps[0] if len(steps) > 1 else 1)
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(len(panels), 1, place + 1)
         own = {name: values for name, values in curves.items() if name.startswith(panel)}
         for name, values in own.items():
-            # each rate holds for its step: visible where there are few
-            axes.plot(steps, values, drawstyle="steps-post" if len(steps) < 200 else "default", label=name)
+            # each value holds until the next; of few steps that shows
+            axes.plot([*steps, end], [*values, values[-1]], label=name,
+                      drawstyle="steps-post" if len(steps) < 200 else "default")  # fmt: skip
         if len(own) > 1:
             axes.legend()
-        axes.set(xlabel="optimizer step", ylabel=panel, xlim=(0, max(1, steps[-1])))
+        axes.set(xlabel="optimizer step", ylabel=panel, xlim=(0, end))
         if panel == "learning rate":
             axes.set_ylim(bottom=min(0.0, *(min(values) for values in own.values())))
         axes.grid(alpha=0.3)
