@@ -341,6 +341,12 @@ def in_evaluation(config: Config, module: nn.Module) -> dict[str, nn.Module]:
     return transfer.still(transfer.frozen(config.trainer.freeze, module), module)
 
 
+def num_trained(config: Config, module: nn.Module) -> int:
+    """Parameters that are neither frozen by `trainer.freeze` nor by the module itself."""
+    frozen = transfer.frozen(config.trainer.freeze, module)
+    return sum(p.numel() for name, p in module.named_parameters() if p.requires_grad and name not in frozen)
+
+
 def loss(config: Config) -> Loss:
     """The loss; raises ConfigError where it does not fit the targets."""
     node = dict(config.loss)
@@ -479,6 +485,7 @@ class Layer:
     kind: str
     output_shape: tuple[int, ...]
     num_parameters: int
+    macs: int = 0  # multiply-adds for one example, of a linear or convolution layer
 
 
 @dataclass(frozen=True)
@@ -515,7 +522,6 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
     """
     running: list[tuple[str, nn.Module, list[int]]] = []
     layers: list[Layer] = []
-    macs = 0
 
     def entered(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -525,14 +531,14 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
         return hook
 
     def left(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal macs
         name, *_ = running.pop()
         own = sum(p.numel() for p in layer.parameters(recurse=False))
         if own and isinstance(output, Tensor):
-            layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), own))
             weight = getattr(layer, "weight", None)
+            macs = 0
             if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
-                macs += weight.numel() * output[0].numel() // weight.shape[0]
+                macs = weight.numel() * output[0].numel() // weight.shape[0]
+            layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), own, macs))
 
     hooks = [m.register_forward_pre_hook(entered(name)) for name, m in module.named_modules()]
     hooks += [m.register_forward_hook(left) for m in module.modules()]
@@ -583,7 +589,7 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
             f"gives shape {list(value.shape)}, not one number",
             "set loss.reduction=mean",
         )
-    return Fit(layers, sum(p.numel() for p in module.parameters()), macs)
+    return Fit(layers, sum(p.numel() for p in module.parameters()), sum(layer.macs for layer in layers))
 
 
 def picture_functions(config: Config) -> dict[str, Callable[[Learner, Splits], Any]]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mlprun.sweep.planning import Point
 
 VERBS = {
+    "inspect": "look before training: data, model, schedule, devices and speed; trains nothing",
     "eval": "test score of a finished run's best checkpoint",
     "resume": "continue a run in its own directory; only " + ", ".join(RESUMABLE) + " may change",
     "reproduce": "run again from a run's record, in a new directory, and compare bit by bit",
@@ -81,6 +82,12 @@ def _verb(verb: str, *arguments: str) -> int:
     parser = argparse.ArgumentParser(f"mlprun {verb}", description=VERBS[verb], allow_abbrev=False)
     if verb in _MODULES:
         return int(importlib.import_module(_MODULES[verb]).command(parser, arguments))
+    if verb == "inspect":
+        parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for a training; see mlprun --help")
+        parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your folder of YAML")
+        parser.add_argument("--config-name", "-cn", metavar="NAME", default="config", help="the primary config")
+        parser.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)
+        return _inspect(parser.parse_intermixed_args(arguments))
     if verb == "runs":
         parser.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"))
         return _runs(parser.parse_args(arguments).folder)
@@ -114,6 +121,27 @@ def _verb(verb: str, *arguments: str) -> int:
     for name, value in inference.evaluate(options.run, trust=options.trust).items():
         print(name, value)
     return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    """Look at what the line would train, and leave pictures in a folder that is no run's."""
+    _check_words(options.overrides)
+    if options.multirun:
+        raise ConfigError("-m", ConfigError.MISSING, "is for sweeps", "inspect looks at one config: leave it out")
+    _refuse("sweep", options.overrides, "is for sweeps", "leave it out")
+    composed = Composer(options.config_dir, options.config_name).compose(options.overrides)
+    config = check(composed)
+    chosen = _explicit(options.overrides, "hydra.run.dir")
+    folder = Path(composed.hydra.run.dir)
+    if chosen is not None and any((folder / name).exists() for name in ("run.json", "sweep.json")):
+        raise ConfigError("hydra.run.dir", folder, "holds a run or a sweep", "choose another, or leave it out")
+
+    from mlprun import inspection
+
+    day, time = folder.parent.name, folder.name
+    return inspection.inspect(
+        config, folder if chosen else Path("outputs", "inspect", f"{day}_{time}"), claim=not chosen
+    )
 
 
 def _runs(folder: Path) -> int:
@@ -183,15 +211,7 @@ def _train(arguments: list[str], typed: str = "", trusted_in: Path | None = None
     arguments = [*options.overrides, *(word for word in arguments if word not in options.overrides)]
     if options.help or options.hydra_help or options.shell_completion or options.info:
         return _hydra(arguments, options.config_name)
-    for word in options.overrides:
-        if "=" not in word and not word.startswith("~"):
-            close = near(word, VERBS)
-            remedy = "write key=value without spaces, or quote it: 'model.hidden=[128, 64]'; see mlprun --help"
-            if word in VERBS:
-                remedy = f"the verb comes first: mlprun {word} …"
-            elif close:
-                remedy = f"did you mean 'mlprun {close[0]}'?"
-            raise ConfigError(word, ConfigError.MISSING, "is neither a verb nor key=value", remedy)
+    _check_words(options.overrides)
     if options.experimental_rerun:
         raise ConfigError(
             "--experimental-rerun", ConfigError.MISSING, "is not supported", "type the run's command again"
@@ -210,17 +230,36 @@ def _train(arguments: list[str], typed: str = "", trusted_in: Path | None = None
     if options.cfg:
         composer.compose(options.overrides, multirun=options.multirun)
         return _hydra(arguments, options.config_name)
+    _refuse("inspect", options.overrides, "is for looking before a training", "write mlprun inspect …, or leave it out")
     swept = options.multirun or any(o.replace(" ", "") == "hydra.mode=MULTIRUN" for o in options.overrides)
     if swept:
         return _sweep(composer, arguments, options.overrides, options.config_name, again=bool(typed))
     return _run(composer, arguments, options.overrides, options.config_name)
 
 
+def _check_words(words: list[str]) -> None:
+    """Raise ConfigError for a word that is no override."""
+    for word in words:
+        if "=" not in word and not word.startswith("~"):
+            close = near(word, VERBS)
+            remedy = "write key=value without spaces, or quote it: 'model.hidden=[128, 64]'; see mlprun --help"
+            if word in VERBS:
+                remedy = f"the verb comes first: mlprun {word} …"
+            elif close:
+                remedy = f"did you mean 'mlprun {close[0]}'?"
+            raise ConfigError(word, ConfigError.MISSING, "is neither a verb nor key=value", remedy)
+
+
+def _refuse(node: str, overrides: list[str], problem: str, remedy: str) -> None:
+    """Raise ConfigError for a line that sets what another verb reads."""
+    for line in overrides:
+        if line.lstrip("+~").startswith((f"{node}.", f"{node}=")):
+            raise ConfigError(line, ConfigError.MISSING, problem, remedy)
+
+
 def _run(composer: Composer, arguments: list[str], overrides: list[str], config_name: str | None) -> int:
     """One run, in a directory of its own."""
-    for line in overrides:
-        if line.startswith("sweep."):
-            raise ConfigError(line, ConfigError.MISSING, "is for sweeps", "add -m, or leave it out")
+    _refuse("sweep", overrides, "is for sweeps", "add -m, or leave it out")
     composed = composer.compose(overrides)
     check(composed)
     chosen = _explicit(overrides, "hydra.run.dir")

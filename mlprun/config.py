@@ -138,6 +138,13 @@ class SweepConfig:
 
 
 @dataclass
+class InspectConfig:
+    """`inspect`: what `mlprun inspect` does beside looking; no run reads it."""
+
+    check_gradients: bool = MISSING
+
+
+@dataclass
 class Config:
     """One run. Built by `check`, so that every value in it is known to be good."""
 
@@ -158,6 +165,7 @@ class Config:
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """The whole config as plain nested dicts and lists."""
@@ -432,7 +440,7 @@ def resumed(config: Config, lines: list[str]) -> Config:
 
 
 # What no result depends on, beside `RESUMABLE`.
-_ASIDE = ("sweep", "data.root")
+_ASIDE = ("sweep", "inspect", "data.root")
 # Keys that came later, with the value that says what every run did before: with it, a run is the same as one that was
 # recorded without the key.
 _LATER: dict[tuple[str, str], Any] = {

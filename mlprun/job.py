@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun import config as configs
-from mlprun import stopping
+from mlprun import introduction, stopping
 from mlprun.config import Config
 from mlprun.errors import ConfigError, DivergedError, RunError, UserError
 from mlprun.failures import explain
@@ -269,7 +269,7 @@ def _train(
     if weights is not None:
         transfer.load(weights[1], model)
     learner = build.learner(config, model, plan, where, parts.target_normalizer)
-    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    num_trained = build.num_trained(config, model)
     device_name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
     device = {"type": str(where), "name": device_name, "num_threads": num_threads}
     data = {"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}}
@@ -299,16 +299,15 @@ def _train(
         **({} if earlier is not None and "data" in earlier[0] else {"data": data, "sources": sources}),
         **({} if weights is None else {"weights": _recorded(*weights)}),
     )
-    _introduce(
-        config,
-        directory,
-        build.sizes(parts),
-        fit,
-        num_trained,
-        f"{device_name}, {num_threads} threads",
-        plan.num_steps,
-        batches.batch_size,
-    )
+    for line in (
+        introduction.data_line(config, build.sizes(parts)),
+        *introduction.model_lines(config, fit, num_trained, most=12),
+        introduction.optim_line(config),
+        f"length  {plan.num_steps:,} steps of {batches.batch_size} examples",
+        f"device  {device_name}, {introduction.counted(num_threads, 'thread')}",
+        f"run     {directory.path}",
+    ):
+        log.info("%s", line)
     if weights is not None:
         log.info("weights %s", transfer.summary(weights[1], str(config.trainer.weights)))
 
@@ -422,50 +421,6 @@ def _named(split: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in values.items()}
 
 
-def _introduce(
-    config: Config,
-    directory: RunDirectory,
-    sizes: dict[str, int | None],
-    fit: Any,
-    num_trained: int,
-    device: str,
-    num_steps: int,
-    batch_size: int,
-) -> None:
-    """What is about to be trained, on the terminal."""
-    data = config.data
-    counted = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
-    kind = (
-        f"{max(data.num_outputs, 2)} classes"
-        if data.task == "classification"
-        else f"{data.num_outputs} value{'s' * (data.num_outputs > 1)}"
-    )
-    shape = "x".join(map(str, data.input_shape))
-    log.info("data    %s: %s; inputs %s, %s", data.name, counted, shape, kind)
-    counted = f"{fit.num_parameters:,} parameters" + f", {num_trained:,} trained" * (num_trained < fit.num_parameters)
-    log.info("model   %s: %s", config.model["_target_"].rpartition(".")[2], counted)
-    shown = fit.layers if len(fit.layers) <= 12 else [*fit.layers[:5], None, *fit.layers[-5:]]
-    for layer in shown:
-        if layer is None:
-            log.info("          … %d more layers", len(fit.layers) - 10)
-            continue
-        output = "x".join(map(str, layer.output_shape))
-        log.info(
-            "          %-28s %-14s -> %-12s %12s",
-            layer.name or "(model)",
-            layer.kind,
-            output,
-            f"{layer.num_parameters:,}",
-        )
-    names = (config.optim["_target_"].rpartition(".")[2], config.scheduler["_target_"].rpartition(".")[2],
-             config.loss["_target_"].rpartition(".")[2])  # fmt: skip
-    lr = f", lr {config.optim['lr']:g}" if "lr" in config.optim else ""
-    log.info("optim   %s%s, %s; %s", names[0], lr, names[1], names[2])
-    log.info("length  %s steps of %s examples", f"{num_steps:,}", batch_size)
-    log.info("device  %s", device.replace(", 1 threads", ", 1 thread"))
-    log.info("run     %s", directory.path)
-
-
 def _confusion(confusion: Any, class_names: tuple[str, ...], directory: RunDirectory, board: Any, step: int) -> None:
     """The test split's confusion matrix, as numbers and as a picture in TensorBoard."""
     from mlprun.runs.writers import heat_map
@@ -491,6 +446,7 @@ def _hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool
                 "logging",
                 "checkpoint",
                 "sweep",
+                "inspect",
                 "max_time",
                 "root",
                 "dataset",

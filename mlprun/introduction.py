@@ -1,0 +1,71 @@
+"""What is about to be trained, line by line, as a run and `mlprun inspect` print it. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlprun.config import Config
+
+if TYPE_CHECKING:
+    from mlprun.build import Fit
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 thread`, `1,294 threads`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def data_line(config: Config, sizes: dict[str, int | None]) -> str:
+    """The data's name, its sizes and its shapes.
+
+    Args:
+        config: checked.
+        sizes: examples of each split, None where the data does not tell.
+    """
+    data = config.data
+    known = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
+    kind = (
+        f"{max(data.num_outputs, 2)} classes"
+        if data.task == "classification"
+        else f"{data.num_outputs} value{'s' * (data.num_outputs > 1)}"
+    )
+    return f"data    {data.name}: {known}; inputs {'x'.join(map(str, data.input_shape))}, {kind}"
+
+
+def model_lines(
+    config: Config, fit: Fit, num_trained: int, *, most: int | None = None, macs: bool = False
+) -> list[str]:
+    """The model and a table of its layers.
+
+    Args:
+        config: checked.
+        fit: what a trial batch told of the model.
+        num_trained: parameters that are not frozen.
+        most: with more layers than that, only the first and the last five are named; None: all are.
+        macs: also the multiply-adds for one example, of every layer and in all.
+    """
+    work = f", {fit.macs:,} multiply-adds an example (linear and convolution layers)" if macs else ""
+    trained = f", {num_trained:,} trained" if num_trained < fit.num_parameters else ""
+    lines = [f"model   {_class_name(config.model)}: {fit.num_parameters:,} parameters{trained}{work}"]
+    rows = [
+        f"          {layer.name or '(model)':<28} {layer.kind:<14} -> {'x'.join(map(str, layer.output_shape)):<12} "
+        f"{layer.num_parameters:>12,}" + f" {layer.macs:>14,}" * (macs and layer.macs > 0)
+        for layer in fit.layers
+    ]
+    if most is not None and len(rows) > most:
+        rows[5:-5] = [f"          … {len(rows) - 10} more layers"]
+    if macs:
+        lines.append(f"          {'layer':<28} {'':<14}    {'output':<12} {'parameters':>12} {'multiply-adds':>14}")
+    return lines + rows
+
+
+def optim_line(config: Config) -> str:
+    """The optimizer, its rate, the schedule and the loss."""
+    rate = config.optim.get("lr")
+    lr = "" if rate is None else f", lr {rate:g}"
+    names = [_class_name(node) for node in (config.optim, config.scheduler, config.loss)]
+    return f"optim   {names[0]}{lr}, {names[1]}; {names[2]}"
+
+
+def _class_name(node: dict[str, object]) -> str:
+    return str(node["_target_"]).rpartition(".")[2]

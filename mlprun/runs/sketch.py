@@ -1,0 +1,168 @@
+"""What `mlprun inspect` draws: a curve in characters, a schedule, some examples. Imports matplotlib when it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = np.ndarray[Any, Any]
+
+# Bits of a braille cell (Unicode, block 2800): two columns of four dots, from the top.
+_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
+
+
+def text_plot(
+    x: Sequence[int], y: Sequence[float], *, unicode: bool, lowest: float, width: int = 60, height: int = 10
+) -> list[str]:
+    """The curve against the steps in characters; lines without their ends' spaces.
+
+    Args:
+        x: steps, rising and evenly spaced.
+        y: finite values, each held until the next.
+        unicode: draw with braille, 2x4 dots a character; else with `*`.
+        lowest: where the y axis begins, unless a value lies below it.
+        width, height: of the area of the curve, in characters.
+    """
+    columns, rows = (2 * width, 4 * height) if unicode else (width, height)
+    low, high = min(lowest, *y), max(y)
+    span = (high - low) or 1.0
+    heights = ((np.asarray(y) - low) / span * (rows - 1)).round().astype(int)
+    dots = np.zeros((rows, columns), dtype=bool)
+    last = int(heights[0])
+    for column in range(columns):
+        begin = column * len(heights) // columns
+        here = heights[begin : max(begin + 1, (column + 1) * len(heights) // columns)]
+        # a jump is drawn as a line, from beside where the last column ended
+        bottom, top = int(here.min()), int(here.max())
+        bottom, top = min(bottom, max(last - 1, top)), max(top, min(last + 1, bottom))
+        dots[rows - 1 - top : rows - bottom, column] = True
+        last = int(here[-1])
+    if unicode:
+        cells = dots.reshape(height, 4, width, 2).transpose(0, 2, 1, 3)
+        drawn = ["".join(chr(0x2800 + int(code)) for code in row) for row in (cells * _DOTS).sum((2, 3))]
+        drawn = [row.replace("\u2800", " ") for row in drawn]
+        side, corner, floor, tick = "┤", "└", "─", "│"
+    else:
+        drawn = ["".join("*" if dot else " " for dot in row) for row in dots]
+        side, corner, floor, tick = "|", "+", "-", "|"
+    marks = {0: high, height // 2: low + span * (1 - (height // 2 + 0.5) / height), height - 1: low}
+    texts = [f"{marks[row]:.3g}" if row in marks else "" for row in range(height)]
+    margin = max(map(len, texts))
+    lines = [f"{text:>{margin}} {side if text else tick}{row}".rstrip() for text, row in zip(texts, drawn, strict=True)]
+    lines.append(f"{'':>{margin}} {corner}{floor * width}")
+    left, middle, right = (f"{x[i]:,}" for i in (0, len(x) // 2, -1))
+    axis = f"{left:<{width // 2 - len(middle) // 2}}{middle}"
+    lines.append(f"{'':>{margin}}  {axis}{right:>{width - len(axis)}}  step")
+    return lines
+
+
+def schedule_figure(
+    steps: Sequence[int], curves: Mapping[str, Sequence[float]], title: str, steps_per_epoch: int | None
+) -> Figure:
+    """Values that a schedule sets, against the steps; one panel for rates and one for momentum.
+
+    Args:
+        steps: where they were taken.
+        curves: name -> values; those called `momentum…` stand in a panel of their own.
+        title: above.
+        steps_per_epoch: for a second axis, in epochs; None: none.
+    """
+    from matplotlib.figure import Figure
+
+    panels = [name for name in ("learning rate", "momentum") if any(curve.startswith(name) for curve in curves)]
+    figure = Figure(figsize=(6.8, 1.6 + 2.8 * len(panels)), layout="constrained")
+    end = steps[-1] + (steps[1] - steps[0] if len(steps) > 1 else 1)
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(len(panels), 1, place + 1)
+        own = {name: values for name, values in curves.items() if name.startswith(panel)}
+        for name, values in own.items():
+            # each value holds until the next; of few steps that shows
+            axes.plot([*steps, end], [*values, values[-1]], label=name,
+                      drawstyle="steps-post" if len(steps) < 200 else "default")  # fmt: skip
+        if len(own) > 1:
+            axes.legend()
+        axes.set(xlabel="optimizer step", ylabel=panel, xlim=(0, end))
+        if panel == "learning rate":
+            axes.set_ylim(bottom=min(0.0, *(min(values) for values in own.values())))
+        axes.grid(alpha=0.3)
+        if place == 0:
+            if steps_per_epoch is not None:
+                size = float(steps_per_epoch)
+                both_ways: Any = (partial(np.multiply, 1 / size), partial(np.multiply, size))
+                above = axes.secondary_xaxis("top", functions=both_ways)
+                above.set_xlabel("epoch")
+            figure.suptitle(title)
+    return figure
+
+
+def images_figure(images: Array, captions: Sequence[str], title: str, value_range: tuple[float, float]) -> Figure:
+    """Examples in a grid of four columns, each with its label.
+
+    Args:
+        images: (N, H, W) or (N, H, W, 3).
+        captions: N.
+        title: above.
+        value_range: what is black, and what is white.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(images) // 4)
+    figure = Figure(figsize=(6.4, 0.7 + 1.75 * rows), layout="constrained")
+    low, high = value_range
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        axes = figure.add_subplot(rows, 4, place + 1)
+        shown = np.clip((image - low) / ((high - low) or 1.0), 0, 1)
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(caption if len(caption) <= 22 else caption[:21] + "…", fontsize=9, parse_math=False)
+        axes.set_axis_off()
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def scatter_figure(inputs: Array, targets: Array, class_names: Sequence[str] | None, title: str) -> Figure:
+    """Examples as points: two features by class or value, or a value against one feature.
+
+    Args:
+        inputs: (N, 2), or (N, 1) with values as targets.
+        targets: (N,) class indices or values.
+        class_names: one a class; None for a regression.
+        title: above.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    if inputs.shape[1] == 1:
+        axes.scatter(inputs[:, 0], targets, s=12, alpha=0.7)
+        axes.set(xlabel="feature 0, as stored", ylabel="target")
+        return figure
+    axes.set(xlabel="feature 0, as stored", ylabel="feature 1, as stored")
+    if class_names is None:
+        points = axes.scatter(inputs[:, 0], inputs[:, 1], c=targets, s=12, cmap="viridis")
+        figure.colorbar(points, label="target")
+        return figure
+    for label, name in enumerate(class_names):
+        own = inputs[targets == label]
+        axes.scatter(own[:, 0], own[:, 1], s=12, alpha=0.7, label=name,
+                     color=colormaps["tab10" if len(class_names) <= 10 else "tab20"](label % 20))  # fmt: skip
+    if len(class_names) <= 20:
+        axes.legend(title="class", fontsize=8)
+    return figure
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Write the figure as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    figure.savefig(file)

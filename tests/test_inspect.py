@@ -1,0 +1,384 @@
+"""`mlprun inspect`: what it says is what a run does, and it leaves no run behind."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from mlprun import build, inspection, introduction
+from mlprun.config import Composer, check, fingerprint
+from mlprun.data.batches import Batch
+from mlprun.errors import ConfigError, RunError
+from mlprun.job import _hyperparameters
+from mlprun.runs import sketch
+from mlprun.training import gradients
+from mlprun.training.losses import Loss
+
+MODULE = """
+import torch
+from torch import nn
+
+
+class TwiceWithAWrongBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 3 * gradient
+
+
+class Wrong(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 6), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.last(TwiceWithAWrongBackward.apply(torch.tanh(self.first(x.flatten(1)))))
+
+
+class Coarse(Wrong):
+    def forward(self, x):
+        return self.last(self.first(x.flatten(1)).float())
+
+
+class Raises(Wrong):
+    def forward(self, x):
+        raise KeyError("a bug of mine")
+
+
+class Lazy(torch.utils.data.Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        return torch.full((3, 8, 8), float(i)), i % 2
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        for i in range(200):
+            yield torch.tensor([float(i % 2), 1.0, i / 200]), i % 2
+"""
+LAZY = ["data=custom", "data.dataset._target_=mine.Lazy", "data.input_shape=[3,8,8]", "data.num_outputs=2", "model=cnn"]
+STREAM = ["data=custom", "data.dataset._target_=mine.Stream", "data.input_shape=[3]", "data.num_outputs=2",
+          "steps=40", "eval_every=50%", "checkpoint.every=50%"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Tests in this process need no figures of the machine."""
+    monkeypatch.setattr(inspection.speed, "MATRIX_SIZES", (16,))
+
+
+@pytest.fixture
+def mine(tmp_path):
+    (tmp_path / "mine.py").write_text(MODULE)
+
+
+def pictures(result):
+    """The names of the pictures that a line drew, in the folder that it printed."""
+    folder = re.search(r"^drawn   (\S+):", result.out, re.MULTILINE)[1]
+    return sorted(file.name for file in (result.folder / folder).iterdir())
+
+
+def test_a_line_is_looked_at_and_leaves_pictures_and_no_run(mlprun_process):
+    result = mlprun_process("inspect", "epochs=5", "scheduler=one_cycle")
+    assert result.status == 0, result.err
+    assert result.err == ""
+    for said in ("data    digits: 1,294 train", "3: 127", "uint8, 0 to 16", "mean 0, standard deviation 1 ",
+                 "17,226 parameters, 17,024 multiply-adds", "OneCycle; CrossEntropyLoss", "205 steps of 32 examples",
+                 "the last of 14 examples", "5 evaluations, 5 checkpoints", "= 0.03944: gradient noise scale",
+                 "0.001 ┤", "devices cpu  1 thread", "2048x2048", "a training step on cpu", "drawn   outputs/inspect/",
+    ):  # fmt: skip
+        assert said in result.out, said
+    assert max(map(len, result.out.splitlines())) <= 130
+    assert pictures(result) == ["samples.png", "schedule.png"]
+    assert result.runs == []
+    assert [path.name for path in (result.folder / "outputs").iterdir() if path.is_dir()] == ["inspect"]
+    assert "inspect" not in mlprun_process("runs").out
+
+
+def test_it_says_how_it_is_used(mlprun_process):
+    result = mlprun_process("inspect", "--help")
+    assert result.status == 0
+    assert "usage: mlprun inspect" in result.out
+    assert "--config-dir" in result.out
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["optm=adam"], ["optim.learning_rate=1"], ["model=mpl"], ["optim=lbfgs"], ["scheduler.warmup=3"], ["word"],
+     ["data=iris", "model=cnn"], ["device=cuda:99"], ["loss=mse"], ["model=custom", "model._target_=no.such"]],
+)  # fmt: skip
+def test_what_is_wrong_is_said_as_a_training_says_it(mlprun, line):
+    looked, trained = mlprun("inspect", *line), mlprun(*line)
+    assert (looked.status, looked.err) == (trained.status, trained.err)
+    assert looked.status == 2
+    assert not (looked.folder / "outputs" / "inspect").exists()
+
+
+def test_a_bug_of_the_users_shows_his_own_frame(mlprun, mine):
+    result = mlprun("inspect", "model=custom", "model._target_=mine.Raises")
+    assert result.status == 1
+    assert 'raise KeyError("a bug of mine")' in result.err
+    assert "inspection.py" not in result.err
+
+
+@pytest.mark.parametrize("line", [[], ["-m", "seed=0,1"]])
+def test_a_training_refuses_what_only_inspect_reads(mlprun, line):
+    result = mlprun(*line, "inspect.check_gradients=true")
+    assert result.status == 2
+    assert result.err.startswith("error: inspect.check_gradients=true: is for looking before a training")
+    assert result.runs == []
+
+
+@pytest.mark.parametrize("word", ["-m", "sweep.name=x"])
+def test_inspect_looks_at_one_config(mlprun, word):
+    result = mlprun("inspect", word)
+    assert result.status == 2
+    assert "is for sweeps" in result.err
+
+
+def test_it_is_no_part_of_what_a_run_is():
+    plain, asked = (check(Composer().compose(line)).to_dict() for line in ([], ["inspect.check_gradients=true"]))
+    assert fingerprint(plain) == fingerprint(asked)
+    assert _hyperparameters(plain) == _hyperparameters(asked)
+
+
+def test_a_folder_of_ones_own_is_used_as_it_is_and_that_of_a_run_is_refused(mlprun):
+    assert mlprun("inspect", "hydra.run.dir=look").status == 0
+    assert (mlprun("inspect", "hydra.run.dir=look").folder / "look" / "samples.png").exists()
+    assert mlprun("debug=fast", "hydra.run.dir=run").status == 0
+    assert "holds a run" in mlprun("inspect", "hydra.run.dir=run").err
+
+
+# ---------------------------------------------------------------------------------------------- the schedule
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["scheduler=one_cycle"], ["scheduler=cosine", "scheduler.warmup=3 steps"], ["scheduler=step"],
+     ["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "+scheduler.max_lr=0.1",
+      "+scheduler.total_steps=100%", "optim=momentum"]],
+)  # fmt: skip
+def test_the_rates_drawn_are_those_that_a_run_logs(mlprun, line):
+    line = [*line, "debug=fast", "logging.every=1 step"]
+    config = check(Composer().compose(line))
+    model = build.model(config)
+    drawn = inspection.draw_schedule(config, model, build.plan(config, steps_per_epoch=4))
+    result = mlprun(*line)
+    assert result.status == 0, result.err
+    rows = [json.loads(row) for row in (result.runs[0] / "metrics.jsonl").read_text().splitlines()]
+    logged = {row["step"]: row["optim/lr"] for row in rows if "optim/lr" in row}
+    assert drawn.steps == [0, 1, 2, 3, 4, 5, 6, 7]
+    # a row is written after the update that its rate was used for
+    assert {step + 1: rate for step, rate in zip(drawn.steps, drawn.curves["learning rate"], strict=True)} == logged
+
+
+def test_a_momentum_that_moves_is_drawn_too(mlprun):
+    one_cycle = ["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "+scheduler.max_lr=0.1"]
+    result = mlprun("inspect", "optim=momentum", *one_cycle, "+scheduler.total_steps=100%")
+    assert "momentum: 0.85 to 0.95, 0.95 first, 0.95 last" in result.out
+    assert result.err == ""
+
+
+def test_a_schedule_that_follows_the_scores_is_told_and_not_drawn(mlprun):
+    result = mlprun("inspect", "scheduler=plateau", "scheduler.warmup=10 steps")
+    assert "Plateau follows from val/loss" in result.out
+    assert "begins at 0.001, after a linear warmup of 10 steps" in result.out
+    assert pictures(result) == ["samples.png"]
+
+
+def test_a_long_run_is_drawn_at_even_distances():
+    config = check(Composer().compose(["scheduler=cosine", "steps=3000000"]))
+    drawn = inspection.draw_schedule(config, nn.Linear(1, 1), build.plan(config, 100))
+    assert len(drawn.steps) == inspection.NUM_DRAWN
+    assert {b - a for a, b in zip(drawn.steps, drawn.steps[1:], strict=False)} == {150}
+
+
+def test_a_plot_in_characters():
+    assert sketch.text_plot([0, 1, 2], [0.0, 2.0, 1.0], unicode=False, lowest=0.0, width=9, height=3) == [
+        "2 |   ***",
+        "1 |      ***",
+        "0 |***",
+        "  +---------",
+        "   0   1   2  step",
+    ]
+    braille = sketch.text_plot(range(4), [0.0, 1.0, 1.0, 0.0], unicode=True, lowest=0.0, width=2, height=1)
+    assert braille[0].endswith("⣸⣇")
+
+
+def test_a_terminal_without_unicode_gets_letters(mlprun_process):
+    result = mlprun_process("inspect", "scheduler=cosine", "steps=20", PYTHONIOENCODING="ascii")
+    assert result.status == 0, result.err
+    assert "0.001 |***" in result.out
+
+
+# ------------------------------------------------------------------------------------------------------ data
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "drawn"),
+    [
+        (["data=moons"], "0: 361  1: 359", ["samples.png", "schedule.png"]),
+        (["data=synthetic_regression", "data.dataset.num_features=1"], "targets of train  -",
+         ["samples.png", "schedule.png"]),
+        (["data=diabetes", "model=linear"], "standard deviation 75.4", ["schedule.png"]),
+        (LAZY, "of the first 32 examples of train", ["samples.png", "schedule.png"]),
+        ([*LAZY, "data.num_workers=1"], "not counted", ["samples.png", "schedule.png"]),
+        (STREAM, "train of unknown length", ["schedule.png"]),
+    ],
+)  # fmt: skip
+def test_every_kind_of_data_is_looked_at(mlprun, mine, line, said, drawn):
+    result = mlprun("inspect", *line)
+    assert result.status == 0, result.err
+    assert said in result.out
+    assert pictures(result) == drawn
+
+
+def test_the_examples_shown_are_the_first_of_the_run_as_they_are_stored():
+    config = check(Composer().compose(["batch_size=5"]))
+    parts = build.splits(config)
+    batches = build.train_batches(config, parts, torch.device("cpu"))
+    first = inspection.first_examples(batches)
+    assert len(first.targets) == 20
+    stored = inspection._unscaled(parts, first.inputs)
+    torch.testing.assert_close(stored, stored.round(), atol=1e-4, rtol=0)
+    assert 0 <= stored.round().min() < stored.round().max() == 16
+    torch.testing.assert_close(first.inputs[:5], next(batches.starting_at(0)).inputs)
+
+
+def test_many_classes_are_summed_up():
+    assert inspection._counts([7] * 30 + [9], [f"c{i}" for i in range(31)])[0].endswith(
+        "7 (c0) to 9 (c30) examples each"
+    )
+
+
+def test_a_run_that_would_diverge_is_told(mlprun):
+    result = mlprun("inspect", "data=diabetes", "optim=sgd", "optim.lr=1e30")
+    assert result.status == 0, result.err
+    assert "speed   not measured: the run would stop at step" in result.out
+
+
+def test_one_table_serves_runs_and_inspections():
+    config = check(Composer().compose([]))
+    fit = build.Fit([build.Layer(f"layer{i}", "Linear", (3,), 12, 9) for i in range(20)], 240, 180)
+    assert len(introduction.model_lines(config, fit)) == 21
+    assert "          … 10 more layers" in introduction.model_lines(config, fit, most=12)
+    assert introduction.model_lines(config, fit, macs=True)[2].endswith("12              9")
+
+
+# ------------------------------------------------------------------------------------------------- gradients
+
+
+def compared(model, criterion=None, inputs=None, targets=None):
+    """The comparisons of a classifier of three classes on four examples of five features, by parameter."""
+    inputs = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)) if inputs is None else inputs
+    targets = torch.tensor([0, 1, 2, 0]) if targets is None else targets
+    loss = Loss(criterion or nn.CrossEntropyLoss(), "classification", 3, one_hot=False)
+    return {row.name: row for row in gradients.compare(model, loss, Batch(inputs, targets), seed=0)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["model=mlp"], ["model=mlp", "model.dropout=0.4"], ["model=cnn", "model.dropout=0.4"], ["data=diabetes"],
+     ["data=diabetes", "loss=l1"], ["loss=hinge"], ["loss=cross_entropy", "+loss.weight=[1,2,3,4,5,6,7,8,9,10]"],
+     ["data=moons", "data.num_outputs=1", "loss=bce", "+loss.pos_weight=3"], ["loss=mse", "loss.one_hot=true"]],
+)  # fmt: skip
+def test_the_gradients_of_what_mlprun_ships_are_right(mlprun, line):
+    result = mlprun("inspect", *line, "inspect.check_gradients=true")
+    assert result.status == 0, result.err
+    assert "  ok" in result.out
+    assert "WRONG" not in result.out
+
+
+def test_a_wrong_backward_is_found_and_named(mlprun_process, mine):
+    result = mlprun_process("inspect", "model=custom", "model._target_=mine.Wrong", "inspect.check_gradients=true")
+    assert result.status == 1
+    assert re.search(r"first\.weight .*WRONG", result.out)
+    assert re.search(r"last\.weight .*ok", result.out)
+    assert len(result.err.splitlines()) == 2
+    assert "the gradient of 'first.bias' is wrong" in result.err
+    assert "torch.autograd.Function" in result.err
+    assert pictures(result) == ["samples.png", "schedule.png"]
+
+
+def test_a_model_that_insists_on_float32_is_told(mlprun, mine):
+    result = mlprun("inspect", "model=custom", "model._target_=mine.Coarse", "inspect.check_gradients=true")
+    assert result.status == 2
+    assert "computes in float32 (from 'torch.Tensor.float')" in result.err
+
+
+def test_an_entry_at_a_kink_is_counted_and_not_called_wrong():
+    layer = nn.Linear(5, 3)
+    nn.init.zeros_(layer.bias)
+    rows = compared(nn.Sequential(layer, nn.ReLU()), inputs=torch.zeros(4, 5))  # relu(0): its derivatives are 0 and 1
+    assert (rows["0.bias"].num_kinks, rows["0.bias"].num_wrong) == (3, 0)
+    assert (rows["0.weight"].num_kinks, rows["0.weight"].num_wrong) == (0, 0)
+
+
+class Head(nn.Module):
+    """A layer whose product goes through a function of the test's."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.layer, self.scale, self.function = nn.Linear(5, 3), nn.Parameter(torch.tensor(2.0)), function
+
+    def forward(self, x):
+        return self.function(self.layer(x)) * self.scale
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong"),
+    [
+        (lambda x: x + torch.randn(x.shape), False),
+        (lambda x: x * (torch.rand(3) < 0.5), False),
+        (lambda x: x + torch.zeros(3).matmul(torch.zeros(3, 3)), False),
+        (lambda x: x.detach() + 0 * x, True),
+        (lambda x: x + (x.round() - x).detach(), True),  # a straight-through estimator
+        (lambda x: 1.001 * x - (0.001 * x).detach(), True),
+    ],
+)
+def test_noise_is_the_same_at_each_evaluation_and_a_small_error_is_found(function, wrong):
+    rows = compared(Head(function))
+    assert bool(rows["layer.weight"].num_wrong) == wrong
+    assert rows["scale"].num_wrong == 0
+
+
+def test_a_parameter_that_nothing_uses_is_said():
+    rows = compared(Head(lambda x: torch.zeros_like(x)))
+    assert not rows["layer.weight"].is_used
+    assert (rows["layer.weight"].num_wrong, rows["scale"].num_wrong) == (0, 0)
+    rows = compared(Head(lambda x: x.detach()))
+    assert not rows["layer.weight"].is_used
+    assert rows["layer.weight"].num_wrong > 0
+
+
+def test_the_weights_and_buffers_and_generators_stay_as_they_were():
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3)).double()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert not any(row.num_wrong for row in compared(model).values())
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_loss_that_is_no_function_of_the_weights_is_told():
+    own = torch.Generator().manual_seed(0)
+    with pytest.raises(ConfigError, match="at the same weights, seed and examples"):
+        compared(Head(lambda x: x + torch.randn(3, generator=own)))
+    with pytest.raises(RunError, match="the loss of the first weights is nan"):
+        compared(Head(lambda x: x * float("nan")))
+
+
+def test_a_few_entries_are_drawn_of_each_parameter_the_same_for_a_seed():
+    rows = compared(nn.Linear(5, 3)), compared(nn.Linear(5, 3))
+    assert [(row.name, row.num_entries) for row in rows[0].values()] == [("weight", 15), ("bias", 3)]
+    assert compared(nn.Sequential(nn.Linear(5, 50), nn.Linear(50, 3)))["1.weight"].num_entries == gradients.ENTRIES
