@@ -269,9 +269,9 @@ def test_a_run_that_would_diverge_is_told(mlprun):
 def test_one_table_serves_runs_and_inspections():
     config = check(Composer().compose([]))
     fit = build.Fit([build.Layer(f"layer{i}", "Linear", (3,), 12, 9) for i in range(20)], 240, 180)
-    assert len(introduction.model_lines(config, fit)) == 21
-    assert "          … 10 more layers" in introduction.model_lines(config, fit, most=12)
-    assert introduction.model_lines(config, fit, macs=True)[2].endswith("12              9")
+    assert len(introduction.model_lines(config, fit, 240)) == 21
+    assert "          … 10 more layers" in introduction.model_lines(config, fit, 200, most=12)
+    assert introduction.model_lines(config, fit, 240, macs=True)[2].endswith("12              9")
 
 
 # ------------------------------------------------------------------------------------------------- gradients
