@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from mlprun.errors import ConfigError
-from mlprun.training.losses import NLL, Loss
+from mlprun.training.losses import NLL, Hinge, Loss
 
 YAMLS = sorted(file for file in (Path(__file__).parents[1] / "conf" / "loss").glob("*.yaml") if file.stem != "custom")
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]])
@@ -55,6 +55,8 @@ DIFFERENCES = [1.0, -1.0, 0.5, 0.0, 0.0, 3.0]  # LOGITS minus the one-hot rows
         # sum over the wrong classes of max(0, margin - right + wrong), over K = 3
         (nn.MultiMarginLoss(), False, (0 + 0 + 0 + 3) / 3 / 2),
         (nn.MultiMarginLoss(p=2), False, (0 + 0 + 0 + 9) / 3 / 2),
+        (Hinge(), False, (0 + 0 + 0 + 3) / 3 / 2),
+        (Hinge(p=2, margin=0), False, (0 + 0 + 0 + 4) / 3 / 2),
     ],
 )
 def test_values_on_classes(criterion: nn.Module, one_hot: bool, value: float) -> None:
@@ -74,6 +76,35 @@ def test_a_single_output_is_a_yes_no_question(one_hot: bool) -> None:
     loss = Loss(nn.BCEWithLogitsLoss(), "classification", 1, one_hot)(outputs, targets)
     assert loss.item() == pytest.approx((sigmoid_loss(2, 1) + sigmoid_loss(-1, 1)) / 2)
     assert Loss(nn.MSELoss(), "classification", 1, one_hot)(outputs, targets).item() == (1 + 4) / 2
+
+
+@pytest.mark.parametrize(
+    ("criterion", "value"),
+    [
+        (Hinge(), (0 + 2 + 1.5) / 3),
+        (Hinge(margin=0), (0 + 1 + 0.5) / 3),
+        (Hinge(p=2), (0 + 4 + 2.25) / 3),
+        (Hinge(reduction="sum"), 0 + 2 + 1.5),
+        (Hinge(weight=torch.tensor([4.0, 1.0])), (0 + 2 + 4 * 1.5) / 3),
+    ],
+)
+def test_hinge_of_a_single_output_wants_it_on_the_side_of_its_class(criterion: nn.Module, value: float) -> None:
+    outputs, targets = torch.tensor([[2.0], [-1.0], [0.5]]), torch.tensor([1, 1, 0])
+    loss = Loss(criterion, "classification", 1, False)
+    assert loss(outputs, targets).item() == pytest.approx(value)
+    assert loss.threshold == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "label", "gradient"),
+    [(2.0, 1, 0.0), (-2.0, 1, -1.0), (2.0, 0, 1.0), (-2.0, 0, 0.0), (0.0, 1, -1.0), (0.0, 0, 1.0)],
+)
+def test_with_margin_0_one_example_gives_the_perceptrons_rule(output: float, label: int, gradient: float) -> None:
+    """An example on the wrong side, or on the boundary, moves the output by 1 towards its own; others by nothing."""
+    outputs = torch.tensor([[output]], requires_grad=True)
+    Loss(Hinge(margin=0), "classification", 1, False)(outputs, torch.tensor([label])).backward()
+    assert outputs.grad is not None
+    assert outputs.grad.item() == gradient
 
 
 @pytest.mark.parametrize(
@@ -118,6 +149,9 @@ def test_low_precision_outputs(one_hot: bool) -> None:
         (nn.CrossEntropyLoss(), "regression", 1, False, "loss", "loss=mse"),
         (NLL(), "regression", 1, False, "loss", "loss=mse"),
         (nn.MultiMarginLoss(), "regression", 1, False, "loss", "loss=mse"),
+        (Hinge(), "regression", 1, False, "loss", "loss=mse"),
+        (nn.MultiMarginLoss(), "classification", 1, False, "loss", "loss=bce"),
+        (Hinge(), "classification", 10, True, "loss.one_hot", "leave it out"),
         (nn.BCEWithLogitsLoss(), "regression", 1, True, "loss.one_hot", "loss=mse"),
         (nn.CrossEntropyLoss(), "classification", 1, False, "loss", "loss=bce"),
         (nn.MultiMarginLoss(), "classification", 10, True, "loss.one_hot", "leave it out"),
@@ -159,7 +193,7 @@ def test_yaml_fits_classes_with_one_hot(path: Path, num_outputs: int) -> None:
     compares = "one_hot" in node
     node.pop("one_hot", None)
     criterion = getattr(importlib.import_module(module), name)(**node)
-    if num_outputs == 1 and not compares:
+    if num_outputs == 1 and not compares and path.stem != "hinge":
         with pytest.raises(ConfigError, match="loss=bce"):
             Loss(criterion, "classification", 1, False)
         return

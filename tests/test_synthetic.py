@@ -22,7 +22,9 @@ from mlprun.errors import ConfigError
 CONF = Path(__file__).parents[1] / "conf" / "data"
 CLASSIFICATION = ["synthetic_classification", "moons", "circles", "spirals", "xor", "blobs"]
 PLANE = ["moons", "circles", "spirals", "xor", "blobs"]
-ALL = [*CLASSIFICATION, "synthetic_regression"]
+CURVES = ["line", "parabola"]
+REGRESSION = ["synthetic_regression", "random_pairs", *CURVES]
+ALL = [*CLASSIFICATION, *REGRESSION]
 
 
 def draw(name: str, **arguments: Any) -> Examples:
@@ -164,6 +166,47 @@ def test_regression_noise_is_the_standard_deviation_of_the_residuals() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "curve"),
+    [
+        ("line", {}, lambda x: 2 * x + 1),
+        ("line", {"slope": -3, "intercept": 0.5}, lambda x: -3 * x + 0.5),
+        ("parabola", {}, lambda x: x**2),
+    ],
+)
+def test_curves_are_their_formula_with_noise(
+    name: str, arguments: dict[str, Any], curve: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    exact = draw(name, noise=0, **arguments)
+    assert exact.inputs.shape == exact.targets.shape == (200, 1)
+    assert exact.inputs.dtype == exact.targets.dtype == torch.float32
+    assert -1 <= exact.inputs.min() < -0.9
+    assert 0.9 < exact.inputs.max() <= 1
+    torch.testing.assert_close(exact.targets, curve(exact.inputs))
+    noisy = draw(name, noise=0.3, num_samples=5000, **arguments)
+    residuals = noisy.targets - curve(noisy.inputs)
+    assert residuals.mean().item() == pytest.approx(0, abs=0.02)
+    assert residuals.std().item() == pytest.approx(0.3, rel=0.05)
+
+
+def test_outliers_are_that_share_of_the_targets_and_leave_the_others_alone() -> None:
+    clean, moved = draw("line"), draw("line", outliers=0.1, outlier_shift=-7.0)
+    assert torch.equal(clean.inputs, moved.inputs)
+    difference = (moved.targets - clean.targets).flatten()
+    changed = difference[difference != 0]
+    assert len(changed) == 20
+    torch.testing.assert_close(changed, torch.full((20,), -7.0))
+
+
+def test_random_pairs_are_standard_normal_and_tell_nothing_of_each_other() -> None:
+    found = draw("random_pairs", num_samples=5000, num_features=3, num_targets=2)
+    assert found.inputs.shape == (5000, 3)
+    assert found.targets.shape == (5000, 2)
+    together = torch.cat([found.inputs, found.targets], dim=1)
+    torch.testing.assert_close(together.mean(dim=0), torch.zeros(5), atol=0.06, rtol=0)
+    torch.testing.assert_close(together.T.cov(), torch.eye(5), atol=0.08, rtol=0)
+
+
+@pytest.mark.parametrize(
     ("names", "arguments", "message"),
     [
         (ALL, {"num_samples": 0}, "must be a whole number"),
@@ -171,11 +214,17 @@ def test_regression_noise_is_the_standard_deviation_of_the_residuals() -> None:
         (ALL, {"num_samples": True}, "must be a whole number"),
         (ALL, {"seed": -1}, "must be a whole number, 0 or more"),
         (ALL, {"seed": None}, "must be a whole number, 0 or more"),
-        ([*PLANE, "synthetic_regression"], {"noise": -0.1}, "must be a number, 0 or more"),
-        ([*PLANE, "synthetic_regression"], {"noise": math.nan}, "must be a number, 0 or more"),
-        ([*PLANE, "synthetic_regression"], {"noise": "0.1"}, "must be a number, 0 or more"),
+        ([*PLANE, *CURVES, "synthetic_regression"], {"noise": -0.1}, "must be a number, 0 or more"),
+        ([*PLANE, *CURVES, "synthetic_regression"], {"noise": math.nan}, "must be a number, 0 or more"),
+        ([*PLANE, *CURVES, "synthetic_regression"], {"noise": "0.1"}, "must be a number, 0 or more"),
         (["synthetic_classification", "spirals", "blobs"], {"num_classes": 1}, "2 or more"),
-        (["synthetic_classification", "synthetic_regression"], {"num_features": 0}, "1 or more"),
+        (["synthetic_classification", "synthetic_regression", "random_pairs"], {"num_features": 0}, "1 or more"),
+        (["random_pairs"], {"num_targets": 0}, "1 or more"),
+        (["line"], {"slope": math.nan}, "must be a finite number"),
+        (["line"], {"intercept": "1"}, "must be a finite number"),
+        (["line"], {"outlier_shift": math.inf}, "must be a finite number"),
+        (["line"], {"outliers": 1.0}, "must be a fraction in [0, 1)"),
+        (["line"], {"outliers": -0.1}, "must be a number, 0 or more"),
         (["synthetic_classification"], {"class_sep": math.inf}, "must be a number, 0 or more"),
         (["synthetic_classification"], {"label_noise": 1.0}, "must be a fraction in [0, 1)"),
         (["circles"], {"factor": 1.0}, "must be in [0, 1)"),
@@ -235,4 +284,6 @@ def test_the_sizes_of_the_data_follow_the_arguments() -> None:
     assert (node.input_shape, node.num_outputs) == ([7], 4)
     assert all(type(size) is int for size in node.input_shape)
     assert read("synthetic_regression", num_features=2).input_shape == [2]
+    pairs = read("random_pairs", num_features=7, num_targets=4)
+    assert (pairs.input_shape, pairs.num_outputs) == ([7], 4)
     assert read("spirals", num_classes=5).num_outputs == read("blobs", num_classes=5).num_outputs == 5

@@ -80,6 +80,85 @@ def synthetic_regression(num_samples: int = 1000, num_features: int = 10, noise:
     return Source(Examples(_floats(inputs), _floats(targets)))
 
 
+def line(
+    num_samples: int = 200,
+    slope: float = 2.0,
+    intercept: float = 1.0,
+    noise: float = 0.3,
+    outliers: float = 0.0,
+    outlier_shift: float = 10.0,
+    seed: int = 0,
+) -> Source:
+    """A straight line with noise: `y = slope · x + intercept + noise · ε`, x uniform in [-1, 1), ε standard normal.
+
+    A fraction of the targets can be moved upwards, all by as much: a one-sided error, which a mean follows and a
+    median does not. Points and noise are the same with outliers and without.
+
+    Args:
+        num_samples: N; inputs are (N, 1), targets float32 (N, 1).
+        slope, intercept: of the line.
+        noise: standard deviation of the noise in the targets.
+        outliers: fraction of the examples, in [0, 1), that are moved.
+        outlier_shift: by how much.
+        seed: the same seed gives the same bits.
+
+    Raises:
+        ConfigError: an argument has a value that cannot work; its `key` names the argument.
+    """
+    rng = _generator(seed)
+    _check_count("num_samples", num_samples, 1)
+    for key, value in (("slope", slope), ("intercept", intercept), ("outlier_shift", outlier_shift)):
+        _check_finite(key, value)
+    _check_number("noise", noise)
+    if _check_number("outliers", outliers) >= 1:
+        raise ConfigError("outliers", outliers, "must be a fraction in [0, 1)")
+    inputs = rng.uniform(-1, 1, (num_samples, 1))
+    targets = slope * inputs + intercept + noise * rng.standard_normal((num_samples, 1))
+    targets[rng.permutation(num_samples)[: round(outliers * num_samples)]] += outlier_shift
+    return Source(Examples(_floats(inputs), _floats(targets)))
+
+
+def parabola(num_samples: int = 200, noise: float = 0.1, seed: int = 0) -> Source:
+    """A parabola with noise: `y = x² + noise · ε`, x uniform in [-1, 1), ε standard normal.
+
+    Args:
+        num_samples: N; inputs are (N, 1), targets float32 (N, 1).
+        noise: standard deviation of the noise in the targets.
+        seed: the same seed gives the same bits.
+
+    Raises:
+        ConfigError: an argument has a value that cannot work; its `key` names the argument.
+    """
+    rng = _generator(seed)
+    _check_count("num_samples", num_samples, 1)
+    _check_number("noise", noise)
+    inputs = rng.uniform(-1, 1, (num_samples, 1))
+    targets = inputs**2 + noise * rng.standard_normal((num_samples, 1))
+    return Source(Examples(_floats(inputs), _floats(targets)))
+
+
+def random_pairs(num_samples: int = 100, num_features: int = 1000, num_targets: int = 10, seed: int = 0) -> Source:
+    """Inputs and targets that are standard normal and have nothing to do with each other.
+
+    There is nothing to learn, only to learn by heart: on new examples no model has an error below 1, that of
+    always saying 0.
+
+    Args:
+        num_samples: N; inputs are (N, num_features), targets float32 (N, num_targets).
+        num_features: features of one example.
+        num_targets: values of one target.
+        seed: the same seed gives the same bits.
+
+    Raises:
+        ConfigError: an argument has a value that cannot work; its `key` names the argument.
+    """
+    rng = _generator(seed)
+    for key, count in (("num_samples", num_samples), ("num_features", num_features), ("num_targets", num_targets)):
+        _check_count(key, count, 1)
+    inputs = rng.standard_normal((num_samples, num_features))
+    return Source(Examples(_floats(inputs), _floats(rng.standard_normal((num_samples, num_targets)))))
+
+
 def moons(num_samples: int = 1000, noise: float = 0.1, seed: int = 0) -> Source:
     """Two interleaved half circles: `(cos t, sin t)` and `(1 - cos t, ½ - sin t)`, with t uniform in [0, π).
 
@@ -221,3 +300,8 @@ def _check_number(key: str, value: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise ConfigError(key, value, "must be a number, 0 or more")
     return value
+
+
+def _check_finite(key: str, value: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ConfigError(key, value, "must be a finite number")

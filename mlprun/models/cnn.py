@@ -30,8 +30,7 @@ class CNN(nn.Module):
         dropout: probability that a value is dropped before a layer of the head while training, in [0, 1).
         batch_norm: normalise each channel of a block, and each hidden layer of the head, over the batch:
             98.7% instead of 98.1% on MNIST after one epoch.
-        init: initial weights, see `initialize`.
-        init_std: standard deviation for `init="normal"`.
+        init: initial weights, a name or a standard deviation, see `initialize`.
 
     Raises:
         ConfigError: an argument has a value that cannot work; its `key` names the argument.
@@ -48,8 +47,7 @@ class CNN(nn.Module):
         negative_slope: float = 0.01,
         dropout: float = 0.0,
         batch_norm: bool = True,
-        init: str = "default",
-        init_std: float = 0.01,
+        init: str | float = "default",
     ) -> None:
         super().__init__()
         depth, height, width = check_image_shape("cnn", input_shape)
@@ -70,7 +68,7 @@ class CNN(nn.Module):
         if dropout:
             layers.append(nn.Dropout(dropout))
         self.features = nn.Sequential(*layers)
-        initialize(self.features, init, init_std)
+        initialize(self.features, init)
         self.head = MLP(
             [depth, height, width],
             num_outputs,
@@ -80,7 +78,6 @@ class CNN(nn.Module):
             dropout=dropout,
             batch_norm=batch_norm,
             init=init,
-            init_std=init_std,
         )
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -13,27 +13,24 @@ from mlprun.models.initialize import initialize
 
 
 class Linear(nn.Module):
-    """Linear regression, or softmax regression under a cross-entropy loss: `logits = x Wᵀ + b`.
+    """Linear, logistic or softmax regression, as the loss has it: `outputs = x Wᵀ + b`.
 
     Maps (batch, *input_shape) floats to (batch, num_outputs) floats; an input is flattened first.
 
     Args:
         input_shape: shape of one example, such as [4] or [1, 28, 28].
         num_outputs: number of classes, or of values to predict.
-        init: initial weights, see `initialize`.
-        init_std: standard deviation for `init="normal"`.
+        init: initial weights, a name or a standard deviation, see `initialize`.
 
     Raises:
         ConfigError: an argument has a value that cannot work; its `key` names the argument.
     """
 
-    def __init__(
-        self, input_shape: Sequence[int], num_outputs: int, init: str = "default", init_std: float = 0.01
-    ) -> None:
+    def __init__(self, input_shape: Sequence[int], num_outputs: int, init: str | float = "default") -> None:
         super().__init__()
         num_features = math.prod(check_sizes("input_shape", input_shape, at_least=1))
         self.output = nn.Linear(num_features, check_size("num_outputs", num_outputs))
-        initialize(self, init, init_std)
+        initialize(self, init)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(batch, *input_shape) floats -> (batch, num_outputs) logits or predictions."""
@@ -42,7 +39,7 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """A multi-layer perceptron: hidden blocks, then one linear layer.
+    """A multi-layer perceptron: hidden blocks, one linear layer, and `output_activation` where there is one.
 
     Maps (batch, *input_shape) floats to (batch, num_outputs) floats; an input is flattened first. A hidden
     block is linear, batch norm, activation, dropout. `hidden=[]` is the model `Linear`.
@@ -55,8 +52,9 @@ class MLP(nn.Module):
         negative_slope: slope of `leaky_relu` below zero.
         dropout: probability that a hidden value is dropped while training, in [0, 1); Srivastava et al. 2014.
         batch_norm: normalise each hidden layer over the batch; Ioffe & Szegedy 2015.
-        init: initial weights, see `initialize`.
-        init_std: standard deviation for `init="normal"`.
+        init: initial weights, a name or a standard deviation, see `initialize`.
+        output_activation: name of the activation after the last layer, see `make_activation`. `identity` gives
+            logits or plain values; `sigmoid` gives numbers in (0, 1) for a squared error, as in Nielsen 2015.
 
     Raises:
         ConfigError: an argument has a value that cannot work; its `key` names the argument.
@@ -71,8 +69,8 @@ class MLP(nn.Module):
         negative_slope: float = 0.01,
         dropout: float = 0.0,
         batch_norm: bool = False,
-        init: str = "default",
-        init_std: float = 0.01,
+        init: str | float = "default",
+        output_activation: str = "identity",
     ) -> None:
         super().__init__()
         width = math.prod(check_sizes("input_shape", input_shape, at_least=1))
@@ -90,12 +88,14 @@ class MLP(nn.Module):
             width = size
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(width, check_size("num_outputs", num_outputs))
-        initialize(self, init, init_std)
+        last = make_activation(output_activation, negative_slope, key="output_activation")
+        self.output_activation = None if output_activation == "identity" else last
+        initialize(self, init)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(batch, *input_shape) floats -> (batch, num_outputs) logits or predictions."""
-        logits: Tensor = self.output(self.hidden(inputs.flatten(start_dim=1)))
-        return logits
+        """(batch, *input_shape) floats -> (batch, num_outputs) logits, or what `output_activation` makes of them."""
+        outputs: Tensor = self.output(self.hidden(inputs.flatten(start_dim=1)))
+        return outputs if self.output_activation is None else self.output_activation(outputs)
 
 
 def check_size(key: str, size: int) -> int:

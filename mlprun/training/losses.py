@@ -23,8 +23,31 @@ class NLL(nn.NLLLoss):
         return super().forward(F.log_softmax(input, dim=-1), target)
 
 
+class Hinge(nn.MultiMarginLoss):
+    """The hinge loss, of several outputs or of one; arguments are those of `torch.nn.MultiMarginLoss`.
+
+    - K outputs f, class y: mean over the K of max(0, margin - f_y + f_k)^p for k ≠ y, as torch has it.
+    - One output f, classes 0 and 1 read as y = -1 and +1: max(0, margin - y f)^p. With margin 1 it is that of the
+      support vector machine (Cortes & Vapnik 1995); with margin 0 it is Rosenblatt's criterion (1958): an example
+      on the right side costs nothing, and gradient descent with batches of one is the perceptron's learning rule.
+
+    A single output on the very boundary has a gradient, so that the perceptron also learns from zero weights.
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of outputs (N, K) and class indices (N,), or of outputs (N, 1) and classes 0 or 1 as (N, 1)."""
+        if input.shape[-1] > 1:
+            return super().forward(input, target)
+        gap = self.margin - (2 * target - 1) * input
+        # not clamp, whose gradient at the bound depends on the version of torch
+        losses = torch.where(gap >= 0, gap, 0) ** self.p
+        if self.weight is not None:
+            losses = losses * self.weight[target.long()]
+        return losses.sum() if self.reduction == "sum" else losses.mean()
+
+
 # What the criteria known here take as targets. Exact classes: one derived by the user may take anything.
-_TAKE_CLASSES = (nn.CrossEntropyLoss, NLL, nn.MultiMarginLoss)
+_TAKE_CLASSES = (nn.CrossEntropyLoss, NLL, nn.MultiMarginLoss, Hinge)
 _TAKE_VALUES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
 
 
@@ -148,7 +171,7 @@ def _check_fit(criterion: nn.Module, task: str, num_outputs: int, one_hot: bool)
                 "write loss=mse; or loss.one_hot=false where the targets are probabilities",
             )
     elif num_outputs == 1:
-        if takes_classes:
+        if takes_classes and type(criterion) is not Hinge:
             raise misfit("has nothing to choose from with data.num_outputs=1", "write loss=bce")
     elif takes_values and not one_hot:
         raise misfit(f"cannot compare {num_outputs} outputs with a class index", "add loss.one_hot=true")
