@@ -247,6 +247,7 @@ def _train(
     from mlprun.runs import writers
     from mlprun.training import checkpoint, transfer
     from mlprun.training.loop import Progress, train
+    from mlprun.training.schedule import is_range_test
 
     # Before anything is computed: the last bits of the data's statistics and of the weights depend on it too.
     torch.set_num_threads(config.trainer.num_threads or 1)
@@ -357,6 +358,8 @@ def _train(
         board.write(progress.step, None, scores)
         if config.data.task == "classification":
             _confusion(tested.confusion, parts.class_names, directory, board, progress.step)
+        if is_range_test(learner.schedule):
+            _range_test(directory, board, progress.step, ended_early=reason == "diverged")
         status = "completed"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -431,6 +434,19 @@ def _confusion(confusion: Any, class_names: tuple[str, ...], directory: RunDirec
     with (directory.path / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(confusion_rows(confusion.cpu(), labels))
     board.image("test/confusion_matrix", heat_map(confusion.cpu().numpy(), labels), step)
+
+
+def _range_test(directory: RunDirectory, board: Any, step: int, *, ended_early: bool) -> None:
+    """What a learning-rate range test found, said, recorded and drawn."""
+    from mlprun.pictures import pixels
+    from mlprun.runs import range_test
+
+    curve = range_test.judge(*range_test.read(directory.metrics_file), ended_early=ended_early)
+    log.info("range   %s", curve.sentence())
+    directory.update(range_test=curve.values)
+    figure = range_test.picture(curve)
+    figure.savefig(directory.path / "lr_range.png")
+    board.image("pictures/lr_range", pixels(figure), step)
 
 
 def _hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:

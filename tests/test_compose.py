@@ -50,7 +50,7 @@ def test_every_embedded_data_set_trains_with_every_general_model(mlprun, name):
         assert mlprun("debug=fast", f"data={name}", f"model={model}").status == 0
 
 
-@pytest.mark.parametrize("model", ["cnn", "resnet18"])
+@pytest.mark.parametrize("model", ["cnn", "cifar_quick", "resnet18"])
 def test_every_image_model_trains(mlprun, model):
     assert mlprun("debug=fast", f"model={model}", "steps=2").status == 0
 

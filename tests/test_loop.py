@@ -37,6 +37,9 @@ class Rows:
     def write(self, step: int, epoch: float | None, values: dict[str, float]) -> None:
         self.rows.append((step, epoch, dict(values)))
 
+    def draw(self, step: int, images: dict[str, Any], histograms: dict[str, Any]) -> None:
+        """These runs draw nothing."""
+
     def tick(self, step: int) -> None:
         self.ticks.append(step)
 
@@ -162,10 +165,27 @@ def test_evaluations_logs_and_checkpoints_come_at_their_steps(planned, evaluated
 def test_a_row_holds_what_the_documentation_names():
     run = Run()
     run.go()
-    tags = {"train/loss", "train/accuracy", "optim/grad_norm", "optim/lr", "perf/examples_per_sec"}
+    tags = {"train/loss", "train/accuracy", "optim/grad_norm", "optim/lr", "optim/noise_scale",
+            "perf/examples_per_sec"}  # fmt: skip
     assert set(run.rows.rows[0][2]) == tags
     assert set(run.rows.rows[1][2]) == tags | {"val/loss", "val/accuracy", "val/macro_f1"}
     assert all(type(value) is float for _, _, values in run.rows.rows for value in values.values())
+
+
+def test_the_noise_scale_is_that_of_whole_batches_and_zero_for_full_ones():
+    run = Run(lr=0.05, num_steps=3)
+    run.learner.accumulate = 2  # the step's batch counts, not what it is cut into
+    run.go()
+    assert run.rows.rows[0][2]["optim/noise_scale"] == pytest.approx(0.05 * (23 / 5 - 1))
+    assert TrainBatches(TRAINING, "all", AS_STORED, CPU, seed=0).noise_scale(0.05) == {"optim/noise_scale": 0.0}
+
+
+def test_a_stream_has_no_noise_scale():
+    class Stream(IterableDataset[Any]):
+        def __iter__(self):
+            return iter([(INPUTS[i], LABELS[i]) for i in range(23)])
+
+    assert TrainBatches(Stream(), 5, AS_STORED, CPU, seed=0).noise_scale(0.05) == {}
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

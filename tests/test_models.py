@@ -18,6 +18,7 @@ from torch import nn
 
 from mlprun.errors import ConfigError
 from mlprun.models.activations import make_activation
+from mlprun.models.cifar_quick import CifarQuick
 from mlprun.models.cnn import CNN
 from mlprun.models.initialize import initialize
 from mlprun.models.mlp import MLP, Linear
@@ -37,6 +38,9 @@ SHAPES: list[tuple[Model, list[int]]] = [
     (CNN, [1, 28, 28]),
     (CNN, [3, 32, 32]),
     (CNN, [2, 9, 13]),
+    (CifarQuick, [1, 8, 8]),
+    (CifarQuick, [3, 32, 32]),
+    (CifarQuick, [2, 17, 31]),
     (resnet18, [1, 8, 8]),
     (resnet18, [3, 32, 32]),
 ]
@@ -111,6 +115,11 @@ PARAMETERS: list[tuple[nn.Module, int]] = [
     ),
     # An odd side loses a pixel: 9x13 -> 4x6.
     (CNN([1, 9, 13], 2, channels=[4], hidden=[], batch_norm=False), (9 * 4 + 4) + (4 * 24 * 2 + 2)),
+    # Caffe's: 145,578 on CIFAR-10
+    (
+        CifarQuick([3, 32, 32], 10),
+        (75 * 32 + 32) + (800 * 32 + 32) + (800 * 64 + 64) + (64 * 16 * 64 + 64) + (64 * 10 + 10),
+    ),
     # torchvision's 11,689,512 for 3 channels and 1000 classes, with 3x3 filters in the stem.
     (resnet18([3, 32, 32], 10), 11_689_512 - 64 * 3 * (49 - 9) - (512 + 1) * 990),
     (resnet18([1, 28, 28], 10), 11_689_512 - 64 * (3 * 49 - 9) - (512 + 1) * 990),
@@ -172,6 +181,18 @@ def test_dropout_has_the_rate_asked_for_and_acts_in_training_only(model: nn.Modu
     assert not torch.equal(model(inputs), model(inputs))
     model.eval()
     assert torch.equal(model(inputs), model(inputs))
+
+
+def test_cifar_quick_halves_the_picture_as_caffe_does_where_windows_stick_out() -> None:
+    sizes = []
+    model = CifarQuick([3, 32, 32], 10)
+    for layer in model.modules():
+        if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
+            layer.register_forward_hook(lambda layer, inputs, output: sizes.append(list(output.shape[1:])))
+    model(torch.zeros(1, 3, 32, 32))
+    assert sizes == [[32, 16, 16], [32, 8, 8], [64, 4, 4]]
+    # the mean of what there is: a window over the edge is divided by its pixels within
+    assert torch.equal(model.layers.pool2(torch.ones(1, 1, 8, 8)), torch.ones(1, 1, 4, 4))
 
 
 @pytest.mark.parametrize(("side", "last"), [(8, 1), (32, 4), (64, 8), (65, 3), (224, 7)])
@@ -353,6 +374,10 @@ def test_default_init_draws_what_pytorch_draws() -> None:
         (CNN, {"activation": "tahn"}, "activation", "did you mean 'tanh'?"),
         (CNN, {"dropout": 2}, "dropout", "must be a probability in [0, 1)"),
         (CNN, {"init": "He"}, "init", "did you mean 'he'?"),
+        (CifarQuick, {"input_shape": [1, 7, 8]}, "input_shape", "need 8 pixels a side"),
+        (CifarQuick, {"input_shape": [64]}, "input_shape", "model=cifar_quick needs images"),
+        (CifarQuick, {"num_outputs": 0}, "num_outputs", "must be a positive whole number"),
+        (CifarQuick, {"init": "caffe"}, "init", "there is no such initialisation"),
         (resnet18, {"input_shape": [4]}, "input_shape", "model=resnet18 needs images"),
         (resnet18, {"num_outputs": -1}, "num_outputs", "must be a positive whole number"),
     ],
@@ -367,7 +392,7 @@ def test_bad_arguments_name_the_key_and_the_remedy(
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "resnet18"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "cifar_quick", "resnet18"])
 def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str) -> None:
     node = OmegaConf.load(CONF / "model" / f"{name}.yaml")
     whole = OmegaConf.create({"data": {"input_shape": [1, 16, 16], "num_outputs": 7}, "model": node})

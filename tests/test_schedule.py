@@ -171,6 +171,11 @@ def through_a_file(state: Any) -> Any:
         (schedule.OneCycle(10, 1, 25, 1e4), 0, 1.0),
         (schedule.OneCycle(10, 10, 25, 1e4), 9, 1.0),
         (schedule.OneCycle(1, 1, 25, 1e4), 0, 1.0),
+        (schedule.RangeTest(7, 1e-6), 0, 1e-6),
+        (schedule.RangeTest(7, 1e-6), 1, 1e-5),
+        (schedule.RangeTest(7, 1e-6), 6, 1.0),
+        (schedule.RangeTest(7, 1e-6), 100, 1.0),
+        (schedule.RangeTest(1, 1e-6), 0, 1.0),
     ],
 )
 def test_by_hand(ours: FactorSchedule, step: int, factor: float) -> None:
@@ -198,6 +203,11 @@ SCHEDULES = st.one_of(
         lambda n: st.tuples(
             st.builds(schedule.OneCycle, st.integers(n, 20_000), st.just(n), st.floats(1, 1e6), st.floats(1, 1e6)),
             st.just(n - 1),
+        )
+    ),
+    LENGTH.flatmap(
+        lambda n: st.tuples(
+            st.builds(schedule.RangeTest, st.just(n), st.floats(1e-300, 1, exclude_max=True)), st.just(n - 1)
         )
     ),
 )
@@ -235,6 +245,9 @@ def test_factor_is_a_fraction_and_its_peak_is_one(drawn: tuple[FactorSchedule, i
         (schedule.ExpRange, {"step_size": 1, "min_factor": 0, "gamma": 2}, "gamma"),
         (schedule.OneCycle, {"length": 5, "rise": 6, "div_factor": 25, "final_div_factor": 1}, "rise"),
         (schedule.OneCycle, {"length": 5, "rise": 2, "div_factor": 0.5, "final_div_factor": 1}, "div_factor"),
+        (schedule.RangeTest, {"length": 0, "start_factor": 0.1}, "length"),
+        (schedule.RangeTest, {"length": 9, "start_factor": 0}, "start_factor"),
+        (schedule.RangeTest, {"length": 9, "start_factor": 1}, "start_factor"),
         (schedule.Plateau, {"patience": -1}, "patience"),
         (schedule.Plateau, {"gamma": 1}, "gamma"),
         (schedule.Plateau, {"min_delta": -1}, "min_delta"),

@@ -84,6 +84,16 @@ class TrainBatches:
         """Batches in a pass, or None where the data does not tell its length."""
         return None if self.num_examples is None else math.ceil(self.num_examples / self.batch_size)
 
+    def noise_scale(self, lr: float) -> dict[str, float]:
+        """`optim/noise_scale`, lr (N/B - 1) for N examples in batches of B; empty where N is not known.
+
+        How far the noise of the batches moves a run of plain SGD (Smith and Le, 2018, section 4); with momentum m
+        it is 1/(1 - m) times that. 0 for full batches.
+        """
+        if self.num_examples is None:
+            return {}
+        return {"optim/noise_scale": lr * (self.num_examples / self.batch_size - 1)}
+
     @property
     def is_stream(self) -> bool:
         """Whether a later step is reached only by reading up to it."""

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from mlprun import stopping
 from mlprun.data.batches import TrainBatches
-from mlprun.errors import RunError
+from mlprun.errors import DivergedError, RunError
 from mlprun.training.learner import Learner, Update
+from mlprun.training.schedule import is_range_test
 
 Values = dict[str, float]
 
@@ -168,7 +169,9 @@ def train(
     more_state: dict[str, Any],
     draw: Callable[[], Drawn] = nothing,
 ) -> str:
-    """Train from `progress.step` to the end of the plan; returns why it ended, `finished` or `early_stopping`.
+    """Train from `progress.step` to the end of the plan; returns why it ended.
+
+    That is `finished`, `early_stopping`, or, for a learning-rate range test, `diverged`.
 
     Args:
         learner: does a step.
@@ -217,7 +220,7 @@ def train(
             saving = ended or step % plan.save_every == 0
             if logging or saving:
                 learner.check_finite()
-            values = {**window.means(), "optim/lr": learner.lr} if logging else {}
+            values = {**window.means(), "optim/lr": learner.lr, **batches.noise_scale(learner.lr)} if logging else {}
             # A request to stop may break this off: the step then stays pending, and is evaluated after a resume.
             scores = evaluate() if evaluating else {}
             drawn = draw() if evaluating else nothing()
@@ -242,6 +245,10 @@ def train(
                     saver.save_last(state())
             if evaluating or saving:
                 window.start_clock()
+    except DivergedError:
+        if progress.best is None or not is_range_test(learner.schedule):
+            raise
+        return "diverged"  # which is what a range test is for
     except KeyboardInterrupt:
         with stopping.deferred:
             learner.check_finite()

@@ -327,6 +327,29 @@ class OneCycle(FactorSchedule):
         return _above(self.last, _half_cosine(min(1.0, (step - peak) / fall)))
 
 
+class RangeTest(FactorSchedule):
+    """start_factor^(1 - step/(length - 1)): rates that grow geometrically up to optim.lr at the last step.
+
+    The learning-rate range test (Smith, 2017, section 3.3; on a log axis as in most implementations since): the loss
+    over the rate shows where learning begins and where it breaks off. `mlprun.runs.range_test` reads it.
+
+    Args:
+        length: steps of the test.
+        start_factor: the first rate, as a fraction of optim.lr, in (0, 1).
+    """
+
+    LENGTHS = ("length",)
+
+    def __init__(self, length: int, start_factor: float) -> None:
+        self.length = _length("length", length)
+        self.start_factor = _number("start_factor", start_factor, 0, 1, "()")
+
+    def factor(self, step: int) -> float:
+        """The factor at `step`."""
+        last = self.length - 1
+        return 1.0 if step >= last else float(self.start_factor ** (1 - step / last))
+
+
 class Plateau(FactorSchedule):
     """Lower the rate when the monitored value no longer improves, as torch's `ReduceLROnPlateau`.
 
@@ -417,6 +440,11 @@ class Warmup(FactorSchedule):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         self.schedule.load_state_dict(state)
+
+
+def is_range_test(schedule: Schedule) -> bool:
+    """Whether the schedule, as it was built for a run, is a range test."""
+    return isinstance(schedule, Warmup) and isinstance(schedule.schedule, RangeTest)
 
 
 class TorchSchedule(Schedule):

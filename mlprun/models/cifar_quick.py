@@ -1,0 +1,71 @@
+"""Caffe's "quick" network for CIFAR-10, on which Smith tried cyclical learning rates."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mlprun.errors import ConfigError
+from mlprun.models.cnn import check_image_shape
+from mlprun.models.initialize import initialize
+from mlprun.models.mlp import check_size
+
+SMALLEST = 8
+"""Shortest side, in pixels, that three poolings leave a pixel of."""
+
+
+class CifarQuick(nn.Module):
+    """Three convolutions of 5×5 filters, each with a pooling of 3×3 windows and stride 2, and two linear layers.
+
+    Maps (batch, channels, height, width) floats to (batch, num_outputs) floats. As Caffe's
+    `examples/cifar10/cifar10_quick_train_test.prototxt` (Jia et al. 2014, after Krizhevsky's cuda-convnet): the first
+    pooling takes the maximum and comes before its ReLU, the others the mean and come after it, and nothing is between
+    the linear layers. Windows that stick out are kept, as Caffe does (PyTorch's `ceil_mode`), so each pooling halves
+    the picture. A 3×32×32 image goes 32×16×16 -> 32×8×8 -> 64×4×4 -> 64 -> num_outputs.
+
+    Caffe's initial weights are N(0, σ²) with σ = 0.0001, 0.01, 0.01, 0.1, 0.1 for pixels up to 255; for standardised
+    pixels use those of `init`.
+
+    Args:
+        input_shape: shape of one image: [channels, height, width], 8 pixels a side or more.
+        num_outputs: number of classes, or of values to predict.
+        init: initial weights, see `initialize`.
+        init_std: standard deviation for `init="normal"`.
+
+    Raises:
+        ConfigError: an argument has a value that cannot work; its `key` names the argument.
+    """
+
+    def __init__(
+        self, input_shape: Sequence[int], num_outputs: int, init: str = "default", init_std: float = 0.01
+    ) -> None:
+        super().__init__()
+        channels, height, width = check_image_shape("cifar_quick", input_shape)
+        check_size("num_outputs", num_outputs)
+        if min(height, width) < SMALLEST:
+            problem = f"three poolings, each halving the picture, need {SMALLEST} pixels a side"
+            raise ConfigError("input_shape", list(input_shape), problem, "use model=cnn or model=mlp")
+        self.layers = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(channels, 32, 5, padding=2),
+                pool1=nn.MaxPool2d(3, 2, ceil_mode=True),
+                relu1=nn.ReLU(),
+                conv2=nn.Conv2d(32, 32, 5, padding=2),
+                relu2=nn.ReLU(),
+                pool2=nn.AvgPool2d(3, 2, ceil_mode=True),
+                conv3=nn.Conv2d(32, 64, 5, padding=2),
+                relu3=nn.ReLU(),
+                pool3=nn.AvgPool2d(3, 2, ceil_mode=True),
+                flat=nn.Flatten(),
+                ip1=nn.Linear(64 * (height // 8) * (width // 8), 64),
+                ip2=nn.Linear(64, num_outputs),
+            )
+        )
+        initialize(self, init, init_std)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(batch, channels, height, width) floats -> (batch, num_outputs) logits or predictions."""
+        logits: Tensor = self.layers(inputs)
+        return logits
