@@ -205,13 +205,13 @@ def test_a_long_run_is_drawn_at_even_distances():
 def test_a_plot_in_characters():
     assert sketch.text_plot([0, 1, 2], [0.0, 2.0, 1.0], unicode=False, lowest=0.0, width=9, height=3) == [
         "2 |   ***",
-        "1 |      ***",
+        "1 |   *  ***",
         "0 |***",
         "  +---------",
         "   0   1   2  step",
     ]
     braille = sketch.text_plot(range(4), [0.0, 1.0, 1.0, 0.0], unicode=True, lowest=0.0, width=2, height=1)
-    assert braille[0].endswith("⣸⣇")
+    assert braille[0].endswith("⡸⢱")
 
 
 def test_a_terminal_without_unicode_gets_letters(mlprun_process):

@@ -41,7 +41,7 @@ def text_plot(
         here = heights[begin : max(begin + 1, (column + 1) * len(heights) // columns)]
         # a jump is drawn as a line, from beside where the last column ended
         bottom, top = int(here.min()), int(here.max())
-        bottom, top = min(bottom, max(last - 1, top)), max(top, min(last + 1, bottom))
+        bottom, top = min(bottom, last + 1), max(top, last - 1)
         dots[rows - 1 - top : rows - bottom, column] = True
         last = int(here[-1])
     if unicode:
