@@ -10,7 +10,7 @@ The header of such a file, which `parse` reads and a test holds every file to:
     # Expect 98.4 % accuracy on the test part. See val/loss in TensorBoard.
 
 The topic is one of `TOPICS`; the description is one sentence on one line; a command is indented by three spaces, and
-two spaces or more part it from its run time; the first command runs the experiment itself; the result to expect and
+two spaces or more part it from its run time; one of them runs the experiment itself; the result to expect and
 what to look at may go on over further lines. Below the header stands the config, without an empty line between.
 """
 
@@ -50,7 +50,7 @@ class Experiment:
         file: where it lies.
         topic: one of `TOPICS`, or `OWN`.
         description: one sentence.
-        commands: (line, its run time) each; the first one runs the experiment.
+        commands: (line, its run time) each; one at least runs the experiment.
         expect: the result, and what to look at; one line of text.
     """
 
@@ -100,7 +100,7 @@ def parse(name: str, file: Path) -> Experiment:
         position += 1
     if not commands:
         raise wrong(3, "a command, '#   mlprun …'")
-    if f"experiment={name}" not in commands[0][0].split():
+    if not any(f"experiment={name}" in line.split() for line, _ in commands):
         raise wrong(3, f"a command with experiment={name}")
     expected = header[position:]
     if not expected or not expected[0].startswith("# Expect "):
@@ -179,6 +179,27 @@ def listing(found: Iterable[Experiment]) -> list[str]:
     return lines[1:]
 
 
+def page(found: Iterable[Experiment]) -> list[str]:
+    """The lines of `docs/experiments.md`: a table for each topic, of commands and what they measured."""
+    lines = [
+        "# The experiments",
+        "",
+        "Made from the headers of `conf/experiment/*.yaml` by `mlprun experiments --markdown`; a test holds it to them.",
+        "Each is a small YAML delta to start from: `mlprun experiments NAME` shows it, `mlprun experiment=NAME key=value`",
+        "changes it, `-m key=a,b` sweeps it. Results are those of the first seed unless they say otherwise, on two CPU",
+        "cores with torch 2.15 and the real MNIST.",
+    ]
+    topic = ""
+    for each in found:
+        if each.topic != topic:
+            topic = each.topic
+            lines += ["", f"## {topic.capitalize()}", "", "| | commands | what to expect |", "| --- | --- | --- |"]
+        commands = "<br>".join(f"`{line.replace('|', chr(92) + '|')}` {run_time}" for line, run_time in each.commands)
+        expect = each.expect.removeprefix("Expect ").replace("|", "\\|")
+        lines.append(f"| {each.description} | {commands} | {expect[0].upper()}{expect[1:]} |")
+    return lines
+
+
 def _cut(line: str) -> str:
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1].rstrip()}…"
 
@@ -187,7 +208,11 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """`mlprun experiments [TOPIC or word]`."""
     parser.add_argument("words", metavar="TOPIC, NAME or word", nargs="*")
     parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="list those of your own in DIR, too")
+    parser.add_argument("--markdown", action="store_true", help="all of them as a page with what they measured")
     options = parser.parse_args(arguments)
+    if options.markdown:
+        print("\n".join(page(ready())))
+        return 0
     words = " ".join(options.words)
     found = [*ready(), *(users_own(options.config_dir) if options.config_dir else [])]
     if exact := [each for each in found if each.name == words]:

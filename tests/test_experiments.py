@@ -20,6 +20,7 @@ from mlprun.data import vision
 from mlprun.errors import ConfigError
 from mlprun.experiments import HeaderError, parse
 from mlprun.sweep import planning
+from tests.conftest import REPOSITORY
 from tests.test_vision import idx_bytes, write
 
 FILES = sorted((conf_dir() / "experiment").glob("*.yaml"))
@@ -234,3 +235,9 @@ def test_ones_own_are_listed_last_with_or_without_a_header(mlprun, tmp_path):
     assert experiments.users_own(tmp_path) == []
     with pytest.raises(ConfigError, match="no such folder"):
         experiments.users_own(tmp_path / "missing")
+
+
+def test_the_page_of_the_experiments_is_what_their_headers_say():
+    page = (REPOSITORY / "docs" / "experiments.md").read_text()
+    hint = "mlprun experiments --markdown > docs/experiments.md"
+    assert page.splitlines() == experiments.page(experiments.ready()), hint
