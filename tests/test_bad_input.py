@@ -132,6 +132,8 @@ WITH_TORCH = {
         "~optim.amsgrad", "~optim.fused", "~optim.lr", "~optim.weight_decay"], 2, ["step_size", "+optim.step_size=…"]),
     "a target that is no model": (["model=custom", "model._target_=torch.zeros", "+model.size=[1]"], 2, ["Module"]),
     "a function of the system": (["model=custom", "model._target_=os.getcwd"], 2, ["torch.nn.Module"]),
+    "an initialisation of no width": (["model.init=0"], 2, ["model.init=0", "for 0 write init=zeros"]),
+    "an unknown initialisation": (["model.init=normal"], 2, ["model.init=normal", "choose from: default, he"]),
     "an unknown activation": (["model.activation=rleu"], 2, ["model.activation=rleu", "did you mean 'relu'?"]),
     "a negative size": (["model.hidden=[-3]"], 2, ["model.hidden=[-3]", "positive whole numbers"]),
     "a value that the optimizer refuses": (["optim.betas=[2,3]"], 2, ["optim", "Invalid beta"]),

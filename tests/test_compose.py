@@ -82,7 +82,7 @@ def test_every_debugging_mode_runs(mlprun, name):
 
 def test_a_regression_brings_its_loss_and_the_users_still_wins():
     composer = Composer()
-    for name in ("diabetes", "synthetic_regression"):
+    for name in ("diabetes", "synthetic_regression", "line", "parabola", "random_pairs"):
         assert check(composer.compose([f"data={name}"])).loss["_target_"] == "torch.nn.MSELoss"
         assert check(composer.compose([f"data={name}", "loss=l1"])).loss["_target_"] == "torch.nn.L1Loss"
 
@@ -98,3 +98,30 @@ def test_an_experiment_is_a_delta_and_the_line_still_wins():
     assert config.data.name == "mnist"
     assert config.optim["_target_"] == "torch.optim.SGD"
     assert (config.epochs, config.model["hidden"]) == (1, [7])
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "values", "alone"),
+    [
+        ("deep_initialisation", "model.init", [0.01, 1.0, "xavier", "he"], "xavier"),
+        ("xor_mlp", "model.hidden", [[], [2], [8]], [8]),
+        ("gradient_descent_kinds", "batch_size", [1, 32, "all"], 32),
+        ("l1_against_l2", "loss._target_", ["torch.nn.L1Loss", "torch.nn.MSELoss"], "torch.nn.L1Loss"),
+    ],
+)
+def test_a_ready_sweep_brings_its_values_and_without_m_the_files_own_hold(name, key, values, alone):
+    def value(config):
+        for part in key.split("."):
+            config = config[part]
+        return config
+
+    composer = Composer()
+    line = [f"experiment={name}"]
+    assert [value(composer.point(point).to_dict()) for point in composer.points(line)] == values
+    assert value(check(composer.compose(line)).to_dict()) == alone
+
+
+def test_the_perceptron_and_logistic_regression_have_one_output(mlprun):
+    for loss in (["loss=hinge", "loss.margin=0", "batch_size=1"], ["loss=hinge"], ["loss=bce"], ["loss=mse"]):
+        line = ["data=blobs", "data.dataset.num_classes=2", "data.num_outputs=1", "model=linear", *loss]
+        assert mlprun("debug=fast", *line).status == 0, loss

@@ -81,7 +81,7 @@ def synthetic_regression(num_samples: int = 1000, num_features: int = 10, noise:
 
 
 def line(
-    num_samples: int = 200,
+    num_samples: int = 400,
     slope: float = 2.0,
     intercept: float = 1.0,
     noise: float = 0.3,
@@ -118,7 +118,7 @@ def line(
     return Source(Examples(_floats(inputs), _floats(targets)))
 
 
-def parabola(num_samples: int = 200, noise: float = 0.1, seed: int = 0) -> Source:
+def parabola(num_samples: int = 400, noise: float = 0.1, seed: int = 0) -> Source:
     """A parabola with noise: `y = x² + noise · ε`, x uniform in [-1, 1), ε standard normal.
 
     Args:
