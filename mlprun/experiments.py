@@ -103,7 +103,7 @@ def parse(name: str, file: Path) -> Experiment:
     if not any(f"experiment={name}" in line.split() for line, _ in commands):
         raise wrong(3, f"a command with experiment={name}")
     expected = header[position:]
-    if not expected or not expected[0].startswith("# Expect "):
+    if not expected or not re.match(r"# Expect\b", expected[0]):
         raise wrong(position, "'# Expect …', the result")
     for number, line in enumerate(expected, position):
         if not re.match(r"# {1,2}\S", line):
@@ -184,7 +184,7 @@ def page(found: Iterable[Experiment]) -> list[str]:
     lines = [
         "# The experiments",
         "",
-        "Made from the headers of `conf/experiment/*.yaml` by `mlprun experiments --markdown`; a test holds it to them.",
+        "Made of the headers in `conf/experiment` by `mlprun experiments --markdown`; a test holds it to them.",
         "Each is a small YAML delta to start from: `mlprun experiments NAME` shows it, `mlprun experiment=NAME key=value`",
         "changes it, `-m key=a,b` sweeps it. Results are those of the first seed unless they say otherwise, on two CPU",
         "cores with torch 2.15 and the real MNIST.",
@@ -194,9 +194,11 @@ def page(found: Iterable[Experiment]) -> list[str]:
         if each.topic != topic:
             topic = each.topic
             lines += ["", f"## {topic.capitalize()}", "", "| | commands | what to expect |", "| --- | --- | --- |"]
-        commands = "<br>".join(f"`{line.replace('|', chr(92) + '|')}` {run_time}" for line, run_time in each.commands)
-        expect = each.expect.removeprefix("Expect ").replace("|", "\\|")
-        lines.append(f"| {each.description} | {commands} | {expect[0].upper()}{expect[1:]} |")
+        commands = "<br>".join(f"`{line}` {run_time}" for line, run_time in each.commands)
+        expect = each.expect.removeprefix("Expect").lstrip(" ,:").replace("|", "\\|")
+        if "/" not in expect.split()[0]:  # the name of a metric
+            expect = expect[0].upper() + expect[1:]
+        lines.append(f"| {each.description} | {commands} | {expect} |")
     return lines
 
 

@@ -37,9 +37,6 @@ class Rows:
     def write(self, step: int, epoch: float | None, values: dict[str, float]) -> None:
         self.rows.append((step, epoch, dict(values)))
 
-    def draw(self, step: int, images: dict[str, Any], histograms: dict[str, Any]) -> None:
-        """These runs draw nothing."""
-
     def tick(self, step: int) -> None:
         self.ticks.append(step)
 
