@@ -185,9 +185,9 @@ def page(found: Iterable[Experiment]) -> list[str]:
         "# The experiments",
         "",
         "Made of the headers in `conf/experiment` by `mlprun experiments --markdown`; a test holds it to them.",
-        "Each is a small YAML delta to start from: `mlprun experiments NAME` shows it, `mlprun experiment=NAME key=value`",
-        "changes it, `-m key=a,b` sweeps it. Results are those of the first seed unless they say otherwise, on two CPU",
-        "cores with torch 2.15 and the real MNIST.",
+        "Each is a small YAML delta to start from: `mlprun experiments NAME` shows it, and",
+        "`mlprun experiment=NAME KEY=VALUE` changes it. Results are those of the first seed unless they say otherwise, on two CPU cores with torch 2.15 and",
+        "the real MNIST.",
     ]
     topic = ""
     for each in found:

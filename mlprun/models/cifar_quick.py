@@ -32,15 +32,12 @@ class CifarQuick(nn.Module):
         input_shape: shape of one image: [channels, height, width], 8 pixels a side or more.
         num_outputs: number of classes, or of values to predict.
         init: initial weights, see `initialize`.
-        init_std: standard deviation for `init="normal"`.
 
     Raises:
         ConfigError: an argument has a value that cannot work; its `key` names the argument.
     """
 
-    def __init__(
-        self, input_shape: Sequence[int], num_outputs: int, init: str = "default", init_std: float = 0.01
-    ) -> None:
+    def __init__(self, input_shape: Sequence[int], num_outputs: int, init: str | float = "default") -> None:
         super().__init__()
         channels, height, width = check_image_shape("cifar_quick", input_shape)
         check_size("num_outputs", num_outputs)
@@ -63,7 +60,7 @@ class CifarQuick(nn.Module):
                 ip2=nn.Linear(64, num_outputs),
             )
         )
-        initialize(self, init, init_std)
+        initialize(self, init)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(batch, channels, height, width) floats -> (batch, num_outputs) logits or predictions."""
