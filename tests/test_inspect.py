@@ -323,6 +323,21 @@ def test_an_entry_at_a_kink_is_counted_and_not_called_wrong():
     assert (rows["0.weight"].num_kinks, rows["0.weight"].num_wrong) == (0, 0)
 
 
+@pytest.mark.parametrize(("analytic", "found"), [(1.5, False), (2.5, True)])
+def test_among_many_kinks_only_what_they_do_not_explain_is_wrong(analytic, found):
+    """A deep network with ReLU and pooling: kinks lie nearer than any step; resnet18's first layer is so."""
+    weight = torch.zeros(1, dtype=torch.float64)
+    kinks = torch.tensor([2e-9, 3e-8, 4e-7, 5e-6, -3e-9], dtype=torch.float64)
+
+    def loss():
+        return 1.0 + 1.5 * float(weight) + float(0.05 * (weight - kinks).relu().sum()) - float(
+            0.05 * (0 - kinks).relu().sum()
+        )  # fmt: skip
+
+    error = gradients._error(weight, (0,), analytic, loss, 1.0, 1e-5)
+    assert (error is not None and error > gradients.TOLERANCE) == found
+
+
 class Head(nn.Module):
     """A layer whose product goes through a function of the test's."""
 

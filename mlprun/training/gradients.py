@@ -30,8 +30,11 @@ TOLERANCE = 1e-4  # relative; right gradients of smooth losses are within 1e-7
 STEPS = (1e-5, 1e-6, 1e-7, 1e-4)
 # Below this share of the loss, a gradient is held against this share: rounding alone is worth some 1e-10 of the loss.
 FLOOR = 1e-5
-# One-sided differences that disagree by more than this share lie on two sides of a kink.
-KINK = 1e-2
+# What the kinks between two points do to their difference is of the size by which the two one-sided ones disagree; only
+# an error above so many times that, at two steps at least, is autograd's.
+EXPLAINED = 5.0
+# Share of the loss that rounding is worth in a deep network.
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Comparison:
     Attributes:
         name: of the parameter.
         num_entries: how many of its entries were compared.
-        num_kinks: those at a kink of the loss (ReLU, max pooling), where there is no derivative to compare with.
+        num_kinks: those at or among kinks of the loss (ReLU, max pooling), where no difference is the derivative.
         num_wrong: those where autograd gives something else than the differences.
         largest_error: the largest of |a - n| / max(|a|, |n|, floor), for those at no kink.
         is_used: whether autograd finds a way from the loss to the parameter.
@@ -148,12 +151,13 @@ def _compare(
 def _error(
     weights: Tensor, at: tuple[int, ...], analytic: float, evaluate: Callable[[], float], center: float, floor: float
 ) -> float | None:
-    """The relative error of one entry: the first that is in order, else the smallest of all steps; None at a kink.
+    """The relative error of one entry: the first that is in order, else the smallest that no kink explains.
 
-    A gradient that is right agrees at some step; one that is wrong, at none.
+    A gradient that is right agrees at some step; one that is wrong, at none. None: the entry is at a kink, or among so
+    many that there is nothing to compare with.
     """
     before = float(weights[at])
-    smooth: list[float] = []
+    unexplained: list[float] = []
     for step in STEPS:
         width = step * max(1.0, abs(before))
         values = []
@@ -167,10 +171,10 @@ def _error(
         error = error if math.isfinite(error) else math.inf
         if error <= TOLERANCE:
             return error
-        rounding = 1e-14 * max(abs(center), 1e-3) / width
-        if abs(up - down) <= KINK * max(abs(up), abs(down)) + rounding or error == math.inf:
-            smooth.append(error)
-    return min(smooth) if smooth else None
+        rounding = ROUNDING * max(abs(center), 1e-3) / width
+        if error == math.inf or abs(analytic - numeric) > EXPLAINED * (abs(up - down) + rounding):
+            unexplained.append(error)
+    return min(unexplained) if len(unexplained) > 1 else None
 
 
 class _TypeWatch(TorchFunctionMode):
