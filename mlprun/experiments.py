@@ -186,8 +186,8 @@ def page(found: Iterable[Experiment]) -> list[str]:
         "",
         "Made of the headers in `conf/experiment` by `mlprun experiments --markdown`; a test holds it to them.",
         "Each is a small YAML delta to start from: `mlprun experiments NAME` shows it, and",
-        "`mlprun experiment=NAME KEY=VALUE` changes it. Results are those of the first seed unless they say otherwise, on two CPU cores with torch 2.15 and",
-        "the real MNIST.",
+        "`mlprun experiment=NAME KEY=VALUE` changes it. Results are those of the first seed unless they say",
+        "otherwise, on two CPU cores with torch 2.15 and the real MNIST.",
     ]
     topic = ""
     for each in found:
