@@ -153,8 +153,8 @@ def picture(curve: Curve) -> Figure:
     if curve.losses:  # the explosion itself would press the rest flat
         usable = curve.smoothed[: curve.explodes]
         low, high = min(usable), max(usable)
-        margin = 0.15 * (high - low) or 0.1
-        axes.set_ylim(min(low - margin, 0.0) if low >= 0 else low - margin, high + 2 * margin)
+        bottom = 0.0 if low >= 0 else low - 0.1 * (high - low)
+        axes.set_ylim(bottom, high + 0.15 * (high - bottom) or 1.0)
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("train/loss")
