@@ -9,6 +9,7 @@ test split. One that has nothing to show for this model or data raises ConfigErr
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -85,7 +86,8 @@ def boundary(learner: Learner, splits: Splits) -> Figure:
         _unfit("boundary", "shows classes as a function of two features", "data=moons, xor, spirals, blobs or circles")
     figure, axes = _figure("decision boundary", width=5.4)
     train, val = _some(splits.train, MAX_POINTS), _some(splits.val, MAX_POINTS)
-    low, high = train.inputs.amin(0), train.inputs.amax(0)
+    both = torch.cat([train.inputs, val.inputs])
+    low, high = both.amin(0), both.amax(0)
     border = 0.1 * (high - low).clamp(min=1e-6)
     xs, ys = (torch.linspace(float(a), float(b), 200) for a, b in zip(low - border, high + border, strict=True))
     grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)  # (ys, xs, 2)
@@ -184,18 +186,14 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
     names = list(maps)
     if len(names) > MAX_LAYERS:  # evenly over the depth
         names = [names[round(i * (len(names) - 1) / (MAX_LAYERS - 1))] for i in range(MAX_LAYERS)]
-    figure = Figure(figsize=(1.0 * (MAX_MAPS + 1) + 0.4, 1.12 * len(names) + 0.3), layout="constrained")
-    grid = figure.subplots(len(names), MAX_MAPS + 1, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    label = int(image.targets.flatten()[0])
-    grid[0, 0].imshow(_displayable(image.inputs[0]), cmap="gray")
-    grid[0, 0].set_title(_class_name(splits, label), fontsize=8)
-    for row, name in zip(grid, names, strict=True):
-        row[1].set_title(f"{name}, {MAX_MAPS} of {maps[name].shape[1]}" if maps[name].shape[1] > MAX_MAPS else name,
-                         fontsize=8, loc="left")  # fmt: skip
-        for axes, one in zip(row[1:], maps[name][0], strict=False):
-            axes.imshow(one.numpy(), cmap="viridis")
+    figure, axes = _sheet("channels of the convolutions", MAX_MAPS + 1, len(names), 1.0, 1.2)
+    _put(axes, _displayable(image.inputs[0]), 0.2, 0, _class_name(splits, int(image.targets.flatten()[0])), cmap="gray")
+    for row, name in enumerate(names):
+        count = maps[name].shape[1]
+        shown = f"{name}, {MAX_MAPS} of {count}" if count > MAX_MAPS else name
+        axes.text(1.04, 1.2 * row + 0.21, shown, fontsize=8, ha="left", va="bottom")
+        for column, one in enumerate(maps[name][0, :MAX_MAPS], start=1):
+            _put(axes, one.numpy(), 1.2 * row + 0.2, column, cmap="viridis")
     return figure
 
 
@@ -259,20 +257,36 @@ def _figure(title: str, width: float = 6.4) -> tuple[Figure, Any]:
 
 
 def _tiles(title: str, images: Sequence[Any], captions: Sequence[str] = (), **how: Any) -> Figure:
-    columns = max(1, int(np.ceil(np.sqrt(len(images)))))
-    rows = max(1, int(np.ceil(len(images) / columns)))
-    side = 1.25 if captions else 6.0 / columns
-    figure = Figure(figsize=(max(3.2, columns * side), max(1.2, rows * side * (1.15 if captions else 1.0)) + 0.3),
-                    layout="constrained")  # fmt: skip
-    figure.suptitle(title, fontsize=10)
-    if images:
-        for i, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-            axes.axis("off")
-            if i < len(images):
-                axes.imshow(images[i], interpolation="nearest", **how)
-            if i < len(captions):
-                axes.set_title(captions[i], fontsize=8, pad=2)
+    """Pictures in a square, each below its caption; in one pair of axes, for a pair for each takes seconds."""
+    columns = max(1, math.ceil(math.sqrt(len(images))))
+    side, caption = (1.25, 0.18) if captions else (6.0 / columns, 0.0)
+    figure, axes = _sheet(title, columns, math.ceil(len(images) / columns), side, 1 + caption)
+    for i, image in enumerate(images):
+        row, column = divmod(i, columns)
+        _put(axes, image, row * (1 + caption) + caption, column, captions[i] if captions else "", **how)
     return figure
+
+
+def _sheet(title: str, columns: int, rows: int, side: float, height: float) -> tuple[Figure, Any]:
+    """A figure whose axes have a unit a tile, `side` inches: `columns` of them, and rows that are `height` high."""
+    top = 0.3  # inches for the title
+    width, down = max(3.2, columns * side), max(1.0, rows * height * side) + top
+    figure = Figure(figsize=(width, down))
+    figure.text(0.5, 1 - 0.5 * top / down, title, fontsize=10, ha="center", va="center")
+    axes: Any = figure.add_axes((0.0, 0.0, columns * side / width, 1 - top / down))
+    axes.axis("off")
+    axes.set_xlim(0, columns)
+    axes.set_ylim(max(rows * height, 1.0 / side), 0)
+    axes.set_autoscale_on(False)
+    return figure, axes
+
+
+def _put(axes: Any, image: Pixels, row: float, column: float, caption: str = "", **how: Any) -> None:
+    """An image into the unit square below and to the right of (row, column), its caption above it."""
+    gap = 0.04
+    extent = (column + gap, column + 1 - gap, row + 1 - gap, row + gap)
+    axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest", **how)
+    axes.text(column + 0.5, row + 0.01, caption, fontsize=8, ha="center", va="bottom")
 
 
 def _displayable(image: Tensor) -> Pixels:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mlprun import cli, experiments
-from mlprun.config import Composer, Config, check, conf_dir
+from mlprun.config import Composer, Config, check, conf_dir, fingerprint
 from mlprun.data import vision
 from mlprun.errors import ConfigError
 from mlprun.experiments import HeaderError, parse
@@ -39,7 +39,7 @@ def composer() -> Composer:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_experiment_has_a_header(file):
     found = parse(file.stem, file)
-    assert re.search(r"\bSee\b", found.expect), f"{file}: the header says what to look at in TensorBoard"
+    assert re.search(r"\b[Ss]ee\b", found.expect), f"{file}: the header says what to look at in TensorBoard"
     assert all(len(line) <= 120 for line in file.read_text().splitlines())
 
 
@@ -124,7 +124,8 @@ def test_every_experiment_runs_shortened(tmp_path, composer, files):
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         records = [json.loads(file.read_text()) for file in tmp_path.glob(f"outputs/sweeps/s{number}/**/run.json")]
         assert {record["status"] for record in records} == {"completed"}
-        points = {str(composer.point([f"experiment={name}", *lines]).to_dict()) for name in names}
+        # some differ in what they draw only
+        points = {fingerprint(composer.point([f"experiment={name}", *lines]).to_dict()) for name in names}
         assert len(records) == len(points)
 
 

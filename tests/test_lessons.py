@@ -1,4 +1,4 @@
-"""What the experiments on reproducibility show: what seeding fixes, and what it does not reach."""
+"""What the experiments on rates, batches and reproducibility claim, shortened, on data that needs no download."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def test_probabilities_are_those_of_the_loss(criterion, num_outputs, one_hot, ex
 def test_scores_are_called_scores(mlprun, trained):
     run = str(trained("data=iris", "loss=hinge"))
     lines = mlprun("predict", run, "5.1,3.5,1.4,0.2").out.splitlines()
-    assert lines[0] == "the outputs are scores, not probabilities: the loss is MultiMarginLoss"
+    assert lines[0] == "the outputs are scores, not probabilities: the loss is Hinge"
     assert len(lines) == 5
     (found,) = predicted(mlprun, run, "5.1,3.5,1.4,0.2")
     assert "probabilities" not in found
