@@ -26,7 +26,7 @@ from mlprun.config import Config
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Normalizer, Part, Splits, make_splits, size
-from mlprun.errors import ConfigError, UserError, is_users_own, near, suggestion
+from mlprun.errors import ConfigError, UserError, is_users_own, near
 from mlprun.metric_names import lower_is_better
 from mlprun.training import durations, schedule, transfer
 from mlprun.training.learner import Learner
@@ -604,22 +604,20 @@ def picture_functions(config: Config) -> dict[str, Callable[[Learner, Splits], A
 
     found: dict[str, Callable[[Learner, Splits], Any]] = {}
     for name in config.logging.pictures:
-        if "." not in name and name not in pictures.NAMES:
-            raise ConfigError("logging.pictures", name, "there is no such picture", suggestion(name, pictures.NAMES))
         found[f"pictures/{name.rpartition('.')[2]}"] = (
             locate(name, "logging.pictures") if "." in name else getattr(pictures, name)
         )
     return found
 
 
-def drawer(config: Config, the_learner: Learner, parts: Splits) -> Callable[[], Drawn]:
-    """What draws the pictures and histograms that the config asks for; nothing of the training's changes by it."""
+def drawer(config: Config, the_learner: Learner, parts: Splits) -> Callable[[int], Drawn]:
+    """What draws, at a step, the pictures and histograms that the config asks for, and changes nothing by it."""
     functions = picture_functions(config)
     if not functions and not config.logging.histograms:
         return nothing
     examples = _probe_batch(parts, the_learner.device) if config.logging.histograms else None
 
-    def draw() -> Drawn:
+    def draw(step: int) -> Drawn:
         from mlprun.pictures import pixels
 
         values: dict[str, float] = {}
@@ -630,8 +628,14 @@ def drawer(config: Config, the_learner: Learner, parts: Splits) -> Callable[[], 
             values, histograms = probe(the_learner, examples)
         images = {}
         for tag, function in functions.items():
-            with seeding.preserved():
-                images[tag] = pixels(function(the_learner, parts))
+            try:
+                with seeding.preserved():
+                    images[tag] = pixels(function(the_learner, parts), f"step {step}")
+            except UserError:
+                raise
+            except Exception as error:
+                error.add_note(f"in {tag} of logging.pictures; logging.pictures=[] goes on without, also on a resume")
+                raise
         return Drawn(values, images, histograms)
 
     return draw

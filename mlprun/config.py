@@ -275,6 +275,14 @@ def _positive(value: float | None) -> str | None:
     return None if value is None or value > 0 else "must be above 0"
 
 
+PICTURES = ("boundary", "feature_maps", "filters", "fit", "misclassified", "predictions")  # of mlprun/pictures.py
+
+
+def _pictures(names: list[str]) -> str | None:
+    unknown = [name for name in names if "." not in name and name not in PICTURES]
+    return f"there is no picture '{unknown[0]}'; {suggestion(unknown[0], PICTURES)}" if unknown else None
+
+
 # What a value must be, beyond its type.
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "seed": lambda v: None if 0 <= v < 2**63 else "must be between 0 and 2^63 - 1",
@@ -302,6 +310,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "checkpoint.keep": _at_least(0),
     "early_stopping.patience": _at_least(1),
     "early_stopping.min_delta": _at_least(0),
+    "logging.pictures": _pictures,
     "sweep.name": _folder_name,
     "sweep.num_workers": _at_least(1),
     "sweep.max_failures": _at_least(1),

@@ -300,6 +300,9 @@ def _train(
         **({} if earlier is not None and "data" in earlier[0] else {"data": data, "sources": sources}),
         **({} if weights is None else {"weights": _recorded(*weights)}),
     )
+    draw = build.drawer(config, learner, parts)
+    # Before anything is said or begun: a picture may not fit the data.
+    first = draw(0) if progress.step == 0 else None
     for line in (
         introduction.data_line(config, build.sizes(parts)),
         *introduction.model_lines(config, fit, num_trained, most=12),
@@ -309,11 +312,10 @@ def _train(
         f"run     {directory.path}",
     ):
         log.info("%s", line)
+    if config.trainer.freeze and config.trainer.weights is None:
+        log.warning("what trainer.freeze freezes keeps its random first weights: trainer.weights=… gives it others")
     if weights is not None:
         log.info("weights %s", transfer.summary(weights[1], str(config.trainer.weights)))
-
-    draw = build.drawer(config, learner, parts)
-    first = draw() if progress.step == 0 else None  # before any file is begun: a picture may not fit the data
 
     board = writers.TensorBoard(directory.path, kept)
     board.hparams(_hyperparameters(config.to_dict()))

@@ -20,14 +20,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from mlprun.data.source import Examples
-from mlprun.data.splits import Part, Splits
+from mlprun.data.splits import Part, Splits, size
 from mlprun.errors import ConfigError
 from mlprun.training.learner import Learner
 from mlprun.training.metrics import predicted_classes
 
 Pixels = np.ndarray[Any, Any]
 
-NAMES = ("boundary", "feature_maps", "filters", "fit", "misclassified", "predictions")
 DOTS_PER_INCH = 100
 MAX_POINTS = 2000  # more would hide each other
 MAX_EXAMPLES = 4096  # of the validation split, for what is counted or sorted
@@ -36,13 +35,14 @@ MAX_MAPS, MAX_LAYERS = 8, 5
 MAX_OUTPUTS = 8
 
 
-def pixels(picture: Figure | Pixels) -> Pixels:
-    """What a picture function returned as uint8 (H, W, 3).
+def pixels(picture: Figure | Pixels, footer: str = "") -> Pixels:
+    """What a picture function returned as uint8 (H, W, 3); a figure with `footer` in its lower right corner.
 
     Raises:
         ConfigError: it is no picture.
     """
     if isinstance(picture, Figure):
+        picture.text(0.995, 0.003, footer, fontsize=7, color="0.5", ha="right", va="bottom")
         canvas: Any = FigureCanvasAgg(picture)
         picture.set_dpi(DOTS_PER_INCH)
         canvas.draw()
@@ -100,16 +100,22 @@ def boundary(learner: Learner, splits: Splits) -> Figure:
     axes.imshow(
         shaded.reshape(len(ys), len(xs), 3), extent=extent, origin="lower", aspect="auto", interpolation="nearest"
     )
-    axes.contour(xs, ys, chosen.reshape(len(ys), len(xs)), levels=np.arange(num_classes - 1) + 0.5, colors="black",
-                 linewidths=0.8) if len(chosen.unique()) > 1 else None  # fmt: skip
-    for part, size, edge in ((train, 8, "none"), (val, 22, "white")):
+    for one in range(num_classes):  # by class: of their numbers, a contour between 0 and 2 would be two
+        inside = (chosen == one).reshape(len(ys), len(xs)).float()
+        if 0 < float(inside.mean()) < 1:
+            axes.contour(xs, ys, inside, levels=[0.5], colors="black", linewidths=0.6)
+    for part, area, edge in ((train, 7, "none"), (val, 30, "white")):
         where = part.inputs.numpy()
-        axes.scatter(where[:, 0], where[:, 1], s=size, c=colours[part.targets.numpy()], edgecolors=edge, linewidths=0.6)
+        axes.scatter(where[:, 0], where[:, 1], s=area, c=colours[part.targets.numpy()], edgecolors=edge, linewidths=0.6)
     guess = predicted_classes(_outputs(learner, splits, val.inputs), learner.loss.threshold)
     wrong = val.inputs[guess != val.targets].numpy()
     axes.scatter(wrong[:, 0], wrong[:, 1], s=70, facecolors="none", edgecolors="black", linewidths=1.2)
     axes.set_xlabel("feature 0")
     axes.set_ylabel("feature 1")
+    if num_classes <= 10:
+        for one in range(num_classes):
+            axes.scatter([], [], s=22, c=[colours[one]], label=_class_name(splits, one))
+        axes.legend(title="class", fontsize=8, loc="upper right", framealpha=0.9)
     axes.set_title(f"large points: val, {len(wrong)} of {len(val.targets)} wrong (ringed)", fontsize=10)
     return figure
 
@@ -117,11 +123,11 @@ def boundary(learner: Learner, splits: Splits) -> Figure:
 def predictions(learner: Learner, splits: Splits) -> Figure:
     """Predicted against true values of a regression on the validation split; a perfect model is on the diagonal."""
     if learner.task != "regression":
-        _unfit("predictions", "compares predicted with true values", "pictures=[misclassified] for classes")
+        _unfit("predictions", "compares predicted with true values", "a regression, such as data=diabetes")
     val = _some(splits.val, MAX_POINTS)
     outputs = _outputs(learner, splits, val.inputs)
-    figure, axes = _figure("predictions on val", width=5.0)
     targets = val.targets.reshape(len(outputs), -1)
+    figure, axes = _figure(f"predictions on val, {len(targets)} examples", width=5.0)
     for column in range(min(targets.shape[1], MAX_OUTPUTS)):
         label = f"output {column}" if targets.shape[1] > 1 else None
         axes.plot(targets[:, column], outputs[:, column], ".", label=label)
@@ -146,7 +152,7 @@ def filters(learner: Learner, splits: Splits) -> Figure:
     shape = _shape(splits)
     layer = next((m for m in learner.model.modules() if isinstance(m, nn.Linear | nn.Conv2d)), None)
     if layer is None or len(shape) != 3:
-        _unfit("filters", "shows the first linear or convolutional layer over images", "data=mnist")
+        _unfit("filters", "shows the first linear or convolutional layer over images", "images, such as data=digits")
     weight = layer.weight.detach().float().cpu()
     if isinstance(layer, nn.Linear):
         if weight.shape[1] != np.prod(shape):
@@ -160,8 +166,13 @@ def filters(learner: Learner, splits: Splits) -> Figure:
         tiles = [one.mean(0).numpy() for one in shown]
     name = next(name for name, module in learner.model.named_modules() if module is layer)
     title = f"weights of {name}" + (f", {len(shown)} of {len(weight)}" if len(shown) < len(weight) else "")
-    return _tiles(title + f"; red {limit:.2g}, blue -{limit:.2g}" * (shown.shape[1] != 3), tiles,
-                  cmap="RdBu_r", vmin=-limit, vmax=limit)  # fmt: skip
+    is_output = learner.task == "classification" and len(weight) == learner.num_outputs and isinstance(layer, nn.Linear)
+    return _tiles(
+        title + f"; red {limit:.2g}, blue -{limit:.2g}" * (shown.shape[1] != 3),
+        tiles,
+        [_class_name(splits, i) for i in range(len(shown))] if is_output else (),
+        cmap="RdBu_r", vmin=-limit, vmax=limit,
+    )  # fmt: skip
 
 
 def feature_maps(learner: Learner, splits: Splits) -> Figure:
@@ -203,7 +214,7 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
 def misclassified(learner: Learner, splits: Splits) -> Figure:
     """The images of the validation split that the model gets wrong, the most certain mistakes first."""
     if learner.task != "classification" or len(_shape(splits)) != 3:
-        _unfit("misclassified", "shows images with their classes", "data=mnist")
+        _unfit("misclassified", "shows images with their classes", "images, such as data=digits")
     val = _some(splits.val, MAX_EXAMPLES)
     outputs = _outputs(learner, splits, val.inputs)
     guess = predicted_classes(outputs, learner.loss.threshold)
@@ -212,8 +223,9 @@ def misclassified(learner: Learner, splits: Splits) -> Figure:
         certainty = certainty - outputs.gather(1, val.targets[:, None]).flatten()  # margin over the true class
     wrong = (guess != val.targets).nonzero().flatten()
     worst = wrong[certainty[wrong].argsort(descending=True)][:25]
-    captions = [f"{_class_name(splits, int(guess[i]))} for {_class_name(splits, int(val.targets[i]))}" for i in worst]
-    title = f"{len(wrong)} of {len(val.targets)} wrong on val; predicted for true"
+    captions = [f"{_class_name(splits, int(guess[i]))}, is {_class_name(splits, int(val.targets[i]))}" for i in worst]
+    some = f"{len(val.targets)} val images" if size(splits.val) == len(val.targets) else f"{len(val.targets)} of val"
+    title = f"{len(wrong)} of {some} wrong" + f", the {len(worst)} surest" * (len(worst) < len(wrong))
     return _tiles(title, [_displayable(val.inputs[i]) for i in worst], captions, cmap="gray")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -101,6 +102,26 @@ def number(learner, splits):
 """
 
 
+def test_the_names_that_are_checked_before_torch_are_those_there_are():
+    assert set(config.PICTURES) == {
+        name
+        for name, function in vars(pictures).items()
+        if inspect.isfunction(function)
+        and function.__module__ == pictures.__name__
+        and list(inspect.signature(function).parameters) == ["learner", "splits"]
+        and not name.startswith("_")
+    }
+
+
+def test_a_picture_that_fails_is_named_with_a_way_out(mlprun, tmp_path):
+    (tmp_path / "my_pictures.py").write_text("def bad(learner, splits):\n    return 1 / 0\n")
+    result = mlprun("debug=fast", "logging.pictures=[my_pictures.bad]")
+    assert result.status == 1
+    assert "ZeroDivisionError" in result.err
+    assert "in pictures/bad of logging.pictures; logging.pictures=[] goes on without" in result.err
+    assert mlprun("resume", str(result.runs[0]), "logging.pictures=[]").status == 0
+
+
 def test_a_picture_of_ones_own(mlprun, tmp_path):
     (tmp_path / "my_pictures.py").write_text(OWN)
     result = mlprun("debug=fast", "logging.pictures=[my_pictures.grey]")
@@ -111,7 +132,7 @@ def test_a_picture_of_ones_own(mlprun, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["logging.pictures=[boundry]"], "there is no such picture\n  did you mean 'boundary'?"),
+        (["logging.pictures=[boundry]"], "there is no picture 'boundry'; did you mean 'boundary'?"),
         (["logging.pictures=[boundary]"], "logging.pictures=boundary: shows classes as a function of two features"),
         (["logging.pictures=[fit]"], "logging.pictures=fit: shows one value as a function of one feature"),
         (["logging.pictures=[feature_maps]"], "it works with model=cnn"),

@@ -71,7 +71,7 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     notes = []
     if size != (width, height):
-        cut = "" if image.size == (width, height) else ", the middle of it"
+        cut = "" if image.size == (width, height) else ", and what stands out on two sides cut off"
         notes.append(f"note: {path.name} is {size[0]}x{size[1]}, resized to {width}x{height}{cut}")
     pixels = torch.from_numpy(np.array(image.crop((left, top, left + width, top + height))))
     pixels = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
@@ -120,7 +120,8 @@ def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
     except FileNotFoundError as error:
         raise DataError(f"{word}: there is no such file") from error
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{word}: cannot be read as a table: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no text with a row of numbers a line"
+        raise DataError(f"{word}: cannot be read as a table: {reason}") from error
     if rows and not any(map(_is_number, rows[0][1])):
         rows = rows[1:]
     if not rows:

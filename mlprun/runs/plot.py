@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -89,10 +90,28 @@ def curve(rows: Iterable[Row], metric: str, x: str = "step") -> Curve:
         x: `step`, `epoch`, or any metric, such as `optim/lr`.
 
     Returns:
-        x, finite numbers; y, NaN where the row has null.
+        x, finite numbers; y, NaN where the row has null. A value of `train/…` is the mean since the row before: one
+        of much fewer steps than the others, before or after an evaluation, is merged with the next.
     """
+    rows = _merged(list(rows), metric) if metric.startswith("train/") else rows
     found = [(row[x], row[metric]) for row in rows if metric in row and _is_number(row.get(x))]
     return [float(at) for at, _ in found], [float(y) if _is_number(y) else math.nan for _, y in found]
+
+
+def _merged(rows: list[Row], metric: str) -> list[Row]:
+    """Rows whose windows are at least half as long as the median window, of means weighted by the steps in them."""
+    rows = [row for row in rows if metric in row]
+    widths = [row["step"] - before for row, before in zip(rows, [0, *(row["step"] for row in rows)], strict=False)]
+    least = statistics.median(widths) / 2 if widths else 0
+    merged: list[Row] = []
+    total, steps = 0.0, 0
+    for row, width in zip(rows, widths, strict=True):
+        total += width * row[metric] if _is_number(row[metric]) else math.nan
+        steps += width
+        if steps >= least:
+            merged.append({**row, metric: total / steps if steps else row[metric]})
+            total, steps = 0.0, 0
+    return merged
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[Curve, list[float], list[float]]:
@@ -350,7 +369,10 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
         if name not in there:
             raise ConfigError("--metric", name, "no row has it", suggestion(name, there))
     if missing := len(_named_runs(options.paths)) - sum(len(each.runs) for each in series):
-        print(f"{missing} runs are left out: no row, another try of a seed, or not completed", file=sys.stderr)
+        left_out = _named_runs(options.paths) - {path for each in series for path, _ in each.runs}
+        named = ", ".join(str(path) for path in sorted(left_out)[:3]) + ", …" * (missing > 3)
+        why = "no row yet, another try of a seed, or not completed where others are"
+        print(f"left out ({why}): {named}", file=sys.stderr)
     alone = len(series) == 1 and len(series[0].runs) == 1
     if alone and not options.metric and options.x != "optim/lr":
         figure = draw_run(series[0], options.x)

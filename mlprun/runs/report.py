@@ -424,14 +424,23 @@ def _block_lines(block: _Block, rows: int) -> list[str]:
         sign = 1 if better == "lower" else -1
         run = min(best.runs, key=lambda run: sign * (_metric(run[1], best.monitor) or 0.0))
         its = f"  the best of its {len(best.runs)} seeds" if len(best.runs) > 1 else ""
-        lines += [f"best    {_line_to_paste(best)}", f"run     {run[0]}{its}"]
+        equal = len(_equal_to_best(block))
+        lines += [f"{'best ' if equal == 1 else 'equal'}   {_line_to_paste(best)}", f"run     {run[0]}{its}"]
     return lines
+
+
+def _equal_to_best(block: _Block) -> list[Configuration]:
+    """The first, and those whose mean is the same but for the last bits: what differs does not show in `monitor`."""
+    means = [math.fsum(c.values) / len(c.values) for c in block.ranked]
+    return [c for c, mean in zip(block.ranked, means, strict=True) if math.isclose(mean, means[0], rel_tol=1e-6)]
 
 
 def _notes(block: _Block) -> list[str]:
     """What a reader of the table should know."""
     best, tests = block.all[0], block.separable[1:]
     notes = []
+    if block.ranked and (equal := len(_equal_to_best(block))) > 1:
+        notes.append(f"the first {equal} are equal in {best.monitor}: it does not choose between them")
     if tests and max(len(c.runs) for c in block.ranked) == 1:
         notes.append("one seed each: differences may be chance; add seed=0,1,2,3,4")
     elif tests:

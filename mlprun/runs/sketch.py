@@ -90,7 +90,11 @@ def schedule_figure(
             axes.legend()
         axes.set(xlabel="optimizer step", ylabel=panel, xlim=(0, end))
         if panel == "learning rate":
-            axes.set_ylim(bottom=min(0.0, *(min(values) for values in own.values())))
+            low, high = (pick(pick(values) for values in own.values()) for pick in (min, max))
+            if low > 0 and high / low > 1000:  # a range test, say
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(bottom=min(0.0, low))
         axes.grid(alpha=0.3)
         if place == 0:
             if steps_per_epoch is not None:

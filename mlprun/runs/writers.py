@@ -303,7 +303,7 @@ class Console:
         where = f"step {step:{width}d}/{self._num_steps}"
         if epoch is not None:
             where += f"  epoch {epoch:6.2f}"
-        log.info("%s", where + "  " + "  ".join(f"{tag} {values[tag]:.4f}" for tag in chosen))
+        log.info("%s", where + "  " + "  ".join(f"{tag} {_shown(values[tag])}" for tag in chosen))
 
     def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
         """Nothing: a terminal shows text."""
@@ -315,6 +315,10 @@ class Console:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4f}" if not abs(value) >= 1e5 else f"{value:.4g}"
 
 
 class Writers:

@@ -127,7 +127,7 @@ class Drawn(NamedTuple):
     histograms: dict[str, Any]
 
 
-def nothing() -> Drawn:
+def nothing(step: int) -> Drawn:
     """For a run without pictures."""
     return Drawn({}, {}, {})
 
@@ -167,7 +167,7 @@ def train(
     writer: Writer,
     saver: Saver,
     more_state: dict[str, Any],
-    draw: Callable[[], Drawn] = nothing,
+    draw: Callable[[int], Drawn] = nothing,
 ) -> str:
     """Train from `progress.step` to the end of the plan; returns why it ended.
 
@@ -182,7 +182,7 @@ def train(
         writer: gets values at logged steps and evaluations.
         saver: gets checkpoints: learner, progress and `more_state`.
         more_state: plain values that a checkpoint carries besides.
-        draw: pictures and histograms, asked for after each evaluation.
+        draw: step -> pictures and histograms, asked for after each evaluation.
 
     Raises:
         RunError: loss or gradient stopped being finite, or the data ended early.
@@ -223,7 +223,7 @@ def train(
             values = {**window.means(), "optim/lr": learner.lr, **batches.noise_scale(learner.lr)} if logging else {}
             # A request to stop may break this off: the step then stays pending, and is evaluated after a resume.
             scores = evaluate() if evaluating else {}
-            drawn = draw() if evaluating else nothing()
+            drawn = (draw if evaluating else nothing)(step)
             with stopping.deferred:
                 improved = False
                 if evaluating:

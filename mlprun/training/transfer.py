@@ -66,7 +66,8 @@ def read(typed: str) -> Weights:
 
     path = Path(typed).expanduser().absolute()
     if path.is_dir():
-        path = path / "checkpoints" / "best.pt"
+        folder = path
+        path = folder / "best.pt" if folder.name == "checkpoints" else folder / "checkpoints" / "best.pt"
         if not path.is_file():
             raise refused(
                 "is a folder without checkpoints/best.pt",
@@ -81,7 +82,7 @@ def read(typed: str) -> Weights:
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         if "weights_only" in str(error):  # torch's own words go on for lines about how to run the code
             raise refused("holds more than tensors and plain values, and is not read", _PLAIN) from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = error.strerror if isinstance(error, OSError) else "no file that torch.save wrote, or a damaged one"
         raise refused(f"cannot be read: {reason}", _PLAIN) from error
     tensors = _tensors(held)
     if not tensors:
