@@ -220,7 +220,10 @@ def test_bad_lines_are_one_message(mlprun, tmp_path, words, status, said):
 def test_what_is_left_out_is_said(mlprun, tmp_path):
     make_run(tmp_path / "s" / "a")
     make_run(tmp_path / "s" / "b", seed=1, status="failed")
-    assert "1 runs are left out" in mlprun("plot", "s").err
+    assert (
+        "left out (no row yet, another try of a seed, or not completed where others are): s/b\n"
+        in mlprun("plot", "s").err
+    )
 
 
 def test_a_run_of_ours_is_drawn(mlprun):
@@ -229,3 +232,12 @@ def test_a_run_of_ours_is_drawn(mlprun):
     mlprun("debug=fast", "data=diabetes", "hydra.run.dir=one")
     result = mlprun("plot", "one")
     assert (result.status, result.out) == (0, "one/curves.png\n"), result.err
+
+
+def test_a_window_that_an_evaluation_cut_is_merged_with_the_next():
+    """Rows every 50 steps and at evaluations every 41: the mean of a few steps would look like a dip."""
+    steps = [41, 50, 82, 100]
+    rows = [{"step": step, "train/loss": loss} for step, loss in zip(steps, [4.0, 100.0, 3.0, 2.0], strict=True)]
+    xs, ys = plot.curve(rows, "train/loss")
+    assert xs == [41, 82, 100]
+    assert ys == pytest.approx([4.0, (9 * 100.0 + 32 * 3.0) / 41, 2.0])

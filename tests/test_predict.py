@@ -200,7 +200,7 @@ def test_a_run_knows_the_border_of_its_images(mlprun, trained, tmp_path):
     white, black = (save_image(tmp_path / f"{v}.png", np.full((16, 20), v)) for v in (255, 0))
     result = mlprun("predict", run, white, black)
     assert result.status == 0
-    assert "note: 255.png is 20x16, resized to 8x8, the middle of it" in result.err
+    assert "note: 255.png is 20x16, resized to 8x8, and what stands out on two sides cut off" in result.err
     assert "warning: 255.png looks inverted" in result.err
     assert "0.png looks inverted" not in mlprun("predict", run, black).err
     assert "looks inverted" not in mlprun("predict", run, white, "--invert").err

@@ -709,3 +709,14 @@ def test_the_report_is_imported_in_no_time():
     heavy = "import sys, mlprun.runs.report; print(*{'torch', 'numpy', 'scipy', 'hydra', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_what_is_equal_is_not_called_best():
+    """A swept key that the monitor cannot see, or that moves the last bits only."""
+    equal = [run("trainer.accumulate=1", value=0.1853), run("trainer.accumulate=4", value=0.1853 * (1 + 1e-7))]
+    shown = "\n".join(leaderboard(equal))
+    assert "the first 2 are equal in val/loss: it does not choose between them" in shown
+    assert "\nequal   mlprun" in shown
+    assert "best " not in shown
+    shown = "\n".join(leaderboard([equal[0], run("trainer.accumulate=4", value=0.1854)]))
+    assert "\nbest    mlprun" in shown

@@ -82,7 +82,8 @@ def read(typed: str) -> Weights:
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         if "weights_only" in str(error):  # torch's own words go on for lines about how to run the code
             raise refused("holds more than tensors and plain values, and is not read", _PLAIN) from error
-        reason = error.strerror if isinstance(error, OSError) else "no file that torch.save wrote, or a damaged one"
+        odd = not str(error) or isinstance(error, LookupError | AttributeError | TypeError)  # of the unpickler's inside
+        reason = "no file that torch.save wrote, or a damaged one" if odd else str(error).splitlines()[0]
         raise refused(f"cannot be read: {reason}", _PLAIN) from error
     tensors = _tensors(held)
     if not tensors:
