@@ -604,9 +604,10 @@ def picture_functions(config: Config) -> dict[str, Callable[[Learner, Splits], A
 
     found: dict[str, Callable[[Learner, Splits], Any]] = {}
     for name in config.logging.pictures:
-        found[f"pictures/{name.rpartition('.')[2]}"] = (
-            locate(name, "logging.pictures") if "." in name else getattr(pictures, name)
-        )
+        tag = f"pictures/{name.rpartition('.')[2]}"
+        if tag in found:
+            raise ConfigError("logging.pictures", name, f"there are two that would be called {tag}", "rename one")
+        found[tag] = locate(name, "logging.pictures") if "." in name else getattr(pictures, name)
     return found
 
 
@@ -630,6 +631,7 @@ def drawer(config: Config, the_learner: Learner, parts: Splits) -> Callable[[int
         for tag, function in functions.items():
             try:
                 with seeding.preserved():
+                    seeding.seed_all(config.seed, "picture", step)  # the same picture of a step, whatever came before
                     images[tag] = pixels(function(the_learner, parts), f"step {step}")
             except UserError:
                 raise

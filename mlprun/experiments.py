@@ -76,7 +76,7 @@ def parse(name: str, file: Path) -> Experiment:
     Raises:
         HeaderError: the file, the line and what should stand there.
     """
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     header = [line.rstrip() for line in lines[:end]]
 
@@ -133,12 +133,18 @@ def users_own(config_dir: Path) -> list[Experiment]:
     found = []
     folder = config_dir / "experiment"
     for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+        if not file.is_file():
+            continue
         name = file.relative_to(folder).with_suffix("").as_posix()
         try:
             known = parse(name, file)
             described = known.description, known.commands, known.expect
         except HeaderError:
-            comments = [line.lstrip("# ") for line in file.read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
+            comments = [
+                line.lstrip("# ")
+                for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
+                if line[:1] == "#"
+            ]
             said = (text for text in comments if text and not text.startswith(("@package", "topic:")))
             described = next(said, ""), (), ""
         found.append(Experiment(name, file, OWN, *described))
@@ -218,7 +224,7 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     words = " ".join(options.words)
     found = [*ready(), *(users_own(options.config_dir) if options.config_dir else [])]
     if exact := [each for each in found if each.name == words]:
-        print(exact[0].file.read_text(encoding="utf-8").rstrip())
+        print(exact[0].file.read_text(encoding="utf-8", errors="replace").rstrip())
         print(f"\nfile    {exact[0].file}")
         return 0
     told = chosen(found, words)

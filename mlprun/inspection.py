@@ -177,7 +177,7 @@ def data_lines(config: Config, parts: Splits, first: Batch) -> list[str]:
 
 def _unscaled(parts: Splits, inputs: Tensor) -> Tensor:
     """What the normaliser was given."""
-    return inputs * parts.normalizer.scale + parts.normalizer.shift if inputs.is_floating_point() else inputs
+    return parts.normalizer.inverse(inputs) if inputs.is_floating_point() else inputs
 
 
 def _targets(part: Any) -> Tensor | None:
@@ -399,7 +399,7 @@ def step_lines(
     config: Config, plan: Plan, batches: TrainBatches, where: torch.device, targets: Normalizer | None
 ) -> list[str]:
     """How long a training step takes, measured on a model that is thrown away, and what follows for the run."""
-    learner = build.learner(config, build.model(config), plan, where, targets)
+    learner = build.learner(config, _first_model(config), plan, where, targets)
     with seeding.preserved():
         try:
             seconds, count = speed.step_sec(learner, batches, plan.num_steps)
@@ -427,6 +427,16 @@ def _duration(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------- gradients
 
 
+def _first_model(config: Config) -> nn.Module:
+    """The model as a run begins with it: with the weights that it is given, and frozen where it is to be."""
+    model = build.model(config)
+    if (weights := build.weights(config, model)) is not None:
+        transfer.load(weights[1], model)
+    for name in transfer.frozen(config.trainer.freeze, model):
+        model.get_parameter(name).requires_grad_(False)
+    return model
+
+
 def _check_gradients(config: Config, first: Batch) -> RunError | None:
     """Print a table of all parameters; what to say if a gradient is wrong."""
     some = Batch(first.inputs[:NUM_GRADIENT_EXAMPLES], first.targets[:NUM_GRADIENT_EXAMPLES])
@@ -434,7 +444,7 @@ def _check_gradients(config: Config, first: Batch) -> RunError | None:
            f"examples, at up to {gradients.ENTRIES} entries of each parameter",
            f"          {'parameter':<40} {'entries':>7} {'at kinks':>8} {'largest relative error':>22}")  # fmt: skip
     found = []
-    for row in gradients.compare(build.model(config), build.loss(config), some, config.seed):
+    for row in gradients.compare(_first_model(config), build.loss(config), some, config.seed):
         found.append(row)
         told = "WRONG" if row.num_wrong else "ok" if row.num_kinks < row.num_entries else "nothing to compare"
         told += ", not used by the loss" * (not row.is_used)
@@ -448,7 +458,8 @@ def _check_gradients(config: Config, first: Batch) -> RunError | None:
         "it is detached from the loss: .detach(), .data, .item() or no_grad on the way"
         if not worst.is_used
         else "the likely cause is a torch.autograd.Function, in its layer or after it, whose backward is not the "
-        "derivative of its forward (a straight-through estimator is so on purpose)"
+        "derivative of its forward, or something held constant on the way (a straight-through estimator and "
+        "spectral_norm are so on purpose)"
     )
     return RunError(
         f"the gradient of '{worst.name}' is wrong at {worst.num_wrong} of {worst.num_entries} entries, with a relative "

@@ -8,7 +8,6 @@ test split. One that has nothing to show for this model or data raises ConfigErr
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -19,8 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from mlprun.data.batches import EvalBatches
 from mlprun.data.source import Examples
-from mlprun.data.splits import Part, Splits, size
+from mlprun.data.splits import Normalizer, Part, Splits, size
 from mlprun.errors import ConfigError
 from mlprun.training.learner import Learner
 from mlprun.training.metrics import predicted_classes
@@ -242,12 +242,12 @@ def _some(part: Part, count: int) -> _Raw:
     if isinstance(part, Examples):
         some = part[slice(0, count)]
         return _Raw(some.inputs.cpu(), some.targets.cpu())
-    if hasattr(part, "__len__"):
-        pairs = [part[i] for i in range(min(count, len(part)))]
-    else:
-        pairs = list(itertools.islice(iter(part), count))
-    inputs, targets = zip(*pairs, strict=True)
-    return _Raw(torch.stack([torch.as_tensor(x) for x in inputs]), torch.stack([torch.as_tensor(y) for y in targets]))
+    # As an evaluation reads them: what an example draws at random is a function of its index.
+    identity = Normalizer(torch.zeros(()), torch.ones(()))
+    known = size(part)
+    indices = None if known is None else range(min(count, known))
+    inputs, targets, _ = next(iter(EvalBatches(part, count, identity, torch.device("cpu"), indices=indices)))
+    return _Raw(inputs[:count], targets[:count])
 
 
 def _shape(splits: Splits) -> tuple[int, ...]:

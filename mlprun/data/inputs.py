@@ -30,6 +30,9 @@ class ImageFormat(NamedTuple):
     border: float | None
 
 
+LARGEST = float(torch.finfo(torch.float32).max)
+
+
 @dataclass(frozen=True)
 class Input:
     """One thing to predict.
@@ -144,7 +147,7 @@ def _row(cells: Sequence[str], name: str, input_shape: Sequence[int]) -> Tensor:
         count = f"{len(cells)} number{'s' * (len(cells) != 1)}"
         raise DataError(f"{name}: has {count}, and an example has {wanted}\n  write {_example(input_shape)}")
     for cell in cells:
-        if not (_is_number(cell) and math.isfinite(float(cell))):
+        if not (_is_number(cell) and abs(float(cell)) <= LARGEST):
             raise DataError(f"{name}: '{cell.strip()}' is not a finite number")
     return torch.tensor([float(cell) for cell in cells], dtype=torch.float32).reshape(tuple(input_shape))
 

@@ -140,7 +140,7 @@ def parabola(num_samples: int = 400, noise: float = 0.1, seed: int = 0) -> Sourc
 def random_pairs(num_samples: int = 100, num_features: int = 1000, num_targets: int = 10, seed: int = 0) -> Source:
     """Inputs and targets that are standard normal and have nothing to do with each other.
 
-    There is nothing to learn, only to learn by heart: on new examples no model has an error below 1, that of
+    There is nothing to learn, only to learn by heart: on new examples no model has an expected error below 1, that of
     always saying 0.
 
     Args:

@@ -33,7 +33,7 @@ class Curve:
         smoothed: its moving average.
         suggested: rate of the steepest fall; None where the loss never falls.
         lowest: index of the lowest smoothed loss before it explodes.
-        explodes: index of the first smoothed loss above `EXPLODED` times the best before; None: never.
+        explodes: index of the first smoothed loss above `EXPLODED` times the best before, and half-way back up; None.
         ended_early: whether it was not finite at some rate.
     """
 
@@ -96,12 +96,16 @@ def judge(rates: Sequence[float], losses: Iterable[float | None], *, ended_early
             ended_early = True
             break
         finite.append(loss)
+    # a test that was made longer begins anew at lower rates: the first rise is read
+    rising = next((i for i in range(1, len(finite)) if rates[i] <= rates[i - 1]), len(finite))
+    finite = finite[:rising]
     logs = [math.log10(rate) for rate in rates[: len(finite)]]
     smoothed = _smoothed(logs, finite)
     explodes, best = None, math.inf
     for i, value in enumerate(smoothed):
         best = min(best, value)
-        if best > 0 and value > EXPLODED * best:
+        # and over half of what it fell: near 0 the noise alone is many times the best
+        if best > 0 and value > EXPLODED * best and value > best + 0.5 * (smoothed[0] - best):
             explodes = i
             break
     usable = smoothed[:explodes]

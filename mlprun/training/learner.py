@@ -141,7 +141,11 @@ class Learner:
         ]
         # LBFGS looks at the loss several times in a step, and moves between the looks.
         kept = [p.detach().clone() for p in self._parameters] if weights else []
-        state = copy.deepcopy(self.optimizer.state_dict()) if weights else None
+        # Not by load_state_dict, which casts what is in float64.
+        held = self.optimizer if weights else None
+        state = {} if held is None else {p: copy.deepcopy(values) for p, values in held.state.items()}
+        groups = [] if held is None else [{k: v for k, v in g.items() if k != "params"} for g in held.param_groups]
+        groups = copy.deepcopy(groups)
 
         def undo() -> None:
             with torch.no_grad():
@@ -149,8 +153,11 @@ class Learner:
                     of_module[name] = buffer if buffer is None or before is None else buffer.copy_(before)
                 for parameter, weight in zip(self._parameters, kept, strict=False):
                     parameter.copy_(weight)
-            if state is not None:
-                self.optimizer.load_state_dict(state)
+            if held is not None:
+                held.state.clear()
+                held.state.update(state)
+                for group, values in zip(held.param_groups, groups, strict=True):
+                    group.update(values)
 
         return undo
 
@@ -359,12 +366,13 @@ class Learner:
     def outputs(self, inputs: Tensor) -> Tensor:
         """The outputs for scaled inputs (N, *input_shape) on the device, in evaluation mode and without gradients.
 
-        Those of a regression are in the data's own units, also where targets are scaled.
+        Those of a regression are in the data's own units, also where targets are scaled. The module itself is called:
+        shapes that a compiled one meets here would change what it is compiled to for the training.
         """
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode(), self._autocast():
-            outputs: Tensor = self._forward(inputs)
+            outputs: Tensor = self.model(inputs)
         if was_training:
             self.train_mode()
         return outputs if self.targets is None else self.targets.inverse(outputs)
@@ -385,13 +393,16 @@ class Learner:
     def try_step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """One optimizer step in training mode at the present rate, finite or not, and back to where it was.
 
+        Back are weights, buffers and the optimizer's state; not what a class of the user's counts in attributes.
+
         Returns:
             (name -> gradient, clipped, name -> change) of the trained parameters. Hooks of the model see the step.
         """
         undo = self._undo(weights=True)
-        was_training, forward, scaler = self.model.training, self._forward, self._scaler
-        # The module itself, whose hooks a compiled one may not call; and a scaler that only this step has moved.
-        self._forward, self._scaler = self.model, copy.deepcopy(scaler)
+        was_training, forward, scaler, accumulate = self.model.training, self._forward, self._scaler, self.accumulate
+        # The module itself, whose hooks a compiled one may not call; all examples at once, so that hooks see them
+        # together; and a scaler that only this step has moved.
+        self._forward, self._scaler, self.accumulate = self.model, copy.deepcopy(scaler), 1
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         before = {name: p.detach().clone() for name, p in named}
         try:
@@ -402,7 +413,7 @@ class Learner:
             self.optimizer.step((lambda: self._backward(batch).loss) if self._needs_closure else None)  # type: ignore
             return gradients, {name: p.detach() - before[name] for name, p in named}
         finally:
-            self._forward, self._scaler = forward, scaler
+            self._forward, self._scaler, self.accumulate = forward, scaler, accumulate
             if not was_training:
                 self.model.eval()
             self.optimizer.zero_grad(set_to_none=True)

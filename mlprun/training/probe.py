@@ -85,7 +85,7 @@ def probe(learner: Learner, batch: Batch) -> Probed:
 def bins(values: Tensor) -> Bins:
     """`NUM_BINS` bins of equal width from the smallest to the largest finite value: (bins, 3), empty without any."""
     finite = values.detach().flatten().float()
-    finite = finite[torch.isfinite(finite)].cpu()
+    finite = finite[torch.isfinite(finite)].cpu().double()  # NumPy refuses bins that float32 cannot tell apart
     if not len(finite):
         return np.zeros((0, 3))
     counts, edges = np.histogram(finite.numpy(), NUM_BINS)
