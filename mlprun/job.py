@@ -301,7 +301,8 @@ def _train(
         **({} if weights is None else {"weights": _recorded(*weights)}),
     )
     draw = build.drawer(config, learner, parts)
-    learner.schedule.apply(learner.optimizer, progress.step)  # what is drawn sees the rate of the step to come
+    if progress.step == 0:
+        learner.schedule.apply(learner.optimizer, 0)  # a histogram at the start is of the first step's rate
     # Before anything is said or begun: a picture may not fit the data.
     first = draw(0) if progress.step == 0 else None
     for line in (

@@ -234,3 +234,35 @@ def test_a_figure_becomes_pixels():
     figure = Figure(figsize=(2, 1))
     figure.add_subplot()
     assert pictures.pixels(figure).shape == (100, 200, 3)
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0 - 6e-8], [2e7] * 3, [-3e38, 3e38], [1e-45, 0.0]])
+def test_bins_of_values_that_float32_cannot_part(values):
+    assert bins(torch.tensor(values))[:, 2].sum() == len(values)
+
+
+def test_a_probe_sees_all_examples_also_where_a_step_takes_them_in_parts():
+    whole, parts = (
+        probe(learner, batch)
+        for learner, batch, _ in (built("data=digits", f"trainer.accumulate={n}", "batch_size=64") for n in (1, 8))
+    )
+    assert whole.values == pytest.approx(parts.values, rel=1e-5)
+
+
+def test_the_state_of_an_optimizer_is_put_back_as_it_was(tmp_path, mlprun):
+    """Also in float64, which `load_state_dict` would cast."""
+    learner, batch, _ = built("data=iris", "batch_size=all")
+    learner.update(batch, 0)
+    for state in learner.optimizer.state.values():
+        state["mine"] = torch.tensor(1 / 3, dtype=torch.float64)
+    before = [{k: v.clone() for k, v in state.items()} for state in learner.optimizer.state.values()]
+    probe(learner, batch)
+    for was, state in zip(before, learner.optimizer.state.values(), strict=True):
+        assert all(torch.equal(was[name], state[name]) and was[name].dtype == state[name].dtype for name in was)
+
+
+def test_two_pictures_of_one_name_are_refused(mlprun, tmp_path):
+    (tmp_path / "my_pictures.py").write_text("def fit(learner, splits):\n    return None\n")
+    result = mlprun("logging.pictures=[fit,my_pictures.fit]")
+    assert result.status == 2
+    assert "there are two that would be called pictures/fit" in result.err

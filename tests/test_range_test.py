@@ -143,3 +143,17 @@ def test_a_range_test_that_diverged_has_ended_and_is_not_resumed(mlprun):
 
 def test_any_other_schedule_that_diverges_is_a_failure(mlprun):
     assert mlprun("data=diabetes", "model=linear", "optim=sgd", "optim.lr=1e6", "eval_every='1 step'").status == 1
+
+
+def test_noise_near_zero_is_no_explosion():
+    rates = [10 ** (-5 + 6 * i / 400) for i in range(400)]
+    losses = [1.0 if r < 1e-3 else max(0.01, 1.0 - 0.5 * math.log10(r / 1e-3)) for r in rates]
+    noisy = [loss if loss > 0.02 else 0.01 * (1 + 20 * (i % 40 == 0)) for i, loss in enumerate(losses)]
+    assert range_test.judge(rates, noisy).explodes is None
+
+
+def test_of_a_test_that_was_made_longer_the_first_rise_is_read():
+    rates = [10 ** (-5 + 4 * i / 100) for i in range(100)]
+    losses = [1.0 - 0.5 * i / 100 for i in range(100)]
+    alone, longer = range_test.judge(rates, losses), range_test.judge([*rates, *rates], [*losses, *[9.0] * 100])
+    assert (alone.suggested, alone.lowest, alone.explodes) == (longer.suggested, longer.lowest, longer.explodes)
