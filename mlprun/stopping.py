@@ -149,11 +149,8 @@ def _leave_terminal() -> None:
 
 
 # Of a lock they would leave it locked; what `__del__` raises is lost; by `detach` a DataLoader takes a tensor from a
-# worker, by `_get_iterator` it hires all of them, and by `_shutdown_workers` it sends them home, who must all be there;
-# `_launch` forks one, and what its hooks raise is lost.
-_WHOLE = (
-    "__enter__", "__exit__", "acquire", "release", "__del__", "detach", "_get_iterator", "_shutdown_workers", "_launch",
-)  # fmt: skip
+# worker, and by `_shutdown_workers` it sends them home; `_launch` forks one, and what its hooks raise is lost.
+_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__", "detach", "_shutdown_workers", "_launch")
 
 
 def _must_go_on(frame: FrameType | None) -> bool:

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -209,6 +210,10 @@ def test_wherever_it_is_asked_it_stops_and_goes_on(folder, whole, place, number)
     assert_identical(folder / RUN, whole)
 
 
+# what torch may say of a DataLoader that was stopped between two forks, when it is thrown away
+HALF_HIRED = re.compile(
+    r"Exception ignored in: <function _MultiProcessingDataLoaderIter\.__del__.*_workers_status'\n", re.S
+)
 NOTE = "\nstopping as soon as it is safe; Ctrl-C again leaves at once\n"
 
 
@@ -231,7 +236,7 @@ def test_busy_workers_neither_delay_the_end_nor_outlive_it(folder, whole_with_wo
         workers = children(line.pid)
         send(line.pid, number)
         assert line.wait(SOON) == STATUS[number], line.output
-        assert_stopped(line.output.replace(NOTE, ""), folder, number.name)
+        assert_stopped(HALF_HIRED.sub("", line.output.replace(NOTE, "")), folder, number.name)
         wait_until(lambda: not any(is_running(worker) for worker in workers), timeout=5)
         assert workers
     let_go(folder)
