@@ -35,7 +35,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlprun.data.folders import num_class_folders
 from mlprun.errors import ConfigError, UserError, near, suggestion
-from mlprun.metric_names import check_monitor
+from mlprun.metric_names import TASKS, check_monitor
 from mlprun.training.durations import parse as parse_duration
 from mlprun.training.durations import parse_seconds
 
@@ -55,6 +55,21 @@ class Augment:
 
 
 @dataclass
+class Text:
+    """`data.text`: how text becomes token ids; for data that is text."""
+
+    tokens: str = "words"  # words | characters | bpe (byte pairs, learnt from the text; `pip install 'mlprun[text]'`)
+    lowercase: bool = True  # The and the are one token
+    vocab_size: int = 10000  # rows of the embedding: three special tokens, and the most frequent of the training part
+    min_frequency: int = 2  # tokens that occur less often in the training part are unknown
+    ngrams: int = 1  # up to so many neighbours are a token too: 2 adds `not good` to `not` and `good`
+    max_length: int = 256  # tokens of an example: what is longer is cut at its end
+    vocabulary: str | None = None  # a run (directory or checkpoint) whose tokens are taken; null: made of these texts
+    # batches whose examples are sorted by length together, so that they need less padding; 0: none
+    bucketing: int = 0
+
+
+@dataclass
 class DataConfig:
     """`data`: the examples, what they are, and how they are split and scaled."""
 
@@ -63,7 +78,7 @@ class DataConfig:
     # a Dataset of its own for val, as `+data.val_dataset._target_=…`; empty: carved from the training part
     val_dataset: dict[str, Any] = field(default_factory=dict)
     test_dataset: dict[str, Any] = field(default_factory=dict)  # likewise; empty: the data set's own, else carved
-    task: str = MISSING  # classification | regression
+    task: str = MISSING  # classification | regression | token_classification | language_modeling
     input_shape: list[int] = MISSING  # shape of one example, without the batch
     num_outputs: int = MISSING  # classes, or target values an example
     root: str | None = None  # folder of the files, for data that is read from files
@@ -77,6 +92,7 @@ class DataConfig:
     # and comparable between data sets; mse, mae and r2 stay in the data's own units
     normalize_targets: bool = False
     augment: Augment = field(default_factory=Augment)
+    text: Text = field(default_factory=Text)
     limit: int | None = None  # training examples used; null: all
     limit_eval: int | None = None  # val and test examples used; null: all
     num_workers: int = 0  # DataLoader processes; only for data that is not held in memory
@@ -290,7 +306,7 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "batch_size": _batch_size,
     "epochs": _at_least(1),
     "steps": _at_least(1),
-    "data.task": _choice("classification", "regression"),
+    "data.task": _choice(*TASKS),
     "data.input_shape": _shape,
     "data.num_outputs": _at_least(1),
     "data.val_fraction": _open_interval(0, 1),
@@ -299,6 +315,12 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "data.normalize": _choice("none", "minmax", "standardize"),
     "data.normalize_test_by": _choice("train", "test"),
     "data.augment.crop": _at_least(0),
+    "data.text.tokens": _choice("words", "characters", "bpe"),
+    "data.text.vocab_size": _at_least(4),
+    "data.text.min_frequency": _at_least(1),
+    "data.text.ngrams": _at_least(1),
+    "data.text.max_length": _at_least(1),
+    "data.text.bucketing": _at_least(0),
     "data.limit": _at_least(1),
     "data.limit_eval": _at_least(1),
     "data.num_workers": _at_least(0),
@@ -457,6 +479,7 @@ _LATER: dict[tuple[str, str], Any] = {
     ("trainer", "freeze"): [],
     ("data", "normalize_targets"): False,
     ("data", "normalize_test_by"): "train",
+    ("data", "text"): dataclasses.asdict(Text()),
 }
 
 

@@ -6,6 +6,7 @@ of the user's own. Functions here and in the sibling files take plain arguments 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +14,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mlprun.data.tokens import Tokenizer
+
+IGNORED = -100  # the target of a token that is not to be told: neither loss nor metrics count it
+
+# (inputs (N, L), targets (N, L), a generator on the CPU) -> the same, changed at random
+Perturb = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True)
 class Examples:
     """Examples held in memory, as stored: nothing is scaled yet.
 
     Attributes:
-        inputs: shape (N, *input_shape); uint8 for images, float32 for features.
-        targets: int64 class indices of shape (N,), or float32 values of shape (N, num_outputs).
+        inputs: shape (N, *input_shape); uint8 for images, float32 for features, int32 (N, L) for token ids.
+        targets: int64 class indices of shape (N,), int32 or int64 ones of each token, (N, L), `IGNORED` where there
+            is nothing to tell, or float32 values of shape (N, num_outputs).
     """
 
     inputs: Tensor
@@ -44,12 +53,17 @@ class Source:
     Attributes:
         train: examples in memory, or a lazy map-style or iterable-style `Dataset` of `(input, target)`.
         test: the data set's own test part; None lets mlprun carve one (`data.test_fraction`).
+        val: the data set's own val part; None lets mlprun carve one of `train` (`data.val_fraction`).
         augmented: for lazy data, the training examples in the same order under random
             transformations; used for training only. None: `train` serves.
         value_range: smallest and largest value that the image format allows (`(0, 255)` for bytes);
             None for features, whose range comes from the training split.
         class_names: one name a class, or empty.
         fingerprints: file path -> `sha256:…` of each data file that was read.
+        padding: the token id that fills sequences up at their end, so that a batch may be cut to its longest; None: the
+            inputs are no such sequences.
+        perturb: changes each batch at random as it is taken, for training, val and test alike (masked words).
+        tokenizer: what made token ids of text, and makes text of them again.
     """
 
     train: Examples | Dataset[Any]
@@ -58,3 +72,7 @@ class Source:
     value_range: tuple[float, float] | None = None
     class_names: tuple[str, ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
+    val: Examples | Dataset[Any] | None = None
+    padding: int | None = None
+    perturb: Perturb | None = None
+    tokenizer: Tokenizer | None = None
