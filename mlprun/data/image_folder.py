@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mlprun.data.folders import class_folders, image_files, part_folders
+from mlprun.data.folders import class_folders, listing, part_folders
 from mlprun.data.source import Source
 from mlprun.errors import ConfigError, DataError
 
@@ -137,42 +135,21 @@ def image_folder(
         )
     train_folder, test_folder = part_folders(root)
     classes = class_folders(train_folder)
-    paths, targets, fingerprint = _listing(train_folder, classes)
+    paths, targets, fingerprint = listing(train_folder, classes)
+    labels = torch.tensor(targets)
     fingerprints = {str(train_folder): fingerprint}
     test = None
     if test_folder:
         unused = test_folder.with_name("val")
         if test_folder != unused and unused.is_dir():
             log.warning("%s is not used: the test part is %s", unused, test_folder)
-        test_paths, test_targets, fingerprints[str(test_folder)] = _listing(test_folder, classes)
-        test = ImageFolder(test_paths, test_targets, input_shape)
+        test_paths, test_targets, fingerprints[str(test_folder)] = listing(test_folder, classes)
+        test = ImageFolder(test_paths, torch.tensor(test_targets), input_shape)
     return Source(
-        train=ImageFolder(paths, targets, input_shape),
+        train=ImageFolder(paths, labels, input_shape),
         test=test,
-        augmented=ImageFolder(paths, targets, input_shape, crop or None, flip) if crop or flip else None,
+        augmented=ImageFolder(paths, labels, input_shape, crop or None, flip) if crop or flip else None,
         value_range=(0, 255),
         class_names=tuple(classes),
         fingerprints=fingerprints,
     )
-
-
-def _listing(folder: Path, classes: Sequence[str]) -> tuple[list[str], Tensor, str]:
-    """The images of a part, their class indices, and a fingerprint of their names and sizes."""
-    paths: list[str] = []
-    targets: list[int] = []
-    for name in class_folders(folder):
-        if name not in classes:
-            raise DataError(
-                f"{folder / name}: class '{name}' is not one of the {len(classes)} that the training part has"
-            )
-        found = image_files(folder / name)
-        paths += found
-        targets += [classes.index(name)] * len(found)
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            size = os.path.getsize(path)
-        except OSError as error:  # a link that leads nowhere
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        digest.update(f"{path.removeprefix(str(folder))}\0{size}\0".encode(errors="surrogateescape"))
-    return paths, torch.tensor(targets), f"sha256:{digest.hexdigest()}"
