@@ -66,7 +66,7 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
     model = build.model(config)
     fit = build.check_fit(config, model, criterion, build.trial_batch(config, parts))
     build.check_batch_norm(fit, batches, config.trainer.accumulate, build.in_evaluation(config, model))
-    weights = build.weights(config, model)
+    weights = build.weights(config, model, parts.tokenizer)
     torch.set_num_threads(
         config.trainer.num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
     )
@@ -430,7 +430,7 @@ def _duration(seconds: float) -> str:
 def _first_model(config: Config) -> nn.Module:
     """The model as a run begins with it: with the weights that it is given, and frozen where it is to be."""
     model = build.model(config)
-    if (weights := build.weights(config, model)) is not None:
+    if (weights := build.weights(config, model, None)) is not None:
         transfer.load(weights[1], model)
     for name in transfer.frozen(config.trainer.freeze, model):
         model.get_parameter(name).requires_grad_(False)

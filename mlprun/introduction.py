@@ -24,11 +24,10 @@ def data_line(config: Config, sizes: dict[str, int | None]) -> str:
     """
     data = config.data
     known = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
-    kind = (
-        f"{max(data.num_outputs, 2)} classes"
-        if data.task == "classification"
-        else f"{data.num_outputs} value{'s' * (data.num_outputs > 1)}"
-    )
+    kind = {
+        "classification": f"{max(data.num_outputs, 2)} classes",
+        "regression": counted(data.num_outputs, "value"),
+    }.get(data.task, f"{data.num_outputs:,} classes of each token")
     return f"data    {data.name}: {known}; inputs {'x'.join(map(str, data.input_shape))}, {kind}"
 
 
