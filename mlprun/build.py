@@ -25,8 +25,8 @@ from mlprun import seeding
 from mlprun.config import Config, Text
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
-from mlprun.data.tokens import Tokenizer
 from mlprun.data.splits import Normalizer, Part, Splits, make_splits, size
+from mlprun.data.tokens import Tokenizer
 from mlprun.errors import ConfigError, UserError, is_users_own, near
 from mlprun.metric_names import BY_TOKEN, lower_is_better
 from mlprun.training import durations, schedule, transfer

@@ -476,7 +476,7 @@ def _hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool
             )
             or value in (None, {})
             or (name == "freeze" and not value)
-            or (name in ("text", "audio") and prefix == "data." and name not in values["dataset"])  # these data have none
+            or (name in ("text", "audio") and prefix == "data." and name not in values["dataset"])  # not read
         ):
             continue
         if name == "_target_":

@@ -1,4 +1,4 @@
-"""Sequences in the one loop: batches cut to their longest, buckets, changes at random, and targets that do not count."""
+"""Sequences in the one loop: batches cut to their longest, buckets, random changes, targets that do not count."""
 
 from __future__ import annotations
 

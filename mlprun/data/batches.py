@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mlprun import seeding
-from mlprun.data.source import Examples, Perturb
+from mlprun.data.source import IGNORED, Examples, Perturb
 from mlprun.data.splits import Normalizer, Part, size
+from mlprun.data.tokens import PADDING
 
 # Evaluation needs no gradients, so its batches may be larger than those of training; bounded by memory.
 EVAL_EXAMPLES, EVAL_VALUES = 1024, 4_000_000
@@ -276,6 +277,18 @@ def lengths(ids: Tensor, padding: int) -> Tensor:
     # in chunks: the int64 of a large set would not fit
     found = [((chunk != padding) * places).amax(1).clamp(min=1) for chunk in ids.split(4096)]
     return torch.cat(found)
+
+
+def together(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one, on the CPU; sequences and targets of tokens are padded to the longest of all."""
+
+    def joined(tensors: list[Tensor], filling: int) -> Tensor:
+        if not tensors[0].is_floating_point() and tensors[0].dim() == 2:
+            widest = max(each.shape[1] for each in tensors)
+            tensors = [F.pad(each, (0, widest - each.shape[1]), value=filling) for each in tensors]
+        return torch.cat([each.cpu() for each in tensors])
+
+    return Batch(joined([b.inputs for b in batches], PADDING), joined([b.targets for b in batches], IGNORED))
 
 
 def _cut(inputs: Tensor, targets: Tensor, longest: int) -> tuple[Tensor, Tensor]:
