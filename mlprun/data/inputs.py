@@ -118,7 +118,7 @@ def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) ->
         DataError: it has no tokens.
     """
     ids, notes = tokenizer.encode(text), []
-    if not ids:
+    if not text.strip():
         raise DataError(f"'{text}': has no tokens\n  write some words, or name a .txt file")
     if unknown := sum(token == UNKNOWN for token in ids):
         count = f"{unknown} of {len(ids)} tokens"
