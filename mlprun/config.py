@@ -248,12 +248,12 @@ def point_directory(folder: Path, mark: str) -> Path | None:
 
 
 def _frames(audio: DictConfig) -> Frames:
-    """What follows from a `data.audio`: asked while the config is still being resolved, so its keys are checked here."""
+    """What follows from a `data.audio`; asked while the config is still being resolved, so it checks the keys."""
     for name in map(str, audio):
         key = f"data.audio.{name}"
         if key in _CHECKS and (problem := _CHECKS[key](audio[name])) is not None:
             raise ConfigError(key, audio[name], problem)
-    return Frames(**audio)  # type: ignore[misc]
+    return Frames(**{str(name): value for name, value in audio.items()})
 
 
 def _file_name(text: str) -> str:
@@ -429,6 +429,11 @@ def check(cfg: DictConfig) -> Config:
             f"scales values, and the targets of {config.data.name} are classes",
             "leave it out; it is for data.task=regression",
         )
+    if config.data.audio is not None and (config.data.augment.crop or config.data.augment.flip):
+        raise ConfigError(
+            "data.augment", dataclasses.asdict(config.data.augment), "is for images: it would play sound backwards",
+            "leave it out",
+        )  # fmt: skip
     if "_target_" not in config.data.dataset:
         raise ConfigError("data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set")
     for group in ("model", "optim", "scheduler", "loss"):

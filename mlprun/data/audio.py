@@ -203,8 +203,8 @@ def audio_folder(
     examples = {name: _read(part, frames) for name, part in parts.items()}
     return Source(
         train=examples["train"],
-        test=examples["test"] if "test" in examples else None,
-        val=examples["val"] if "val" in examples else None,
+        test=examples.get("test"),
+        val=examples.get("val"),
         # CMU ARCTIC's folders: cmu_us_bdl_arctic is the speaker bdl
         class_names=tuple(name.removeprefix("cmu_us_").removesuffix("_arctic") for name in classes),
         fingerprints=fingerprints,
@@ -238,7 +238,7 @@ def _by_lists(folder: Path, paths: Sequence[str], targets: Sequence[int]) -> dic
             if not here:
                 raise DataError(f"{file}: names none of the files in {folder}\n  a line of it is CLASS/FILE.wav")
             part_of |= dict.fromkeys(here, part)
-    placed = [part_of[name] if name in part_of else "train" for name in names]
+    placed = [part_of.get(name, "train") for name in names]
     return {part: files.take(i for i, its in enumerate(placed) if its == part) for part in ("train", *set(placed))}
 
 

@@ -30,7 +30,9 @@ class Frames:
 
     def __post_init__(self) -> None:
         if self.window < 2:
-            raise ConfigError("data.audio.window_ms", self.window_ms, f"is {self.window} samples at {self.sample_rate} Hz")
+            raise ConfigError(
+                "data.audio.window_ms", self.window_ms, f"is {self.window} samples at {self.sample_rate} Hz"
+            )
         if self.num_samples < self.window:
             raise ConfigError(
                 "data.audio.seconds", self.seconds, f"is shorter than a window of {self.window_ms:g} ms"
@@ -84,7 +86,7 @@ class Frames:
         return 1, self.num_mels, self.num_frames
 
     def edges(self) -> list[float]:
-        """The num_mels + 2 frequencies, in Hz, evenly apart in mel; band b rises from b, peaks at b + 1, ends at b + 2."""
+        """num_mels + 2 frequencies in Hz, evenly apart in mel; band b begins at b, peaks at b + 1, ends at b + 2."""
         low, high = mel(self.f_min), mel(self.highest)
         return [hertz(low + (high - low) * i / (self.num_mels + 1)) for i in range(self.num_mels + 2)]
 
@@ -101,7 +103,7 @@ class Frames:
 
 
 def mel(frequency: float) -> float:
-    """Pitch in mel of a frequency in Hz, `2595 log10(1 + f / 700)`: O'Shaughnessy, Speech Communication, 1987, p. 150."""
+    """Pitch in mel of a frequency in Hz: `2595 log10(1 + f / 700)` (O'Shaughnessy, Speech Communication, 1987)."""
     return 2595 * math.log10(1 + frequency / 700)
 
 

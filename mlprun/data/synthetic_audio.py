@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +67,7 @@ def _clips(
     column = (len(classes), 1)
     length = rng.uniform(SHORTEST, LONGEST, column)
     onset = rng.uniform(0, 1 - length)
-    middle = frames.sample_rate / 2 * np.exp(rng.uniform(*np.log(PITCHES), column))
+    middle = frames.sample_rate / 2 * np.exp(rng.uniform(math.log(PITCHES[0]), math.log(PITCHES[1]), column))
     level = 10 ** rng.uniform(-1.5, 0, column)
     phase = rng.uniform(0, 2 * np.pi, column)
     # 0 to 1 while the note lasts
@@ -80,4 +81,5 @@ def _clips(
     angle = phase + np.cumsum(frequency, 1) * (2 * np.pi / frames.sample_rate)
     fade = np.minimum(1, 20 * np.minimum(place, 1 - place)).clip(0, 1)  # no click at the ends
     noise = rng.standard_normal(place.shape, dtype=np.float32) * 10 ** (-snr_db / 20) / np.sqrt(2)
-    return (0.2 * level * (np.sin(angle) * fade * there + noise)).astype(np.float32)
+    clips: np.ndarray[Any, Any] = 0.2 * level * (np.sin(angle) * fade * there + noise)
+    return clips.astype(np.float32)
