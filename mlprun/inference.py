@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlprun import config as configs
 from mlprun.config import Config
+from mlprun.data.mel import Frames
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.runs.directory import RunDirectory
 from mlprun.trust import check_targets
@@ -112,7 +114,8 @@ class Prediction:
         predicted: the class, None in a regression.
         probabilities: one a class; None in a regression, and where outputs are scores without that meaning.
         target: the class or the values that are true, where they are known.
-        pixels: of an image, float from 0 (black) to 1, shape (C, H, W); else None.
+        pixels: of an image, float from 0 (black) to 1, shape (C, H, W), of a sound its decibels (1, num_mels,
+            num_frames); else None.
         notes: what was done to the input, and what looks odd.
     """
 
@@ -132,11 +135,13 @@ class Answer:
     Attributes:
         class_names: one a class, its number where it has no name; empty in a regression.
         loss: the criterion's class.
+        frames: of sounds, what their spectrograms are made of; else None.
     """
 
     class_names: list[str]
     loss: str
     predictions: list[Prediction]
+    frames: Frames | None = None
 
 
 def predict(
@@ -154,7 +159,8 @@ def predict(
 
     Args:
         path: of the run.
-        words: image files for image data, texts and .txt files for text, else rows of numbers and .csv files.
+        words: image files for image data, WAV files for sounds, texts and .txt files for text, else rows of numbers and
+            .csv files.
         indices: of the test part.
         trust: as for `load`.
         invert: exchange black and white of image files.
@@ -192,8 +198,10 @@ def predict(
         scaled, targets = normalizer(stacked.inputs), None
     probabilities = learner.loss.probabilities(outputs)
     classes = predicted_classes(outputs, learner.loss.threshold) if data.task == "classification" else None
-    pixels = None
-    if is_image(data.input_shape):
+    pixels, frames = None, _frames(run.config)
+    if frames is not None:
+        pixels = normalizer.inverse(scaled)
+    elif is_image(data.input_shape):
         pixels = _pixels(scaled, normalizer, _image_format(run, value_range))
     names = [f"test {index}" for index in indices] or [each.name for each in given]
     if indices and run.parts is not None and (tokenizer := run.parts.tokenizer) is not None:
@@ -216,13 +224,21 @@ def predict(
             )
             for i, name in enumerate(names)
         ],
+        frames,
     )
+
+
+def _frames(config: Config) -> Frames | None:
+    """How the run's sounds became pictures; None where its data are no sounds."""
+    return None if config.data.audio is None else Frames(**dataclasses.asdict(config.data.audio))
 
 
 def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tuple[float, float] | None) -> list[Input]:
     """All that was named, each checked."""
-    from mlprun.data.inputs import from_image, from_numbers, is_image
+    from mlprun.data.inputs import from_image, from_numbers, from_sound, is_image
 
+    if (frames := _frames(run.config)) is not None:
+        return [from_sound(word, frames) for word in words]
     shape = run.config.data.input_shape
     if "tokenizer" in run.state:
         from mlprun.data.inputs import from_text

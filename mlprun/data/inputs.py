@@ -1,4 +1,4 @@
-"""What a user hands to `mlprun predict`: images and rows of numbers, as the data of the run would hold them."""
+"""What a user hands to `mlprun predict`: images, sounds and rows of numbers, as the data of the run would hold them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlprun.data.audio import log_mel, read_clip
 from mlprun.data.image_folder import read_image
+from mlprun.data.mel import Frames
 from mlprun.data.tokens import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
 
@@ -67,10 +69,7 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
     Raises:
         DataError: there is no such file, or it is no image.
     """
-    path = Path(file)
-    if not path.is_file():
-        kind = "is a folder: name the images in it" if path.is_dir() else "there is no such file"
-        raise DataError(f"{file}: {kind}")
+    path = _file(file, "images")
     image, size = read_image(file, input_shape)
     _, height, width = input_shape
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
@@ -92,6 +91,34 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
             odd = f"its border is {here}, that of the training images {there}"
             notes.append(f"warning: {path.name} looks inverted: {odd}; {remedy}")
     return Input(path.name, inputs, tuple(notes))
+
+
+def from_sound(file: str, frames: Frames) -> Input:
+    """The log-mel spectrogram of the sound in a file: of its middle, or with silence on both sides.
+
+    Args:
+        file: path of a WAV file.
+        frames: of the run's data.
+
+    Raises:
+        DataError: there is no such file, or it is no sound WAV file.
+    """
+    path = _file(file, "sounds")
+    clip, seconds = read_clip(path, frames)
+    notes = []
+    if abs(seconds - frames.seconds) * frames.sample_rate >= 1:
+        done = "only its middle is heard" if seconds > frames.seconds else "filled up with silence"
+        notes.append(f"note: {path.name} is {seconds:.2f} s long, an example {frames.seconds:g} s: {done}")
+    return Input(path.name, log_mel(torch.from_numpy(clip)[None], frames)[0], tuple(notes))
+
+
+def _file(name: str, kind: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise DataError(
+            f"{name}: " + (f"is a folder: name the {kind} in it" if path.is_dir() else "there is no such file")
+        )
+    return path
 
 
 def _border(pixels: Tensor) -> Tensor:
