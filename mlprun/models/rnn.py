@@ -26,8 +26,7 @@ class LSTMByHand(nn.Module):
         h = o ⊙ tanh(c)                   the state
 
     Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", section 4; the forget gate f is that of Gers, Schmidhuber
-    & Cummins 2000, "Learning to Forget". Slower, above all on a GPU: a step is many small
-    operations.
+    & Cummins 2000, "Learning to Forget". A step is many small operations: slower than torch's.
 
     Args:
         input_size: features of an input.

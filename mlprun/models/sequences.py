@@ -50,9 +50,10 @@ def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
 def masked_max(states: Tensor, mask: Tensor) -> Tensor:
     """The largest of each feature over the tokens: (batch, length, width) and (batch, length) bool -> (batch, width).
 
-    Where there is no token, the smallest finite number, not -∞, whose products would be NaN.
+    Zero where there is no token.
     """
-    return states.masked_fill(~mask[:, :, None], torch.finfo(states.dtype).min).amax(dim=1)
+    largest = states.masked_fill(~mask[:, :, None], torch.finfo(states.dtype).min).amax(dim=1)
+    return largest.masked_fill(~mask.any(dim=1, keepdim=True), 0)
 
 
 def last(states: Tensor, mask: Tensor) -> Tensor:
