@@ -542,6 +542,13 @@ def test_a_text_that_is_too_long_is_refused(positions: str) -> None:
         model(torch.ones(1, LONGEST + 1, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("make", [average, rnn, transformer])
+@pytest.mark.parametrize("inputs", [torch.zeros(2, 1, 8, 8), torch.zeros(2, 4), torch.ones(4, dtype=torch.int64)])
+def test_what_is_no_text_is_refused(make: Make, inputs: Tensor) -> None:
+    with pytest.raises(TypeError, match="the model reads token ids"):
+        make("classification")(inputs)
+
+
 @pytest.mark.parametrize("task", metric_names.TASKS)
 @pytest.mark.parametrize("name", ["embedding_average", "rnn", "gru", "lstm", "transformer"])
 def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task: str) -> None:

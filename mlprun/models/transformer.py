@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mlprun.errors import ConfigError
 from mlprun.models.mlp import check_dropout, check_size
-from mlprun.models.sequences import BY_TOKEN, POOLINGS, check_choice, check_task, mask_of, pool
+from mlprun.models.sequences import BY_TOKEN, POOLINGS, check_choice, check_ids, check_task, mask_of, pool
 
 ATTENTIONS = ("fused", "written_out")
 POSITIONS = ("learned", "sinusoidal")
@@ -317,6 +317,7 @@ class Transformer(nn.Module):
         Raises:
             ConfigError: the sequences are longer than `max_length`.
         """
+        check_ids(ids)
         states = self.encoder(ids, causal=self.task == "language_modeling")  # (batch, length, width)
         if self.task not in BY_TOKEN:
             states = pool(states, mask_of(ids), self.pooling)  # (batch, width)
