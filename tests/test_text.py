@@ -256,7 +256,7 @@ def test_a_folder_is_read_by_path_and_test_is_its_own_where_it_is(tmp_path):
     write(tmp_path, {"b/2.txt": "bbbb " * 20, "a.txt": "aaaa " * 20, "c.md": "no", ".hidden.txt": "no"})
     source = language_model(tmp_path, CHARACTERS)
     assert source.tokenizer.decode(source.train.inputs[0].tolist()) == "aaaa aaa"
-    write(tmp_path, {"train/x.txt": "train " * 20, "test/x.txt": "test " * 20})
+    write(tmp_path, {"train/x.txt": "train " * 40, "test/x.txt": "test " * 20})
     source = language_model(tmp_path, CHARACTERS)
     assert source.tokenizer.decode(source.train.inputs[0].tolist()) == "train tr"
     assert source.tokenizer.decode(source.val.inputs[0].tolist()) == " train t"
