@@ -34,6 +34,7 @@ from omegaconf import MISSING, BooleanNode, DictConfig, ListConfig, OmegaConf, f
 from omegaconf.errors import OmegaConfBaseException
 
 from mlprun.data.folders import num_class_folders
+from mlprun.data.mel import Frames
 from mlprun.errors import ConfigError, UserError, near, suggestion
 from mlprun.metric_names import TASKS, check_monitor
 from mlprun.training.durations import parse as parse_duration
@@ -70,6 +71,19 @@ class Text:
 
 
 @dataclass
+class Audio:
+    """`data.audio`: how sound becomes pictures of its pitches, log-mel spectrograms; for data that is sound."""
+
+    sample_rate: int = 16000  # Hz that all sound is brought to; nothing above half of it is heard
+    seconds: float = 1.0  # length of an example: of longer sounds the middle, shorter ones between silence
+    num_mels: int = 64  # bands, the height of the picture
+    window_ms: float = 25.0  # milliseconds that a column of the picture sees; longer tells pitches apart better
+    hop_ms: float = 10.0  # milliseconds from column to column; shorter shows quicker changes, in a wider picture
+    f_min: float = 20.0  # Hz, the lower end of the lowest band
+    f_max: float | None = None  # Hz, the upper end of the highest; null: half the sample rate
+
+
+@dataclass
 class DataConfig:
     """`data`: the examples, what they are, and how they are split and scaled."""
 
@@ -93,6 +107,7 @@ class DataConfig:
     normalize_targets: bool = False
     augment: Augment = field(default_factory=Augment)
     text: Text = field(default_factory=Text)
+    audio: Audio | None = None  # null: the data are no sounds
     limit: int | None = None  # training examples used; null: all
     limit_eval: int | None = None  # val and test examples used; null: all
     num_workers: int = 0  # DataLoader processes; only for data that is not held in memory
@@ -232,6 +247,15 @@ def point_directory(folder: Path, mark: str) -> Path | None:
     return next(iter(sorted(folder.glob(f"*_{mark}"))), None)
 
 
+def _frames(audio: DictConfig) -> Frames:
+    """What follows from a `data.audio`; asked while the config is still being resolved, so it checks the keys."""
+    for name in map(str, audio):
+        key = f"data.audio.{name}"
+        if key in _CHECKS and (problem := _CHECKS[key](audio[name])) is not None:
+            raise ConfigError(key, audio[name], problem)
+    return Frames(**{str(name): value for name, value in audio.items()})
+
+
 def _file_name(text: str) -> str:
     """`text` without what a file name or a shell would trip over, at most 120 characters."""
     return re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[\[\]{}'\"]", "", text))[:120].strip("-.")
@@ -241,6 +265,7 @@ OmegaConf.register_new_resolver("mlprun.data_root", _data_root, replace=True)
 OmegaConf.register_new_resolver("mlprun.run_name", _run_name, replace=True)
 OmegaConf.register_new_resolver("mlprun.point_name", _point_name, replace=True)
 OmegaConf.register_new_resolver("mlprun.num_class_folders", num_class_folders, replace=True)
+OmegaConf.register_new_resolver("mlprun.num_frames", lambda audio: _frames(audio).num_frames, replace=True)
 
 
 # ------------------------------------------------------------------------------------------ value checks
@@ -321,6 +346,13 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "data.text.ngrams": _at_least(1),
     "data.text.max_length": _at_least(1),
     "data.text.bucketing": _at_least(0),
+    "data.audio.sample_rate": _at_least(1000),
+    "data.audio.seconds": _positive,
+    "data.audio.num_mels": _at_least(1),
+    "data.audio.window_ms": _positive,
+    "data.audio.hop_ms": _positive,
+    "data.audio.f_min": _at_least(0),
+    "data.audio.f_max": _positive,
     "data.limit": _at_least(1),
     "data.limit_eval": _at_least(1),
     "data.num_workers": _at_least(0),
@@ -380,6 +412,11 @@ def check(cfg: DictConfig) -> Config:
         _explain(error)
     if not isinstance(config, Config):
         raise TypeError(f"expected a config of the schema, got {type(config).__name__}")
+    # a whole group that an argument repeats, `audio: ${data.audio}`, is plain, as it is in a record
+    config.data.dataset = {
+        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+        for name, value in config.data.dataset.items()
+    }
     for key, problem_of in _CHECKS.items():
         value = OmegaConf.select(cfg, key)
         if (problem := problem_of(value)) is not None:
@@ -392,6 +429,11 @@ def check(cfg: DictConfig) -> Config:
             f"scales values, and the targets of {config.data.name} are classes",
             "leave it out; it is for data.task=regression",
         )
+    if config.data.audio is not None and (config.data.augment.crop or config.data.augment.flip):
+        raise ConfigError(
+            "data.augment", dataclasses.asdict(config.data.augment), "is for images: it would play sound backwards",
+            "leave it out",
+        )  # fmt: skip
     if "_target_" not in config.data.dataset:
         raise ConfigError("data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set")
     for group in ("model", "optim", "scheduler", "loss"):
@@ -480,6 +522,7 @@ _LATER: dict[tuple[str, str], Any] = {
     ("data", "normalize_targets"): False,
     ("data", "normalize_test_by"): "train",
     ("data", "text"): dataclasses.asdict(Text()),
+    ("data", "audio"): None,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlprun import config as configs
 from mlprun.config import Config
-from mlprun.errors import ConfigError, RunError
+from mlprun.data.mel import Frames
+from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.runs.directory import RunDirectory
 from mlprun.trust import check_targets
 
@@ -112,7 +114,8 @@ class Prediction:
         predicted: the class, None in a regression.
         probabilities: one a class; None in a regression, and where outputs are scores without that meaning.
         target: the class or the values that are true, where they are known.
-        pixels: of an image, float from 0 (black) to 1, shape (C, H, W); else None.
+        pixels: of an image, float from 0 (black) to 1, shape (C, H, W), of a sound its decibels (1, num_mels,
+            num_frames); else None.
         notes: what was done to the input, and what looks odd.
     """
 
@@ -132,11 +135,13 @@ class Answer:
     Attributes:
         class_names: one a class, its number where it has no name; empty in a regression.
         loss: the criterion's class.
+        frames: of sounds, what their spectrograms are made of; else None.
     """
 
     class_names: list[str]
     loss: str
     predictions: list[Prediction]
+    frames: Frames | None = None
 
 
 def predict(
@@ -154,7 +159,8 @@ def predict(
 
     Args:
         path: of the run.
-        words: image files for image data, else rows of numbers and .csv files.
+        words: image files for image data, WAV files for sounds, texts and .txt files for text, else rows of numbers and
+            .csv files.
         indices: of the test part.
         trust: as for `load`.
         invert: exchange black and white of image files.
@@ -170,15 +176,17 @@ def predict(
     import torch
 
     from mlprun.data.batches import EvalBatches
-    from mlprun.data.inputs import is_image
+    from mlprun.data.inputs import is_image, shortened
     from mlprun.data.source import Examples
     from mlprun.data.splits import Normalizer
+    from mlprun.data.tokens import PADDING
     from mlprun.training.metrics import predicted_classes
 
     data, learner = run.config.data, run.learner
     # Every run that mlprun made has these; a checkpoint without them is damaged.
     normalizer = Normalizer(**{name: value.cpu() for name, value in run.state["normalizer"].items()})
     given: list[Input] = []
+    padding = PADDING if "tokenizer" in run.state else None
     if indices:
         assert run.parts is not None
         normalizer = run.parts.normalizer_of(run.parts.test)
@@ -186,14 +194,19 @@ def predict(
     else:
         given = _read(run, words, invert=invert, value_range=value_range)
         stacked = Examples(torch.stack([each.inputs for each in given]), torch.zeros(len(given), dtype=torch.int64))
-        outputs, _ = learner.predict(EvalBatches(stacked, len(given), normalizer, run.where))
+        outputs, _ = learner.predict(EvalBatches(stacked, len(given), normalizer, run.where, padding=padding))
         scaled, targets = normalizer(stacked.inputs), None
     probabilities = learner.loss.probabilities(outputs)
     classes = predicted_classes(outputs, learner.loss.threshold) if data.task == "classification" else None
-    pixels = None
-    if is_image(data.input_shape):
+    pixels, frames = None, _frames(run.config)
+    if frames is not None:
+        pixels = normalizer.inverse(scaled)
+    elif is_image(data.input_shape):
         pixels = _pixels(scaled, normalizer, _image_format(run, value_range))
     names = [f"test {index}" for index in indices] or [each.name for each in given]
+    if indices and run.parts is not None and (tokenizer := run.parts.tokenizer) is not None:
+        texts = [tokenizer.decode([i for i in ids if i != PADDING]) for ids in scaled.tolist()]
+        names = [f"{name}: {shortened(text)}" for name, text in zip(names, texts, strict=True)]
     num_classes = max(data.num_outputs, 2) if data.task == "classification" else 0
     known = run.state["class_names"]
     return Answer(
@@ -211,14 +224,28 @@ def predict(
             )
             for i, name in enumerate(names)
         ],
+        frames,
     )
+
+
+def _frames(config: Config) -> Frames | None:
+    """How the run's sounds became pictures; None where its data are no sounds."""
+    return None if config.data.audio is None else Frames(**dataclasses.asdict(config.data.audio))
 
 
 def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tuple[float, float] | None) -> list[Input]:
     """All that was named, each checked."""
-    from mlprun.data.inputs import from_image, from_numbers, is_image
+    from mlprun.data.inputs import from_image, from_numbers, from_sound, is_image
 
+    if (frames := _frames(run.config)) is not None:
+        return [from_sound(word, frames) for word in words]
     shape = run.config.data.input_shape
+    if "tokenizer" in run.state:
+        from mlprun.data.inputs import from_text
+        from mlprun.data.tokens import Tokenizer
+
+        tokenizer = Tokenizer.from_plain(run.state["tokenizer"])
+        return [from_text(text_of(word), tokenizer, run.config.data.text.max_length) for word in words]
     if not is_image(shape):
         return [each for word in words for each in from_numbers(word, shape)]
     wanted = _image_format(run, value_range)
@@ -228,6 +255,23 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
             "\n  say it: --range 0,1, --range 0,255 or --range=-1,1; or predict examples of the test part: --index 0"
         )
     return [from_image(word, shape, wanted, invert=invert) for word in words]
+
+
+def text_of(word: str) -> str:
+    """What a word of the command line says: the content of a .txt file, or itself.
+
+    Raises:
+        DataError: the file is not there, or is no text.
+    """
+    path = Path(word)
+    if path.suffix.lower() != ".txt" or (("\n" in word or " " in word) and not path.is_file()):
+        return word
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{word}: is no UTF-8 text: byte {error.start}") from error
+    except OSError as error:
+        raise DataError(f"{word}: cannot be read: {error.strerror}") from error
 
 
 def _image_format(run: Finished, value_range: tuple[float, float] | None) -> ImageFormat | None:
@@ -242,11 +286,10 @@ def _of_test(
     run: Finished, indices: Sequence[int], normalizer: Normalizer
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scaled inputs, outputs and targets of examples of the test part, each read as an evaluation reads it."""
-    import torch
     from torch.utils.data import IterableDataset
 
     from mlprun import build
-    from mlprun.data.batches import Batch, EvalBatches
+    from mlprun.data.batches import Batch, EvalBatches, together
     from mlprun.data.splits import size
 
     assert run.parts is not None
@@ -265,7 +308,7 @@ def _of_test(
         _check_indices(indices, size(part) or 0)
         batches = list(EvalBatches(part, 256, normalizer, run.where, indices=indices, targets=run.learner.targets))
     outputs, targets = run.learner.predict(batches)
-    return torch.cat([batch.inputs.cpu() for batch in batches]), outputs, targets
+    return together(batches).inputs, outputs, targets
 
 
 def _check_indices(indices: Sequence[int], count: int) -> None:

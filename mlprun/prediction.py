@@ -11,19 +11,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlprun.completion import complete
+from mlprun.data.mel import Frames, mel
 from mlprun.errors import ConfigError, RunError
-from mlprun.inference import Answer, Prediction, predict
+from mlprun.inference import Answer, Prediction, predict, text_of
+from mlprun.metric_names import BY_TOKEN
+from mlprun.runs.directory import RunDirectory
 
 ALL_UP_TO, TOP = 10, 5  # classes: up to so many all are shown, else the first five
+TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
 
 
 def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """`mlprun predict RUN_DIR INPUT …`."""
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="an image; or numbers, 5.1,3.5,1.4,0.2; or a .csv")
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="*",
+        help="an image; a .wav; numbers, 5.1,3.5,1.4,0.2, or a .csv; 'a text' or a .txt",
+    )
     parser.add_argument("--index", type=int, nargs="+", metavar="N", help="examples of the test part, from 0")
     parser.add_argument("--invert", action="store_true", help="exchange black and white of the images")
     parser.add_argument("--range", metavar="LOW,HIGH", help="black and white, for a data set that does not say")
+    parser.add_argument("--length", type=int, default=100, help="tokens that a language model adds to a text; 100")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="1 draws by its probabilities, 0 takes the likeliest token; 1"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of those draws; 0")
     parser.add_argument("--json", action="store_true", help="one object a line")
     parser.add_argument(
         "--trust", action="store_true", help="call what the run's config names even if it is no library's own"
@@ -36,9 +51,11 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
         problem = "takes files or examples of the test part, not both" if inputs else "has nothing to predict"
         raise ConfigError(
             "predict", ConfigError.MISSING, problem,
-            "name images, rows of numbers (5.1,3.5,1.4,0.2) or a .csv; or --index 0 7 of the test part",
+            "name images, sounds, texts, rows of numbers (5.1,3.5,1.4,0.2) or a .csv; or --index 0 7 of the test part",
         )  # fmt: skip
 
+    if RunDirectory(options.run).read().get("config", {}).get("data", {}).get("task") in BY_TOKEN:
+        return _complete(options, inputs)
     value_range = None
     if options.range is not None:
         from mlprun.data.inputs import parse_range
@@ -54,6 +71,32 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
         lines = [as_json(answer, prediction, picture)] if options.json else as_lines(answer, prediction, picture)
         for line in lines:
             print(line)
+    return 0
+
+
+def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
+    """Texts that go on, or whose hidden words are filled in."""
+    if not inputs:
+        raise ConfigError(
+            "--index", options.index, "examples of the test part have a class a token", "give texts: 'The next'"
+        )
+    completions = complete(
+        options.run, [text_of(word) for word in inputs], length=options.length, temperature=options.temperature,
+        seed=options.seed, trust=options.trust,
+    )  # fmt: skip
+    for each in completions:
+        for note in each.notes:
+            print(note, file=sys.stderr)
+        if options.json:
+            known = {"continued": each.continued} if each.continued is not None else {"filled": each.filled}
+            print(json.dumps({"input": each.text} | known))
+        elif each.continued is not None:
+            print(f"{each.text}{each.continued}")
+        else:
+            print(each.text)
+            for number, guesses in enumerate(each.filled, 1):
+                label = f"[MASK] {number}" if len(each.filled) > 1 else "[MASK]"
+                print(f"  {label}  " + "  ".join(f"{token} {chance:.4f}" for token, chance in guesses))
     return 0
 
 
@@ -121,7 +164,7 @@ def _scores(answer: Answer, prediction: Prediction) -> list[tuple[str, float]]:
 
 
 def _save_pictures(answer: Answer, folder: Path) -> list[Path | None]:
-    """A picture for each image, `NAME.png` in the folder, and `NAME_2.png` for a second of that name.
+    """A picture for each image or sound, `NAME.png` in the folder, and `NAME_2.png` for a second of that name.
 
     Raises:
         RunError: it cannot be written.
@@ -162,9 +205,12 @@ def draw(answer: Answer, prediction: Prediction) -> Any:
     figure = Figure(figsize=(7.2 if is_class else 4.2, 3.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2 if is_class else 1, squeeze=False)[0]
-    pixels = prediction.pixels.transpose(1, 2, 0)
-    panels[0].imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    panels[0].set_axis_off()
+    if answer.frames is not None:
+        _draw_sound(panels[0], prediction.pixels[0], answer.frames)
+    else:
+        pixels = prediction.pixels.transpose(1, 2, 0)
+        panels[0].imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        panels[0].set_axis_off()
     figure.suptitle(_headline(answer, prediction), fontsize=11)
     if prediction.predicted is None:
         return figure
@@ -187,3 +233,23 @@ def draw(answer: Answer, prediction: Prediction) -> Any:
         panels[1].set_xlabel("score, no probability")
     panels[1].set_ylabel("class")
     return figure
+
+
+def _draw_sound(axes: Any, decibels: Any, frames: Frames) -> None:
+    """A log-mel spectrogram, over seconds and Hz."""
+    num_mels, num_frames = decibels.shape
+    first = frames.window_ms / 2000  # the middle of the first window, seconds
+    extent = (
+        first - frames.hop / frames.sample_rate / 2,
+        first + (num_frames - 0.5) * frames.hop / frames.sample_rate,
+        0.5,
+        num_mels + 0.5,
+    )
+    image = axes.imshow(decibels, extent=extent, aspect="auto", cmap="magma", interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, label="dB", pad=0.02)
+    edges = [mel(edge) for edge in frames.edges()]  # evenly apart: the middle of band b is edge b, counted from 0
+    marks = [hertz for hertz in TICKS if frames.f_min <= hertz <= frames.highest]
+    axes.set_yticks([(mel(hertz) - edges[0]) / (edges[1] - edges[0]) for hertz in marks], [f"{h}" for h in marks])
+    axes.set_ylim(0.5, num_mels + 0.5)
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("frequency (Hz)")

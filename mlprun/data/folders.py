@@ -17,6 +17,7 @@ EXTENSIONS = {
     "sounds": (".wav",),
 }
 PARTS = ("train", "test", "val")
+NO_CLASS = "_background_noise_"  # Speech Commands: minutes of noise beside the folders of words
 
 
 def num_class_folders(root: str | os.PathLike[str] | None, kind: str = "images") -> int:
@@ -138,7 +139,7 @@ def _subfolders(folder: Path) -> list[str]:
     """The sorted names of the folders in `folder` that are not hidden; none where it is no folder."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".") and e.name != NO_CLASS)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a user hands to `mlprun predict`: images and rows of numbers, as the data of the run would hold them."""
+"""What a user hands to `mlprun predict`: images, sounds and rows of numbers, as the data of the run would hold them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlprun.data.audio import log_mel, read_clip
 from mlprun.data.image_folder import read_image
+from mlprun.data.mel import Frames
+from mlprun.data.tokens import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
 
 
@@ -30,6 +33,7 @@ class ImageFormat(NamedTuple):
     border: float | None
 
 
+SHOWN = 60  # characters of a text that stand for it on the terminal
 LARGEST = float(torch.finfo(torch.float32).max)
 
 
@@ -65,10 +69,7 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
     Raises:
         DataError: there is no such file, or it is no image.
     """
-    path = Path(file)
-    if not path.is_file():
-        kind = "is a folder: name the images in it" if path.is_dir() else "there is no such file"
-        raise DataError(f"{file}: {kind}")
+    path = _file(file, "images")
     image, size = read_image(file, input_shape)
     _, height, width = input_shape
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
@@ -92,9 +93,72 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
     return Input(path.name, inputs, tuple(notes))
 
 
+def from_sound(file: str, frames: Frames) -> Input:
+    """The log-mel spectrogram of the sound in a file: of its middle, or with silence on both sides.
+
+    Args:
+        file: path of a WAV file.
+        frames: of the run's data.
+
+    Raises:
+        DataError: there is no such file, or it is no sound WAV file.
+    """
+    path = _file(file, "sounds")
+    clip, seconds = read_clip(path, frames)
+    notes = []
+    if abs(seconds - frames.seconds) * frames.sample_rate >= 1:
+        done = "only its middle is heard" if seconds > frames.seconds else "filled up with silence"
+        notes.append(f"note: {path.name} is {seconds:.2f} s long, an example {frames.seconds:g} s: {done}")
+    return Input(path.name, log_mel(torch.from_numpy(clip)[None], frames)[0], tuple(notes))
+
+
+def _file(name: str, kind: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise DataError(
+            f"{name}: " + (f"is a folder: name the {kind} in it" if path.is_dir() else "there is no such file")
+        )
+    return path
+
+
 def _border(pixels: Tensor) -> Tensor:
     edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
     return torch.cat([edge.flatten() for edge in edges]).double().mean()
+
+
+def from_text(text: str, tokenizer: Tokenizer, max_length: int) -> Input:
+    """The token ids of a text, int32 (max_length,), padded or cut at the end.
+
+    Raises:
+        DataError: it has no tokens.
+    """
+    ids, notes = token_ids(text, tokenizer, max_length)
+    inputs = torch.full((max_length,), PADDING, dtype=torch.int32)
+    inputs[: len(ids)] = torch.tensor(ids, dtype=torch.int32)
+    return Input(shortened(text), inputs, notes)
+
+
+def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) -> tuple[list[int], tuple[str, ...]]:
+    """The ids of a text, at most the first `max_length`, and notes of what is unknown and what is cut.
+
+    Raises:
+        DataError: it has no tokens.
+    """
+    ids, notes = tokenizer.encode(text), []
+    if not text.strip():
+        raise DataError(f"'{text}': has no tokens\n  write some words, or name a .txt file")
+    if unknown := sum(token == UNKNOWN for token in ids):
+        count = f"{unknown} of {len(ids)} tokens"
+        notes.append(f"note: {count} are not in the run's vocabulary of {len(tokenizer):,}")
+    if max_length is not None and len(ids) > max_length:
+        notes.append(f"note: cut to the first {max_length} of {len(ids)} tokens (data.text.max_length)")
+    return ids[:max_length], tuple(notes)
+
+
+def shortened(text: str) -> str:
+    """A text on one line, at most `SHOWN` characters of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
 
 
 def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
