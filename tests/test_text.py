@@ -174,8 +174,9 @@ def imdb_archive():
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
     """The URL of a small archive of the same layout, whose checksum counts as the published one."""
-    served = write(tmp_path / "served", {"aclImdb_v1.tar.gz": imdb_archive()})
-    monkeypatch.setattr(data_text, "IMDB_MD5", hashlib.md5(imdb_archive()).hexdigest())
+    archive = imdb_archive()
+    served = write(tmp_path / "served", {"aclImdb_v1.tar.gz": archive})
+    monkeypatch.setattr(data_text, "IMDB_MD5", hashlib.md5(archive).hexdigest())
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args): ...
