@@ -104,6 +104,8 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
         build = instantiate({**node, "_partial_": True}, _convert_="all")
         return build(*positional)
     except ConfigError as error:
+        if error.key.startswith("data."):  # already the full key, of what the arguments were interpolated from
+            raise
         raise error.under(key) from error
     except UserError:
         raise

@@ -18,8 +18,8 @@ def mask_tokens(
     """Choose tokens to be told, and hide most of them.
 
     Of each sequence 15 % of the tokens are chosen at random, rounded, at least one. Of the chosen 80 % become `MASK`,
-    10 % a random token and 10 % stay. Special tokens, padding among them, are never chosen, and no token becomes
-    one. Source: Devlin et al., 2019, section 3.1 (arXiv:1810.04805); the count of each sequence is that of its code.
+    10 % a random ordinary token and 10 % stay. Special tokens, padding among them, are never chosen. Source: Devlin
+    et al., 2019, section 3.1 (arXiv:1810.04805); the count of each sequence is that of its code.
 
     Args:
         inputs: ids, int64 of shape (N, L), padded at the end.
