@@ -20,7 +20,8 @@ from mlprun.data.mel import Frames, hertz, mel
 from mlprun.data.source import Examples, Source
 from mlprun.data.synthetic_audio import tones
 from mlprun.errors import ConfigError, DataError
-from tests.test_resume import assert_identical
+from mlprun.runs import compare
+from mlprun.training import checkpoint
 
 AUDIO = {
     "sample_rate": 8000, "seconds": 0.5, "num_mels": 32, "window_ms": 25.0, "hop_ms": 10.0, "f_min": 20.0, "f_max": None,
@@ -91,8 +92,8 @@ def test_the_filters_cover_the_spectrum_and_none_is_empty(sample_rate, num_mels,
     # two neighbours overlap so that each frequency between the middles of the first and last band counts once
     inside = (bins >= edges[1]) & (bins <= edges[-2])
     assert torch.allclose(filters[inside].sum(1), torch.ones(int(inside.sum())), atol=1e-4)
-    assert (filters[(bins <= edges[0]) | (bins >= edges[-1])] == 0).all()
-    assert 0 <= float(filters.min())
+    assert float(filters[(bins <= edges[0]) | (bins >= edges[-1])].sum()) < 1e-6
+    assert float(filters.min()) >= 0
     assert float(filters.max()) <= 1
 
 
@@ -174,7 +175,7 @@ def test_what_is_above_half_the_sample_rate_is_not_folded_down(tmp_path):
 
 def test_of_a_long_sound_the_middle_is_kept_and_a_short_one_stands_in_silence(tmp_path):
     clip, seconds = read_clip(save(tmp_path / "long.wav", np.linspace(0, 1, 24001)), FRAMES)
-    assert seconds == pytest.approx(3)
+    assert seconds == pytest.approx(3, abs=1e-3)
     assert (clip[0], clip[-1]) == (pytest.approx(10000 / 24000, abs=1e-3), pytest.approx(14000 / 24000, abs=1e-3))
     clip, _ = read_clip(save(tmp_path / "short.wav", np.ones(2000)), FRAMES)
     assert np.flatnonzero(clip).tolist() == list(range(1000, 3000))
@@ -200,7 +201,10 @@ def riff(*chunks: bytes) -> bytes:
             "Unknown wave file format: MULAW",
         ),
         (riff(GOOD, b"data\0\0\0\0"), "holds no sound"),
-        (riff(GOOD, struct.pack("<4sI", b"data", 8000), b"\1\2" * 1000), "ends before the sound that it announces"),
+        (
+            riff(GOOD, struct.pack("<4sI", b"data", 8000), b"\1\2" * 4000)[:3001],
+            "ends before the sound that it announces",
+        ),
         (riff(struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 7, 14, 2, 16), b"data\x04\0\0\0abcd"), "7 samples a second"),
         ("NaN", "NaN or infinite values"),
         ("missing", "cannot be read: No such file"),
@@ -288,7 +292,7 @@ def test_split_by_name_keeps_a_speaker_or_a_sentence_in_one_part(tmp_path, seed)
     for part in parts:
         assert torch.bincount(part.targets).tolist() == [len(part) // 2] * 2
     assert sum(map(len, levels)) <= 20
-    assert not (levels[0] & levels[1] or levels[0] & levels[2] or levels[1] & levels[2])
+    assert not (levels[0] & levels[1] | levels[0] & levels[2] | levels[1] & levels[2])
     again = audio_folder(tmp_path, AUDIO, split_by="name", seed=seed)
     assert torch.equal(examples(again.test).inputs, parts[2].inputs)
     other = audio_folder(tmp_path, AUDIO, split_by="name", seed=seed + 5)
@@ -418,7 +422,7 @@ LINE = [
 def test_a_folder_of_recordings_is_learnt_and_a_file_predicted(mlprun_process, recordings, tmp_path):
     done = mlprun_process(*LINE, "epochs=8", "logging.pictures=[filters,feature_maps,misclassified]")
     assert done.status == 0, done.err
-    assert done.record()["metrics"]["test/accuracy"] >= 0.9
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]["test/accuracy"] >= 0.9
     for picture in ("filters", "feature_maps", "misclassified"):
         assert list((tmp_path / "run" / "pictures").glob(f"{picture}*.png"))
     save(tmp_path / "new.wav", sine(1500, 22050, 1.0), 22050)
@@ -449,6 +453,9 @@ def test_a_run_on_sounds_resumes_to_the_same_bits(mlprun, recordings, tmp_path):
     assert mlprun(*line, f"hydra.run.dir={whole}").status == 0
     assert mlprun(*line, f"hydra.run.dir={parted}", "steps=5").status == 0
     assert mlprun("resume", str(parted), "steps=12").status == 0
-    first, second = ((run / "metrics.jsonl").read_text().splitlines()[-1] for run in (whole, parted))
-    assert json.loads(first)["test/loss"] == json.loads(second)["test/loss"]
-    del assert_identical
+    ours, theirs = (checkpoint.load(run / "checkpoints" / "last.pt") for run in (whole, parted))
+    assert ours["step"] == theirs["step"] == 12
+    for part in ("model", "optimizer"):
+        assert compare.tensors(ours[part], theirs[part]) == [], part
+    first, second = (json.loads((run / "run.json").read_text())["metrics"] for run in (whole, parted))
+    assert first == second
