@@ -11,7 +11,7 @@ import math
 import os
 import traceback
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset, Subset
 
 from mlprun import seeding
-from mlprun.config import Config
+from mlprun.config import Config, Text
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Normalizer, Part, Splits, make_splits, size
+from mlprun.data.tokens import Tokenizer
 from mlprun.errors import ConfigError, UserError, is_users_own, near
-from mlprun.metric_names import lower_is_better
+from mlprun.metric_names import BY_TOKEN, lower_is_better
 from mlprun.training import durations, schedule, transfer
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Drawn, Plan, nothing
@@ -103,6 +104,8 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
         build = instantiate({**node, "_partial_": True}, _convert_="all")
         return build(*positional)
     except ConfigError as error:
+        if error.key.startswith("data."):  # already the full key, of what the arguments were interpolated from
+            raise
         raise error.under(key) from error
     except UserError:
         raise
@@ -196,6 +199,7 @@ def splits(config: Config) -> Splits:
                 "data.augment", data.augment, "does not reach a data set of your own",
                 "do it in its __getitem__; what it draws at random is seeded by (seed, epoch, index)",
             )  # fmt: skip
+    _check_text(config, source)
     return make_splits(
         source,
         val=val,
@@ -211,6 +215,28 @@ def splits(config: Config) -> Splits:
         limit=data.limit,
         limit_eval=data.limit_eval,
     )
+
+
+def _check_text(config: Config, source: Source) -> None:
+    """Refuse keys of `data.text` that the data have no use for: they would do nothing."""
+    text, part = config.data.text, source.train
+    in_memory = isinstance(part, Examples)
+    ids = not part.inputs.is_floating_point() if isinstance(part, Examples) else True  # one's own may be token ids
+    if text != Text() and source.tokenizer is None and not (ids and source.value_range is None):
+        changed = next(f.name for f in fields(Text) if getattr(text, f.name) != getattr(Text(), f.name))
+        raise ConfigError(
+            f"data.text.{changed}",
+            getattr(text, changed),
+            f"is for text, and {config.data.name} is none",
+            "leave it out",
+        )
+    if text.bucketing and not (in_memory and source.padding is not None):
+        raise ConfigError(
+            "data.text.bucketing",
+            text.bucketing,
+            "sorts sequences by their lengths, which these data do not tell",
+            "write data.text.bucketing=0",
+        )
 
 
 def _dataset(built: Any, key: str) -> Dataset[Any]:
@@ -233,7 +259,14 @@ def trial_batch(config: Config, parts: Splits) -> Batch:
     """Two validation examples on the CPU, scaled, for `check_fit`."""
     part = parts.val
     some = part[slice(0, 2)] if isinstance(part, Examples) else part
-    return next(iter(EvalBatches(some, 2, parts.normalizer, torch.device("cpu"), targets=parts.target_normalizer)))
+    # Sequences in their whole length, not cut: so much a step may cost.
+    return next(
+        iter(
+            EvalBatches(
+                some, 2, parts.normalizer, torch.device("cpu"), targets=parts.target_normalizer, perturb=parts.perturb
+            )
+        )
+    )
 
 
 def train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBatches:
@@ -251,6 +284,9 @@ def train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBa
         flip=config.data.augment.flip and in_memory,
         num_workers=config.data.num_workers,
         targets=parts.target_normalizer,
+        padding=parts.padding,
+        perturb=parts.perturb,
+        bucketing=config.data.text.bucketing,
     )
 
 
@@ -283,7 +319,17 @@ def eval_batches(config: Config, part: Part, parts: Splits, where: torch.device)
     """Batches of the val or test split."""
     batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
     normalizer = parts.normalizer_of(part)
-    return EvalBatches(part, batch_size, normalizer, where, config.data.num_workers, parts.target_normalizer)
+    return EvalBatches(
+        part,
+        batch_size,
+        normalizer,
+        where,
+        config.data.num_workers,
+        parts.target_normalizer,
+        padding=parts.padding,
+        perturb=parts.perturb,
+        num_outputs=config.data.num_outputs if config.data.task in BY_TOKEN else 0,
+    )
 
 
 def plan(config: Config, steps_per_epoch: int | None) -> Plan:
@@ -328,11 +374,24 @@ def model(config: Config) -> nn.Module:
     return built
 
 
-def weights(config: Config, module: nn.Module) -> tuple[transfer.Weights, transfer.Taken] | None:
-    """What `trainer.weights` names, and what of it the model takes; None where it is null. Changes nothing."""
+def weights(
+    config: Config, module: nn.Module, tokenizer: Tokenizer | None
+) -> tuple[transfer.Weights, transfer.Taken] | None:
+    """What `trainer.weights` names, and what of it the model takes; None where it is null. Changes nothing.
+
+    Raises:
+        ConfigError: it cannot be used, or its token ids mean other tokens than those of `tokenizer`.
+    """
     if config.trainer.weights is None:
         return None
     found = transfer.read(config.trainer.weights)
+    if tokenizer is not None and found.tokenizer is not None and found.tokenizer != tokenizer.to_plain():
+        raise ConfigError(
+            "trainer.weights",
+            config.trainer.weights,
+            "was learnt with another vocabulary: its token ids mean other words than those of these data",
+            f"take its vocabulary too: data.text.vocabulary={config.trainer.weights}",
+        )
     return found, transfer.fit(found, module)
 
 
@@ -495,7 +554,7 @@ class Fit:
     Attributes:
         layers: those with parameters of their own, in the order they ran.
         num_parameters: all, trained or not.
-        macs: multiply-adds of the linear and convolution layers for one example.
+        macs: multiply-adds of the linear, convolution and recurrent layers for one example.
     """
 
     layers: list[Layer]
@@ -533,10 +592,13 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
     def left(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         name, *_ = running.pop()
         own = sum(p.numel() for p in layer.parameters(recurse=False))
+        output = output[0] if isinstance(layer, nn.RNNBase) else output
         if own and isinstance(output, Tensor):
             weight = getattr(layer, "weight", None)
             macs = 0
-            if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
+            if isinstance(layer, nn.RNNBase):  # each weight meets each token
+                macs = sum(p.numel() for p in layer.parameters() if p.dim() > 1) * inputs[0].shape[-2]
+            elif isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
                 macs = weight.numel() * output[0].numel() // weight.shape[0]
             layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), own, macs))
 
@@ -563,13 +625,16 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
         for handle in hooks:
             handle.remove()
         module.train(was_training)
-    wanted = [len(inputs), config.data.num_outputs]
+    by_token = config.data.task in BY_TOKEN
+    wanted = [*inputs.shape[: 2 if by_token else 1], config.data.num_outputs]
     if not isinstance(outputs, Tensor) or list(outputs.shape) != wanted:
         found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ConfigError(
             "model", ConfigError.MISSING, f"gives outputs of shape {found} for {len(inputs)} examples, not {wanted}",
             f"the data has data.num_outputs={config.data.num_outputs}: the model's last layer must be as wide",
         )  # fmt: skip
+    if config.data.task == "language_modeling" and not inputs.is_meta:
+        _check_causal(module, inputs, outputs)
     try:
         with torch.no_grad():
             value = criterion(outputs, targets)
@@ -590,6 +655,24 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
             "set loss.reduction=mean",
         )
     return Fit(layers, sum(p.numel() for p in module.parameters()), sum(layer.macs for layer in layers))
+
+
+def _check_causal(module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+    """Raise ConfigError if an output of a language model depends on tokens that come after its own."""
+    middle = inputs.shape[1] // 2
+    changed = inputs.clone()
+    changed[:, middle:] = (changed[:, middle:] + 1) % outputs.shape[-1]
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        again = module(changed)
+    module.train(was_training)
+    if not torch.allclose(outputs[:, :middle], again[:, :middle], rtol=1e-3, atol=1e-4):
+        raise ConfigError(
+            "model", ConfigError.MISSING, "sees the tokens that it is to predict: its outputs change with what follows",
+            "a language model may look back only; for words hidden in a text, which both sides tell, use "
+            "data.task=token_classification",
+        )  # fmt: skip
 
 
 def picture_functions(config: Config) -> dict[str, Callable[[Learner, Splits], Any]]:
@@ -650,7 +733,16 @@ def _probe_batch(parts: Splits, where: torch.device) -> Batch:
         chosen = torch.randperm(count, generator=seeding.generator(0, "probe"))[:PROBE_EXAMPLES]
         part = part[chosen] if isinstance(part, Examples) else Subset(part, chosen.tolist())
     with seeding.preserved():
-        return next(iter(EvalBatches(part, PROBE_EXAMPLES, parts.normalizer, where, targets=parts.target_normalizer)))
+        batches = EvalBatches(
+            part,
+            PROBE_EXAMPLES,
+            parts.normalizer,
+            where,
+            targets=parts.target_normalizer,
+            padding=parts.padding,
+            perturb=parts.perturb,
+        )
+        return next(iter(batches))
 
 
 def check_batch_norm(fit: Fit, batches: TrainBatches, accumulate: int, frozen: Collection[str] = ()) -> None:

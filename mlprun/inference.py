@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlprun import config as configs
 from mlprun.config import Config
 from mlprun.data.mel import Frames
-from mlprun.errors import ConfigError, RunError
+from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.runs.directory import RunDirectory
 from mlprun.trust import check_targets
 
@@ -159,7 +159,8 @@ def predict(
 
     Args:
         path: of the run.
-        words: image files for image data, WAV files for sounds, else rows of numbers and .csv files.
+        words: image files for image data, WAV files for sounds, texts and .txt files for text, else rows of numbers and
+            .csv files.
         indices: of the test part.
         trust: as for `load`.
         invert: exchange black and white of image files.
@@ -175,15 +176,17 @@ def predict(
     import torch
 
     from mlprun.data.batches import EvalBatches
-    from mlprun.data.inputs import is_image
+    from mlprun.data.inputs import is_image, shortened
     from mlprun.data.source import Examples
     from mlprun.data.splits import Normalizer
+    from mlprun.data.tokens import PADDING
     from mlprun.training.metrics import predicted_classes
 
     data, learner = run.config.data, run.learner
     # Every run that mlprun made has these; a checkpoint without them is damaged.
     normalizer = Normalizer(**{name: value.cpu() for name, value in run.state["normalizer"].items()})
     given: list[Input] = []
+    padding = PADDING if "tokenizer" in run.state else None
     if indices:
         assert run.parts is not None
         normalizer = run.parts.normalizer_of(run.parts.test)
@@ -191,7 +194,7 @@ def predict(
     else:
         given = _read(run, words, invert=invert, value_range=value_range)
         stacked = Examples(torch.stack([each.inputs for each in given]), torch.zeros(len(given), dtype=torch.int64))
-        outputs, _ = learner.predict(EvalBatches(stacked, len(given), normalizer, run.where))
+        outputs, _ = learner.predict(EvalBatches(stacked, len(given), normalizer, run.where, padding=padding))
         scaled, targets = normalizer(stacked.inputs), None
     probabilities = learner.loss.probabilities(outputs)
     classes = predicted_classes(outputs, learner.loss.threshold) if data.task == "classification" else None
@@ -201,6 +204,9 @@ def predict(
     elif is_image(data.input_shape):
         pixels = _pixels(scaled, normalizer, _image_format(run, value_range))
     names = [f"test {index}" for index in indices] or [each.name for each in given]
+    if indices and run.parts is not None and (tokenizer := run.parts.tokenizer) is not None:
+        texts = [tokenizer.decode([i for i in ids if i != PADDING]) for ids in scaled.tolist()]
+        names = [f"{name}: {shortened(text)}" for name, text in zip(names, texts, strict=True)]
     num_classes = max(data.num_outputs, 2) if data.task == "classification" else 0
     known = run.state["class_names"]
     return Answer(
@@ -234,6 +240,12 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
     if (frames := _frames(run.config)) is not None:
         return [from_sound(word, frames) for word in words]
     shape = run.config.data.input_shape
+    if "tokenizer" in run.state:
+        from mlprun.data.inputs import from_text
+        from mlprun.data.tokens import Tokenizer
+
+        tokenizer = Tokenizer.from_plain(run.state["tokenizer"])
+        return [from_text(text_of(word), tokenizer, run.config.data.text.max_length) for word in words]
     if not is_image(shape):
         return [each for word in words for each in from_numbers(word, shape)]
     wanted = _image_format(run, value_range)
@@ -243,6 +255,23 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
             "\n  say it: --range 0,1, --range 0,255 or --range=-1,1; or predict examples of the test part: --index 0"
         )
     return [from_image(word, shape, wanted, invert=invert) for word in words]
+
+
+def text_of(word: str) -> str:
+    """What a word of the command line says: the content of a .txt file, or itself.
+
+    Raises:
+        DataError: the file is not there, or is no text.
+    """
+    path = Path(word)
+    if path.suffix.lower() != ".txt" or (("\n" in word or " " in word) and not path.is_file()):
+        return word
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{word}: is no UTF-8 text: byte {error.start}") from error
+    except OSError as error:
+        raise DataError(f"{word}: cannot be read: {error.strerror}") from error
 
 
 def _image_format(run: Finished, value_range: tuple[float, float] | None) -> ImageFormat | None:
@@ -257,11 +286,10 @@ def _of_test(
     run: Finished, indices: Sequence[int], normalizer: Normalizer
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scaled inputs, outputs and targets of examples of the test part, each read as an evaluation reads it."""
-    import torch
     from torch.utils.data import IterableDataset
 
     from mlprun import build
-    from mlprun.data.batches import Batch, EvalBatches
+    from mlprun.data.batches import Batch, EvalBatches, together
     from mlprun.data.splits import size
 
     assert run.parts is not None
@@ -280,7 +308,7 @@ def _of_test(
         _check_indices(indices, size(part) or 0)
         batches = list(EvalBatches(part, 256, normalizer, run.where, indices=indices, targets=run.learner.targets))
     outputs, targets = run.learner.predict(batches)
-    return torch.cat([batch.inputs.cpu() for batch in batches]), outputs, targets
+    return together(batches).inputs, outputs, targets
 
 
 def _check_indices(indices: Sequence[int], count: int) -> None:

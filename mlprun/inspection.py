@@ -17,12 +17,15 @@ from torch import Tensor, nn
 
 from mlprun import build, introduction, seeding, speed
 from mlprun.config import Config
-from mlprun.data.batches import Batch, TrainBatches
-from mlprun.data.source import Examples
+from mlprun.data.batches import Batch, TrainBatches, lengths, together
+from mlprun.data.inputs import shortened
+from mlprun.data.source import IGNORED, Examples
 from mlprun.data.splits import Normalizer, Splits
+from mlprun.data.tokens import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import DivergedError, RunError, UserError
 from mlprun.failures import explain
 from mlprun.introduction import counted
+from mlprun.metric_names import BY_TOKEN
 from mlprun.runs import directory, sketch
 from mlprun.training import gradients, transfer
 from mlprun.training.loop import Plan
@@ -66,7 +69,7 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
     model = build.model(config)
     fit = build.check_fit(config, model, criterion, build.trial_batch(config, parts))
     build.check_batch_norm(fit, batches, config.trainer.accumulate, build.in_evaluation(config, model))
-    weights = build.weights(config, model)
+    weights = build.weights(config, model, parts.tokenizer)
     torch.set_num_threads(
         config.trainer.num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
     )
@@ -139,7 +142,7 @@ def first_examples(batches: TrainBatches) -> Batch:
             taken.append(batch)
             if sum(len(each.targets) for each in taken) >= NUM_SHOWN or len(taken) == batches.steps_per_epoch:
                 break
-    return Batch(torch.cat([each.inputs.cpu() for each in taken]), torch.cat([each.targets.cpu() for each in taken]))
+    return together(taken)
 
 
 def data_lines(config: Config, parts: Splits, first: Batch) -> list[str]:
@@ -148,11 +151,16 @@ def data_lines(config: Config, parts: Splits, first: Batch) -> list[str]:
     targets = _targets(parts.train)
     if targets is None:
         lines.append("          targets of train  not counted: only reading all of it would tell")
+    elif config.data.task in BY_TOKEN:
+        told = int((targets != IGNORED).sum())
+        lines.append(f"          targets of train  {told:,} tokens, each of {config.data.num_outputs:,} classes")
     elif config.data.task == "classification":
         counts = torch.bincount(targets.flatten(), minlength=max(config.data.num_outputs, 2)).tolist()
         lines += _counts(counts, _class_names(config, parts))
     else:
         lines.append(f"          targets of train  {_statistics(targets)}")
+    if parts.tokenizer is not None:
+        return [*lines, *_text_lines(config, parts, parts.tokenizer, first)]
     part = parts.train
     if isinstance(part, Examples):
         per_example = max(1, part.inputs[:1].numel())
@@ -173,6 +181,30 @@ def data_lines(config: Config, parts: Splits, first: Batch) -> list[str]:
         lines.append(f"          inputs, scaled    {_statistics(scaled)}  (data.normalize={config.data.normalize})")
     lines[-2] += f"  (of {of})"
     return lines
+
+
+def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batch) -> list[str]:
+    """The vocabulary, how long the texts are, what is unknown and what is padding, and the first example."""
+    text = config.data.text
+    part = parts.train.inputs if isinstance(parts.train, Examples) else first.inputs
+    of = "train" if isinstance(parts.train, Examples) else f"the first {len(part)} examples of train"
+    sizes = lengths(part, PADDING)
+    kind = {"bpe": "byte pairs"}.get(text.tokens, text.tokens) + f", up to {text.ngrams} of them" * (text.ngrams > 1)
+    unknown = int((part == UNKNOWN).sum()) / int(sizes.sum())
+    full = float((sizes == text.max_length).double().mean())
+    ids = first.inputs[0, : int(lengths(first.inputs[:1], PADDING))].tolist()
+    target = ""
+    if config.data.task == "classification":
+        target = f"  -> {_class_names(config, parts)[int(first.targets[0])]}"
+    padding = 1 - float(lengths(first.inputs, PADDING).double().mean()) / first.inputs.shape[1]
+    return [
+        f"          tokens            {kind}{', lower case' * text.lowercase}; {len(tokenizer):,} in the vocabulary"
+        f" (of data.text.vocab_size={text.vocab_size}); {unknown:.2%} of {of} are unknown",
+        f"          lengths           {int(sizes.min())} to {int(sizes.max())} tokens, median {int(sizes.median())};"
+        f" {full:.1%} fill data.text.max_length={text.max_length} or are cut there  (of {of})",
+        f"          padding           {padding:.1%} of the first batches' {first.inputs.numel():,} tokens",
+        f"          the first text    {shortened(tokenizer.decode(ids))}{target}",
+    ]
 
 
 def _unscaled(parts: Splits, inputs: Tensor) -> Tensor:
@@ -430,7 +462,7 @@ def _duration(seconds: float) -> str:
 def _first_model(config: Config) -> nn.Module:
     """The model as a run begins with it: with the weights that it is given, and frozen where it is to be."""
     model = build.model(config)
-    if (weights := build.weights(config, model)) is not None:
+    if (weights := build.weights(config, model, None)) is not None:
         transfer.load(weights[1], model)
     for name in transfer.frozen(config.trainer.freeze, model):
         model.get_parameter(name).requires_grad_(False)

@@ -24,11 +24,10 @@ def data_line(config: Config, sizes: dict[str, int | None]) -> str:
     """
     data = config.data
     known = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
-    kind = (
-        f"{max(data.num_outputs, 2)} classes"
-        if data.task == "classification"
-        else f"{data.num_outputs} value{'s' * (data.num_outputs > 1)}"
-    )
+    kind = {
+        "classification": f"{max(data.num_outputs, 2)} classes",
+        "regression": counted(data.num_outputs, "value"),
+    }.get(data.task, f"{data.num_outputs:,} classes of each token")
     return f"data    {data.name}: {known}; inputs {'x'.join(map(str, data.input_shape))}, {kind}"
 
 
@@ -44,7 +43,7 @@ def model_lines(
         most: with more layers than that, only the first and the last five are named; None: all are.
         macs: also the multiply-adds for one example, of every layer and in all.
     """
-    work = f", {fit.macs:,} multiply-adds an example (linear and convolution layers)" if macs else ""
+    work = f", {fit.macs:,} multiply-adds an example (linear, convolution and recurrent layers)" if macs else ""
     trained = f", {num_trained:,} trained" if num_trained < fit.num_parameters else ""
     lines = [f"model   {_class_name(config.model)}: {fit.num_parameters:,} parameters{trained}{work}"]
     rows = [

@@ -266,7 +266,7 @@ def _train(
     )
     torch.set_num_threads(num_threads)
     saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
-    weights = build.weights(config, model) if saver.is_empty() else None  # else a checkpoint has them
+    weights = build.weights(config, model, parts.tokenizer) if saver.is_empty() else None  # else a checkpoint has them
     if weights is not None:
         transfer.load(weights[1], model)
     learner = build.learner(config, model, plan, where, parts.target_normalizer)
@@ -347,6 +347,7 @@ def _train(
                 "class_names": list(parts.class_names),
                 "image_format": parts.image_format(),
                 **_scaled_targets(parts),
+                **({} if parts.tokenizer is None else {"tokenizer": parts.tokenizer.to_plain()}),
             },
             draw,
         )
@@ -475,6 +476,7 @@ def _hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool
             )
             or value in (None, {})
             or (name == "freeze" and not value)
+            or (name in ("text", "audio") and prefix == "data." and name not in values["dataset"])  # not read
         ):
             continue
         if name == "_target_":

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlprun.completion import complete
 from mlprun.data.mel import Frames, mel
 from mlprun.errors import ConfigError, RunError
-from mlprun.inference import Answer, Prediction, predict
+from mlprun.inference import Answer, Prediction, predict, text_of
+from mlprun.metric_names import BY_TOKEN
+from mlprun.runs.directory import RunDirectory
 
 ALL_UP_TO, TOP = 10, 5  # classes: up to so many all are shown, else the first five
 TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
@@ -23,11 +26,19 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """`mlprun predict RUN_DIR INPUT …`."""
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument(
-        "inputs", metavar="INPUT", nargs="*", help="an image; a .wav; or numbers, 5.1,3.5,1.4,0.2; or a .csv"
+        "inputs",
+        metavar="INPUT",
+        nargs="*",
+        help="an image; a .wav; numbers, 5.1,3.5,1.4,0.2, or a .csv; 'a text' or a .txt",
     )
     parser.add_argument("--index", type=int, nargs="+", metavar="N", help="examples of the test part, from 0")
     parser.add_argument("--invert", action="store_true", help="exchange black and white of the images")
     parser.add_argument("--range", metavar="LOW,HIGH", help="black and white, for a data set that does not say")
+    parser.add_argument("--length", type=int, default=100, help="tokens that a language model adds to a text; 100")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="1 draws by its probabilities, 0 takes the likeliest token; 1"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of those draws; 0")
     parser.add_argument("--json", action="store_true", help="one object a line")
     parser.add_argument(
         "--trust", action="store_true", help="call what the run's config names even if it is no library's own"
@@ -40,9 +51,11 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
         problem = "takes files or examples of the test part, not both" if inputs else "has nothing to predict"
         raise ConfigError(
             "predict", ConfigError.MISSING, problem,
-            "name images, sounds, rows of numbers (5.1,3.5,1.4,0.2) or a .csv; or --index 0 7 of the test part",
+            "name images, sounds, texts, rows of numbers (5.1,3.5,1.4,0.2) or a .csv; or --index 0 7 of the test part",
         )  # fmt: skip
 
+    if RunDirectory(options.run).read().get("config", {}).get("data", {}).get("task") in BY_TOKEN:
+        return _complete(options, inputs)
     value_range = None
     if options.range is not None:
         from mlprun.data.inputs import parse_range
@@ -58,6 +71,32 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
         lines = [as_json(answer, prediction, picture)] if options.json else as_lines(answer, prediction, picture)
         for line in lines:
             print(line)
+    return 0
+
+
+def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
+    """Texts that go on, or whose hidden words are filled in."""
+    if not inputs:
+        raise ConfigError(
+            "--index", options.index, "examples of the test part have a class a token", "give texts: 'The next'"
+        )
+    completions = complete(
+        options.run, [text_of(word) for word in inputs], length=options.length, temperature=options.temperature,
+        seed=options.seed, trust=options.trust,
+    )  # fmt: skip
+    for each in completions:
+        for note in each.notes:
+            print(note, file=sys.stderr)
+        if options.json:
+            known = {"continued": each.continued} if each.continued is not None else {"filled": each.filled}
+            print(json.dumps({"input": each.text} | known))
+        elif each.continued is not None:
+            print(f"{each.text}{each.continued}")
+        else:
+            print(each.text)
+            for number, guesses in enumerate(each.filled, 1):
+                label = f"[MASK] {number}" if len(each.filled) > 1 else "[MASK]"
+                print(f"  {label}  " + "  ".join(f"{token} {chance:.4f}" for token, chance in guesses))
     return 0
 
 

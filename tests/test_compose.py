@@ -6,8 +6,18 @@ import pytest
 
 from mlprun.config import Composer, check, conf_dir
 
-FOLDERS = {"image_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
+FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
 FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", *FOLDERS}
+TEXTS = {
+    "text_folder",
+    "imdb",
+    "imdb_masked",
+    "reviews",
+    "corpus",
+    "corpus_masked",
+    "python_docs",
+    "python_docs_masked",
+}
 
 
 def choices(group):
@@ -45,7 +55,7 @@ def test_every_file_says_what_it_is_and_composes(group):
         check(composer.compose(line))
 
 
-@pytest.mark.parametrize("name", [n for n in choices("data") if n not in FILES_NEEDED])
+@pytest.mark.parametrize("name", [n for n in choices("data") if n not in FILES_NEEDED | TEXTS])
 def test_every_embedded_data_set_trains_with_every_general_model(mlprun, name):
     for model in ("linear", "mlp"):
         assert mlprun("debug=fast", f"data={name}", f"model={model}").status == 0
@@ -54,6 +64,13 @@ def test_every_embedded_data_set_trains_with_every_general_model(mlprun, name):
 @pytest.mark.parametrize("model", ["cnn", "cifar_quick", "resnet18"])
 def test_every_image_model_trains(mlprun, model):
     assert mlprun("debug=fast", f"model={model}", "steps=2").status == 0
+
+
+@pytest.mark.parametrize("model", ["embedding_average", "gru", "lstm", "rnn", "transformer"])
+def test_a_text_model_refuses_pictures(mlprun, model):
+    result = mlprun("debug=fast", f"model={model}")
+    assert result.status == 2
+    assert "the model reads token ids" in result.err
 
 
 @pytest.mark.parametrize("name", built_in("optim"))

@@ -19,19 +19,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mlprun import seeding
-from mlprun.data.source import Examples
+from mlprun.data.source import IGNORED, Examples, Perturb
 from mlprun.data.splits import Normalizer, Part, size
+from mlprun.data.tokens import PADDING
 
 # Evaluation needs no gradients, so its batches may be larger than those of training; bounded by memory.
 EVAL_EXAMPLES, EVAL_VALUES = 1024, 4_000_000
+VALUES_PER_TOKEN = 64  # a token id becomes a vector in the model
 
 
 class Batch(NamedTuple):
     """Examples on the device, scaled.
 
     Attributes:
-        inputs: (N, *input_shape), float32 (or whole numbers, for token ids).
-        targets: (N,) int64 or (N, num_outputs) float32, scaled like the inputs if they are to be.
+        inputs: (N, *input_shape), float32, or whole numbers (int64 for token ids, cut to the longest sequence).
+        targets: (N,) int64 or (N, num_outputs) float32, scaled like the inputs if they are to be; (N, L) int64 where
+            each token has one.
         epoch: number of the pass over the training split, from 0.
     """
 
@@ -52,6 +55,9 @@ class TrainBatches:
         crop, flip: random changes of images held in memory (lazy data brings its own).
         num_workers: processes that read lazy data.
         targets: scales the targets of a regression; None leaves them as they are.
+        padding: the token id that fills sequences up; batches are cut to their longest. None: no such sequences.
+        perturb: changes each batch at random.
+        bucketing: so many batches' examples are sorted by length together, of sequences in memory; 0: none.
     """
 
     def __init__(
@@ -66,6 +72,9 @@ class TrainBatches:
         flip: bool = False,
         num_workers: int = 0,
         targets: Normalizer | None = None,
+        padding: int | None = None,
+        perturb: Perturb | None = None,
+        bucketing: int = 0,
     ) -> None:
         self.num_examples = size(part)
         if self.num_examples is None and batch_size == "all":
@@ -73,11 +82,16 @@ class TrainBatches:
         self.batch_size = int(self.num_examples if batch_size == "all" else batch_size)  # type: ignore[arg-type]
         if self.num_examples is not None:
             self.batch_size = min(self.batch_size, self.num_examples)
+        in_memory = isinstance(part, Examples) and padding is not None
+        self._lengths = lengths(part.inputs, padding) if in_memory else None  # type: ignore[union-attr, arg-type]
+        if bucketing and self._lengths is None:
+            raise TypeError("sorting by length needs sequences in memory")
         self.part = _moved(part, device) if isinstance(part, Examples) else part
         self.normalizer = normalizer.to(device)
         self.target_normalizer = None if targets is None else targets.to(device)
         self.device, self.seed, self.num_workers = device, seed, num_workers
         self.crop, self.flip = crop, flip
+        self.padding, self.perturb, self.bucketing = padding, perturb, bucketing
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -114,9 +128,18 @@ class TrainBatches:
         epoch, skip = divmod(step, self.steps_per_epoch)
         while True:
             order = torch.randperm(self.num_examples, generator=seeding.generator(self.seed, "order", epoch))
-            for index in order.split(self.batch_size)[skip:]:
+            for index in (self._by_length(order, epoch) if self.bucketing else order.split(self.batch_size))[skip:]:
                 yield epoch, index
             epoch, skip = epoch + 1, 0
+
+    def _by_length(self, order: Tensor, epoch: int) -> list[Tensor]:
+        """The batches of an epoch, each of examples of about one length, in random order."""
+        assert self._lengths is not None
+        pools = order.split(self.bucketing * self.batch_size)
+        pools = tuple(pool[self._lengths[pool].argsort(stable=True)] for pool in pools)
+        batches = [index for pool in pools for index in pool.split(self.batch_size)]
+        places = torch.randperm(len(batches), generator=seeding.generator(self.seed, "buckets", epoch))
+        return [batches[place] for place in places.tolist()]
 
     def _from_memory(self, step: int) -> Iterator[Batch]:
         assert isinstance(self.part, Examples)
@@ -126,15 +149,17 @@ class TrainBatches:
             inputs, targets = chosen.inputs, chosen.targets
             if self.crop or self.flip:
                 inputs = augment(inputs, self.crop, self.flip, seeding.generator(self.seed, "augment", position))
-            yield self._batch(inputs, targets, epoch)
+            if self._lengths is not None:
+                inputs, targets = _cut(inputs, targets, int(self._lengths[index].max()))
+            yield self._batch(inputs, targets, epoch, position)
 
     def _from_loader(self, step: int) -> Iterator[Batch]:
         assert isinstance(self.part, Dataset)
         positions = ([(epoch, i) for i in index.tolist()] for epoch, index in self._orders(step))
         epochs = (epoch for epoch, _ in self._orders(step))
         loader = self._loader(_Positioned(self.part, self.seed), batch_sampler=positions)
-        for epoch, (inputs, targets) in zip(epochs, loader, strict=False):
-            yield self._batch(inputs, targets, epoch)
+        for position, (epoch, (inputs, targets)) in enumerate(zip(epochs, loader, strict=False), start=step):
+            yield self._batch(*_cut_padding(inputs, targets, self.padding), epoch, position)
 
     def _from_stream(self, step: int) -> Iterator[Batch]:
         """A stream is read from its start, and what lies before `step` is dropped."""
@@ -148,7 +173,7 @@ class TrainBatches:
             for inputs, targets in loader:
                 found = True
                 if position >= step:
-                    yield self._batch(inputs, targets, epoch)
+                    yield self._batch(*_cut_padding(inputs, targets, self.padding), epoch, position)
                 position += 1
             if not found:
                 return
@@ -163,8 +188,12 @@ class TrainBatches:
             **how,
         )
 
-    def _batch(self, inputs: Tensor, targets: Tensor, epoch: int) -> Batch:
-        return _finished(inputs, targets, epoch, self.normalizer, self.target_normalizer, self.device)
+    def _batch(self, inputs: Tensor, targets: Tensor, epoch: int, position: int) -> Batch:
+        batch = _finished(inputs, targets, epoch, self.normalizer, self.target_normalizer, self.device)
+        if self.perturb is None:
+            return batch
+        generator = seeding.generator(self.seed, "perturb", position)
+        return Batch(*self.perturb(batch.inputs, batch.targets, generator), epoch)
 
 
 class EvalBatches:
@@ -175,6 +204,8 @@ class EvalBatches:
         batch_size: of training; data in memory is read in larger ones.
         normalizer, device, num_workers, targets: as for training.
         indices: the examples to read, None for all; not for a stream.
+        padding, perturb: as for training; the same change of an example in every evaluation of every run.
+        num_outputs: of each token, where a token has outputs of its own: those, too, must fit into memory.
     """
 
     def __init__(
@@ -186,9 +217,17 @@ class EvalBatches:
         num_workers: int = 0,
         targets: Normalizer | None = None,
         indices: Sequence[int] | None = None,
+        padding: int | None = None,
+        perturb: Perturb | None = None,
+        num_outputs: int = 0,
     ) -> None:
-        if isinstance(part, Examples) and indices is not None:
-            part = part[torch.tensor(indices)]
+        if isinstance(part, Examples):
+            if perturb is not None:  # all at once, so that it does not depend on the size of a batch
+                generator = seeding.generator(0, "perturb")
+                part = Examples(*perturb(part.inputs.long(), part.targets.long(), generator))
+                perturb = None
+            part = part if indices is None else part[torch.tensor(indices)]
+        self.padding, self.perturb, self._num_outputs = padding, perturb, num_outputs
         self.indices = indices
         self.part = _moved(part, device) if isinstance(part, Examples) else part
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -198,8 +237,11 @@ class EvalBatches:
     def __iter__(self) -> Iterator[Batch]:
         if isinstance(self.part, Examples):
             values = max(1, self.part.inputs[:1].numel())
+            if self.part.inputs.dtype in (torch.int32, torch.int64):
+                values *= max(VALUES_PER_TOKEN, self._num_outputs)
             many = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
             for inputs, targets in zip(self.part.inputs.split(many), self.part.targets.split(many), strict=True):
+                inputs, targets = _cut_padding(inputs, targets, self.padding)
                 yield _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
             return
         # Data that draws gives every evaluation of every run the same, and takes nothing from the training.
@@ -215,8 +257,47 @@ class EvalBatches:
             worker_init_fn=functools.partial(_live_with, os.getpid()),
         )  # fmt: skip
         with seeding.preserved():
-            for inputs, targets in loader:
-                yield _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
+            for number, (inputs, targets) in enumerate(loader):
+                inputs, targets = _cut_padding(inputs, targets, self.padding)
+                batch = _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
+                if self.perturb is not None:
+                    generator = seeding.generator(0, "perturb", number)
+                    batch = Batch(*self.perturb(batch.inputs, batch.targets, generator))
+                yield batch
+
+
+def lengths(ids: Tensor, padding: int) -> Tensor:
+    """How far each sequence goes before nothing but padding follows, int64 (N,); 1 or more.
+
+    Args:
+        ids: (N, L) of whole numbers.
+        padding: the id that fills up.
+    """
+    places = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+    # in chunks: the int64 of a large set would not fit
+    found = [((chunk != padding) * places).amax(1).clamp(min=1) for chunk in ids.split(4096)]
+    return torch.cat(found)
+
+
+def together(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one, on the CPU; sequences and targets of tokens are padded to the longest of all."""
+
+    def joined(tensors: list[Tensor], filling: int) -> Tensor:
+        if not tensors[0].is_floating_point() and tensors[0].dim() == 2:
+            widest = max(each.shape[1] for each in tensors)
+            tensors = [F.pad(each, (0, widest - each.shape[1]), value=filling) for each in tensors]
+        return torch.cat([each.cpu() for each in tensors])
+
+    return Batch(joined([b.inputs for b in batches], PADDING), joined([b.targets for b in batches], IGNORED))
+
+
+def _cut(inputs: Tensor, targets: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    """Sequences, and the targets of their tokens where they have such, without the columns behind the longest."""
+    return inputs[:, :longest], targets[:, :longest] if targets.dim() > 1 else targets
+
+
+def _cut_padding(inputs: Tensor, targets: Tensor, padding: int | None) -> tuple[Tensor, Tensor]:
+    return (inputs, targets) if padding is None else _cut(inputs, targets, int(lengths(inputs, padding).max()))
 
 
 def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
@@ -306,7 +387,9 @@ def _finished(
     device: torch.device,
 ) -> Batch:
     inputs = normalizer(inputs.to(device, non_blocking=True))
+    inputs = inputs.long() if inputs.dtype == torch.int32 else inputs
     targets = targets.to(device, non_blocking=True)
+    targets = targets.long() if targets.dtype == torch.int32 else targets
     if targets.is_floating_point():
         targets = targets.to(torch.float32)
         targets = targets[:, None] if targets.dim() == 1 else targets

@@ -113,6 +113,14 @@ def class_files(folder: Path, kind: str = "images") -> list[str]:
     Raises:
         DataError: there is none, or a folder cannot be read.
     """
+    found = files_below(folder, kind)
+    if not found:
+        raise DataError(f"{folder}: no {kind} in this class folder (looked for {' '.join(EXTENSIONS[kind])})")
+    return found
+
+
+def files_below(folder: Path, kind: str) -> list[str]:
+    """The same for any folder, which may have none; raises `DataError` where a folder cannot be read."""
     endings = EXTENSIONS[kind]
     found: list[str] = []
     seen: set[str] = set()
@@ -124,8 +132,6 @@ def class_files(folder: Path, kind: str = "images") -> list[str]:
         seen.add(real)
         subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
         found += [os.path.join(where, f) for f in files if f.lower().endswith(endings) and not f.startswith(".")]
-    if not found:
-        raise DataError(f"{folder}: no {kind} in this class folder (looked for {' '.join(endings)})")
     return sorted(found)
 
 

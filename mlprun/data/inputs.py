@@ -16,6 +16,7 @@ from torch import Tensor
 from mlprun.data.audio import log_mel, read_clip
 from mlprun.data.image_folder import read_image
 from mlprun.data.mel import Frames
+from mlprun.data.tokens import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
 
 
@@ -32,6 +33,7 @@ class ImageFormat(NamedTuple):
     border: float | None
 
 
+SHOWN = 60  # characters of a text that stand for it on the terminal
 LARGEST = float(torch.finfo(torch.float32).max)
 
 
@@ -122,6 +124,41 @@ def _file(name: str, kind: str) -> Path:
 def _border(pixels: Tensor) -> Tensor:
     edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
     return torch.cat([edge.flatten() for edge in edges]).double().mean()
+
+
+def from_text(text: str, tokenizer: Tokenizer, max_length: int) -> Input:
+    """The token ids of a text, int32 (max_length,), padded or cut at the end.
+
+    Raises:
+        DataError: it has no tokens.
+    """
+    ids, notes = token_ids(text, tokenizer, max_length)
+    inputs = torch.full((max_length,), PADDING, dtype=torch.int32)
+    inputs[: len(ids)] = torch.tensor(ids, dtype=torch.int32)
+    return Input(shortened(text), inputs, notes)
+
+
+def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) -> tuple[list[int], tuple[str, ...]]:
+    """The ids of a text, at most the first `max_length`, and notes of what is unknown and what is cut.
+
+    Raises:
+        DataError: it has no tokens.
+    """
+    ids, notes = tokenizer.encode(text), []
+    if not text.strip():
+        raise DataError(f"'{text}': has no tokens\n  write some words, or name a .txt file")
+    if unknown := sum(token == UNKNOWN for token in ids):
+        count = f"{unknown} of {len(ids)} tokens"
+        notes.append(f"note: {count} are not in the run's vocabulary of {len(tokenizer):,}")
+    if max_length is not None and len(ids) > max_length:
+        notes.append(f"note: cut to the first {max_length} of {len(ids)} tokens (data.text.max_length)")
+    return ids[:max_length], tuple(notes)
+
+
+def shortened(text: str) -> str:
+    """A text on one line, at most `SHOWN` characters of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
 
 
 def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:

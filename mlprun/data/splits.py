@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from mlprun import seeding
-from mlprun.data.source import Examples, Source
+from mlprun.data.source import IGNORED, Examples, Perturb, Source
+from mlprun.data.tokens import Tokenizer
 from mlprun.errors import ConfigError, DataError
+from mlprun.metric_names import BY_TOKEN
 
 Part = Examples | Dataset[Any]
 
@@ -63,6 +65,7 @@ class Splits:
         class_names: one a class, or empty.
         fingerprints: file -> `sha256:…`.
         value_range: smallest and largest value that the image format allows, or None.
+        padding, perturb, tokenizer: as the `Source` has them.
     """
 
     train: Part
@@ -88,6 +91,9 @@ class Splits:
 
     target_normalizer: Normalizer | None = None
     test_normalizer: Normalizer | None = None
+    padding: int | None = None
+    perturb: Perturb | None = None
+    tokenizer: Tokenizer | None = None
 
     def normalizer_of(self, part: Part) -> Normalizer:
         """What scales the inputs of one of the parts."""
@@ -105,7 +111,7 @@ def size(part: Part) -> int | None:
 def make_splits(
     source: Source,
     *,
-    val: Dataset[Any] | None,
+    val: Part | None,
     task: str,
     input_shape: list[int],
     num_outputs: int,
@@ -122,7 +128,7 @@ def make_splits(
 
     Args:
         source: the data set; its own `test` part is used where it has one.
-        val: a val part of its own, or None to carve one from the training part.
+        val: a val part that goes before the source's own; None for that, or else to carve one from the training part.
         task, input_shape, num_outputs: what the config says; a mismatch is an error that names the keys.
         val_fraction, test_fraction: shares in (0, 1).
         split_seed: seeds both permutations.
@@ -137,10 +143,12 @@ def make_splits(
         ConfigError: `data.input_shape` or `data.num_outputs` is not what the data holds.
     """
     expected = _Expected(task, tuple(input_shape), num_outputs, source.class_names)
+    val = source.val if val is None else val
     for part, name in ((source.train, "training"), (source.test, "test"), (val, "val")):
         if part is not None:
             expected.check(part, name)
     if isinstance(source.train, IterableDataset):
+        assert not isinstance(val, Examples)
         train, val_part, test = _split_stream(source, val, val_fraction, test_fraction, split_seed)
         plain_train = train = _some(train, limit, split_seed)
     else:
@@ -179,6 +187,9 @@ def make_splits(
         value_range=source.value_range,
         target_normalizer=target_normalizer,
         test_normalizer=own,
+        padding=source.padding,
+        perturb=source.perturb,
+        tokenizer=source.tokenizer,
     )
 
 
@@ -336,6 +347,9 @@ class _Expected:
             if not torch.isfinite(targets).all():
                 raise DataError(f"data: the targets of the {name} part hold NaN or infinite values")
             return
+        if self.task in BY_TOKEN:
+            self._check_token_targets(targets, name)
+            return
         if targets.is_floating_point() or targets.dim() != 1:
             raise ConfigError(
                 "data.task",
@@ -363,6 +377,27 @@ class _Expected:
                     f"data: class {label}{named} has no training example (data.num_outputs={self.num_outputs})"
                     "\n  set data.num_outputs to the number of classes there are, or add examples"
                 )
+
+    def _check_token_targets(self, targets: Tensor, name: str) -> None:
+        if targets.is_floating_point() or tuple(targets.shape[1:]) != self.input_shape:
+            raise ConfigError(
+                "data.task",
+                self.task,
+                f"the targets have dtype {targets.dtype} and shape {list(targets.shape[1:])} an example",
+                f"each of the {list(self.input_shape)} tokens needs a whole number; "
+                "for one an example set data.task=classification",
+            )
+        told = targets[targets != IGNORED]
+        if len(told) == 0:
+            raise DataError(f"data: all targets of the {name} part are {IGNORED}: there is nothing to tell")
+        low, high = int(told.min()), int(told.max())
+        if low < 0 or high >= self.num_outputs:
+            raise ConfigError(
+                "data.num_outputs",
+                self.num_outputs,
+                f"the targets of the {name} part go from {low} to {high}",
+                f"a token's class is 0 to num_outputs - 1, and {IGNORED} where there is nothing to tell",
+            )
 
 
 # ----------------------------------------------------------------------------------------- normalisation

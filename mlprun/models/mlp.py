@@ -118,7 +118,7 @@ def check_sizes(key: str, sizes: Sequence[int], at_least: int = 0) -> tuple[int,
     return tuple(shown)
 
 
-def check_dropout(dropout: float) -> None:
-    """ConfigError unless `dropout` is a probability below 1."""
+def check_dropout(dropout: float, key: str = "dropout") -> None:
+    """ConfigError under `key` unless `dropout` is a probability below 1."""
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise ConfigError("dropout", dropout, "must be a probability in [0, 1)", "0 switches dropout off")
+        raise ConfigError(key, dropout, "must be a probability in [0, 1)", "0 switches dropout off")

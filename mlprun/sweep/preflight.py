@@ -112,7 +112,8 @@ def _check(named: list[tuple[str, Config]], results: Path) -> None:
                 plan = build.plan(config, batches.steps_per_epoch)
 
                 model, fit = once("fit", config, ["data", "model", "loss"], partial(_fit, config, parts))
-                once("weights", config, ["data", "model", "trainer"], partial(build.weights, config, model))
+                first_weights = partial(build.weights, config, model, parts.tokenizer)
+                once("weights", config, ["data", "model", "trainer"], first_weights)
                 frozen = build.in_evaluation(config, model)
                 build.check_batch_norm(fit, batches, config.trainer.accumulate, frozen)
                 build.picture_functions(config)

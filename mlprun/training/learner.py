@@ -14,8 +14,10 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mlprun import seeding
 from mlprun.data.batches import Batch
+from mlprun.data.source import IGNORED
 from mlprun.data.splits import Normalizer
 from mlprun.errors import DataError, DivergedError, UserError
+from mlprun.metric_names import BY_TOKEN
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics, predicted_classes
 from mlprun.training.schedule import Schedule
@@ -32,6 +34,7 @@ class Update(NamedTuple):
         grad_norm: scalar, global norm of the gradient before clipping.
         correct: scalar, examples classified rightly (0 for regression).
         num_examples: in the batch.
+        num_tokens: scalar, those of the batch that count; None where an example has one target.
         applied: False if the step was passed over (`on_nan=skip`).
     """
 
@@ -39,6 +42,7 @@ class Update(NamedTuple):
     grad_norm: Tensor
     correct: Tensor
     num_examples: int
+    num_tokens: Tensor | None = None
     applied: bool = True
 
 
@@ -193,7 +197,7 @@ class Learner:
     def _backward(self, batch: Batch) -> Update:
         """Gradients of the batch into `.grad`, clipped; in micro-batches that weigh what they hold."""
         self.optimizer.zero_grad(set_to_none=True)
-        count = len(batch.targets)
+        count, by_token = len(batch.targets), self.task in BY_TOKEN
         loss = correct = torch.zeros((), device=self.device)
         parts = (
             [(batch.inputs, batch.targets)]
@@ -215,13 +219,15 @@ class Learner:
                 loss = loss + part_loss.detach()
                 if self.task == "classification":
                     correct = correct + (predicted_classes(outputs, self.loss.threshold) == targets).sum()
+                elif by_token:  # what does not count is no class, and so is never met
+                    correct = correct + (outputs.argmax(-1) == targets).sum()
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = get_total_norm(gradients)
         if self.grad_clip is not None:
             clip_grads_with_norm_(self._parameters, self.grad_clip, norm)
-        return Update(loss, norm, correct, count)
+        return Update(loss, norm, correct, count, (batch.targets != IGNORED).sum() if by_token else None)
 
     def _note_finite(self, result: Update, step: int, batch: Batch) -> bool:
         """Whether the step may be applied; on a GPU `stop` leaves the answer to `check_finite`."""
@@ -312,9 +318,10 @@ class Learner:
         if isinstance(error, UserError):
             return
         on_cpu = self.device.type == "cpu"  # what a GPU holds cannot be read after some errors
-        if on_cpu and self.task == "classification":
+        if on_cpu and self.task != "regression":
             classes = max(self.num_outputs, 2)
             wrong = batch.targets[(batch.targets < 0) | (batch.targets >= classes)]
+            wrong = wrong[wrong != IGNORED] if self.task in BY_TOKEN else wrong
             if len(wrong):
                 raise DataError(
                     f"data: at {when}, a label is {int(wrong[0])} (data.num_outputs={self.num_outputs})"

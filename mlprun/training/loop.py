@@ -56,7 +56,8 @@ class Progress:
         best_values: all val metrics at that step.
         reference: value at the last change by more than `min_delta`.
         stale: evaluations since that change.
-        sums: (loss * examples, correct, grad norm) since training values were last logged; on the device.
+        sums: (loss * examples, correct, grad norm) since training values were last logged; on the device. Where
+            each token has a target, tokens count for examples, and their number is the fourth.
         examples, updates: how many those were.
         skipped: steps passed over so far (`on_nan=skip`).
         num_rows: how many times values were logged.
@@ -275,8 +276,11 @@ class _Window:
         if not update.applied:
             progress.skipped += 1
             return
-        loss = update.loss if self.sums_loss else update.loss * update.num_examples
+        told = update.num_examples if update.num_tokens is None else update.num_tokens
+        loss = update.loss if self.sums_loss else update.loss * told
         summed = torch.stack([loss, update.correct.to(loss.dtype), update.grad_norm])
+        if update.num_tokens is not None:
+            summed = torch.cat([summed, update.num_tokens.to(loss.dtype)[None]])
         progress.sums = summed if progress.sums is None else progress.sums + summed
         progress.examples += update.num_examples
         progress.updates += 1
@@ -286,11 +290,11 @@ class _Window:
         """Means over the window; waits for the device."""
         progress = self.progress
         # without a sum, every step was skipped
-        loss, correct, norm = [math.nan] * 3 if progress.sums is None else progress.sums.tolist()
-        examples, updates = max(progress.examples, 1), max(progress.updates, 1)
-        values = {"train/loss": loss / examples, "optim/grad_norm": norm / updates}
-        if self.task == "classification":
-            values["train/accuracy"] = correct / examples
+        loss, correct, norm, *tokens = [math.nan] * 3 if progress.sums is None else progress.sums.tolist()
+        told, updates = tokens[0] if tokens else max(progress.examples, 1), max(progress.updates, 1)
+        values = {"train/loss": loss / told, "optim/grad_norm": norm / updates}
+        if self.task != "regression":
+            values["train/accuracy"] = correct / told
         values["perf/examples_per_sec"] = self._examples_timed / max(time.perf_counter() - self._since, 1e-9)
         return values
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mlprun.data.source import IGNORED
 from mlprun.errors import ConfigError
+from mlprun.metric_names import BY_TOKEN
 
 
 class NLL(nn.NLLLoss):
@@ -58,11 +60,12 @@ class Loss(nn.Module):
 
     - classification with several outputs: class indices (N,) as they are, or with `one_hot` float (N, K);
     - classification with one output, targets 0 and 1: float (N, 1);
-    - regression: the values (N, num_outputs) as they are.
+    - regression: the values (N, num_outputs) as they are;
+    - a class of each token: outputs (N * L, K) and class indices (N * L,), `IGNORED` where there is nothing to tell.
 
     Args:
         criterion: a loss of torch or of the user, called with (outputs, targets).
-        task: `classification` or `regression`.
+        task: one of `TASKS`.
         num_outputs: K, the number of outputs of the model.
         one_hot: turn class indices into one-hot rows; without effect on a single output.
 
@@ -94,7 +97,7 @@ class Loss(nn.Module):
             outputs: of the model, shape (N, K).
         """
         if self.task != "classification":
-            return None
+            return None  # of a token's classes, those who ask know that they are logits
         if type(self.criterion) in (nn.CrossEntropyLoss, NLL):
             return F.softmax(outputs, dim=1)
         if type(self.criterion) not in (nn.BCEWithLogitsLoss, nn.BCELoss):
@@ -103,11 +106,13 @@ class Loss(nn.Module):
         return torch.cat([1 - found, found], dim=1) if self.num_outputs == 1 else found
 
     def size(self, targets: Tensor) -> Tensor | int:
-        """What a mean over a batch divides by: the number of examples, or the sum of their class weights."""
+        """What a mean over a batch divides by: the examples, or the tokens that count, or the sum of their weights."""
+        counted = targets != IGNORED if self.task in BY_TOKEN else None
         weight = getattr(self.criterion, "weight", None)
         if weight is None or type(self.criterion) not in (nn.CrossEntropyLoss, NLL) or self.one_hot:
-            return len(targets)
-        return cast(Tensor, weight)[targets].sum()
+            return len(targets) if counted is None else counted.sum()
+        weights = cast(Tensor, weight)[targets if counted is None else targets.clamp(min=0)]
+        return weights.sum() if counted is None else (weights * counted).sum()
 
     @property
     def reduction(self) -> str:
@@ -118,12 +123,14 @@ class Loss(nn.Module):
         """The loss, a scalar.
 
         Args:
-            outputs: shape (N, num_outputs).
-            targets: int64 class indices of shape (N,), or float values of shape (N, num_outputs).
+            outputs: shape (N, num_outputs), or (N, L, num_outputs) where each token has its own.
+            targets: int64 class indices of shape (N,) or (N, L), or float values of shape (N, num_outputs).
 
         Raises:
             ConfigError: regression targets of another shape than the outputs.
         """
+        if self.task in BY_TOKEN:
+            outputs, targets = outputs.flatten(0, 1), targets.flatten()
         if self.task == "classification":
             if self.num_outputs == 1:
                 targets = targets.to(outputs.dtype).unsqueeze(1)
@@ -148,7 +155,17 @@ def _check_fit(criterion: nn.Module, task: str, num_outputs: int, one_hot: bool)
 
     if getattr(criterion, "reduction", None) == "none":
         raise ConfigError("loss.reduction", "none", "gives no single number", "write mean or sum")
-    if getattr(criterion, "ignore_index", -100) >= 0:
+    if task in BY_TOKEN:
+        if takes_values or type(criterion) in (nn.MultiMarginLoss, Hinge):
+            raise misfit("cannot leave tokens out, and has no classes of tokens to tell", "write loss=cross_entropy")
+        if one_hot:
+            raise ConfigError("loss.one_hot", one_hot, "the targets are a class of each token", "leave it out")
+        if getattr(criterion, "ignore_index", IGNORED) != IGNORED:
+            raise ConfigError(
+                "loss.ignore_index", criterion.ignore_index, f"tokens that do not count are marked by {IGNORED}",
+                f"leave it out, or give such tokens of your own data the target {IGNORED}",
+            )  # fmt: skip
+    if getattr(criterion, "ignore_index", IGNORED) >= 0:
         raise ConfigError(
             "loss.ignore_index",
             criterion.ignore_index,
@@ -170,6 +187,9 @@ def _check_fit(criterion: nn.Module, task: str, num_outputs: int, one_hot: bool)
                 f"{name} has no classes to encode in a regression",
                 "write loss=mse; or loss.one_hot=false where the targets are probabilities",
             )
+    elif task in BY_TOKEN:
+        if num_outputs == 1:
+            raise ConfigError("data.num_outputs", 1, "a token needs two classes or more", "set it to their number")
     elif num_outputs == 1:
         if takes_classes and type(criterion) is not Hinge:
             raise misfit("has nothing to choose from with data.num_outputs=1", "write loss=bce")

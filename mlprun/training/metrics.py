@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mlprun.metric_names import TOP5_FROM
+from mlprun.data.source import IGNORED
+from mlprun.metric_names import BY_TOKEN, TOP5_FROM
 
 
 def predicted_classes(outputs: Tensor, threshold: float = 0.0) -> Tensor:
@@ -19,7 +21,7 @@ class Metrics:
     """Accumulates over batches: `update` each, then `compute`. Nothing waits for the device before `compute`.
 
     Args:
-        task: `classification` or `regression`.
+        task: one of `TASKS`.
         num_outputs: classes, or values an example.
         device: where the outputs are.
         threshold: above which a single output means class 1.
@@ -27,7 +29,8 @@ class Metrics:
             the units from before. None: they were not.
 
     Attributes:
-        confusion: (K, K) int64 counts, rows the true class, columns the predicted; empty for regression.
+        confusion: (K, K) int64 counts, rows the true class, columns the predicted; only for classification.
+        count: examples, 0 of them to begin with.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class Metrics:
         self._unit = 1.0 if target_scale is None else target_scale.to(self._kind)
         classes = max(num_outputs, 2) if task == "classification" else 0
         self.confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-        self._top5 = torch.zeros((), dtype=torch.int64, device=device) if classes >= TOP5_FROM else None
+        none = torch.zeros((), dtype=torch.int64, device=device)
+        self._top5 = none.clone() if task != "regression" and num_outputs >= TOP5_FROM else None
+        self._hits = self._told = none  # of tokens
         self._loss = torch.zeros((), dtype=self._kind, device=device)
         self._squared = self._absolute = self._sum = self._sum_squares = self._loss
         self._origin: Tensor | None = None
@@ -57,17 +62,24 @@ class Metrics:
         """Add a batch.
 
         Args:
-            outputs: logits (N, K) or predictions (N, D).
-            targets: (N,) int64, or (N, D) float.
+            outputs: logits (N, K) or predictions (N, D); logits (N, L, K) where each token has its own.
+            targets: (N,) int64, or (N, D) float; (N, L) int64, of which `IGNORED` does not count.
             loss: scalar over the batch.
             mean: whether `loss` is the mean over the examples, rather than their sum.
             size: what that mean divided by, where it is not the number of examples.
         """
         count = len(targets)
         self.count += count
-        size = count if size is None or not mean else size
+        told = (targets != IGNORED).sum() if self.task in BY_TOKEN else count
+        size = told if size is None or not mean else size
         self._size = self._size + size
         self._loss = self._loss + loss.to(self._kind) * (size if mean else 1)
+        if self.task in BY_TOKEN:  # no class is IGNORED, so what does not count is never a hit
+            self._hits = self._hits + (outputs.argmax(-1) == targets).sum()
+            self._told = self._told + told
+            if self._top5 is not None:
+                self._top5 += (outputs.topk(5, dim=-1).indices == targets[..., None]).sum()
+            return
         if self.task == "classification":
             # index_add_ of whole numbers: bincount has no deterministic kernel on a GPU
             classes = len(self.confusion)
@@ -89,7 +101,16 @@ class Metrics:
         """Metric name -> value over all examples."""
         if self.count == 0:
             raise ValueError("no examples")
+        if self.task in BY_TOKEN and not int(self._told):
+            raise ValueError("no tokens that count")
         values = {"loss": float(self._loss) / float(self._size)}
+        if self.task in BY_TOKEN:
+            # exp of the cross entropy: among how many tokens a uniform guess would be as unsure
+            values["perplexity"] = math.exp(values["loss"]) if values["loss"] < 700 else math.inf
+            values["accuracy"] = int(self._hits) / int(self._told)
+            if self._top5 is not None:
+                values["top5_accuracy"] = int(self._top5) / int(self._told)
+            return values
         if self.task == "classification":
             confusion = self.confusion.cpu()
             hits, true, guessed = confusion.diag(), confusion.sum(1), confusion.sum(0)

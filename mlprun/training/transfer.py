@@ -31,11 +31,13 @@ class Weights:
         path: of the file.
         digest: `sha256:…` of its content.
         tensors: on the CPU, by name.
+        tokenizer: what the run that wrote it made token ids with, as plain values; None if it read no text.
     """
 
     path: Path
     digest: str
     tensors: dict[str, Tensor]
+    tokenizer: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def read(typed: str) -> Weights:
     tensors = _tensors(held)
     if not tensors:
         raise refused("holds no tensors by name", _PLAIN)
-    return Weights(path, f"sha256:{digest}", tensors)
+    tokenizer = held.get("tokenizer")
+    return Weights(path, f"sha256:{digest}", tensors, tokenizer if isinstance(tokenizer, dict) else None)
 
 
 _PLAIN = "it must be a checkpoint of mlprun, or what torch.save(model.state_dict(), …) wrote"
