@@ -205,11 +205,11 @@ def test_a_masked_model_fills_in(mlprun, counting):
         (["data.text.tokens=word"], "did you mean 'words'?"),
         (["data=python_docs", "model=embedding_average"], "model.task=language_modeling"),
         (["data=python_docs", "model=lstm", "model.bidirectional=true"], "model.bidirectional"),
-        (["data=python_docs", "model=mlp"], "model"),
+        (["data=python_docs", "model=mlp"], "choose from embedding_average, rnn, gru, lstm, transformer"),
         (["data=python_docs", "model=lstm", "loss=mse"], "loss=cross_entropy"),
         (["data=python_docs", "model=lstm", "monitor=val/macro_f1"], "val/perplexity"),
         (["data=python_docs", "model=lstm", "data.augment.flip=true"], "is for images"),
-        (["data=iris", "model=lstm"], "model"),
+        (["data=iris", "model=lstm"], "the inputs of iris are no token ids"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -218,6 +218,30 @@ def test_a_line_that_cannot_work(mlprun, line, says):
     assert result.status == 2, result.err
     assert says in result.err
     assert "Traceback" not in result.err
+
+
+IDS = """
+import torch
+
+
+class Ids(torch.utils.data.Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        return torch.tensor([i % 7 + 90, 5, 6, 0]), i % 2
+"""
+
+
+def test_token_ids_of_ones_own(mlprun, tmp_path):
+    (tmp_path / "mine.py").write_text(IDS)
+    line = ["data=custom", "data.dataset._target_=mine.Ids", "data.input_shape=[4]", "data.num_outputs=2", "epochs=1"]
+    assert mlprun(*line, "model=lstm", "data.text.vocab_size=97").status == 0
+    result = mlprun(*line, "model=lstm", "data.text.vocab_size=90")
+    assert result.status == 2
+    assert "set data.text.vocab_size to one more than the largest id there is" in result.err
+    result = mlprun(*line, "model=transformer", "data.text.max_length=3")
+    assert (result.status, "give model and data the same data.text.max_length" in result.err) == (2, True)
 
 
 def test_sorting_needs_lengths(mlprun, reviews):
