@@ -6,8 +6,9 @@ import pytest
 
 from mlprun.config import Composer, check, conf_dir
 
-FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "image_folder", "custom"}
-TEXTS = {"text_folder", "imdb", "imdb_masked", "reviews", "corpus", "corpus_masked", "python_docs", "python_docs_masked"}
+FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
+FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", *FOLDERS}
+TEXTS = {"text_folder", "reviews", *(n + m for n in ("imdb", "corpus", "python_docs") for m in ("", "_masked"))}
 
 
 def choices(group):
@@ -37,8 +38,8 @@ def test_every_file_says_what_it_is_and_composes(group):
         comment = lines[1] if lines[0].startswith("# @package") else lines[0]
         assert comment.startswith("# "), f"{group}/{name}.yaml says at its top what it is"
         line = [f"{group}={name}"]
-        if name in ("image_folder", "text_folder"):
-            line += ["data.root=files", "data.num_outputs=2"]
+        if name in {*FOLDERS, "arctic_speakers", "speech_commands_cnn"}:
+            line += ["data.root=folder", "data.num_outputs=2"]
         if name == "custom":
             target = "data.dataset" if group == "data" else group
             line += [f"{target}._target_=my_module.Mine", "data.input_shape=[1]", "data.num_outputs=2"]
@@ -54,6 +55,13 @@ def test_every_embedded_data_set_trains_with_every_general_model(mlprun, name):
 @pytest.mark.parametrize("model", ["cnn", "cifar_quick", "resnet18"])
 def test_every_image_model_trains(mlprun, model):
     assert mlprun("debug=fast", f"model={model}", "steps=2").status == 0
+
+
+@pytest.mark.parametrize("model", ["embedding_average", "gru", "lstm", "rnn", "transformer"])
+def test_a_text_model_refuses_pictures(mlprun, model):
+    result = mlprun("debug=fast", f"model={model}")
+    assert result.status == 2
+    assert "the model reads token ids" in result.err
 
 
 @pytest.mark.parametrize("name", built_in("optim"))
