@@ -7,6 +7,7 @@ import pytest
 from mlprun.config import Composer, check, conf_dir
 
 FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "image_folder", "custom"}
+TEXTS = {"text_folder", "imdb", "imdb_masked", "reviews", "corpus", "corpus_masked", "python_docs", "python_docs_masked"}
 
 
 def choices(group):
@@ -36,15 +37,15 @@ def test_every_file_says_what_it_is_and_composes(group):
         comment = lines[1] if lines[0].startswith("# @package") else lines[0]
         assert comment.startswith("# "), f"{group}/{name}.yaml says at its top what it is"
         line = [f"{group}={name}"]
-        if name == "image_folder":
-            line += ["data.root=pictures", "data.num_outputs=2"]
+        if name in ("image_folder", "text_folder"):
+            line += ["data.root=files", "data.num_outputs=2"]
         if name == "custom":
             target = "data.dataset" if group == "data" else group
             line += [f"{target}._target_=my_module.Mine", "data.input_shape=[1]", "data.num_outputs=2"]
         check(composer.compose(line))
 
 
-@pytest.mark.parametrize("name", [n for n in choices("data") if n not in FILES_NEEDED])
+@pytest.mark.parametrize("name", [n for n in choices("data") if n not in FILES_NEEDED | TEXTS])
 def test_every_embedded_data_set_trains_with_every_general_model(mlprun, name):
     for model in ("linear", "mlp"):
         assert mlprun("debug=fast", f"data={name}", f"model={model}").status == 0
