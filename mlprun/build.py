@@ -554,7 +554,7 @@ class Fit:
     Attributes:
         layers: those with parameters of their own, in the order they ran.
         num_parameters: all, trained or not.
-        macs: multiply-adds of the linear and convolution layers for one example.
+        macs: multiply-adds of the linear, convolution and recurrent layers for one example.
     """
 
     layers: list[Layer]

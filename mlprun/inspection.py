@@ -193,7 +193,9 @@ def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batc
     unknown = int((part == UNKNOWN).sum()) / int(sizes.sum())
     full = float((sizes == text.max_length).double().mean())
     ids = first.inputs[0, : int(lengths(first.inputs[:1], PADDING))].tolist()
-    target = f"  -> {_class_names(config, parts)[int(first.targets[0])]}" * (config.data.task == "classification")
+    target = ""
+    if config.data.task == "classification":
+        target = f"  -> {_class_names(config, parts)[int(first.targets[0])]}"
     padding = 1 - float(lengths(first.inputs, PADDING).double().mean()) / first.inputs.shape[1]
     return [
         f"          tokens            {kind}{', lower case' * text.lowercase}; {len(tokenizer):,} in the vocabulary"

@@ -43,7 +43,7 @@ def model_lines(
         most: with more layers than that, only the first and the last five are named; None: all are.
         macs: also the multiply-adds for one example, of every layer and in all.
     """
-    work = f", {fit.macs:,} multiply-adds an example (linear and convolution layers)" if macs else ""
+    work = f", {fit.macs:,} multiply-adds an example (linear, convolution and recurrent layers)" if macs else ""
     trained = f", {num_trained:,} trained" if num_trained < fit.num_parameters else ""
     lines = [f"model   {_class_name(config.model)}: {fit.num_parameters:,} parameters{trained}{work}"]
     rows = [

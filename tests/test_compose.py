@@ -56,6 +56,13 @@ def test_every_image_model_trains(mlprun, model):
     assert mlprun("debug=fast", f"model={model}", "steps=2").status == 0
 
 
+@pytest.mark.parametrize("model", ["embedding_average", "gru", "lstm", "rnn", "transformer"])
+def test_a_text_model_refuses_pictures(mlprun, model):
+    result = mlprun("debug=fast", f"model={model}")
+    assert result.status == 2
+    assert "the model reads token ids" in result.err
+
+
 @pytest.mark.parametrize("name", built_in("optim"))
 def test_every_optimizer_trains(mlprun, name):
     extra = ["batch_size=all"] if name == "lbfgs" else ["trainer.decay_all=false"]

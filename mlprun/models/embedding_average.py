@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlprun.models.mlp import MLP, check_dropout, check_size
-from mlprun.models.sequences import OF_THE_WHOLE, check_task, mask_of, masked_mean
+from mlprun.models.sequences import OF_THE_WHOLE, check_ids, check_task, mask_of, masked_mean
 
 
 class EmbeddingAverage(nn.Module):
@@ -62,6 +62,7 @@ class EmbeddingAverage(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, length) token ids -> (batch, num_outputs) logits or predictions."""
+        check_ids(ids)
         embedded: Tensor = self.embedding(ids)  # (batch, length, width)
         # A weight of each token: 1, or while training 0 for those left out. The mean divides by the sum of the weights.
         weights = F.dropout(mask_of(ids).to(embedded.dtype), self.word_dropout, self.training)

@@ -10,7 +10,17 @@ from torch import Tensor, nn
 
 from mlprun.errors import ConfigError
 from mlprun.models.mlp import check_dropout, check_size
-from mlprun.models.sequences import BY_TOKEN, POOLINGS, check_choice, check_task, last, mask_of, pool, reverse
+from mlprun.models.sequences import (
+    BY_TOKEN,
+    POOLINGS,
+    check_choice,
+    check_ids,
+    check_task,
+    last,
+    mask_of,
+    pool,
+    reverse,
+)
 
 
 class LSTMByHand(nn.Module):
@@ -26,8 +36,7 @@ class LSTMByHand(nn.Module):
         h = o ⊙ tanh(c)                   the state
 
     Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", section 4; the forget gate f is that of Gers, Schmidhuber
-    & Cummins 2000, "Learning to Forget". Slower, above all on a GPU: a step is many small
-    operations.
+    & Cummins 2000, "Learning to Forget". A step is many small operations: slower than torch's.
 
     Args:
         input_size: features of an input.
@@ -227,6 +236,7 @@ class RNN(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, length) token ids -> (batch, num_outputs), or for tasks of tokens (batch, length, num_outputs)."""
+        check_ids(ids)
         states, final = self.encoder(ids)  # (batch, length, directions · hidden), (batch, directions · hidden)
         if self.task not in BY_TOKEN:
             states = final if self.pooling == "last" else pool(states, mask_of(ids), self.pooling)

@@ -21,6 +21,14 @@ BY_TOKEN = ("token_classification", "language_modeling")
 POOLINGS = ("last", "max", "mean")
 
 
+def check_ids(ids: Tensor) -> None:
+    """TypeError unless `ids` are (batch, length) whole numbers: pictures and tables are not read as text."""
+    if ids.dim() != 2 or ids.is_floating_point():
+        raise TypeError(
+            f"the model reads token ids, (batch, length) whole numbers, not {ids.dtype}: choose a data=… of text"
+        )
+
+
 def mask_of(ids: Tensor) -> Tensor:
     """(batch, length) token ids -> (batch, length) bool, true where there is a token."""
     return ids != PADDING
@@ -50,9 +58,10 @@ def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
 def masked_max(states: Tensor, mask: Tensor) -> Tensor:
     """The largest of each feature over the tokens: (batch, length, width) and (batch, length) bool -> (batch, width).
 
-    Where there is no token, the smallest finite number, not -∞, whose products would be NaN.
+    Zero where there is no token.
     """
-    return states.masked_fill(~mask[:, :, None], torch.finfo(states.dtype).min).amax(dim=1)
+    largest = states.masked_fill(~mask[:, :, None], torch.finfo(states.dtype).min).amax(dim=1)
+    return largest.masked_fill(~mask.any(dim=1, keepdim=True), 0)
 
 
 def last(states: Tensor, mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mlprun.errors import ConfigError
 from mlprun.models.mlp import check_dropout, check_size
-from mlprun.models.sequences import BY_TOKEN, POOLINGS, check_choice, check_task, mask_of, pool
+from mlprun.models.sequences import BY_TOKEN, POOLINGS, check_choice, check_ids, check_task, mask_of, pool
 
 ATTENTIONS = ("fused", "written_out")
 POSITIONS = ("learned", "sinusoidal")
@@ -81,7 +81,7 @@ class MultiHeadAttention(nn.Module):
         query, key, _ = self._heads(states)  # (batch, heads, length, d) each
         # Divided by √d, the scores of features of variance 1 have variance 1 at any d: softmax is not saturated.
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (batch, heads, length, length)
-        seen = self._seen(states, mask, causal)  # (batch or 1, 1, length or 1, length)
+        seen = self._seen(states, mask, causal)  # broadcasts to that shape
         # The smallest finite number and not -∞: of a row of -∞ alone, softmax is 0/0.
         weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(dim=-1)
         return weights.masked_fill(~seen, 0)
@@ -96,11 +96,10 @@ class MultiHeadAttention(nn.Module):
     @staticmethod
     def _seen(states: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """Which token (row) may look at which (column): bool that broadcasts to (batch, heads, length, length)."""
-        length = states.shape[1]
-        seen = torch.ones(1, 1, length, length, dtype=torch.bool, device=states.device)
-        if causal:
-            seen = seen.tril()
-        return seen if mask is None else seen & mask[:, None, None, :]
+        all_seen = torch.ones(states.shape[1], states.shape[1], dtype=torch.bool, device=states.device)
+        if mask is None:
+            return all_seen.tril() if causal else all_seen
+        return mask[:, None, None, :] & all_seen.tril() if causal else mask[:, None, None, :]
 
 
 class Block(nn.Module):
@@ -172,7 +171,7 @@ class Encoder(nn.Module):
             self.positions = nn.Parameter(torch.empty(max_length, width))
         else:
             self.register_buffer("positions", sinusoids(max_length, width), persistent=False)
-            self.scale = math.sqrt(width)  # Vaswani et al. 2017, section 3.4: as large as the sinusoids
+            self.scale = math.sqrt(width)  # Vaswani et al. 2017, section 3.4: not to be lost beside the sinusoids
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(width, num_heads, mlp_ratio, dropout, attention_dropout, written_out) for _ in range(num_layers)
@@ -237,8 +236,7 @@ class Transformer(nn.Module):
     Initial weights are those of GPT-2 (Radford et al. 2019, section 2.3, and their program): N(0, 0.02²), biases zero,
     and N(0, 0.02² / (2 · num_layers)) for the last layer of each half of a block, so that the sum which the blocks add
     to does not grow with their number. torch's own N(0, 1) for embeddings would start a tied language model with
-    logits of ±√width, far worse than guessing; with 0.02 its loss starts at about log(vocab_size). Next to sinusoids,
-    embeddings are N(0, 1 / width) and multiplied by √width, as in Vaswani et al. 2017.
+    logits of ±√width, far worse than guessing; with 0.02 its loss starts at about log(vocab_size).
 
     Args:
         vocab_size: number of token ids, 0 (padding) included.
@@ -319,6 +317,7 @@ class Transformer(nn.Module):
         Raises:
             ConfigError: the sequences are longer than `max_length`.
         """
+        check_ids(ids)
         states = self.encoder(ids, causal=self.task == "language_modeling")  # (batch, length, width)
         if self.task not in BY_TOKEN:
             states = pool(states, mask_of(ids), self.pooling)  # (batch, width)
@@ -342,7 +341,7 @@ class Transformer(nn.Module):
             for layer in (block.attention.output, block.mlp[2]):
                 assert isinstance(layer, nn.Linear)
                 nn.init.normal_(layer.weight, std=STD / math.sqrt(2 * num_layers))
-        nn.init.normal_(self.encoder.embedding.weight, std=STD if self.encoder.scale == 1 else 1 / self.encoder.scale)
+        nn.init.normal_(self.encoder.embedding.weight, std=STD)
         if isinstance(self.encoder.positions, nn.Parameter):
             nn.init.normal_(self.encoder.positions, std=STD)
 

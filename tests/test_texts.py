@@ -1,0 +1,239 @@
+"""Texts on the command line: what `inspect` tells of them, `predict` of a class, a continuation and a hidden word."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+GOOD, BAD = ["good", "great", "fine", "lovely"], ["bad", "awful", "poor", "dull"]
+THINGS = ["film", "plot", "cast", "music", "end"]
+QUICK = ["optim.lr=0.01", "batch_size=16"]
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """A folder of 80 texts, `pos/0.txt` …: `the film was good .`"""
+    for name, words in (("neg", BAD), ("pos", GOOD)):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        for i in range(40):
+            text = f"The {THINGS[i % 5]} was {words[i % 4]}. " * (1 + i % 3)
+            (tmp_path / "texts" / name / f"{i:02}.txt").write_text(text)
+    return tmp_path / "texts"
+
+
+@pytest.fixture
+def counting(tmp_path):
+    """A text in which every next character is certain."""
+    (tmp_path / "count.txt").write_text("0123456789" * 400)
+    return tmp_path / "count.txt"
+
+
+def answers(result) -> list[dict]:
+    assert result.status == 0, result.err
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+# --------------------------------------------------------------------------------------------------- classes
+
+
+CLASSIFIER = ["data=text_folder", "model=embedding_average", "epochs=30", "data.text.max_length=16", *QUICK]
+
+
+def classify(mlprun, root, *more: str):
+    result = mlprun(*CLASSIFIER, f"data.root={root}", "hydra.run.dir=run", *more)
+    assert result.status == 0, result.err
+    return result.folder / "run"
+
+
+def test_a_text_is_typed_or_in_a_file(mlprun, reviews, tmp_path):
+    run = str(classify(mlprun, reviews))
+    (tmp_path / "mine.txt").write_text("the plot was dull.\n")
+    good, bad, of_file = answers(
+        mlprun("predict", run, "the film was great", "The plot was dull.", "mine.txt", "--json")
+    )
+    assert (good["predicted"], bad["predicted"]) == ("pos", "neg")
+    assert of_file["probabilities"] == bad["probabilities"]
+    assert of_file["input"] == "the plot was dull."
+
+
+def test_what_a_text_is_worth_does_not_depend_on_those_beside_it(mlprun, reviews):
+    run = str(classify(mlprun, reviews))
+    alone = answers(mlprun("predict", run, "the film was great", "--json"))[0]
+    beside = answers(mlprun("predict", run, "the film was great", "the plot was dull. " * 3, "--json"))[0]
+    assert beside["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
+
+
+def test_unknown_words_and_a_cut_are_noted(mlprun, reviews):
+    run = str(classify(mlprun, reviews))
+    result = mlprun("predict", run, "the zither was great " * 5)
+    assert "note: 5 of 20 tokens are not in the run's vocabulary of" in result.err
+    assert "note: cut to the first 16 of 20 tokens (data.text.max_length)" in result.err
+    assert mlprun("predict", run, "the film was great").err == ""
+
+
+def test_examples_of_the_test_part_are_shown_as_text(mlprun, reviews):
+    run = classify(mlprun, reviews)
+    found = answers(mlprun("predict", str(run), "--index", *map(str, range(16)), "--json"))
+    right = sum(each["predicted"] == each["true"] for each in found)
+    assert right / 16 == json.loads((run / "run.json").read_text())["metrics"]["test/accuracy"]
+    assert re.fullmatch(r"test 0: the \w+ was \w+\..*", found[0]["input"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["  "], "has no tokens"),
+        (["gone.txt"], "gone.txt: cannot be read: No such file or directory"),
+        (["latin.txt"], "latin.txt: is no UTF-8 text: byte 3"),
+    ],
+)
+def test_texts_that_cannot_be_read(mlprun, reviews, tmp_path, words, says):
+    run = str(classify(mlprun, reviews, "epochs=1"))
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    result = mlprun("predict", run, *words)
+    assert result.status == 1
+    assert says in result.err
+
+
+def test_inspect_tells_of_the_tokens(mlprun, reviews):
+    result = mlprun("inspect", *CLASSIFIER, f"data.root={reviews}", "model=lstm", "batch_size=4")
+    assert result.status == 0, result.err
+    assert "tokens            words, lower case; 18 in the vocabulary (of data.text.vocab_size=10000)" in result.out
+    assert "lengths           5 to 15 tokens, median 10" in result.out
+    assert re.search(r"the first text    the \w+ was \w+\..*  -> (neg|pos)", result.out)
+    assert re.search(r"encoder.layers.0.onward\s+LSTM .* 33,280 +524,288\n", result.out), "16 tokens of 32,768 products"
+
+
+# --------------------------------------------------------------------------------------------- continuations
+
+COUNT = ["data=corpus", "data.text.max_length=20", "model=lstm", "steps=120", "optim.lr=0.02", "hydra.run.dir=run"]
+
+
+def test_a_language_model_goes_on(mlprun, counting):
+    assert mlprun(*COUNT, f"data.root={counting}").status == 0
+    line = mlprun("predict", "run", "567", "--length", "12", "--temperature", "0")
+    assert line.out == "567890123456789\n"
+    long = "0123456789" * 5  # longer than the 20 that it looks back on
+    (after,) = answers(mlprun("predict", "run", long, "--length", "4", "--temperature", "0", "--json"))
+    assert after == {"input": long, "continued": "0123"}
+
+
+def test_its_draws_follow_from_the_seed(mlprun, counting):
+    assert mlprun(*COUNT, f"data.root={counting}", "steps=5").status == 0
+
+    def drawn(*words: str) -> list[str]:
+        return [each["continued"] for each in answers(mlprun("predict", "run", *words, "--length=30", "--json"))]
+
+    assert drawn("12", "7") == [*drawn("12"), *drawn("7")]
+    assert drawn("12") != drawn("12", "--seed", "1")
+    assert drawn("12", "--temperature", "0") != drawn("12")
+    assert set(drawn("12")[0]) <= set("0123456789"), "neither special tokens nor rows that are not used"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--index", "3"], "--index=[3]: examples of the test part have a class a token"),
+        (["12", "--length", "0"], "--length=0: must be 1 or more"),
+        (["12", "--temperature", "-1"], "--temperature=-1.0: must be a number, 0 or more"),
+        (["12", "--temperature", "nan"], "--temperature=nan: must be a number, 0 or more"),
+    ],
+)
+def test_what_cannot_be_continued(mlprun, counting, words, says):
+    assert mlprun(*COUNT, f"data.root={counting}", "steps=2").status == 0
+    result = mlprun("predict", "run", *words)
+    assert (result.status, says in result.err) == (2, True), result.err
+
+
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(mlprun, counting, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Cheat(nn.Module):\n"
+        "    def __init__(self, backwards):\n"
+        "        super().__init__()\n"
+        "        self.embedding, self.head = nn.Embedding(256, 8), nn.Linear(16, 256)\n"
+        "        self.reader = nn.GRU(8, 8, batch_first=True, bidirectional=True)\n"
+        "    def forward(self, ids):\n"
+        "        return self.head(self.reader(self.embedding(ids))[0])\n"
+    )
+    line = [
+        "data=corpus",
+        f"data.root={counting}",
+        "model=custom",
+        "model._target_=mine.Cheat",
+        "+model.backwards=true",
+    ]
+    result = mlprun(*line)
+    assert result.status == 2
+    assert "sees the tokens that it is to predict" in result.err
+    assert "data.task=token_classification" in result.err
+
+
+# ---------------------------------------------------------------------------------------------- hidden words
+
+
+def test_a_masked_model_fills_in(mlprun, reviews):
+    line = ["data=corpus_masked", "model=transformer", "model.width=32", "steps=150", *QUICK, "data.text.max_length=15"]
+    more = ["data.text.tokens=words", f"data.root={reviews}", "hydra.run.dir=run", "data.text.min_frequency=1"]
+    assert mlprun(*line, *more).status == 0
+    (found,) = answers(mlprun("predict", "run", "the [MASK] was good. the [mask] was great.", "--json"))
+    assert len(found["filled"]) == 2
+    for guesses in found["filled"]:
+        assert len(guesses) == 5
+        assert {token for token, _ in guesses} >= {"film", "plot"}, guesses
+        chances = [chance for _, chance in guesses]
+        assert chances == sorted(chances, reverse=True)
+        assert sum(chances) <= 1
+    shown = mlprun("predict", "run", "the [MASK] was good.").out.splitlines()
+    assert shown[0] == "the [MASK] was good."
+    assert re.fullmatch(r"  \[MASK\]  (\w+ 0\.\d{4}  ){4}\S+ 0\.\d{4}", shown[1])
+    result = mlprun("predict", "run", "the film was good.")
+    assert "hides no word\n  write [MASK] for each" in result.err
+
+
+# ------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["data=iris", "data.text.max_length=5"], "data.text.max_length=5: is for text, and iris is none"),
+        (["data.text.vocab=5"], "data.text.vocab_size"),
+        (["data.text.tokens=word"], "did you mean 'words'?"),
+        (["data=python_docs", "model=embedding_average"], "model.task=language_modeling"),
+        (["data=python_docs", "model=lstm", "model.bidirectional=true"], "model.bidirectional"),
+        (["data=python_docs", "model=mlp"], "model"),
+        (["data=python_docs", "model=lstm", "loss=mse"], "loss=cross_entropy"),
+        (["data=python_docs", "model=lstm", "monitor=val/macro_f1"], "val/perplexity"),
+        (["data=python_docs", "model=lstm", "data.augment.flip=true"], "is for images"),
+        (["data=iris", "model=lstm"], "model"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_line_that_cannot_work(mlprun, line, says):
+    result = mlprun(*line)
+    assert result.status == 2, result.err
+    assert says in result.err
+    assert "Traceback" not in result.err
+
+
+def test_sorting_needs_lengths(mlprun, reviews):
+    line = [*CLASSIFIER, f"data.root={reviews}", "data.dataset.hold=files"]
+    result = mlprun(*line)
+    assert (result.status, "write data.text.bucketing=0" in result.err) == (2, True)
+    assert mlprun(*line, "data.text.bucketing=0", "epochs=1").status == 0
+
+
+def test_the_table_of_runs_has_text_keys_for_texts_alone(mlprun, reviews):
+    from mlprun import config
+    from mlprun.job import _hyperparameters
+
+    composer = config.Composer()
+    of_texts, of_rows = (
+        _hyperparameters(config.check(composer.compose(line)).to_dict())
+        for line in (["data=text_folder", f"data.root={reviews}", "model=lstm"], ["data=iris"])
+    )
+    assert of_texts["data.text.bucketing"] == 50
+    assert not [key for key in of_rows if key.startswith(("data.text", "data.audio"))]
