@@ -33,6 +33,8 @@ TOPICS = (
     "learning rate and batch size",
     "convolution",
     "autograd",
+    "text",
+    "language models",
     "device and speed",
     "early stopping",
     "reproducibility",
