@@ -7,7 +7,7 @@ import pytest
 from mlprun.config import Composer, check, conf_dir
 
 FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "image_folder", "custom"}
-TEXTS = {"text_folder", "imdb", "imdb_masked", "reviews", "reviews_masked", "corpus", "corpus_masked", "python_docs", "python_docs_masked"}
+TEXTS = {"text_folder", *(n + m for n in ("reviews", "imdb", "corpus", "python_docs") for m in ("", "_masked"))}
 
 
 def choices(group):

@@ -36,7 +36,7 @@ def mask_tokens(
     order, fate = draw.to(inputs.device)
     ordinary = inputs >= len(SPECIAL)
     # the place of each token in a random order of the sequence's ordinary ones
-    rank = order.masked_fill(~ordinary, 2.0).argsort(1, stable=True).argsort(1, stable=True)
+    rank = order.masked_fill(~ordinary, 2.0).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
     count = (SHARE * ordinary.sum(1, keepdim=True)).round().clamp(min=1)
     chosen = ordinary & (rank < count)
     hidden = torch.where(fate < MASKED, MASK, other.to(inputs.device, inputs.dtype))

@@ -361,7 +361,7 @@ def _files(root: str | os.PathLike[str] | None) -> tuple[list[str], list[str]]:
         return [str(path)], []
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder\n  data.root names a .txt file or a folder of them")
-    train, test = (files_below(path / part, "texts") for part in ("train", "test"))
+    train, test = (files_below(p, "texts") if p.is_dir() else [] for p in (path / "train", path / "test"))
     if not train:
         train, test = files_below(path, "texts"), []
     if not train:
