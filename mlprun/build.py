@@ -37,7 +37,7 @@ from mlprun.training.losses import Loss
 # Multiply-adds of a step below which a second thread saves at most a third of it, and two runs side by side
 # make better use of two cores (measured: benchmarks/threads.py).
 ONE_THREAD_BELOW = 200e6
-PROBE_EXAMPLES = 256  # for histograms
+PROBE_EXAMPLES, PROBE_OUTPUTS = 256, 2**24  # for histograms; 64 MiB of outputs where each token has some
 
 Node = dict[str, Any]
 
@@ -699,7 +699,7 @@ def drawer(config: Config, the_learner: Learner, parts: Splits) -> Callable[[int
     functions = picture_functions(config)
     if not functions and not config.logging.histograms:
         return nothing
-    examples = _probe_batch(parts, the_learner.device) if config.logging.histograms else None
+    examples = _probe_batch(config, parts, the_learner.device) if config.logging.histograms else None
 
     def draw(step: int) -> Drawn:
         from mlprun.pictures import pixels
@@ -709,7 +709,7 @@ def drawer(config: Config, the_learner: Learner, parts: Splits) -> Callable[[int
         if examples is not None:
             from mlprun.training.probe import probe
 
-            values, histograms = probe(the_learner, examples)
+            values, histograms = probe(the_learner, examples, parts.padding)
         images = {}
         for tag, function in functions.items():
             try:
@@ -726,16 +726,21 @@ def drawer(config: Config, the_learner: Learner, parts: Splits) -> Callable[[int
     return draw
 
 
-def _probe_batch(parts: Splits, where: torch.device) -> Batch:
-    """`PROBE_EXAMPLES` training examples, the same in every run on these data; of a stream the first."""
-    part, count = parts.train, size(parts.train)
+def _probe_batch(config: Config, parts: Splits, where: torch.device) -> Batch:
+    """`PROBE_EXAMPLES` training examples, the same in every run on these data; of a stream the first.
+
+    Fewer where each of their tokens has outputs, so that those are `PROBE_OUTPUTS` at most.
+    """
+    part, count, most = parts.train, size(parts.train), PROBE_EXAMPLES
+    if config.data.task in BY_TOKEN:
+        most = min(most, max(1, PROBE_OUTPUTS // (math.prod(config.data.input_shape) * config.data.num_outputs)))
     if count is not None:
-        chosen = torch.randperm(count, generator=seeding.generator(0, "probe"))[:PROBE_EXAMPLES]
+        chosen = torch.randperm(count, generator=seeding.generator(0, "probe"))[:most]
         part = part[chosen] if isinstance(part, Examples) else Subset(part, chosen.tolist())
     with seeding.preserved():
         batches = EvalBatches(
             part,
-            PROBE_EXAMPLES,
+            most,
             parts.normalizer,
             where,
             targets=parts.target_normalizer,

@@ -316,7 +316,9 @@ def _positive(value: float | None) -> str | None:
     return None if value is None or value > 0 else "must be above 0"
 
 
-PICTURES = ("boundary", "feature_maps", "filters", "fit", "misclassified", "predictions")  # of mlprun/pictures.py
+PICTURES = (  # of mlprun/pictures.py
+    *("attention", "boundary", "embeddings", "feature_maps", "filters", "fit", "misclassified", "predictions"),
+)
 
 
 def _pictures(names: list[str]) -> str | None:

@@ -9,6 +9,7 @@ test split. One that has nothing to show for this model or data raises ConfigErr
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,10 +19,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from mlprun.data.batches import EvalBatches
+from mlprun.data.batches import EvalBatches, lengths
 from mlprun.data.source import Examples
 from mlprun.data.splits import Normalizer, Part, Splits, size
+from mlprun.data.tokens import SPECIAL, Tokenizer, is_ngram
 from mlprun.errors import ConfigError
+from mlprun.metric_names import BY_TOKEN
 from mlprun.training.learner import Learner
 from mlprun.training.metrics import predicted_classes
 
@@ -33,6 +36,10 @@ MAX_EXAMPLES = 4096  # of the validation split, for what is counted or sorted
 MAX_FILTERS = 64
 MAX_MAPS, MAX_LAYERS = 8, 5
 MAX_OUTPUTS = 8
+MAX_LENGTH, MAX_HEADS, MAX_BLOCKS = 20, 6, 4  # of attention: tokens, and tiles across and down
+MAX_TOKENS, MAX_LABELS = 300, 60  # of embeddings: points, and those that are named
+MAX_LINES, LINES_OF_A_TEXT, LINE = 38, 4, 96  # of misclassified texts: in all, of each, characters of one
+LAZY_EXAMPLES = 256  # that are read anew for each picture, where data is not held in memory
 
 
 def pixels(picture: Figure | Pixels, footer: str = "") -> Pixels:
@@ -61,7 +68,7 @@ def pixels(picture: Figure | Pixels, footer: str = "") -> Pixels:
 
 def fit(learner: Learner, splits: Splits) -> Figure:
     """What a regression on one feature has learnt: the points of train and val, and the fitted curve."""
-    if learner.task != "regression" or learner.num_outputs != 1 or _shape(splits) != (1,):
+    if learner.task != "regression" or learner.num_outputs != 1 or _shape(splits) != (1,) or _is_text(splits):
         _unfit("fit", "shows one value as a function of one feature", "data=line or data=parabola")
     figure, axes = _figure("fitted curve")
     train, val = _some(splits.train, MAX_POINTS), _some(splits.val, MAX_POINTS)
@@ -82,7 +89,7 @@ def fit(learner: Learner, splits: Splits) -> Figure:
 
 def boundary(learner: Learner, splits: Splits) -> Figure:
     """The class that the model chooses in each place of the plane, for two features; wrong points are ringed."""
-    if learner.task != "classification" or _shape(splits) != (2,):
+    if learner.task != "classification" or _shape(splits) != (2,) or _is_text(splits):
         _unfit("boundary", "shows classes as a function of two features", "data=moons, xor, spirals, blobs or circles")
     figure, axes = _figure("decision boundary", width=5.4)
     train, val = _some(splits.train, MAX_POINTS), _some(splits.val, MAX_POINTS)
@@ -194,9 +201,7 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
     finally:
         for hook in hooks:
             hook.remove()
-    names = list(maps)
-    if len(names) > MAX_LAYERS:  # evenly over the depth
-        names = [names[round(i * (len(names) - 1) / (MAX_LAYERS - 1))] for i in range(MAX_LAYERS)]
+    names = [list(maps)[i] for i in _evenly(len(maps), MAX_LAYERS)]
     figure, axes = _sheet("channels of the convolutions", MAX_MAPS + 1, len(names), 1.0, 1.2)
     _put(axes, _displayable(image.inputs[0]), 0.2, 0, _class_name(splits, int(image.targets.flatten()[0])), cmap="gray")
     for row, name in enumerate(names):
@@ -212,9 +217,13 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
 
 
 def misclassified(learner: Learner, splits: Splits) -> Figure:
-    """The images of the validation split that the model gets wrong, the most certain mistakes first."""
-    if learner.task != "classification" or len(_shape(splits)) != 3:
-        _unfit("misclassified", "shows images with their classes", "images, such as data=digits")
+    """The images or texts of the validation split that the model gets wrong, the most certain mistakes first."""
+    is_text = _is_text(splits)
+    if learner.task in BY_TOKEN:
+        problem = "shows examples with their classes, and here each token of an example has one"
+        _unfit("misclassified", problem, "data.task=classification, such as data=imdb")
+    if learner.task != "classification" or (len(_shape(splits)) != 3 and not is_text):
+        _unfit("misclassified", "shows images or texts with their classes", "such data, as data=digits or data=imdb")
     val = _some(splits.val, MAX_EXAMPLES)
     outputs = _outputs(learner, splits, val.inputs)
     guess = predicted_classes(outputs, learner.loss.threshold)
@@ -224,9 +233,132 @@ def misclassified(learner: Learner, splits: Splits) -> Figure:
     wrong = (guess != val.targets).nonzero().flatten()
     worst = wrong[certainty[wrong].argsort(descending=True)][:25]
     captions = [f"{_class_name(splits, int(guess[i]))}, is {_class_name(splits, int(val.targets[i]))}" for i in worst]
-    some = f"{len(val.targets)} val images" if size(splits.val) == len(val.targets) else f"{len(val.targets)} of val"
-    title = f"{len(wrong)} of {some} wrong" + f", the {len(worst)} surest" * (len(worst) < len(wrong))
+    what = "texts" if is_text else "images"
+    some = f"{len(val.targets)} val {what}" if size(splits.val) == len(val.targets) else f"{len(val.targets)} of val"
+    title = f"{len(wrong)} of {some} wrong"
+    if is_text:
+        chances = learner.loss.probabilities(outputs)
+        if chances is not None:
+            captions = [f"{100 * chances[i, guess[i]]:.1f} % {c}" for i, c in zip(worst, captions, strict=True)]
+        texts = [_text(splits.tokenizer, val.inputs[i]) for i in worst]
+        return _listed(title, len(wrong), captions, texts)
+    title += f", the {len(worst)} surest" * (len(worst) < len(wrong))
     return _tiles(title, [_displayable(val.inputs[i]) for i in worst], captions, cmap="gray")
+
+
+# ------------------------------------------------------------------------------------------------------ of text
+
+
+def attention(learner: Learner, splits: Splits) -> Figure:
+    """What each token of a text looks at: a row of tiles for each block, one for each head.
+
+    A tile's rows are the tokens that look, its columns those that are looked at, and a row sums to 1 over the whole
+    text. The text is the longest of the first `LAZY_EXAMPLES` of the validation split that has at most `MAX_LENGTH`
+    tokens, else the beginning of the shortest. Words are hidden in it where the run hides words.
+
+    A model shows it that has `attention_weights`: (batch, length) token ids -> of each block (batch, heads, length,
+    length) floats.
+    """
+    model: Any = learner.model
+    if not callable(getattr(model, "attention_weights", None)):
+        _unfit("attention", "shows what the heads of a transformer look at", "model=transformer")
+    if not _is_text(splits):
+        _unfit("attention", "shows which tokens look at which", "text, such as data=reviews")
+    ids, length = _short_text(splits)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            found = [weights[0].float().cpu() for weights in model.attention_weights(ids[None].to(learner.device))]
+    finally:
+        if was_training:
+            learner.train_mode()
+    shown = _evenly(len(found), MAX_BLOCKS)
+    heads = min(MAX_HEADS, found[0].shape[0])
+    darkest = max(float(found[block][:heads].max()) for block in shown)
+    title = f"how much a token (row) looks at others (columns): white 0, dark {darkest:.2g}"
+    title += f"; the first {len(ids)} of {length} tokens" * (len(ids) < length)
+    labels = [_label(splits.tokenizer, int(i)) for i in ids]
+
+    side, gap, top = 1.9, 0.12, 0.55  # inches: of a tile, between tiles, for title and heads
+    edge = 0.4 + 0.062 * max(map(len, labels))  # for labels
+    width, height = edge + heads * (side + gap), top + len(shown) * (side + gap) + edge - 0.15
+    figure = Figure(figsize=(width, height))
+    figure.text(0.5, 1 - 0.17 / height, title, fontsize=9, ha="center", va="center")
+    for row, block in enumerate(shown):
+        for head in range(heads):
+            left, bottom = edge + head * (side + gap), height - top - (row + 1) * side - row * gap
+            axes: Any = figure.add_axes((left / width, bottom / height, side / width, side / height))
+            axes.imshow(found[block][head].numpy(), cmap="Blues", vmin=0, vmax=darkest, interpolation="nearest")
+            of_all = f" of {found[block].shape[0]}" if head + 1 == heads < found[block].shape[0] else ""
+            if row == 0:
+                axes.set_title(f"head {head}{of_all}", fontsize=8, pad=3)
+            ticks = range(len(labels))
+            axes.set_xticks(ticks, labels if row == len(shown) - 1 else [], rotation=90, fontsize=6.5, parse_math=False)
+            axes.set_yticks(ticks, labels if head == 0 else [], fontsize=6.5, parse_math=False)
+            axes.tick_params(length=0, pad=2)
+            if head == 0:
+                middle = bottom + 0.5 * side
+                figure.text(0.12 / width, middle / height, f"block {block}", fontsize=8, rotation=90, va="center")
+    return figure
+
+
+def embeddings(learner: Learner, splits: Splits) -> Figure:
+    """The vectors of the most frequent tokens in the plane in which they differ most: principal components 1 and 2.
+
+    At most `MAX_TOKENS` words, characters or byte pairs of the training split, without special tokens, punctuation
+    and n-grams. Of those the ones farthest from the middle are named, as far as there is room. In a classification of
+    two classes the colour tells what the model makes of a text that is this one token. The sign of a component means
+    nothing; it is chosen so that class 1 is on the right, else by where the far points are, so that it seldom turns.
+    """
+    if not _is_text(splits):
+        _unfit("embeddings", "shows the vectors of tokens", "text, such as data=reviews")
+    known = 0 if splits.tokenizer is None else len(splits.tokenizer)
+    tables = [m for m in learner.model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= known]
+    if len(tables) != 1:
+        problem = f"shows the vectors of tokens, and the model has {len(tables) or 'no'} nn.Embedding for them"
+        _unfit("embeddings", problem, "models with one, such as model=embedding_average")
+    ids = _frequent(splits)
+    ids = ids[ids < tables[0].num_embeddings]
+    if len(ids) < 3:
+        _unfit("embeddings", "shows at least three tokens, and the training texts have fewer", "more text")
+    vectors = tables[0].weight.detach().double().cpu()[ids]
+    centred = vectors - vectors.mean(0)
+    left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
+    places = left[:, :2] * sizes[:2]  # (tokens, 2), or (tokens, 1) of vectors of one value
+    share = sizes.square() / sizes.square().sum().clamp(min=1e-300)
+    if places.shape[1] < 2:
+        places, share = torch.cat([places, torch.zeros(len(ids), 1)], dim=1), torch.tensor([1.0, 0.0])
+    scores = _scores(learner, splits, ids)
+    rightness = places.pow(3)
+    if scores is not None:
+        rightness[:, 0] = places[:, 0] * (scores - scores.mean())
+    places = torch.where(rightness.sum(0) < 0, -places, places)
+
+    figure, axes = _figure(f"embeddings of the {len(ids)} most frequent tokens" if known else "embeddings")
+    xs, ys = places.T.numpy()
+    if scores is None:
+        axes.scatter(xs, ys, s=9, color="tab:blue")
+    else:
+        limit = float(scores.abs().max()) or 1.0
+        points = axes.scatter(
+            xs, ys, s=14, c=scores.numpy(), cmap="coolwarm", vmin=-limit, vmax=limit, edgecolors="0.4", linewidths=0.3
+        )
+        bar = figure.colorbar(points, ax=axes, fraction=0.04, pad=0.01)
+        names = [_class_name(splits, label) for label in (0, 1)]
+        bar.set_label(f"of the token alone: blue {names[0]}, red {names[1]}", fontsize=8, parse_math=False)
+        bar.ax.tick_params(labelsize=7)
+    axes.margins(x=0.04)
+    axes.set_xlim(right=float(axes.get_xlim()[1]) + 0.08 * float(np.ptp(xs)))  # room for the last name
+    for token in _apart(places, labels := [_label(splits.tokenizer, int(i)) for i in ids]):
+        axes.annotate(
+            labels[token], (xs[token], ys[token]), (3, 0), textcoords="offset points", fontsize=7, va="center",
+            parse_math=False,
+        )  # fmt: skip
+    for axis, name, of_it in ((axes.xaxis, "first", share[0]), (axes.yaxis, "second", share[1])):
+        axis.set_label_text(f"{name} principal component, {100 * of_it:.0f} % of the variance", fontsize=9)
+    axes.tick_params(labelsize=8)
+    return figure
 
 
 # --------------------------------------------------------------------------------------------------- their parts
@@ -256,9 +388,117 @@ def _shape(splits: Splits) -> tuple[int, ...]:
 
 def _outputs(learner: Learner, splits: Splits, inputs: Tensor) -> Tensor:
     """The model's outputs for unscaled inputs, float32 on the CPU."""
-    normalizer = splits.normalizer.to(learner.device)
-    chunks = [learner.outputs(normalizer(chunk.to(learner.device))) for chunk in inputs.split(1024)]
-    return torch.cat(chunks).float().cpu()
+    part = Examples(inputs, torch.zeros(len(inputs)))
+    batches = EvalBatches(part, len(inputs), splits.normalizer, learner.device, padding=splits.padding)
+    return torch.cat([learner.outputs(batch.inputs) for batch in batches]).float().cpu()
+
+
+def _is_text(splits: Splits) -> bool:
+    """Whether an example is a row of token ids."""
+    inputs = _some(splits.val, 1).inputs
+    return inputs.dtype in (torch.int32, torch.int64) and inputs.dim() == 2
+
+
+def _short_text(splits: Splits) -> tuple[Tensor, int]:
+    """Ids of a text of the validation split or of its beginning, int64 (length,), and how many it has in all."""
+    identity = Normalizer(torch.zeros(()), torch.ones(()))
+    # As an evaluation has them: the same words are hidden.
+    batches = EvalBatches(splits.val, LAZY_EXAMPLES, identity, torch.device("cpu"), perturb=splits.perturb)
+    ids = next(iter(batches)).inputs[:LAZY_EXAMPLES].long()
+    if splits.padding is None:
+        return ids[0, :MAX_LENGTH], ids.shape[1]
+    known = lengths(ids, splits.padding)
+    fits = known <= MAX_LENGTH
+    chosen = int(torch.where(fits, known, -1).argmax() if bool(fits.any()) else known.argmin())
+    length = int(known[chosen])
+    return ids[chosen, : min(length, MAX_LENGTH)], length
+
+
+def _frequent(splits: Splits) -> Tensor:
+    """The ids of the most frequent tokens that are shown, int64, the most frequent first."""
+    part, tokenizer = splits.train, splits.tokenizer
+    ids = _some(part, MAX_EXAMPLES if isinstance(part, Examples) else LAZY_EXAMPLES).inputs.flatten().long()
+    counts = ids.bincount()
+    counts[: len(SPECIAL) if tokenizer is not None else 1] = 0
+    order = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())]
+    if tokenizer is not None and tokenizer.kind != "characters":
+        order = torch.tensor([i for i in order.tolist() if _is_word(tokenizer, i)], dtype=torch.int64)
+    return order[:MAX_TOKENS]
+
+
+def _is_word(tokenizer: Tokenizer, i: int) -> bool:
+    if tokenizer.ngrams > 1 and is_ngram(tokenizer.tokens[i]):
+        return False
+    return any(map(str.isalnum, _label(tokenizer, i)))
+
+
+def _scores(learner: Learner, splits: Splits, ids: Tensor) -> Tensor | None:
+    """By how much class 1 is ahead of class 0 in a text of one token, float64 of the shape of `ids`, if there are two.
+
+    Exact where the model is linear in its words; of others it is what they make of so short a text.
+    """
+    if learner.task != "classification" or learner.num_outputs > 2:
+        return None
+    outputs = _outputs(learner, splits, ids[:, None]).double()
+    return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0] - learner.loss.threshold
+
+
+def _apart(places: Tensor, labels: Sequence[str]) -> list[int]:
+    """Points that can be named without covering each other's names, those farthest from the middle first."""
+    extent = (places.amax(0) - places.amin(0)).clamp(min=1e-12)
+    at = (places / extent * torch.tensor([430.0, 370.0])).tolist()  # about their pixels
+    order = (places / extent).norm(dim=1).argsort(descending=True, stable=True).tolist()
+    chosen: list[int] = []
+    for i in order:
+        (x, y), width = at[i], 6 * len(labels[i]) + 8
+        if len(chosen) < MAX_LABELS and all(
+            abs(y - at[j][1]) > 11 or x > at[j][0] + 6 * len(labels[j]) + 8 or at[j][0] > x + width for j in chosen
+        ):
+            chosen.append(i)
+    return chosen
+
+
+def _label(tokenizer: Tokenizer | None, i: int) -> str:
+    """A token to be read by itself: white space is shown as signs."""
+    if tokenizer is None:
+        return str(i)
+    if i < len(SPECIAL):
+        return SPECIAL[i]
+    text = tokenizer.decode([i]) if tokenizer.kind == "bpe" else tokenizer.tokens[i]
+    for white, sign in ((" ", "␣"), ("\n", "↵"), ("\t", "→")):
+        text = text.replace(white, sign)
+    return text if len(text) <= 14 else text[:13] + "…"
+
+
+def _text(tokenizer: Tokenizer | None, ids: Tensor) -> str:
+    return " ".join(str(i) for i in ids.tolist() if i) if tokenizer is None else tokenizer.decode(ids.tolist())
+
+
+def _listed(title: str, count: int, captions: Sequence[str], texts: Sequence[str]) -> Figure:
+    """Texts below each other, each below its caption; as many of `count` as there is room for."""
+    rows: list[tuple[str, bool]] = []
+    num_shown = 0
+    for caption, text in zip(captions, texts, strict=True):
+        lines = textwrap.wrap(text, LINE, max_lines=LINES_OF_A_TEXT, placeholder=" …") or [""]
+        if len(rows) + 2 + len(lines) > MAX_LINES:
+            break
+        rows += [(caption, True), *((line, False) for line in lines), ("", False)]
+        num_shown += 1
+    figure = Figure(figsize=(6.8, 0.45 + 0.135 * MAX_LINES))
+    axes: Any = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.axis("off")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(MAX_LINES, -3)
+    axes.text(0.5, -1.6, title + f", the {num_shown} surest" * (num_shown < count), fontsize=10, ha="center")
+    for row, (line, is_caption) in enumerate(rows):
+        colour, weight = ("tab:red", "bold") if is_caption else ("black", "normal")
+        axes.text(0.02, row, line, fontsize=8, color=colour, weight=weight, va="center", parse_math=False)
+    return figure
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """The indices of `count` things, or of `most` of them evenly over their number."""
+    return list(range(count)) if count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def _figure(title: str, width: float = 6.4) -> tuple[Figure, Any]:

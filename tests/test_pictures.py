@@ -138,7 +138,7 @@ def test_a_picture_of_ones_own(mlprun, tmp_path):
         (["logging.pictures=[feature_maps]"], "it works with model=cnn"),
         (["logging.pictures=[predictions]"], "logging.pictures=predictions: compares predicted with true values"),
         (["data=iris", "logging.pictures=[filters]"], "first linear or convolutional layer over images"),
-        (["data=iris", "logging.pictures=[misclassified]"], "shows images with their classes"),
+        (["data=iris", "logging.pictures=[misclassified]"], "shows images or texts with their classes"),
         (["logging.pictures=[my_pictures.number]"], "a picture function returned int"),
         (["logging.pictures=[my_pictures.nothing]"], "has no 'nothing'"),
         (["logging.pictures=boundary"], "logging.pictures=boundary"),

@@ -91,7 +91,7 @@ class Tokenizer:
             return text
         tokens = [self.tokens[i] for i in kept]
         if self.ngrams > 1:
-            tokens = [token for token in tokens if not _is_ngram(token)]
+            tokens = [token for token in tokens if not is_ngram(token)]
         if self.kind == "characters":
             return "".join(tokens)
         return _AFTER_OPENING.sub(r"\1", _BEFORE_CLOSING.sub("", " ".join(tokens)))
@@ -229,7 +229,7 @@ def _interleaved(columns: Sequence[Iterable[T | None]]) -> list[T]:
     return [value for row in zip_longest(*columns) for value in row if value is not None]
 
 
-def _is_ngram(token: str) -> bool:
+def is_ngram(token: str) -> bool:
     """No single word or character holds `_` besides `_` itself."""
     return len(token) > 1 and "_" in token
 

@@ -23,6 +23,9 @@ Bins = np.ndarray[Any, np.dtype[np.float64]]
 class Probed(NamedTuple):
     """What a probe found; tags begin with what was measured and end with the name of the layer or parameter.
 
+    Of sequences, what a layer gives for each token counts as an example does, and at padding not at all: neither the
+    length of the texts nor the longest of them changes a norm.
+
     Attributes:
         values: `activation_norm/LAYER`, the mean over the examples of the L2 norm of its output;
             `gradient_norm/PARAMETER` and `weight_norm/PARAMETER`, L2 norms; `update_ratio/PARAMETER`, the L2 norm of
@@ -36,11 +39,18 @@ class Probed(NamedTuple):
     histograms: dict[str, Bins]
 
 
-def probe(learner: Learner, batch: Batch) -> Probed:
+def probe(learner: Learner, batch: Batch, padding: int | None = None) -> Probed:
     """Forward, backward and one optimizer step on `batch`, in training mode, and back.
 
-    Layers are the modules without children. Values that are not finite count in the norms, not in the histograms.
+    Layers are the modules without children; of several tensors that one gives (a recurrent layer), the first counts,
+    its states. Values that are not finite count in the norms, not in the histograms.
+
+    Args:
+        learner: does the step.
+        batch: the examples.
+        padding: the token id that fills sequences up; None: the inputs are no such sequences.
     """
+    told = None if padding is None or batch.inputs.is_floating_point() else batch.inputs != padding
     outputs: dict[str, Tensor] = {}
     hooks = []
     layers = dict(learner.model.named_modules())
@@ -48,9 +58,15 @@ def probe(learner: Learner, batch: Batch) -> Probed:
         if not any(layer.children()):
 
             def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
-                if isinstance(output, Tensor) and output.is_floating_point():
-                    # a copy, for a layer in place may come next; of LBFGS's several passes the first
-                    outputs.setdefault(name, output.detach().float().clone())
+                if isinstance(output, tuple) and output:
+                    output = output[0]
+                if name in outputs or not isinstance(output, Tensor) or not output.is_floating_point():
+                    return  # of LBFGS's several passes the first
+                output = output.detach()
+                if told is not None and output.dim() > 2 and output.shape[:2] == told.shape:
+                    outputs[name] = output[told].float()  # (tokens, width): a copy
+                else:
+                    outputs[name] = output.float().clone()  # for a layer in place may come next
 
             hooks.append(layer.register_forward_hook(keep))
     try:
