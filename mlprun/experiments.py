@@ -34,6 +34,8 @@ TOPICS = (
     "convolution",
     "sound",
     "autograd",
+    "text",
+    "language models",
     "device and speed",
     "early stopping",
     "reproducibility",

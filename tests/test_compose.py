@@ -8,7 +8,7 @@ from mlprun.config import Composer, check, conf_dir
 
 FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
 FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", *FOLDERS}
-TEXTS = {"text_folder", "reviews", *(n + m for n in ("imdb", "corpus", "python_docs") for m in ("", "_masked"))}
+TEXTS = {"text_folder", *(n + m for n in ("reviews", "imdb", "corpus", "python_docs") for m in ("", "_masked"))}
 
 
 def choices(group):

@@ -73,7 +73,8 @@ def assert_identical(first: Path, second: Path) -> None:
     assert [r["status"] for r in records] == ["completed"] * 2
     for key in ("metrics", "best_step", "steps", "ended_by", "skipped_steps"):
         assert records[0][key] == records[1][key], key
-    assert (first / "confusion_matrix.csv").read_text() == (second / "confusion_matrix.csv").read_text()
+    matrices = [run / "confusion_matrix.csv" for run in (first, second)]  # tokens have none
+    assert len({file.read_text() if file.exists() else None for file in matrices}) == 1
 
 
 def finish(folder: Path, *words: str) -> str:

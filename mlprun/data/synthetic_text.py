@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from mlprun import seeding
+from mlprun.data.masking import mask_tokens
 from mlprun.data.source import Examples, Source
-from mlprun.data.text import tokenizer_of
+from mlprun.data.text import refuse_ngrams, tokenizer_of
 from mlprun.data.tokens import PADDING, encode_all
 from mlprun.errors import ConfigError
 
@@ -80,7 +82,9 @@ ENDINGS = (
 )
 
 
-def reviews(num_examples: int, text: Mapping[str, Any], test_fraction: float = 0.2, seed: int = 0) -> Source:
+def reviews(
+    num_examples: int, text: Mapping[str, Any], test_fraction: float = 0.2, seed: int = 0, masked: bool = False
+) -> Source:
     """Film reviews of one sentence, negative (0) and positive (1) by turns: `nobody could call the acting dull .`.
 
     Some sentences are plain, in some a negation turns the adjective round, beside it (`not good`) or words away, and
@@ -93,9 +97,10 @@ def reviews(num_examples: int, text: Mapping[str, Any], test_fraction: float = 0
         text: `data.text`.
         test_fraction: share, in (0, 1), that is the test part; the vocabulary is not made of it.
         seed: the same seed gives the same reviews.
+        masked: no classes: tell masked words, anew in every batch (`mask_tokens`).
 
     Returns:
-        inputs int32 (N, max_length), targets int64 (N,).
+        inputs int32 (N, max_length), targets int64 (N,); with `masked` targets are the inputs.
 
     Raises:
         ConfigError: `num_examples` is too small, or a value of `data.text` cannot work.
@@ -103,9 +108,19 @@ def reviews(num_examples: int, text: Mapping[str, Any], test_fraction: float = 0
     if num_examples < 10:
         raise ConfigError("num_examples", num_examples, "must be a whole number, 10 or more")
     sentences, targets = sentences_and_targets(num_examples, seed)
+    if masked:
+        refuse_ngrams(text)
     num_train = num_examples - max(2, round(test_fraction * num_examples))
     tokenizer = tokenizer_of(sentences[:num_train], text)
     ids, labels = encode_all(sentences, tokenizer, text["max_length"]), torch.tensor(targets)
+    if masked:
+        return Source(
+            train=Examples(ids[:num_train], ids[:num_train]),
+            test=Examples(ids[num_train:], ids[num_train:]),
+            padding=PADDING,
+            perturb=partial(mask_tokens, vocab_size=len(tokenizer)),
+            tokenizer=tokenizer,
+        )
     return Source(
         train=Examples(ids[:num_train], labels[:num_train]),
         test=Examples(ids[num_train:], labels[num_train:]),

@@ -385,7 +385,7 @@ def _pieces(whole: str, val_fraction: float, test_fraction: float) -> tuple[str,
 
 def _blocks(parts: tuple[str, str, str], fingerprints: dict[str, str], text: Text, *, masked: bool) -> Source:
     """Running text as examples."""
-    _refuse_ngrams(text)
+    refuse_ngrams(text)
     length = text["max_length"]
     tokenizer = tokenizer_of(parts[:1], text)
     examples = []
@@ -416,7 +416,7 @@ def _blocks(parts: tuple[str, str, str], fingerprints: dict[str, str], text: Tex
 
 def _masked_documents(train: Sequence[str], test: Sequence[str], text: Text, name: str) -> Source:
     """Files as examples with masked words."""
-    _refuse_ngrams(text)
+    refuse_ngrams(text)
     texts, test_texts = [read_text(path) for path in train], [read_text(path) for path in test]
     tokenizer = tokenizer_of(texts, text)
     parts = []
@@ -453,7 +453,8 @@ def _refuse_unknown(ids: Tensor, name: str) -> None:
         )
 
 
-def _refuse_ngrams(text: Text) -> None:
+def refuse_ngrams(text: Text) -> None:
+    """ConfigError where n-grams are asked for and tokens are to be told."""
     if text["ngrams"] > 1:
         raise ConfigError(
             "data.text.ngrams", text["ngrams"], "overlap, so one would tell the next", "set data.text.ngrams=1"

@@ -13,7 +13,7 @@ from mlprun.models.mlp import check_dropout, check_size
 from mlprun.models.sequences import BY_TOKEN, POOLINGS, check_choice, check_ids, check_task, mask_of, pool
 
 ATTENTIONS = ("fused", "written_out")
-POSITIONS = ("learned", "sinusoidal")
+POSITIONS = ("learned", "sinusoidal", "none")
 STD = 0.02  # of the initial weights
 
 
@@ -146,7 +146,7 @@ class Encoder(nn.Module):
         mlp_ratio: the perceptron of a block is so many times as wide.
         dropout: of the first sum and of what each half of a block adds, in [0, 1).
         attention_dropout: of the attention weights, in [0, 1).
-        positions: learned (an embedding of each place) or sinusoidal (`sinusoids`).
+        positions: learned (an embedding of each place), sinusoidal (`sinusoids`) or none.
         written_out: see `MultiHeadAttention`.
     """
 
@@ -169,6 +169,8 @@ class Encoder(nn.Module):
         self.scale = 1.0
         if positions == "learned":
             self.positions = nn.Parameter(torch.empty(max_length, width))
+        elif positions == "none":
+            self.register_buffer("positions", torch.zeros(max_length, width), persistent=False)
         else:
             self.register_buffer("positions", sinusoids(max_length, width), persistent=False)
             self.scale = math.sqrt(width)  # Vaswani et al. 2017, section 3.4: not to be lost beside the sinusoids
@@ -250,7 +252,8 @@ class Transformer(nn.Module):
         dropout: of the embeddings and of what each half of a block adds, in [0, 1); Vaswani et al. 2017, section 5.4.
         attention_dropout: of the attention weights, in [0, 1); not in that paper, but in GPT-2 and BERT. On a CPU
             drawing so many random numbers takes as long as the attention itself.
-        positions: learned (an embedding of each place) or sinusoidal (fixed, Vaswani et al. 2017, section 3.5).
+        positions: learned (an embedding of each place), sinusoidal (fixed, Vaswani et al. 2017, section 3.5) or none:
+            then tokens that see both sides are a set, without order.
         pooling: mean, max or last: how the states of a text become one, for a task of whole texts.
         tie_weights: the head's matrix is the embedding's, where it tells tokens; Press & Wolf 2017, "Using the Output
             Embedding to Improve Language Models".
