@@ -18,32 +18,8 @@ from mlprun.training import checkpoint
 from tests.processes import Line, wait_until
 from tests.test_resume import RUN, assert_identical, finish, last_step
 
-NEUTRAL = [
-    "the",
-    "film",
-    "a",
-    "plot",
-    "was",
-    "and",
-    "it",
-    "of",
-    "music",
-    "this",
-    "scene",
-    "for",
-    "two",
-    "hours",
-    "we",
-    "saw",
-    "in",
-    "an",
-    "old",
-    "cinema",
-]
-TELLING = {
-    "neg": ["bad", "dull", "awful", "boring", "weak", "poor"],
-    "pos": ["good", "great", "fine", "superb", "moving", "clever"],
-}
+NEUTRAL = "the film a plot was and it of music this scene for two hours we saw in an old cinema".split()
+TELLING = {"neg": "bad dull awful boring weak poor".split(), "pos": "good great fine superb moving clever".split()}
 
 
 def review(draw: random.Random, name: str) -> str:
