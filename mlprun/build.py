@@ -612,14 +612,15 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
             outputs = module(inputs)
     except torch.OutOfMemoryError:
         raise  # the shapes are not to blame
+    except ConfigError as error:
+        raise error.under("model") from error
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         name, layer, shape = running[-1] if running else ("", module, list(inputs.shape))
         where = f"layer '{name}' {_short(layer)}" if name else _short(layer)
         raise ConfigError(
             "model", ConfigError.MISSING,
             f"{where} cannot take an input of shape {shape}: {str(error).splitlines()[0]}",
-            f"one example has data.input_shape={_listed(config.data.input_shape)}; "
-            "do the sizes in the model follow from input_shape?",
+            _remedy(config, inputs, layer),
         ) from error  # fmt: skip
     finally:
         for handle in hooks:
@@ -655,6 +656,27 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
             "set loss.reduction=mean",
         )
     return Fit(layers, sum(p.numel() for p in module.parameters()), sum(layer.macs for layer in layers))
+
+
+def _remedy(config: Config, inputs: Tensor, layer: nn.Module) -> str:
+    """What to do about a model that cannot take the inputs of the data; `layer` is where it failed."""
+    if not inputs.is_floating_point() and isinstance(layer, nn.Embedding) and not inputs.is_meta:
+        low, high = int(inputs.min()), int(inputs.max())
+        if low < 0 or high >= layer.num_embeddings:
+            return (
+                f"it has {layer.num_embeddings} rows, and the ids of two examples go from {low} to {high}: "
+                "set data.text.vocab_size to one more than the largest id there is"
+            )
+    if not inputs.is_floating_point() and not isinstance(layer, nn.Embedding):
+        return "the inputs are whole numbers, as of texts: choose from embedding_average, rnn, gru, lstm, transformer"
+    if inputs.is_floating_point() and any(isinstance(m, nn.Embedding) for m in layer.modules()):
+        return (
+            f"the inputs of {config.data.name} are no token ids: choose a model of numbers or images, such as model=mlp"
+        )
+    return (
+        f"one example has data.input_shape={_listed(config.data.input_shape)}; "
+        "do the sizes in the model follow from input_shape?"
+    )
 
 
 def _check_causal(module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:

@@ -32,6 +32,7 @@ TOPICS = (
     "inputs and batch norm",
     "learning rate and batch size",
     "convolution",
+    "sound",
     "autograd",
     "text",
     "language models",

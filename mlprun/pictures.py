@@ -252,9 +252,10 @@ def misclassified(learner: Learner, splits: Splits) -> Figure:
 def attention(learner: Learner, splits: Splits) -> Figure:
     """What each token of a text looks at: a row of tiles for each block, one for each head.
 
-    A tile's rows are the tokens that look, its columns those that are looked at, and a row sums to 1 over the whole
-    text. The text is the longest of the first `LAZY_EXAMPLES` of the validation split that has at most `MAX_LENGTH`
-    tokens, else the beginning of the shortest. Words are hidden in it where the run hides words.
+    A tile's rows are the tokens that look, its columns those that are looked at; a row sums to 1. Shown are the roots.
+    Of the first `LAZY_EXAMPLES` texts of the validation split that have at most `MAX_LENGTH` tokens, else of the
+    beginnings of all of them, it is the one with the most different tokens. Words are hidden in it where the run hides
+    words.
 
     A model shows it that has `attention_weights`: (batch, length) token ids -> of each block (batch, heads, length,
     length) floats.
@@ -289,7 +290,10 @@ def attention(learner: Learner, splits: Splits) -> Figure:
         for head in range(heads):
             left, bottom = edge + head * (side + gap), height - top - (row + 1) * side - row * gap
             axes: Any = figure.add_axes((left / width, bottom / height, side / width, side / height))
-            axes.imshow(found[block][head].numpy(), cmap="Blues", vmin=0, vmax=darkest, interpolation="nearest")
+            roots = (
+                found[block][head].sqrt().numpy()
+            )  # else a causal model's first rows, 1 and 1/2, outshine all others
+            axes.imshow(roots, cmap="Blues", vmin=0, vmax=math.sqrt(darkest), interpolation="nearest")
             of_all = f" of {found[block].shape[0]}" if head + 1 == heads < found[block].shape[0] else ""
             if row == 0:
                 axes.set_title(f"head {head}{of_all}", fontsize=8, pad=3)
@@ -405,11 +409,11 @@ def _short_text(splits: Splits) -> tuple[Tensor, int]:
     # As an evaluation has them: the same words are hidden.
     batches = EvalBatches(splits.val, LAZY_EXAMPLES, identity, torch.device("cpu"), perturb=splits.perturb)
     ids = next(iter(batches)).inputs[:LAZY_EXAMPLES].long()
-    if splits.padding is None:
-        return ids[0, :MAX_LENGTH], ids.shape[1]
-    known = lengths(ids, splits.padding)
+    known = torch.full((len(ids),), ids.shape[1]) if splits.padding is None else lengths(ids, splits.padding)
+    ordered = ids[:, :MAX_LENGTH].sort(dim=1).values
+    num_different = (ordered.diff(dim=1) != 0).sum(1) + 1
     fits = known <= MAX_LENGTH
-    chosen = int(torch.where(fits, known, -1).argmax() if bool(fits.any()) else known.argmin())
+    chosen = int(torch.where(fits | ~fits.any(), num_different, 0).argmax())
     length = int(known[chosen])
     return ids[chosen, : min(length, MAX_LENGTH)], length
 

@@ -56,7 +56,7 @@ CUSTOM = ["data=custom", "data.input_shape=[3]", "data.num_outputs=2"]
 # line -> what the message says. These are found before torch is imported and before a directory is made.
 BEFORE_TORCH = {
     "an unknown choice": (["optim=admw"], ["optim=admw", "did you mean 'adamw'"]),
-    "a choice that is like no other": (["model=zzz"], ["model=zzz", "choose from: cifar_quick, cnn, custom, embedding_average"]),
+    "a choice that is like no other": (["model=zzz"], ["model=zzz", "choose from: cifar_quick, cnn, custom, embedd"]),
     "an unknown group": (["modle=mlp"], ["modle=mlp", "did you mean 'model'?"]),
     "another word for a group": (["optimizer=sgd"], ["did you mean 'optim'?"]),
     "a key without its group": (["lr=0.1"], ["lr=0.1", "did you mean 'optim.lr'?"]),

@@ -6,7 +6,8 @@ import pytest
 
 from mlprun.config import Composer, check, conf_dir
 
-FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "image_folder", "custom"}
+FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
+FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", *FOLDERS}
 TEXTS = {"text_folder", *(n + m for n in ("reviews", "imdb", "corpus", "python_docs") for m in ("", "_masked"))}
 
 
@@ -37,8 +38,8 @@ def test_every_file_says_what_it_is_and_composes(group):
         comment = lines[1] if lines[0].startswith("# @package") else lines[0]
         assert comment.startswith("# "), f"{group}/{name}.yaml says at its top what it is"
         line = [f"{group}={name}"]
-        if name in ("image_folder", "text_folder"):
-            line += ["data.root=files", "data.num_outputs=2"]
+        if name in {*FOLDERS, "arctic_speakers", "speech_commands_cnn"}:
+            line += ["data.root=folder", "data.num_outputs=2"]
         if name == "custom":
             target = "data.dataset" if group == "data" else group
             line += [f"{target}._target_=my_module.Mine", "data.input_shape=[1]", "data.num_outputs=2"]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.io import wavfile
 
 from mlprun import cli, experiments
 from mlprun.config import Composer, Config, check, conf_dir, fingerprint
@@ -46,7 +48,7 @@ def test_every_experiment_has_a_header(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_command_of_an_experiment_composes(composer, file):
+def test_every_command_of_an_experiment_composes(composer, files, file):
     commands = [shlex.split(line) for line, _ in parse(file.stem, file).commands]
     named: list[str] = []  # some runs need another's first
     for words in [line[1:] for line in commands]:
@@ -100,9 +102,16 @@ def write_texts(root: Path, folders: tuple[str, ...], count: int) -> None:
             (root / folder / f"{i}.txt").write_text(" ".join(rng.choice(WORDS, rng.integers(1, 30))))
 
 
+def wav_bytes(rng: np.random.Generator, seconds: float) -> bytes:
+    written = io.BytesIO()
+    wavfile.write(written, 16000, rng.integers(-3000, 3000, round(16000 * seconds)).astype(np.int16))
+    return written.getvalue()
+
+
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> Path:
-    """Small files of noise in the formats and at the places of MNIST and its likes, CIFAR-10 and CIFAR-100, IMDB."""
+def files(tmp_path_factory) -> Iterator[Path]:
+    """Small files of noise in the formats and at the places of MNIST and its likes, CIFAR-10 and CIFAR-100,
+    IMDB, and of folders of sounds; MLPRUN_DATA names them."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     contents = {
@@ -114,7 +123,15 @@ def files(tmp_path_factory) -> Path:
     for name, cifar in vision.CIFAR_SETS.items():
         write(root / cifar.folder, cifar_bytes(name))
     write_texts(root / "aclImdb", ("train/neg", "train/pos", "train/unsup", "test/neg", "test/pos"), 60)
-    return root
+    for name in ("bdl", "slt"):
+        sentences = {f"arctic_a{number:04}.wav": wav_bytes(rng, 2.5) for number in range(20)}
+        write(root / "arctic" / f"cmu_us_{name}_arctic" / "wav", sentences)
+    for name in ("no", "yes"):
+        words = {f"{number:x}_nohash_0.wav": wav_bytes(rng, 1) for number in range(20)}
+        write(root / "speech_commands" / name, words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLPRUN_DATA", str(root))
+        yield root
 
 
 @pytest.mark.timeout(600)
@@ -134,7 +151,7 @@ def test_every_experiment_runs_shortened(tmp_path, composer, files):
         many = ["-m", f"sweep.name=s{number}"] if len(names) > 1 else [f"hydra.run.dir=outputs/sweeps/s{number}"]
         done = subprocess.run(
             [sys.executable, "-m", "mlprun", f"experiment={','.join(names)}", *lines, *many],
-            cwd=tmp_path, env={**os.environ, "MLPRUN_DATA": str(files)}, capture_output=True, text=True,
+            cwd=tmp_path, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         records = [json.loads(file.read_text()) for file in tmp_path.glob(f"outputs/sweeps/s{number}/**/run.json")]

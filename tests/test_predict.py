@@ -299,7 +299,7 @@ def test_of_many_classes_the_first_five_are_shown(mlprun, trained):
         ("iris", ["header.csv"], 1, "header.csv: holds no row of numbers"),
         ("iris", ["--index", "30"], 2, "--index=30: the test part has 30 examples\n  choose 0 to 29"),
         ("iris", ["--index", "-1"], 2, "--index=-1: the test part has 30 examples"),
-        ("iris", [], 2, "predict: has nothing to predict\n  name images, rows of numbers"),
+        ("iris", [], 2, "predict: has nothing to predict\n  name images, sounds, texts, rows of numbers"),
         ("iris", ["1,2,3,4", "--index", "0"], 2, "predict: takes files or examples of the test part, not both"),
         ("digits", ["missing.png"], 1, "missing.png: there is no such file"),
         ("digits", ["good.png", "bad.png"], 1, "bad.png: cannot be read as an image"),

@@ -108,14 +108,14 @@ def test_inspect_tells_of_the_tokens(mlprun, reviews):
 
 # --------------------------------------------------------------------------------------------- continuations
 
-COUNT = ["data=corpus", "data.text.max_length=20", "model=lstm", "steps=120", "optim.lr=0.02", "hydra.run.dir=run"]
+COUNT = ["data=corpus", "data.text.max_length=21", "model=lstm", "steps=120", "optim.lr=0.02", "hydra.run.dir=run"]
 
 
 def test_a_language_model_goes_on(mlprun, counting):
     assert mlprun(*COUNT, f"data.root={counting}").status == 0
     line = mlprun("predict", "run", "567", "--length", "12", "--temperature", "0")
     assert line.out == "567890123456789\n"
-    long = "0123456789" * 5  # longer than the 20 that it looks back on
+    long = "0123456789" * 5  # longer than the 21 that it looks back on
     (after,) = answers(mlprun("predict", "run", long, "--length", "4", "--temperature", "0", "--json"))
     assert after == {"input": long, "continued": "0123"}
 
@@ -177,7 +177,8 @@ def test_a_model_that_sees_what_it_is_to_predict_is_refused(mlprun, counting, tm
 def test_a_masked_model_fills_in(mlprun, counting):
     line = ["data=corpus_masked", f"data.root={counting}", "data.text.tokens=characters", "data.text.vocab_size=20"]
     more = ["model=lstm", "model.bidirectional=true", "steps=150", "optim.lr=0.02", "hydra.run.dir=run"]
-    assert mlprun(*line, *more, "data.text.max_length=20").status == 0
+    # not 20: every block would begin with the same digit, and a digit's place tell which it is
+    assert mlprun(*line, *more, "data.text.max_length=21").status == 0
     (found,) = answers(mlprun("predict", "run", "567[MASK]9012[mask]4", "--json"))
     first, second = found["filled"]
     assert [first[0][0], second[0][0]] == ["8", "3"]
@@ -204,11 +205,11 @@ def test_a_masked_model_fills_in(mlprun, counting):
         (["data.text.tokens=word"], "did you mean 'words'?"),
         (["data=python_docs", "model=embedding_average"], "model.task=language_modeling"),
         (["data=python_docs", "model=lstm", "model.bidirectional=true"], "model.bidirectional"),
-        (["data=python_docs", "model=mlp"], "model"),
+        (["data=python_docs", "model=mlp"], "choose from embedding_average, rnn, gru, lstm, transformer"),
         (["data=python_docs", "model=lstm", "loss=mse"], "loss=cross_entropy"),
         (["data=python_docs", "model=lstm", "monitor=val/macro_f1"], "val/perplexity"),
         (["data=python_docs", "model=lstm", "data.augment.flip=true"], "is for images"),
-        (["data=iris", "model=lstm"], "model"),
+        (["data=iris", "model=lstm"], "the inputs of iris are no token ids"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -217,6 +218,30 @@ def test_a_line_that_cannot_work(mlprun, line, says):
     assert result.status == 2, result.err
     assert says in result.err
     assert "Traceback" not in result.err
+
+
+IDS = """
+import torch
+
+
+class Ids(torch.utils.data.Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, i):
+        return torch.tensor([i % 7 + 90, 5, 6, 0]), i % 2
+"""
+
+
+def test_token_ids_of_ones_own(mlprun, tmp_path):
+    (tmp_path / "mine.py").write_text(IDS)
+    line = ["data=custom", "data.dataset._target_=mine.Ids", "data.input_shape=[4]", "data.num_outputs=2", "epochs=1"]
+    assert mlprun(*line, "model=lstm", "data.text.vocab_size=97").status == 0
+    result = mlprun(*line, "model=lstm", "data.text.vocab_size=90")
+    assert result.status == 2
+    assert "set data.text.vocab_size to one more than the largest id there is" in result.err
+    result = mlprun(*line, "model=transformer", "data.text.max_length=3")
+    assert (result.status, "give model and data the same data.text.max_length" in result.err) == (2, True)
 
 
 def test_sorting_needs_lengths(mlprun, reviews):

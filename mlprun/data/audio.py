@@ -223,7 +223,7 @@ class _Files(NamedTuple):
 
 def _read(files: _Files, frames: Frames) -> Examples:
     clips = (read_clip(path, frames)[0] for path in files.paths)
-    return Examples(_features(clips, len(files.paths), frames), torch.tensor(files.targets))
+    return Examples(_features(clips, len(files.paths), frames), torch.tensor(files.targets, dtype=torch.int64))
 
 
 def _by_lists(folder: Path, paths: Sequence[str], targets: Sequence[int]) -> dict[str, _Files]:

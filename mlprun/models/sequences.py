@@ -24,9 +24,7 @@ POOLINGS = ("last", "max", "mean")
 def check_ids(ids: Tensor) -> None:
     """TypeError unless `ids` are (batch, length) whole numbers: pictures and tables are not read as text."""
     if ids.dim() != 2 or ids.is_floating_point():
-        raise TypeError(
-            f"the model reads token ids, (batch, length) whole numbers, not {ids.dtype}: choose a data=… of text"
-        )
+        raise TypeError(f"it reads token ids, (batch, length) whole numbers, not {ids.dtype}")
 
 
 def mask_of(ids: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ NARROWEST = 8  # a column that is cut keeps so many characters
 LISTED = 10  # runs that failed, or have not ended, that are listed
 LEVEL = 0.95  # of intervals and tests
 UNFINISHED = ("running", "interrupted")
-SCORES = ("test/accuracy", "test/r2", "test/loss")  # the first that a data set has is shown
+SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the first that a data set has is shown
 
 
 # ---------------------------------------------------------------------------------------------------- reading

@@ -48,9 +48,11 @@ def probe(learner: Learner, batch: Batch, padding: int | None = None) -> Probed:
     Args:
         learner: does the step.
         batch: the examples.
-        padding: the token id that fills sequences up; None: the inputs are no such sequences.
+        padding: the token id that fills sequences up; None: nothing does.
     """
-    told = None if padding is None or batch.inputs.is_floating_point() else batch.inputs != padding
+    told = None  # (N, L) bool, where there is a token
+    if not batch.inputs.is_floating_point() and batch.inputs.dim() == 2:
+        told = torch.ones_like(batch.inputs, dtype=torch.bool) if padding is None else batch.inputs != padding
     outputs: dict[str, Tensor] = {}
     hooks = []
     layers = dict(learner.model.named_modules())
