@@ -145,7 +145,7 @@ def test_a_language_model_falls_below_the_unigram_entropy(mlprun, book, model):
     counts = Counter(whole[: round(0.81 * len(whole))])
     entropy = -sum(n / counts.total() * math.log(n / counts.total()) for n in counts.values())
     metrics = result.record()["metrics"]
-    assert metrics["test/loss"] < 0.5 * entropy
+    assert metrics["test/loss"] < 0.75 * entropy
     assert metrics["test/perplexity"] == pytest.approx(math.exp(metrics["test/loss"]))
 
 
