@@ -29,7 +29,7 @@ from tests.test_vision import idx_bytes, write
 
 FILES = sorted((conf_dir() / "experiment").glob("*.yaml"))
 NEEDS_FILES_OF_YOUR_OWN = ("mlprun.data.image_folder.",)
-WORDS = "a the was not never good bad dull film plot and but".split()
+WORDS = ["a", "the", "was", "not", "never", "good", "bad", "dull", "film", "plot", "and", "but"]
 
 
 @pytest.fixture(scope="module")

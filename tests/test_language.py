@@ -5,6 +5,7 @@ The corpora are made of seeded random draws, so that every number is the same ea
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -13,7 +14,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
+from mlprun.config import Text
+from mlprun.data.source import IGNORED
+from mlprun.data.synthetic_text import reviews
+from mlprun.errors import ConfigError
+from mlprun.models.transformer import POSITIONS, Transformer
 from mlprun.training import checkpoint
 from tests.processes import Line, wait_until
 from tests.test_resume import RUN, assert_identical, finish, last_step
@@ -23,7 +30,7 @@ TELLING = {"neg": "bad dull awful boring weak poor".split(), "pos": "good great 
 
 
 def review(draw: random.Random, name: str) -> str:
-    """Words in any order: two that tell the class, in one text of four only by chance, among 4 to 24 that do not."""
+    """Words in any order: two that tell the class, or in one text of twenty the other, among 4 to 24 that do not."""
     of = name if draw.random() > 0.1 else draw.choice(list(TELLING))
     words = draw.choices(NEUTRAL, k=draw.randint(4, 24)) + draw.choices(TELLING[of], k=2)
     draw.shuffle(words)
@@ -118,17 +125,40 @@ def test_a_language_model_falls_below_the_unigram_entropy(mlprun, book, model):
     counts = Counter(whole[: round(0.81 * len(whole))])
     entropy = -sum(n / counts.total() * math.log(n / counts.total()) for n in counts.values())
     metrics = result.record()["metrics"]
-    assert metrics["test/loss"] < 0.5 * entropy
+    assert metrics["test/loss"] < 0.75 * entropy
     assert metrics["test/perplexity"] == pytest.approx(math.exp(metrics["test/loss"]))
 
 
 def test_masked_words_are_told_better_than_by_their_frequency(mlprun, book):
-    """`The … was … .`: five tokens in eight are certain from their neighbours."""
+    """`The … was … .`: three tokens in five are certain from their neighbours."""
     masked = ["data.text.vocab_size=100", "epochs=25", "batch_size=16", "optim.lr=0.01"]
     result = mlprun(*running(book, "corpus_masked", *masked, *TRANSFORMER))
     assert result.status == 0, result.err
     counts = Counter(book.read_text().lower().replace(".", " .").split())
     assert result.record()["metrics"]["test/accuracy"] > 1.5 * max(counts.values()) / counts.total()
+
+
+def test_reviews_without_classes_are_the_reviews_with_their_tokens():
+    text = dataclasses.asdict(Text(vocab_size=1000, max_length=48))
+    plain, hidden = (reviews(50, text, masked=masked) for masked in (False, True))
+    assert hidden.tokenizer == plain.tokenizer
+    assert torch.equal(hidden.train.inputs, plain.train.inputs)
+    assert torch.equal(hidden.test.targets, hidden.test.inputs)
+    assert (hidden.class_names, plain.perturb) == ((), None)
+    inputs, targets = hidden.perturb(hidden.train.inputs.long(), hidden.train.targets.long(), torch.Generator())
+    assert torch.equal(inputs[targets == IGNORED], plain.train.inputs[targets == IGNORED].long())
+    with pytest.raises(ConfigError, match="ngrams"):
+        reviews(50, {**text, "ngrams": 2}, masked=True)
+
+
+def test_without_positions_a_transformer_sees_a_set_of_tokens():
+    torch.manual_seed(0)
+    ids, size = torch.tensor([[3, 4, 5, 6]]), {"width": 16, "num_heads": 2, "num_layers": 2}
+    same = {}
+    for positions in POSITIONS:
+        model = Transformer(10, 2, "classification", 8, positions=positions, **size).eval()
+        same[positions] = torch.allclose(model(ids), model(ids.flip(1)), atol=1e-6)
+    assert same == {"learned": False, "sinusoidal": False, "none": True}
 
 
 # ------------------------------------------------------------------------------------------------- resume

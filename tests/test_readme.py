@@ -6,7 +6,9 @@ import re
 import shlex
 import sys
 
+import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from mlprun import cli
 from tests.conftest import REPOSITORY, find_mnist
@@ -40,6 +42,13 @@ def users_folder(tmp_path):
     (yaml,) = blocks("yaml")
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "mine.yaml").write_text(yaml)
+    for name in ("neg", "pos"):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        (tmp_path / "sounds" / name).mkdir(parents=True)
+        for i in range(12):
+            (tmp_path / "texts" / name / f"{i}.txt").write_text(f"a {name} film, seen twice")
+            tone = np.sin(np.arange(8000) * (i + 10 + 5 * len(name)) / 100)
+            wavfile.write(tmp_path / "sounds" / name / f"{i}.wav", 8000, tone.astype(np.float32))
     return tmp_path
 
 
@@ -50,7 +59,13 @@ def test_every_command_runs(mlprun, users_folder, line):
         if find_mnist() is None:
             pytest.skip("the real MNIST is neither in ../shared/data nor in MLPRUN_DATA")
         words.append(f"data.root={find_mnist()}")
-    if {"RUN_DIR", "RUN_A"} & {*words}:
+    if "--length" in words:
+        mlprun("data=python_docs", "model=lstm", "debug=fast", "hydra.run.dir=language")
+        words = ["language" if word == "RUN_DIR" else word for word in words]
+    elif "trainer.weights=pretrained" in words:
+        mlprun("experiment=masked_words", "debug=fast", "hydra.run.dir=pretrained")
+        words += ["debug=fast"]
+    elif {"RUN_DIR", "RUN_A"} & {*words}:
         runs = [mlprun("epochs=1", "data.limit=100", f"hydra.run.dir={name}").folder / name for name in ("a", "b")]
         stands_for = {"RUN_DIR": str(runs[0]), "RUN_A": str(runs[0]), "RUN_B": str(runs[1])}
         words = [stands_for.get(word, word) for word in words]
