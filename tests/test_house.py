@@ -56,3 +56,14 @@ def test_no_default_hides_in_a_get():
     for name, file in FILES.items():
         if name.startswith(("mlprun.training", "mlprun.models", "mlprun.data")):
             assert "config.get(" not in file.read_text(), name
+
+
+def test_models_and_data_mean_the_same_by_padding_and_by_tasks():
+    """Models know nothing of mlprun, so these words stand twice."""
+    from mlprun import metric_names
+    from mlprun.data import tokens
+    from mlprun.models import sequences
+
+    assert sequences.PADDING == tokens.PADDING
+    assert sequences.OF_THE_WHOLE + sequences.BY_TOKEN == metric_names.TASKS
+    assert sequences.BY_TOKEN == metric_names.BY_TOKEN
