@@ -382,11 +382,13 @@ def _run_points(
     say(f"sweep   {len(to_do)} of {len(points)} runs to do in {folder}{beside}")
     shared = set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
     keys = ",".join(f"'{line.partition('=')[0]}'" for line in points[0].overrides if line in shared)
+    swept = {line.partition("=")[0] for point in points for line in point.overrides if line not in shared}
+    held = {line for line in shared if any(line.startswith(f"{key}.") for key in swept)}
     arguments = [
         _override("hydra.sweep.dir", folder),
         # directories show what is swept, and leave out what all jobs share
         f"hydra.job.config.override_dirname.exclude_keys=[{keys}]",
-        *_without("hydra.sweep.dir", arguments),
+        *_without("hydra.sweep.dir", [_of_each_point(word) if word in held else word for word in arguments]),
     ]
     status = "interrupted"
     failed = False
@@ -398,6 +400,12 @@ def _run_points(
         failed |= _summarise(folder, points, started=status == "completed")
         planning.note(folder, status=status, ended_at=now_utc())
     return 1 if failed else 0
+
+
+def _of_each_point(line: str) -> str:
+    """`model.width=8` as a sweep of one value, which Hydra holds against each point's own choice of a model."""
+    key, _, value = line.partition("=")
+    return f"{key}=choice({value})" if value and not line.startswith(("+", "~")) else line
 
 
 def _announce(points: list[Point], num_repeated: int, stale: str) -> None:

@@ -627,10 +627,27 @@ class Composer:
             ConfigError: a group, choice, key or type that does not exist, with what was probably meant.
         """
         run_mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        if multirun:
+            aside = self.of_swept_groups(overrides)
+            overrides = [line for line in overrides if line not in aside]
         parsed, base = self._checked(overrides, run_mode)
         if all(self._is_group(o.key_or_group) and not o.is_sweep_override() for o in parsed):
             return base
         return self._load(overrides, run_mode, parsed)
+
+    def of_swept_groups(self, overrides: list[str]) -> list[str]:
+        """The lines below a group of which several are swept: in `model=lstm,gru model.width=8` the last.
+
+        What keys there are depends on the choice, so each point is held against its own, and not the whole against
+        the default.
+        """
+        parsed = self._parse(overrides)
+        groups = {o.key_or_group for o in parsed if o.is_sweep_override() and self._is_group(o.key_or_group)}
+        return [
+            line
+            for line, override in zip(overrides, parsed, strict=True)
+            if any(override.key_or_group.startswith(f"{group}.") for group in groups)
+        ]
 
     def point(self, overrides: list[str]) -> Config:
         """The checked config of one job of a sweep, in a fifth of the time: what the groups give is composed once.

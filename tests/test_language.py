@@ -207,12 +207,24 @@ def test_a_killed_run_on_text_is_resumed_to_the_same_bits(tmp_path, texts, book,
 # -------------------------------------------------------------------------------- sweeps and fine-tuning
 
 
-def test_models_are_swept(mlprun_process, texts):
-    result = mlprun_process("-m", *classified(texts, "model=lstm,gru", "epochs=1", "sweep.name=models"))
+def test_models_are_swept_with_a_key_that_they_share_and_the_default_model_lacks(mlprun_process, texts):
+    sweep = ["-m", "model=lstm,gru", "model.hidden_size=8", "model.width=6,8", "sweep.name=models"]
+    result = mlprun_process(*classified(texts, "epochs=1", "batch_size=64", *sweep))
     assert result.status == 0, result.err
     records = [json.loads((run / "run.json").read_text()) for run in result.runs]
+    models = [record["config"]["model"] for record in records]
     assert {record["status"] for record in records} == {"completed"}
-    assert {record["config"]["model"]["cell"] for record in records} == {"lstm", "gru"}
+    assert {model["hidden_size"] for model in models} == {8}
+    assert sorted((model["cell"], model["width"]) for model in models) == [
+        ("gru", 6), ("gru", 8), ("lstm", 6), ("lstm", 8),
+    ]  # fmt: skip
+
+
+def test_a_key_that_one_of_the_swept_models_lacks_is_refused_before_any_runs(mlprun, texts):
+    result = mlprun("-m", *classified(texts, "model=lstm,embedding_average", "model.hidden_size=8"))
+    assert result.status == 2
+    assert "model.hidden_size=8: there is no such key" in result.err
+    assert not result.runs
 
 
 @pytest.fixture
