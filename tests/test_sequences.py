@@ -217,6 +217,37 @@ def test_accumulated_parts_weigh_the_tokens_that_they_count():
     torch.testing.assert_close(parts.model.table.weight, whole.model.table.weight, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("settings", [{}, {"weight": torch.arange(1.0, CLASSES + 1)}, {"label_smoothing": 0.1}])
+def test_sentences_with_nothing_to_tell_change_nothing(settings):
+    outputs, targets = told()
+    nothing = torch.full_like(targets, IGNORED)
+    loss = Loss(nn.CrossEntropyLoss(**settings), "token_classification", CLASSES, False)
+    alone, beside = (Metrics("token_classification", CLASSES, CPU) for _ in range(2))
+    for metrics, batches in ((alone, (targets,)), (beside, (nothing, targets, nothing))):
+        for batch in batches:
+            value, size = loss(outputs, batch), loss.size(batch)
+            metrics.update(outputs, batch, value, mean=True, size=size)
+    assert math.isfinite(beside.compute()["loss"])
+    assert beside.compute() == alone.compute()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_with_nothing_to_tell_leaves_the_weights(accumulate):
+    ids = torch.ones(2, 3, dtype=torch.int64)
+    of = learner(accumulate)
+    before = of.model.table.weight.clone()
+    update = of.update(Batch(ids, torch.full_like(ids, IGNORED)), 0)
+    assert update.loss.item() == 0
+    assert torch.equal(of.model.table.weight, before)
+
+
+def test_a_micro_batch_with_nothing_to_tell_leaves_the_others_as_they_are():
+    ids, targets = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1, IGNORED], [IGNORED, IGNORED]])
+    whole, parts = learner(), learner(accumulate=2)
+    assert parts.update(Batch(ids, targets), 0).loss.item() == whole.update(Batch(ids, targets), 0).loss.item()
+    assert torch.equal(parts.model.table.weight, whole.model.table.weight)
+
+
 def test_a_class_that_does_not_exist_is_named():
     batch = Batch(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[0, 1, IGNORED], [0, CLASSES, 1]]))
     with pytest.raises(DataError, match=f"a label is {CLASSES}"):

@@ -213,7 +213,7 @@ class Learner:
                 outputs = self._forward(inputs)
                 part_loss = self.loss(outputs, targets)
             if len(targets) != count and self.loss.reduction == "mean":
-                part_loss = part_loss * (self.loss.size(targets) / self.loss.size(batch.targets))
+                part_loss = part_loss * self.loss.share(targets, batch.targets)
             (part_loss if self._scaler is None else self._scaler.scale(part_loss)).backward()
             with torch.no_grad():
                 loss = loss + part_loss.detach()
