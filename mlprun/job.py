@@ -278,7 +278,9 @@ def _train(
     sources = provenance.sources(Path.cwd())
     if earlier is not None:
         steps_before = earlier[0].get("steps")
-        said = restore(config, plan, batches, learner, progress, saver, directory.metrics_file, steps_before)
+        said = restore(
+            config, plan, batches, learner, progress, saver, directory.metrics_file, steps_before, parts.tokenizer
+        )
         kept = progress.step - progress.pending if progress.step else None
         before, now = earlier
         # of weights that a checkpoint has by now, the file does not matter any more

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -213,3 +214,21 @@ def test_tokens_of_another_vocabulary_are_refused_with_the_remedy(mlprun, texts,
     assert "data.text.vocabulary=pretrained" in result.err
     assert "Traceback" not in result.err
     assert not list((result.folder / "refused").glob("checkpoints/*.pt"))
+
+
+def test_a_run_is_neither_scored_nor_continued_on_other_tokens(mlprun, texts, tmp_path):
+    """The vocabulary is made anew of the texts; were they others, ids would stand for other words, and no one would see."""
+    copied = tmp_path / "copied"
+    shutil.copytree(texts, copied)
+    result = mlprun(*classified(copied, *AVERAGE, "epochs=1", "hydra.run.dir=run"))
+    assert result.status == 0, result.err
+    before = (result.folder / "run" / "run.json").read_text()
+    for file in (copied / "train" / "neg").glob("*.txt"):
+        file.write_text(f"zither zither {file.read_text()}")
+    for line in (["eval", "run"], ["resume", "run", "epochs=2"], ["predict", "run", "--index", "0"]):
+        refused = mlprun(*line)
+        assert refused.status == 2, refused.out
+        assert "token ids mean other tokens than those that were learnt" in refused.err
+        assert "Traceback" not in refused.err
+    assert (result.folder / "run" / "run.json").read_text() == before
+    assert mlprun("predict", "run", "the film was good").status == 0  # with the tokens of the checkpoint
