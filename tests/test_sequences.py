@@ -136,6 +136,12 @@ def test_training_changes_each_pass_anew_and_every_evaluation_the_same():
     assert torch.equal(next(iter(chosen)).inputs, ones[[3, 20], : next(iter(chosen)).inputs.shape[1]])
 
 
+def test_an_evaluation_does_not_ask_a_device_for_lengths():
+    nowhere = torch.device("meta")  # has no values to look at
+    widths = [b.inputs.shape[1] for b in EvalBatches(documents(), 5, AS_STORED, nowhere, padding=0)]
+    assert widths == [b.inputs.shape[1] for b in EvalBatches(documents(), 5, AS_STORED, CPU, padding=0)]
+
+
 def test_an_evaluation_has_room_for_the_outputs_of_its_tokens():
     part = Examples(torch.ones(64, 100, dtype=torch.int32), torch.ones(64, 100, dtype=torch.int32))
     sizes = [len(b.targets) for b in EvalBatches(part, 64, AS_STORED, CPU, padding=0, num_outputs=10_000)]
