@@ -217,7 +217,7 @@ def test_tokens_of_another_vocabulary_are_refused_with_the_remedy(mlprun, texts,
 
 
 def test_a_run_is_neither_scored_nor_continued_on_other_tokens(mlprun, texts, tmp_path):
-    """The vocabulary is made anew of the texts; were they others, ids would stand for other words, and no one would see."""
+    """The vocabulary is made anew of the texts; if they have changed, ids stand for other words, and no one sees it."""
     copied = tmp_path / "copied"
     shutil.copytree(texts, copied)
     result = mlprun(*classified(copied, *AVERAGE, "epochs=1", "hydra.run.dir=run"))

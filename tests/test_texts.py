@@ -102,6 +102,17 @@ def test_inspect_tells_of_the_tokens(mlprun, reviews):
     assert result.status == 0, result.err
     assert "tokens            words, lower case; 19 in the vocabulary (of data.text.vocab_size=10000)" in result.out
     assert "lengths           5 to 15 tokens, median 10" in result.out
+    # sorted by length, a batch of four holds texts of one: nothing is to be filled up
+    tight = mlprun(
+        "inspect", *CLASSIFIER, f"data.root={reviews}", "model=lstm", "batch_size=2", "data.text.bucketing=50"
+    )
+    found = re.search(r"padding           (\d+\.\d)% of the first batches' ", tight.out)
+    assert found
+    assert float(found[1]) < 5
+    masked = mlprun(
+        "inspect", "data=corpus_masked", "data.dataset.documents=true", f"data.root={reviews}", "model=lstm"
+    )
+    assert re.search(r"targets of train  (1\d|20)% of the tokens, others in every batch", masked.out)
     assert re.search(r"the first text    the \w+ was \w+\..*  -> (neg|pos)", result.out)
     assert re.search(r"encoder.layers.0.onward\s+LSTM .* 33,280 +524,288\n", result.out), "16 tokens of 32,768 products"
 
