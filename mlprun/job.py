@@ -274,6 +274,7 @@ def _train(
     device_name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
     device = {"type": str(where), "name": device_name, "num_threads": num_threads}
     data = {"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}}
+    data |= {} if parts.tokenizer is None else {"tokens": parts.tokenizer.digest()}
     progress, kept = Progress(), None
     sources = provenance.sources(Path.cwd())
     if earlier is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import shutil
 import signal
 from collections import Counter
@@ -232,3 +233,15 @@ def test_a_run_is_neither_scored_nor_continued_on_other_tokens(mlprun, texts, tm
         assert "Traceback" not in refused.err
     assert (result.folder / "run" / "run.json").read_text() == before
     assert mlprun("predict", "run", "the film was good").status == 0  # with the tokens of the checkpoint
+
+
+def test_reproduce_says_that_the_tokens_have_changed(mlprun, texts, pretrained):
+    line = classified(texts, *AVERAGE, "epochs=1", f"data.text.vocabulary={pretrained}", "hydra.run.dir=run")
+    result = mlprun(*line)
+    assert result.status == 0, result.err
+    masked = ["data=corpus_masked", f"data.root={texts}", "data.dataset.documents=true", "data.text.vocab_size=20"]
+    shutil.rmtree(result.folder / pretrained)
+    assert mlprun(*masked, *TRANSFORMER, "steps=1", f"hydra.run.dir={pretrained}").status == 0
+    again = mlprun("reproduce", "run")
+    assert again.status == 1
+    assert re.search(r"what may be the cause:\n  data: tokens", again.out), again.out + again.err
