@@ -177,7 +177,6 @@ def test_loss_and_metrics_are_those_of_the_tokens_that_count(reduction, weight):
     found = metrics.compute()
     if reduction == "mean":
         assert found["loss"] == pytest.approx(alone.item(), rel=1e-6)
-        assert found["perplexity"] == pytest.approx(math.exp(alone.item()), rel=1e-6)
     assert found["accuracy"] == pytest.approx((outputs[kept].argmax(1) == targets[kept]).float().mean().item())
 
 
@@ -188,6 +187,19 @@ def test_a_sum_over_tokens_is_shown_as_a_mean_over_tokens():
     metrics.update(outputs, targets, loss(outputs, targets), mean=False, size=loss.size(targets))
     mean = F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
     assert metrics.compute()["loss"] == pytest.approx(mean.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.3}, {"weight": torch.arange(1.0, CLASSES + 1)}])
+def test_perplexity_is_of_the_cross_entropy_whatever_is_learnt(settings, reduction):
+    """So runs with and without smoothed labels compare."""
+    outputs, targets = told()
+    kept = targets != IGNORED
+    of = learner(criterion=nn.CrossEntropyLoss(**settings, reduction=reduction))
+    of.model.forward = lambda ids: outputs[ids]
+    batches = [Batch(torch.arange(6)[some], targets[some]) for some in (slice(0, 1), slice(1, 6))]
+    plain = F.cross_entropy(outputs[kept], targets[kept])
+    assert of.evaluate(batches).compute()["perplexity"] == pytest.approx(plain.exp().item(), rel=1e-6)
 
 
 class Guess(nn.Module):
@@ -202,9 +214,9 @@ class Guess(nn.Module):
         return self.table(ids)
 
 
-def learner(accumulate: int = 1) -> Learner:
+def learner(accumulate: int = 1, criterion: nn.Module | None = None) -> Learner:
     model = Guess()
-    loss = Loss(nn.CrossEntropyLoss(), "token_classification", CLASSES, False)
+    loss = Loss(criterion or nn.CrossEntropyLoss(), "token_classification", CLASSES, False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     return Learner(
         model, loss, optimizer, Constant(), CPU, task="token_classification", num_outputs=CLASSES, seed=0,

@@ -362,7 +362,9 @@ class Learner:
                         outputs = self._forward(batch.inputs)
                         loss = self.loss(outputs, batch.targets)
                     size = self.loss.size(batch.targets)
-                    metrics.update(outputs, batch.targets, loss, mean=self.loss.reduction == "mean", size=size)
+                    nats = self.loss.nats(outputs, batch.targets)
+                    mean = self.loss.reduction == "mean"
+                    metrics.update(outputs, batch.targets, loss, mean=mean, size=size, nats=nats)
                 except Exception as error:
                     self._locate(error, batch, "an evaluation")
                     raise

@@ -114,6 +114,18 @@ class Loss(nn.Module):
         weights = cast(Tensor, weight)[targets if counted is None else targets.clamp(min=0)]
         return weights.sum() if counted is None else (weights * counted).sum()
 
+    def nats(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """What perplexity is made of, the sum of the cross entropy over the tokens that count; None: the loss tells it.
+
+        Class weights, smoothed labels or a criterion of the user's own make another loss of it.
+        """
+        criterion = self.criterion
+        known = type(criterion) in (nn.CrossEntropyLoss, NLL) and getattr(criterion, "weight", None) is None
+        if self.task not in BY_TOKEN or (known and not getattr(criterion, "label_smoothing", 0.0)):
+            return None
+        logits = outputs.flatten(0, 1).float()
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
     @property
     def reduction(self) -> str:
         """`mean` or `sum` over the batch; a criterion that does not say is taken to give the mean."""
