@@ -278,6 +278,11 @@ def test_the_lists_of_speech_commands_are_its_parts(tmp_path):
     assert examples(source.test).targets.tolist() == [0, 1]
     assert examples(source.val).targets.tolist() == [1]
     assert len(source.fingerprints) == 3
+    everything = "".join(f"{file.relative_to(tmp_path)}\n" for file in tmp_path.glob("*/*.wav"))
+    (tmp_path / "validation_list.txt").write_text(everything)
+    for split_by in ("none", "name"):
+        with pytest.raises(DataError, match="none is left to train on"):
+            audio_folder(tmp_path, AUDIO, split_by=split_by)
     (tmp_path / "validation_list.txt").write_text("nothing/here.wav\n")
     with pytest.raises(DataError, match=r"validation_list\.txt: names none of the files"):
         audio_folder(tmp_path, AUDIO)

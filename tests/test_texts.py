@@ -255,6 +255,30 @@ def test_token_ids_of_ones_own(mlprun, tmp_path):
     assert (result.status, "give model and data the same data.text.max_length" in result.err) == (2, True)
 
 
+TAGS = """
+import torch
+from mlprun.data.source import IGNORED, Examples, Source
+from mlprun.data.tokens import PADDING, encode_all, make_tokenizer
+
+def tags():
+    texts = ["the film was good", "a plot is bad"] * 20
+    tokenizer = make_tokenizer(texts, kind="words", lowercase=True, vocab_size=50, min_frequency=1, ngrams=1)
+    ids = encode_all(texts, tokenizer, 6)
+    classes = torch.where(ids == PADDING, IGNORED, ids % 2).long()
+    return Source(train=Examples(ids, classes), padding=PADDING, tokenizer=tokenizer)
+"""
+
+
+def test_classes_of_tokens_are_no_tokens_to_fill_in(mlprun, tmp_path):
+    (tmp_path / "mine.py").write_text(TAGS)
+    line = ["data=custom", "data.dataset._target_=mine.tags", "data.input_shape=[6]", "data.num_outputs=2", "epochs=1"]
+    tagged = mlprun(*line, "data.task=token_classification", "model=lstm", "hydra.run.dir=run")
+    assert tagged.status == 0, tagged.err
+    result = mlprun("predict", "run", "the [MASK] was good")
+    assert result.status == 1
+    assert "the run tells one of 2 classes of each token" in result.err
+
+
 def test_sorting_needs_lengths(mlprun, reviews):
     line = [*CLASSIFIER, f"data.root={reviews}", "data.dataset.hold=files"]
     result = mlprun(*line)
