@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 
 import pytest
 import torch
@@ -264,6 +265,26 @@ def test_a_micro_batch_with_nothing_to_tell_leaves_the_others_as_they_are():
     whole, parts = learner(), learner(accumulate=2)
     assert parts.update(Batch(ids, targets), 0).loss.item() == whole.update(Batch(ids, targets), 0).loss.item()
     assert torch.equal(parts.model.table.weight, whole.model.table.weight)
+
+
+class Alone(Guess):
+    """Does not work while its last outputs are still held."""
+
+    last = staticmethod(lambda: None)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        assert self.last() is None
+        outputs = super().forward(ids)
+        self.last = weakref.ref(outputs)
+        return outputs
+
+
+def test_accumulated_parts_need_the_room_of_one():
+    of = learner(accumulate=3)
+    of._forward = Alone()
+    ids, targets = torch.ones(6, LENGTH, dtype=torch.int64), told()[1]
+    for step in (0, 1):
+        of.update(Batch(ids, targets), step)
 
 
 def test_a_class_that_does_not_exist_is_named():

@@ -221,6 +221,7 @@ class Learner:
                     correct = correct + (predicted_classes(outputs, self.loss.threshold) == targets).sum()
                 elif by_token:  # what does not count is no class, and so is never met
                     correct = correct + (outputs.argmax(-1) == targets).sum()
+            del outputs  # of every token and class: the next part needs the room
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
