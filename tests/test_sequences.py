@@ -83,6 +83,16 @@ def test_targets_of_tokens_are_cut_with_them():
         assert batch.targets.dtype == torch.int64
 
 
+def test_the_values_of_a_regression_are_not_cut():
+    values = torch.rand(23, 20)  # more of them than a short text has tokens
+    part = Examples(documents().inputs, values)
+    batch = next(batches(part).starting_at(0))
+    assert batch.inputs.shape[1] <= 11
+    assert batch.targets.shape == (5, 20)
+    whole = torch.cat([b.targets for b in EvalBatches(part, 5, AS_STORED, CPU, padding=0)])
+    assert torch.equal(whole, values)
+
+
 def test_whole_numbers_that_are_no_padded_sequences_are_not_cut():
     part = documents()
     (whole,) = EvalBatches(part, 5, AS_STORED, CPU)

@@ -299,7 +299,8 @@ def together(batches: Sequence[Batch]) -> Batch:
 
 def _cut(inputs: Tensor, targets: Tensor, longest: int) -> tuple[Tensor, Tensor]:
     """Sequences, and the targets of their tokens where they have such, without the columns behind the longest."""
-    return inputs[:, :longest], targets[:, :longest] if targets.dim() > 1 else targets
+    of_tokens = targets.dim() > 1 and not targets.is_floating_point()  # else the values of a regression
+    return inputs[:, :longest], targets[:, :longest] if of_tokens else targets
 
 
 def _cut_padding(inputs: Tensor, targets: Tensor, padding: int | None) -> tuple[Tensor, Tensor]:
