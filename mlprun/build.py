@@ -395,6 +395,29 @@ def weights(
     return found, transfer.fit(found, module)
 
 
+def check_tokens(config: Config, tokenizer: Tokenizer | None, stored: dict[str, Any], where: Path) -> None:
+    """Refuse data whose token ids mean other tokens than those of a checkpoint of the run: all scores would be wrong.
+
+    Args:
+        config: of the run.
+        tokenizer: of the data as they are now.
+        stored: the checkpoint.
+        where: it lies.
+
+    Raises:
+        ConfigError: they do.
+    """
+    if "tokenizer" in stored and tokenizer is not None and stored["tokenizer"] != tokenizer.to_plain():
+        typed = config.data.text.vocabulary
+        changed = "the texts of the training part have" if typed is None else "the run that it names has"
+        raise ConfigError(
+            "data.text.vocabulary",
+            typed,
+            f"{changed} changed since {where} was written: token ids mean other tokens than those that were learnt",
+            "bring back what was there; or start a new run",
+        )
+
+
 def in_evaluation(config: Config, module: nn.Module) -> dict[str, nn.Module]:
     """The modules, by name, that `trainer.freeze` keeps in evaluation mode while training."""
     return transfer.still(transfer.frozen(config.trainer.freeze, module), module)

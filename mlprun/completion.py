@@ -50,7 +50,7 @@ def complete(
         trust: as for `load`.
 
     Raises:
-        RunError: as `load`; the run did not make its token ids of text.
+        RunError: as `load`; the run did not make its token ids of text, or tells other classes of them.
         DataError: a text without tokens, or without a hidden one where that is asked.
         ConfigError: `length` or `temperature` cannot be.
     """
@@ -66,6 +66,11 @@ def complete(
     tokenizer = _tokenizer(run)
     longest = run.config.data.text.max_length
     tells_next = run.config.data.task == "language_modeling"
+    if run.config.data.num_outputs < len(tokenizer):
+        raise RunError(
+            f"the run tells one of {run.config.data.num_outputs} classes of each token, and no tokens of its vocabulary"
+            "\n  mlprun eval says how well; predict is for tokens that follow or are hidden"
+        )
     # What is to go on may be longer than what the model looks back on; what is to be filled in may not.
     given = [(text, *token_ids(text, tokenizer, None if tells_next else longest)) for text in texts]
     found = []

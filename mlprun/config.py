@@ -316,6 +316,10 @@ def _positive(value: float | None) -> str | None:
     return None if value is None or value > 0 else "must be above 0"
 
 
+def _duration(value: float | None) -> str | None:
+    return None if value is None or 0 < value < math.inf else "must be above 0, and finite"
+
+
 PICTURES = (  # of mlprun/pictures.py
     *("attention", "boundary", "embeddings", "feature_maps", "filters", "fit", "misclassified", "predictions"),
 )
@@ -334,7 +338,13 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "epochs": _at_least(1),
     "steps": _at_least(1),
     "data.task": _choice(*TASKS),
-    "data.input_shape": _shape,
+    "data.text.tokens": _choice("words", "characters", "bpe"),
+    "data.text.vocab_size": _at_least(4),
+    "data.text.min_frequency": _at_least(1),
+    "data.text.ngrams": _at_least(1),
+    "data.text.max_length": _at_least(1),
+    "data.text.bucketing": _at_least(0),
+    "data.input_shape": _shape,  # after the keys of text, which it may be made of
     "data.num_outputs": _at_least(1),
     "data.val_fraction": _open_interval(0, 1),
     "data.test_fraction": _open_interval(0, 1),
@@ -342,17 +352,11 @@ _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "data.normalize": _choice("none", "minmax", "standardize"),
     "data.normalize_test_by": _choice("train", "test"),
     "data.augment.crop": _at_least(0),
-    "data.text.tokens": _choice("words", "characters", "bpe"),
-    "data.text.vocab_size": _at_least(4),
-    "data.text.min_frequency": _at_least(1),
-    "data.text.ngrams": _at_least(1),
-    "data.text.max_length": _at_least(1),
-    "data.text.bucketing": _at_least(0),
     "data.audio.sample_rate": _at_least(1000),
-    "data.audio.seconds": _positive,
+    "data.audio.seconds": _duration,
     "data.audio.num_mels": _at_least(1),
-    "data.audio.window_ms": _positive,
-    "data.audio.hop_ms": _positive,
+    "data.audio.window_ms": _duration,
+    "data.audio.hop_ms": _duration,
     "data.audio.f_min": _at_least(0),
     "data.audio.f_max": _positive,
     "data.limit": _at_least(1),

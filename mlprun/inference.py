@@ -51,6 +51,7 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
 
     Raises:
         RunError: no run, no checkpoint, or one that does not fit the run's config.
+        ConfigError: the data are read, and are cut into other tokens by now.
     """
     directory = RunDirectory(path)
     record = directory.read()
@@ -80,6 +81,8 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
         ) from error
     torch.set_num_threads(record["device"]["num_threads"])
     state = checkpoint.load(directory.best, where)
+    if parts is not None:
+        build.check_tokens(config, parts.tokenizer, state, directory.best)
     scaling = state.get("target_normalizer")  # where targets are scaled
     targets = None if scaling is None else Normalizer(**scaling)
     learner = build.learner(config, model, build.plan(config, record["steps_per_epoch"]), where, targets)

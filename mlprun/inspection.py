@@ -152,8 +152,11 @@ def data_lines(config: Config, parts: Splits, first: Batch) -> list[str]:
     if targets is None:
         lines.append("          targets of train  not counted: only reading all of it would tell")
     elif config.data.task in BY_TOKEN:
-        told = int((targets != IGNORED).sum())
-        lines.append(f"          targets of train  {told:,} tokens, each of {config.data.num_outputs:,} classes")
+        told = f"{int((targets != IGNORED).sum()):,} tokens"
+        if parts.perturb is not None:
+            share = float((first.targets != IGNORED).sum() / (first.inputs != PADDING).sum())
+            told = f"{share:.0%} of the tokens, others in every batch"
+        lines.append(f"          targets of train  {told}, each of {config.data.num_outputs:,} classes")
     elif config.data.task == "classification":
         counts = torch.bincount(targets.flatten(), minlength=max(config.data.num_outputs, 2)).tolist()
         lines += _counts(counts, _class_names(config, parts))
@@ -196,13 +199,17 @@ def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batc
     target = ""
     if config.data.task == "classification":
         target = f"  -> {_class_names(config, parts)[int(first.targets[0])]}"
-    padding = 1 - float(lengths(first.inputs, PADDING).double().mean()) / first.inputs.shape[1]
+    # `first` is some batches as one, padded to the longest of all; a batch alone, to its own
+    size = len(first.inputs) if config.batch_size == "all" else config.batch_size
+    batches = lengths(first.inputs, PADDING).split(size)
+    cells = sum(len(batch) * int(batch.max()) for batch in batches)
+    padding = 1 - sum(int(batch.sum()) for batch in batches) / cells
     return [
         f"          tokens            {kind}{', lower case' * text.lowercase}; {len(tokenizer):,} in the vocabulary"
         f" (of data.text.vocab_size={text.vocab_size}); {unknown:.2%} of {of} are unknown",
         f"          lengths           {int(sizes.min())} to {int(sizes.max())} tokens, median {int(sizes.median())};"
         f" {full:.1%} fill data.text.max_length={text.max_length} or are cut there  (of {of})",
-        f"          padding           {padding:.1%} of the first batches' {first.inputs.numel():,} tokens",
+        f"          padding           {padding:.1%} of the first batches' {cells:,} tokens",
         f"          the first text    {shortened(tokenizer.decode(ids))}{target}",
     ]
 

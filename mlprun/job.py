@@ -274,11 +274,14 @@ def _train(
     device_name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
     device = {"type": str(where), "name": device_name, "num_threads": num_threads}
     data = {"sizes": build.sizes(parts), "fingerprints": parts.fingerprints or {}}
+    data |= {} if parts.tokenizer is None else {"tokens": parts.tokenizer.digest()}
     progress, kept = Progress(), None
     sources = provenance.sources(Path.cwd())
     if earlier is not None:
         steps_before = earlier[0].get("steps")
-        said = restore(config, plan, batches, learner, progress, saver, directory.metrics_file, steps_before)
+        said = restore(
+            config, plan, batches, learner, progress, saver, directory.metrics_file, steps_before, parts.tokenizer
+        )
         kept = progress.step - progress.pending if progress.step else None
         before, now = earlier
         # of weights that a checkpoint has by now, the file does not matter any more

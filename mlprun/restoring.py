@@ -10,6 +10,7 @@ from mlprun import build
 from mlprun import config as configs
 from mlprun.config import Config
 from mlprun.data.batches import TrainBatches
+from mlprun.data.tokens import Tokenizer
 from mlprun.errors import ConfigError, RunError
 from mlprun.runs import compare
 from mlprun.training.checkpoint import Checkpointer
@@ -26,6 +27,7 @@ def restore(
     saver: Checkpointer,
     metrics_file: Path,
     steps_before: int | None,
+    tokenizer: Tokenizer | None = None,
 ) -> list[str]:
     """Put learner and progress where the newest checkpoint left them; what the user should know of it, line by line.
 
@@ -36,10 +38,11 @@ def restore(
         saver: has the checkpoints.
         metrics_file: metrics.jsonl, to see that it is whole.
         steps_before: how many the record says were done, None if it does not.
+        tokenizer: of the data, if they are text.
 
     Raises:
         RunError: no checkpoint can be used, or the newest one is another run's.
-        ConfigError: the run is longer already than `config` says.
+        ConfigError: the run is longer already than `config` says, or token ids mean other tokens now.
     """
     recovered = saver.recover(learner.device)
     if recovered is None:
@@ -49,6 +52,7 @@ def restore(
     stored, own = ({"config": configs.identity(c, length=False)} for c in (state["config"], config.to_dict()))
     if others := compare.records(stored, own)["config"]:
         raise RunError(f"checkpoint {recovered.path} is of another config than this run: {others[0]}")
+    build.check_tokens(config, tokenizer, state, recovered.path)
     length = {key: state["config"][key] for key in ("epochs", "steps")}
     longer = length != {key: getattr(config, key) for key in length}
     try:

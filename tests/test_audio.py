@@ -278,6 +278,11 @@ def test_the_lists_of_speech_commands_are_its_parts(tmp_path):
     assert examples(source.test).targets.tolist() == [0, 1]
     assert examples(source.val).targets.tolist() == [1]
     assert len(source.fingerprints) == 3
+    everything = "".join(f"{file.relative_to(tmp_path)}\n" for file in tmp_path.glob("*/*.wav"))
+    (tmp_path / "validation_list.txt").write_text(everything)
+    for split_by in ("none", "name"):
+        with pytest.raises(DataError, match="none is left to train on"):
+            audio_folder(tmp_path, AUDIO, split_by=split_by)
     (tmp_path / "validation_list.txt").write_text("nothing/here.wav\n")
     with pytest.raises(DataError, match=r"validation_list\.txt: names none of the files"):
         audio_folder(tmp_path, AUDIO)
@@ -342,6 +347,8 @@ def test_data_that_are_no_sounds_have_no_keys_of_sound():
         ("data.audio.seconds=-1", "seconds=-1.0: must be above 0"),
         ("data.audio.seconds=0.02", "seconds=0.02: is shorter than a window of 25 ms"),
         ("data.audio.hop_ms=0", "hop_ms=0.0: must be above 0"),
+        ("data.audio.hop_ms=inf", "hop_ms=inf: must be above 0, and finite"),
+        ("data.audio.seconds=inf", "seconds=inf: must be above 0, and finite"),
         ("data.audio.window_ms=0.01", "window_ms=0.01: is 0 samples at 16000 Hz"),
         ("data.audio.f_max=9000", "f_max=9000.0: sound of 16000 samples a second has no such frequency"),
         ("data.audio.f_min=8000", "f_min=8000.0: must be below f_max, 8000 Hz"),

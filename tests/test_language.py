@@ -9,6 +9,8 @@ import dataclasses
 import json
 import math
 import random
+import re
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -255,3 +257,33 @@ def test_tokens_of_another_vocabulary_are_refused_with_the_remedy(mlprun, texts,
     assert "data.text.vocabulary=pretrained" in result.err
     assert "Traceback" not in result.err
     assert not list((result.folder / "refused").glob("checkpoints/*.pt"))
+
+
+def test_a_run_is_neither_scored_nor_continued_on_other_tokens(mlprun, texts, tmp_path):
+    """The vocabulary is made anew of the texts; if they have changed, ids stand for other words, and no one sees it."""
+    copied = tmp_path / "copied"
+    shutil.copytree(texts, copied)
+    result = mlprun(*classified(copied, *AVERAGE, "epochs=1", "hydra.run.dir=run"))
+    assert result.status == 0, result.err
+    before = (result.folder / "run" / "run.json").read_text()
+    for file in (copied / "train" / "neg").glob("*.txt"):
+        file.write_text(f"zither zither {file.read_text()}")
+    for line in (["eval", "run"], ["resume", "run", "epochs=2"], ["predict", "run", "--index", "0"]):
+        refused = mlprun(*line)
+        assert refused.status == 2, refused.out
+        assert "token ids mean other tokens than those that were learnt" in refused.err
+        assert "Traceback" not in refused.err
+    assert (result.folder / "run" / "run.json").read_text() == before
+    assert mlprun("predict", "run", "the film was good").status == 0  # with the tokens of the checkpoint
+
+
+def test_reproduce_says_that_the_tokens_have_changed(mlprun, texts, pretrained):
+    line = classified(texts, *AVERAGE, "epochs=1", f"data.text.vocabulary={pretrained}", "hydra.run.dir=run")
+    result = mlprun(*line)
+    assert result.status == 0, result.err
+    masked = ["data=corpus_masked", f"data.root={texts}", "data.dataset.documents=true", "data.text.vocab_size=20"]
+    shutil.rmtree(result.folder / pretrained)
+    assert mlprun(*masked, *TRANSFORMER, "steps=1", f"hydra.run.dir={pretrained}").status == 0
+    again = mlprun("reproduce", "run")
+    assert again.status == 1
+    assert re.search(r"what may be the cause:\n  data: tokens", again.out), again.out + again.err

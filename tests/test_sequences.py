@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 
 import pytest
 import torch
@@ -82,6 +83,16 @@ def test_targets_of_tokens_are_cut_with_them():
         assert batch.targets.dtype == torch.int64
 
 
+def test_the_values_of_a_regression_are_not_cut():
+    values = torch.rand(23, 20)  # more of them than a short text has tokens
+    part = Examples(documents().inputs, values)
+    batch = next(batches(part).starting_at(0))
+    assert batch.inputs.shape[1] <= 11
+    assert batch.targets.shape == (5, 20)
+    whole = torch.cat([b.targets for b in EvalBatches(part, 5, AS_STORED, CPU, padding=0)])
+    assert torch.equal(whole, values)
+
+
 def test_whole_numbers_that_are_no_padded_sequences_are_not_cut():
     part = documents()
     (whole,) = EvalBatches(part, 5, AS_STORED, CPU)
@@ -136,6 +147,12 @@ def test_training_changes_each_pass_anew_and_every_evaluation_the_same():
     assert torch.equal(next(iter(chosen)).inputs, ones[[3, 20], : next(iter(chosen)).inputs.shape[1]])
 
 
+def test_an_evaluation_does_not_ask_a_device_for_lengths():
+    nowhere = torch.device("meta")  # has no values to look at
+    widths = [b.inputs.shape[1] for b in EvalBatches(documents(), 5, AS_STORED, nowhere, padding=0)]
+    assert widths == [b.inputs.shape[1] for b in EvalBatches(documents(), 5, AS_STORED, CPU, padding=0)]
+
+
 def test_an_evaluation_has_room_for_the_outputs_of_its_tokens():
     part = Examples(torch.ones(64, 100, dtype=torch.int32), torch.ones(64, 100, dtype=torch.int32))
     sizes = [len(b.targets) for b in EvalBatches(part, 64, AS_STORED, CPU, padding=0, num_outputs=10_000)]
@@ -171,7 +188,6 @@ def test_loss_and_metrics_are_those_of_the_tokens_that_count(reduction, weight):
     found = metrics.compute()
     if reduction == "mean":
         assert found["loss"] == pytest.approx(alone.item(), rel=1e-6)
-        assert found["perplexity"] == pytest.approx(math.exp(alone.item()), rel=1e-6)
     assert found["accuracy"] == pytest.approx((outputs[kept].argmax(1) == targets[kept]).float().mean().item())
 
 
@@ -182,6 +198,19 @@ def test_a_sum_over_tokens_is_shown_as_a_mean_over_tokens():
     metrics.update(outputs, targets, loss(outputs, targets), mean=False, size=loss.size(targets))
     mean = F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
     assert metrics.compute()["loss"] == pytest.approx(mean.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.3}, {"weight": torch.arange(1.0, CLASSES + 1)}])
+def test_perplexity_is_of_the_cross_entropy_whatever_is_learnt(settings, reduction):
+    """So runs with and without smoothed labels compare."""
+    outputs, targets = told()
+    kept = targets != IGNORED
+    of = learner(criterion=nn.CrossEntropyLoss(**settings, reduction=reduction))
+    of.model.forward = lambda ids: outputs[ids]
+    batches = [Batch(torch.arange(6)[some], targets[some]) for some in (slice(0, 1), slice(1, 6))]
+    plain = F.cross_entropy(outputs[kept], targets[kept])
+    assert of.evaluate(batches).compute()["perplexity"] == pytest.approx(plain.exp().item(), rel=1e-6)
 
 
 class Guess(nn.Module):
@@ -196,9 +225,9 @@ class Guess(nn.Module):
         return self.table(ids)
 
 
-def learner(accumulate: int = 1) -> Learner:
+def learner(accumulate: int = 1, criterion: nn.Module | None = None) -> Learner:
     model = Guess()
-    loss = Loss(nn.CrossEntropyLoss(), "token_classification", CLASSES, False)
+    loss = Loss(criterion or nn.CrossEntropyLoss(), "token_classification", CLASSES, False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     return Learner(
         model, loss, optimizer, Constant(), CPU, task="token_classification", num_outputs=CLASSES, seed=0,
@@ -215,6 +244,57 @@ def test_accumulated_parts_weigh_the_tokens_that_they_count():
     assert int(three.correct) == int(one.correct)
     assert int(one.num_tokens) == int((targets != IGNORED).sum())
     torch.testing.assert_close(parts.model.table.weight, whole.model.table.weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight": torch.arange(1.0, CLASSES + 1)}, {"label_smoothing": 0.1}])
+def test_sentences_with_nothing_to_tell_change_nothing(settings):
+    outputs, targets = told()
+    nothing = torch.full_like(targets, IGNORED)
+    loss = Loss(nn.CrossEntropyLoss(**settings), "token_classification", CLASSES, False)
+    alone, beside = (Metrics("token_classification", CLASSES, CPU) for _ in range(2))
+    for metrics, batches in ((alone, (targets,)), (beside, (nothing, targets, nothing))):
+        for batch in batches:
+            value, size = loss(outputs, batch), loss.size(batch)
+            metrics.update(outputs, batch, value, mean=True, size=size)
+    assert math.isfinite(beside.compute()["loss"])
+    assert beside.compute() == alone.compute()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_with_nothing_to_tell_leaves_the_weights(accumulate):
+    ids = torch.ones(2, 3, dtype=torch.int64)
+    of = learner(accumulate)
+    before = of.model.table.weight.clone()
+    update = of.update(Batch(ids, torch.full_like(ids, IGNORED)), 0)
+    assert update.loss.item() == 0
+    assert torch.equal(of.model.table.weight, before)
+
+
+def test_a_micro_batch_with_nothing_to_tell_leaves_the_others_as_they_are():
+    ids, targets = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1, IGNORED], [IGNORED, IGNORED]])
+    whole, parts = learner(), learner(accumulate=2)
+    assert parts.update(Batch(ids, targets), 0).loss.item() == whole.update(Batch(ids, targets), 0).loss.item()
+    assert torch.equal(parts.model.table.weight, whole.model.table.weight)
+
+
+class Alone(Guess):
+    """Does not work while its last outputs are still held."""
+
+    last = staticmethod(lambda: None)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        assert self.last() is None
+        outputs = super().forward(ids)
+        self.last = weakref.ref(outputs)
+        return outputs
+
+
+def test_accumulated_parts_need_the_room_of_one():
+    of = learner(accumulate=3)
+    of._forward = Alone()
+    ids, targets = torch.ones(6, LENGTH, dtype=torch.int64), told()[1]
+    for step in (0, 1):
+        of.update(Batch(ids, targets), step)
 
 
 def test_a_class_that_does_not_exist_is_named():

@@ -469,3 +469,5 @@ def test_a_value_that_cannot_work_is_named_by_the_key_that_was_typed(films):
     with pytest.raises(ConfigError) as refused:
         build.construct(config.data.dataset, "data.dataset")
     assert str(refused.value).startswith("data.text.vocab_size=100: is too small for")
+    with pytest.raises(ConfigError, match=r"^data.text.max_length=0: must be 1 or more"):
+        check(Composer().compose(["data=reviews", "data.text.max_length=0"]))

@@ -102,6 +102,17 @@ def test_inspect_tells_of_the_tokens(mlprun, reviews):
     assert result.status == 0, result.err
     assert "tokens            words, lower case; 19 in the vocabulary (of data.text.vocab_size=10000)" in result.out
     assert "lengths           5 to 15 tokens, median 10" in result.out
+    # sorted by length, a batch of four holds texts of one: nothing is to be filled up
+    tight = mlprun(
+        "inspect", *CLASSIFIER, f"data.root={reviews}", "model=lstm", "batch_size=2", "data.text.bucketing=50"
+    )
+    found = re.search(r"padding           (\d+\.\d)% of the first batches' ", tight.out)
+    assert found
+    assert float(found[1]) < 5
+    masked = mlprun(
+        "inspect", "data=corpus_masked", "data.dataset.documents=true", f"data.root={reviews}", "model=lstm"
+    )
+    assert re.search(r"targets of train  (1\d|20)% of the tokens, others in every batch", masked.out)
     assert re.search(r"the first text    the \w+ was \w+\..*  -> (neg|pos)", result.out)
     assert re.search(r"encoder.layers.0.onward\s+LSTM .* 33,280 +524,288\n", result.out), "16 tokens of 32,768 products"
 
@@ -242,6 +253,30 @@ def test_token_ids_of_ones_own(mlprun, tmp_path):
     assert "set data.text.vocab_size to one more than the largest id there is" in result.err
     result = mlprun(*line, "model=transformer", "data.text.max_length=3")
     assert (result.status, "give model and data the same data.text.max_length" in result.err) == (2, True)
+
+
+TAGS = """
+import torch
+from mlprun.data.source import IGNORED, Examples, Source
+from mlprun.data.tokens import PADDING, encode_all, make_tokenizer
+
+def tags():
+    texts = ["the film was good", "a plot is bad"] * 20
+    tokenizer = make_tokenizer(texts, kind="words", lowercase=True, vocab_size=50, min_frequency=1, ngrams=1)
+    ids = encode_all(texts, tokenizer, 6)
+    classes = torch.where(ids == PADDING, IGNORED, ids % 2).long()
+    return Source(train=Examples(ids, classes), padding=PADDING, tokenizer=tokenizer)
+"""
+
+
+def test_classes_of_tokens_are_no_tokens_to_fill_in(mlprun, tmp_path):
+    (tmp_path / "mine.py").write_text(TAGS)
+    line = ["data=custom", "data.dataset._target_=mine.tags", "data.input_shape=[6]", "data.num_outputs=2", "epochs=1"]
+    tagged = mlprun(*line, "data.task=token_classification", "model=lstm", "hydra.run.dir=run")
+    assert tagged.status == 0, tagged.err
+    result = mlprun("predict", "run", "the [MASK] was good")
+    assert result.status == 1
+    assert "the run tells one of 2 classes of each token" in result.err
 
 
 def test_sorting_needs_lengths(mlprun, reviews):

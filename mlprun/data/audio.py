@@ -239,6 +239,8 @@ def _by_lists(folder: Path, paths: Sequence[str], targets: Sequence[int]) -> dic
                 raise DataError(f"{file}: names none of the files in {folder}\n  a line of it is CLASS/FILE.wav")
             part_of |= dict.fromkeys(here, part)
     placed = [part_of.get(name, "train") for name in names]
+    if "train" not in placed:
+        raise DataError(f"{folder}: {' and '.join(LISTS.values())} name all of its files: none is left to train on")
     return {part: files.take(i for i, its in enumerate(placed) if its == part) for part in ("train", *set(placed))}
 
 

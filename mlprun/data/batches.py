@@ -227,6 +227,9 @@ class EvalBatches:
                 part = Examples(*perturb(part.inputs.long(), part.targets.long(), generator))
                 perturb = None
             part = part if indices is None else part[torch.tensor(indices)]
+        # Where the examples still are: a GPU would be waited for in every batch.
+        in_memory = isinstance(part, Examples) and padding is not None
+        self._lengths = lengths(part.inputs, padding) if in_memory else None  # type: ignore[union-attr, arg-type]
         self.padding, self.perturb, self._num_outputs = padding, perturb, num_outputs
         self.indices = indices
         self.part = _moved(part, device) if isinstance(part, Examples) else part
@@ -240,8 +243,11 @@ class EvalBatches:
             if self.part.inputs.dtype in (torch.int32, torch.int64):
                 values *= max(VALUES_PER_TOKEN, self._num_outputs)
             many = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
-            for inputs, targets in zip(self.part.inputs.split(many), self.part.targets.split(many), strict=True):
-                inputs, targets = _cut_padding(inputs, targets, self.padding)
+            for start in range(0, len(self.part), many):
+                some = slice(start, start + many)
+                inputs, targets = self.part.inputs[some], self.part.targets[some]
+                if self._lengths is not None:
+                    inputs, targets = _cut(inputs, targets, int(self._lengths[some].max()))
                 yield _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
             return
         # Data that draws gives every evaluation of every run the same, and takes nothing from the training.
@@ -293,7 +299,8 @@ def together(batches: Sequence[Batch]) -> Batch:
 
 def _cut(inputs: Tensor, targets: Tensor, longest: int) -> tuple[Tensor, Tensor]:
     """Sequences, and the targets of their tokens where they have such, without the columns behind the longest."""
-    return inputs[:, :longest], targets[:, :longest] if targets.dim() > 1 else targets
+    of_tokens = targets.dim() > 1 and not targets.is_floating_point()  # else the values of a regression
+    return inputs[:, :longest], targets[:, :longest] if of_tokens else targets
 
 
 def _cut_padding(inputs: Tensor, targets: Tensor, padding: int | None) -> tuple[Tensor, Tensor]:

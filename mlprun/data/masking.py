@@ -33,12 +33,13 @@ def mask_tokens(
     """
     draw = torch.rand(2, *inputs.shape, generator=generator)
     other = torch.randint(len(SPECIAL), vocab_size, inputs.shape, generator=generator)
-    order, fate = draw.to(inputs.device)
+    order, fate = draw.to(inputs.device, non_blocking=True)
     ordinary = inputs >= len(SPECIAL)
     # the place of each token in a random order of the sequence's ordinary ones
     rank = order.masked_fill(~ordinary, 2.0).argsort(dim=1, stable=True).argsort(dim=1, stable=True)
     count = (SHARE * ordinary.sum(1, keepdim=True)).round().clamp(min=1)
     chosen = ordinary & (rank < count)
-    hidden = torch.where(fate < MASKED, MASK, other.to(inputs.device, inputs.dtype))
+    other = other.to(inputs.device, inputs.dtype, non_blocking=True)
+    hidden = torch.where(fate < MASKED, MASK, other)
     changed = torch.where(chosen & (fate < MASKED + RANDOM), hidden, inputs)
     return changed, torch.where(chosen, targets, IGNORED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -105,6 +106,10 @@ class Tokenizer:
             "tokens": list(self.tokens),
             "bpe": self.bpe,
         }
+
+    def digest(self) -> str:
+        """`sha256:…` of the whole: two of the same give every text the same ids."""
+        return f"sha256:{hashlib.sha256(json.dumps(self.to_plain()).encode()).hexdigest()}"
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Tokenizer:

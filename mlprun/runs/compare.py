@@ -148,8 +148,8 @@ def _data(record: Mapping[str, Any]) -> dict[str, Any]:
     # The same data may lie elsewhere: below the folder that holds all of it, names are compared.
     above = _shared(*(part[:-1] for part in parts.values()))
     found = {"/".join(parts[file][above:]): digest for file, digest in fingerprints.items()}
-    weights = _part(record, "weights").get("sha256")
-    return found if weights is None else {**found, "weights": weights}
+    started = {"tokens": _part(record, "data").get("tokens"), "weights": _part(record, "weights").get("sha256")}
+    return found | {name: digest for name, digest in started.items() if digest is not None}
 
 
 def _part(record: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -213,7 +213,7 @@ class Learner:
                 outputs = self._forward(inputs)
                 part_loss = self.loss(outputs, targets)
             if len(targets) != count and self.loss.reduction == "mean":
-                part_loss = part_loss * (self.loss.size(targets) / self.loss.size(batch.targets))
+                part_loss = part_loss * self.loss.share(targets, batch.targets)
             (part_loss if self._scaler is None else self._scaler.scale(part_loss)).backward()
             with torch.no_grad():
                 loss = loss + part_loss.detach()
@@ -221,6 +221,7 @@ class Learner:
                     correct = correct + (predicted_classes(outputs, self.loss.threshold) == targets).sum()
                 elif by_token:  # what does not count is no class, and so is never met
                     correct = correct + (outputs.argmax(-1) == targets).sum()
+            del outputs  # of every token and class: the next part needs the room
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -362,7 +363,9 @@ class Learner:
                         outputs = self._forward(batch.inputs)
                         loss = self.loss(outputs, batch.targets)
                     size = self.loss.size(batch.targets)
-                    metrics.update(outputs, batch.targets, loss, mean=self.loss.reduction == "mean", size=size)
+                    nats = self.loss.nats(outputs, batch.targets)
+                    mean = self.loss.reduction == "mean"
+                    metrics.update(outputs, batch.targets, loss, mean=mean, size=size, nats=nats)
                 except Exception as error:
                     self._locate(error, batch, "an evaluation")
                     raise

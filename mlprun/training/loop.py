@@ -292,6 +292,7 @@ class _Window:
         # without a sum, every step was skipped
         loss, correct, norm, *tokens = [math.nan] * 3 if progress.sums is None else progress.sums.tolist()
         told, updates = tokens[0] if tokens else max(progress.examples, 1), max(progress.updates, 1)
+        told = told or math.nan  # no token counted
         values = {"train/loss": loss / told, "optim/grad_norm": norm / updates}
         if self.task != "regression":
             values["train/accuracy"] = correct / told

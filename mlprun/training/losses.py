@@ -114,13 +114,30 @@ class Loss(nn.Module):
         weights = cast(Tensor, weight)[targets if counted is None else targets.clamp(min=0)]
         return weights.sum() if counted is None else (weights * counted).sum()
 
+    def nats(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """What perplexity is made of, the sum of the cross entropy over the tokens that count; None: the loss tells it.
+
+        Class weights, smoothed labels or a criterion of the user's own make another loss of it.
+        """
+        criterion = self.criterion
+        known = type(criterion) in (nn.CrossEntropyLoss, NLL) and getattr(criterion, "weight", None) is None
+        if self.task not in BY_TOKEN or (known and not getattr(criterion, "label_smoothing", 0.0)):
+            return None
+        logits = outputs.flatten(0, 1).float()
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
     @property
     def reduction(self) -> str:
         """`mean` or `sum` over the batch; a criterion that does not say is taken to give the mean."""
         return cast(str, getattr(self.criterion, "reduction", "mean"))
 
+    def share(self, part: Tensor, whole: Tensor) -> Tensor | float:
+        """What the mean over the targets `part` weighs in the mean over `whole`, of which they are some; 0 for 0/0."""
+        share = self.size(part) / self.size(whole)
+        return share.nan_to_num(0.0) if isinstance(share, Tensor) else share
+
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss, a scalar.
+        """The loss, a scalar; 0 where no token of a batch counts.
 
         Args:
             outputs: shape (N, num_outputs), or (N, L, num_outputs) where each token has its own.
@@ -143,7 +160,10 @@ class Loss(nn.Module):
                 f"the outputs have shape {tuple(outputs.shape)}, the targets {tuple(targets.shape)}",
                 "set it to the number of target values of an example",
             )
-        return cast(Tensor, self.criterion(outputs, targets))
+        value = cast(Tensor, self.criterion(outputs, targets))
+        if self.task in BY_TOKEN:  # of no tokens that count the mean is 0/0, and they are to change nothing
+            value = torch.where((targets != IGNORED).any(), value, 0.0)
+        return value
 
 
 def _check_fit(criterion: nn.Module, task: str, num_outputs: int, one_hot: bool) -> None:

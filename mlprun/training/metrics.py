@@ -51,13 +51,20 @@ class Metrics:
         self._top5 = none.clone() if task != "regression" and num_outputs >= TOP5_FROM else None
         self._hits = self._told = none  # of tokens
         self._loss = torch.zeros((), dtype=self._kind, device=device)
-        self._squared = self._absolute = self._sum = self._sum_squares = self._loss
+        self._squared = self._absolute = self._sum = self._sum_squares = self._nats = self._loss
         self._origin: Tensor | None = None
         self.count = 0
         self._size: Tensor | int = 0
 
     def update(
-        self, outputs: Tensor, targets: Tensor, loss: Tensor, *, mean: bool, size: Tensor | int | None = None
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        loss: Tensor,
+        *,
+        mean: bool,
+        size: Tensor | int | None = None,
+        nats: Tensor | None = None,
     ) -> None:
         """Add a batch.
 
@@ -67,16 +74,19 @@ class Metrics:
             loss: scalar over the batch.
             mean: whether `loss` is the mean over the examples, rather than their sum.
             size: what that mean divided by, where it is not the number of examples.
+            nats: sum of the cross entropy over the tokens that count, where `loss` is another.
         """
         count = len(targets)
         self.count += count
         told = (targets != IGNORED).sum() if self.task in BY_TOKEN else count
         size = told if size is None or not mean else size
         self._size = self._size + size
-        self._loss = self._loss + loss.to(self._kind) * (size if mean else 1)
+        summed = loss.to(self._kind) * (size if mean else 1)
+        self._loss = self._loss + summed
         if self.task in BY_TOKEN:  # no class is IGNORED, so what does not count is never a hit
             self._hits = self._hits + (outputs.argmax(-1) == targets).sum()
             self._told = self._told + told
+            self._nats = self._nats + (summed if nats is None else nats.to(self._kind))
             if self._top5 is not None:
                 self._top5 += (outputs.topk(5, dim=-1).indices == targets[..., None]).sum()
             return
@@ -106,7 +116,8 @@ class Metrics:
         values = {"loss": float(self._loss) / float(self._size)}
         if self.task in BY_TOKEN:
             # exp of the cross entropy: among how many tokens a uniform guess would be as unsure
-            values["perplexity"] = math.exp(values["loss"]) if values["loss"] < 700 else math.inf
+            mean = float(self._nats) / int(self._told)
+            values["perplexity"] = math.exp(mean) if mean < 700 else math.inf
             values["accuracy"] = int(self._hits) / int(self._told)
             if self._top5 is not None:
                 values["top5_accuracy"] = int(self._top5) / int(self._told)
