@@ -9,7 +9,6 @@ import contextlib
 import csv
 import logging
 import math
-import multiprocessing
 import os
 import shlex
 import sys
@@ -220,8 +219,7 @@ def _interrupted(directory: RunDirectory, by: str, error: BaseException) -> Outc
         directory.finish("interrupted", stopped_by=by)
         words = {"SIGINT": "Ctrl-C", stopping.MAX_TIME: "trainer.max_time, the time limit"}
         log.error("interrupted by %s\nresume  %s", words.get(by, by), _resume_line(directory.path))
-        for worker in multiprocessing.active_children():
-            worker.kill()  # a DataLoader would wait five seconds for each that is busy
+        stopping.end_workers()
     if by != stopping.MAX_TIME:
         raise stopping.Stop(by) from error
     stopping.over()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
@@ -53,6 +54,21 @@ def asked() -> str:
 def exit_status(by: str) -> int:
     """130 after Ctrl-C, 143 after SIGTERM or a time limit, 129 after SIGHUP, as a shell has them."""
     return {"SIGINT": 130, "SIGHUP": 129}.get(by, 143)
+
+
+def end_workers() -> None:
+    """Kill the processes that read data for this one: a DataLoader waits five seconds for each that is busy."""
+    workers = multiprocessing.active_children()
+    if not workers:
+        return
+    in_main = threading.current_thread() is threading.main_thread()
+    torchs = signal.signal(signal.SIGCHLD, lambda *_: None) if in_main else None  # it raises for a killed worker
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join()
+    if in_main:
+        signal.signal(signal.SIGCHLD, torchs)
 
 
 def over() -> None:

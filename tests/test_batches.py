@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import random
+import time
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
+from mlprun import stopping
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches, augment
 from mlprun.data.source import Examples
 from mlprun.data.splits import Normalizer
@@ -148,6 +151,36 @@ def test_a_stream_that_does_not_start_over_ends_the_batches():
 
     batches = TrainBatches(Once(), 5, AS_STORED, CPU, seed=0)
     assert [len(b.targets) for b in batches.starting_at(0)] == [5, 2]
+
+
+class Slow(Noisy):
+    """Three examples; the one that comes last takes a minute."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__(3)
+        self.last = last
+
+    def __getitem__(self, index: int) -> Any:
+        time.sleep(60 * (index == self.last))
+        return super().__getitem__(index)
+
+
+ONE_BY_ONE = {
+    "training": lambda: TrainBatches(Slow(0), 1, AS_STORED, CPU, seed=4, num_workers=2).starting_at(0),  # 1, 2, 0
+    "evaluation": lambda: iter(EvalBatches(Slow(2), 1, AS_STORED, CPU, num_workers=2)),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_BY_ONE)
+def test_a_request_to_stop_waits_for_no_busy_worker(monkeypatch, kind):
+    """Wherever it comes: here between two batches, while a worker reads a later one."""
+    stream = ONE_BY_ONE[kind]()
+    next(stream)
+    monkeypatch.setattr(stopping, "asked", lambda: "SIGTERM")
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 4  # a DataLoader gives it 5 s
+    assert not multiprocessing.active_children()
 
 
 def test_drawing_batches_from_memory_leaves_the_global_generators_alone():

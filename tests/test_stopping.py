@@ -423,6 +423,19 @@ def test_a_time_limit_stops_a_run_wherever_it_is(folder, whole):
     assert_identical(folder / RUN, whole)
 
 
+@IN_PROC
+def test_a_time_limit_ends_busy_workers_too(folder, whole_with_workers):
+    (folder / "hold").write_text("batch")
+    line = [*USERS, "epochs=6", "data.num_workers=2", "eval_every=20 steps"]
+    for words in (line, ["resume", RUN]):
+        with Line(folder, *words, "trainer.max_time=2s") as started:
+            assert started.wait(SOON) == 143, started.output
+            assert_stopped(started.output, folder, "trainer.max_time")
+    let_go(folder)
+    finish(folder, "resume", RUN, "trainer.max_time=null")
+    assert_identical(folder / RUN, whole_with_workers)
+
+
 TIMES = {
     "2h": 7200, "90 min": 5400, "1h30m": 5400, "1 h 30 m": 5400, "45 s": 45, "45sec": 45, "0.5 h": 1800, "2H": 7200,
     "1d": 86400, "02:00:00": 7200, "1-00:00:00": 86400, "100:00:00": 360000, "0.001 s": 0.001,

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from mlprun import seeding
+from mlprun import seeding, stopping
 from mlprun.data.source import IGNORED, Examples, Perturb
 from mlprun.data.splits import Normalizer, Part, size
 from mlprun.data.tokens import PADDING
@@ -158,7 +158,7 @@ class TrainBatches:
         positions = ([(epoch, i) for i in index.tolist()] for epoch, index in self._orders(step))
         epochs = (epoch for epoch, _ in self._orders(step))
         loader = self._loader(_Positioned(self.part, self.seed), batch_sampler=positions)
-        for position, (epoch, (inputs, targets)) in enumerate(zip(epochs, loader, strict=False), start=step):
+        for position, (epoch, (inputs, targets)) in enumerate(zip(epochs, _read(loader), strict=False), start=step):
             yield self._batch(*_cut_padding(inputs, targets, self.padding), epoch, position)
 
     def _from_stream(self, step: int) -> Iterator[Batch]:
@@ -170,7 +170,7 @@ class TrainBatches:
             stream = _PositionedStream(self.part, self.seed, epoch)
             # One worker at most: how a stream divides itself over several is the user's own affair.
             loader = self._loader(stream, batch_size=self.batch_size, num_workers=min(self.num_workers, 1))
-            for inputs, targets in loader:
+            for inputs, targets in _read(loader):
                 found = True
                 if position >= step:
                     yield self._batch(*_cut_padding(inputs, targets, self.padding), epoch, position)
@@ -263,7 +263,7 @@ class EvalBatches:
             worker_init_fn=functools.partial(_live_with, os.getpid()),
         )  # fmt: skip
         with seeding.preserved():
-            for number, (inputs, targets) in enumerate(loader):
+            for number, (inputs, targets) in enumerate(_read(loader)):
                 inputs, targets = _cut_padding(inputs, targets, self.padding)
                 batch = _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
                 if self.perturb is not None:
@@ -359,6 +359,16 @@ class _PositionedStream(IterableDataset[Any]):
             except StopIteration:
                 return
             yield example
+
+
+def _read(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Its batches. What asks to stop does not wait for busy workers, as a DataLoader that is thrown away does."""
+    examples = iter(loader)
+    try:
+        yield from examples
+    finally:
+        if stopping.asked():
+            stopping.end_workers()
 
 
 def _live_with(parent: int, worker: int) -> None:
