@@ -46,15 +46,21 @@ def model_lines(
     work = f", {fit.macs:,} multiply-adds an example (linear, convolution and recurrent layers)" if macs else ""
     trained = f", {num_trained:,} trained" if num_trained < fit.num_parameters else ""
     lines = [f"model   {_class_name(config.model)}: {fit.num_parameters:,} parameters{trained}{work}"]
-    rows = [
-        f"          {layer.name or '(model)':<28} {layer.kind:<14} -> {'x'.join(map(str, layer.output_shape)):<12} "
-        f"{layer.num_parameters:>12,}" + f" {layer.macs:>14,}" * (macs and layer.macs > 0)
-        for layer in fit.layers
-    ]
-    if most is not None and len(rows) > most:
-        rows[5:-5] = [f"          … {len(rows) - 10} more layers"]
+    shown = list(fit.layers)
+    if most is not None and len(shown) > most:
+        shown[5:-5] = []
+    name = max([28, *(len(layer.name) for layer in shown)])
+    kind = max([14, *(len(layer.kind) for layer in shown)])
+    rows = []
+    for layer in shown:
+        shape = "x".join(map(str, layer.output_shape))
+        row = f"{layer.name or '(model)':<{name}} {layer.kind:<{kind}} -> {shape:<12} {layer.num_parameters:>12,}"
+        rows.append(f"          {row}" + (f" {layer.macs:>14,}" if macs and layer.macs else ""))
+    if len(shown) < len(fit.layers):
+        rows[5:5] = [f"          … {len(fit.layers) - 10} more layers"]
     if macs:
-        lines.append(f"          {'layer':<28} {'':<14}    {'output':<12} {'parameters':>12} {'multiply-adds':>14}")
+        head = f"{'layer':<{name}} {'':<{kind}}    {'output':<12} {'parameters':>12} {'multiply-adds':>14}"
+        lines.append(f"          {head}")
     return lines + rows
 
 
