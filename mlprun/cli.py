@@ -23,6 +23,7 @@ from mlprun.errors import ConfigError, RunError, UserError, near
 from mlprun.job import Outcome
 from mlprun.job import resume as resume_job
 from mlprun.job import run as run_job
+from mlprun.process import leave, without_collections
 from mlprun.runs import compare
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make, now_utc
 from mlprun.runs.log import say
@@ -43,6 +44,18 @@ VERBS = {
     "experiments": "the ready experiments: all, those of a topic, or one in full",
 }
 _MODULES = {"predict": "mlprun.prediction", "plot": "mlprun.runs.plot", "experiments": "mlprun.experiments"}
+
+
+def program() -> NoReturn:
+    """The command `mlprun`: `main`, and out at once."""
+    try:
+        main()
+    except SystemExit as stop:
+        # a profiler or a debugger has its own things to do at the end
+        watched = sys.getprofile() is not None or sys.gettrace() is not None
+        if "torch" not in sys.modules or watched or not isinstance(stop.code, int):
+            raise
+        leave(stop.code)
 
 
 def main() -> NoReturn:
@@ -136,7 +149,8 @@ def _inspect(options: argparse.Namespace) -> int:
     if chosen is not None and any((folder / name).exists() for name in ("run.json", "sweep.json")):
         raise ConfigError("hydra.run.dir", folder, "holds a run or a sweep", "choose another, or leave it out")
 
-    from mlprun import inspection
+    with without_collections():
+        from mlprun import inspection
 
     day, time = folder.parent.name, folder.name
     return inspection.inspect(

@@ -12,6 +12,7 @@ from mlprun import config as configs
 from mlprun.config import Config
 from mlprun.data.mel import Frames
 from mlprun.errors import ConfigError, DataError, RunError
+from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
 from mlprun.trust import check_targets
 
@@ -63,11 +64,12 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
         check_targets(record["config"], Path.cwd(), path)
     config = configs.from_record(record["config"])
 
-    import torch
+    with without_collections():
+        import torch
 
-    from mlprun import build, seeding
-    from mlprun.data.splits import Normalizer
-    from mlprun.training import checkpoint
+        from mlprun import build, seeding
+        from mlprun.data.splits import Normalizer
+        from mlprun.training import checkpoint
 
     torch.set_num_threads(config.trainer.num_threads or 1)  # as the run did while it read the data
     seeding.set_determinism(config.trainer.deterministic)

@@ -23,6 +23,7 @@ from mlprun import introduction, stopping
 from mlprun.config import Config
 from mlprun.errors import ConfigError, DivergedError, RunError, UserError
 from mlprun.failures import explain
+from mlprun.process import without_collections
 from mlprun.runs import compare, provenance
 from mlprun.runs.directory import RunDirectory, now_utc
 from mlprun.runs.log import RunLog
@@ -238,14 +239,16 @@ def _train(
     num_threads: int | None,
 ) -> Outcome:
     # torch comes in here, when the run has its directory and its record
-    import torch
+    with without_collections():
+        import torch
+        import torch._dynamo  # which the first optimizer imports
 
-    from mlprun import build, seeding
-    from mlprun.restoring import restore
-    from mlprun.runs import writers
-    from mlprun.training import checkpoint, transfer
-    from mlprun.training.loop import Progress, train
-    from mlprun.training.schedule import is_range_test
+        from mlprun import build, seeding
+        from mlprun.restoring import restore
+        from mlprun.runs import writers
+        from mlprun.training import checkpoint, transfer
+        from mlprun.training.loop import Progress, train
+        from mlprun.training.schedule import is_range_test
 
     # Before anything is computed: the last bits of the data's statistics and of the weights depend on it too.
     torch.set_num_threads(config.trainer.num_threads or 1)

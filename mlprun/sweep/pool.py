@@ -15,14 +15,12 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
-import gc
 import importlib
 import os
 import pickle
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 import weakref
@@ -34,6 +32,7 @@ from typing import Any
 
 from mlprun import stopping
 from mlprun.errors import RunError
+from mlprun.process import leave, without_collections
 from mlprun.runs.directory import RunDirectory, now_utc, write_json
 
 OUTPUT = "output.log"  # of a job, in its directory
@@ -304,11 +303,10 @@ def _serve() -> None:
     """Be the server; in the process of a job, be the job."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it ends when its owner lets go of it
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    for name in sys.argv[2:]:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # a job's collections then neither visit nor copy what was imported here
+    with without_collections():  # nor do a job's collections visit, and so copy, what is imported here
+        for name in sys.argv[2:]:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
     for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
         finalizer.atexit = False  # the libraries' own would take 30 ms of every job, to take apart what ends anyway
     running: dict[int, int] = {}  # process -> number
@@ -420,10 +418,4 @@ def _work(
         traceback.print_exc()
         status = 1
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it is ending
-    # As an interpreter ends, but it does not take torch apart, which would take 0.3 s.
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(status & 0xFF)
+    leave(status)
