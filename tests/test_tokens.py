@@ -106,6 +106,15 @@ def test_a_capital_whose_small_letter_has_an_accent_of_its_own_stays_in_its_word
     assert Tokenizer("words", True, 1, SPECIAL).cut("İstanbul") == ["i\u0307stanbul"]
 
 
+@pytest.mark.parametrize(("kind", "hidden"), [("words", 1), ("bpe", 1), ("characters", 4)])
+def test_what_is_typed_with_a_mask_is_what_masking_makes_of_the_whole(kind, hidden):
+    """The text of a mask is one token, where masking puts one for each that it hides."""
+    tokenizer = make(["the film was good and the film was bad"] * 20, kind, vocab_size=400)
+    whole, ids = tokenizer.encode("the film was good"), tokenizer.encode("the [MASK] was good")
+    place = ids.index(MASK)
+    assert ids == [*whole[:place], MASK, *whole[place + hidden :]]
+
+
 @pytest.mark.parametrize("kind", ["words", "characters", "bpe"])
 def test_a_book_is_cut_portion_by_portion_into_the_tokens_of_the_whole(kind, monkeypatch):
     draw = random.Random(0)

@@ -86,6 +86,8 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without padding and n-grams: exact for characters and byte pairs, else words in a row.
 
+        Spaces before a `[MASK]` are part of that token in byte pairs, and lost.
+
         Raises:
             DataError: an id that the vocabulary does not have.
         """
@@ -300,7 +302,9 @@ def _learn_bpe(texts: Iterable[str], lowercase: bool, vocab_size: int, min_frequ
     learner.train_from_iterator((rule._plain(portion) for text in texts for portion in portions(text)), trainer)
     state = json.loads(learner.to_str())
     # `[PAD]` in a text is five characters; of the special tokens only [MASK] may be typed
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] == MASK]
+    (mask,) = (token for token in state["added_tokens"] if token["id"] == MASK)
+    # A byte pair holds the space before its word, and so does the mask that hides it: no token stands between.
+    state["added_tokens"] = [mask | {"lstrip": True}]
     vocabulary: dict[str, int] = state["model"]["vocab"]
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     return Tokenizer("bpe", lowercase, 1, tuple(tokens), json.dumps(state, sort_keys=True, ensure_ascii=False))
