@@ -289,6 +289,15 @@ def test_a_root_without_text_is_refused(tmp_path, monkeypatch, root, problem):
         language_model(root, CHARACTERS)
 
 
+def test_a_text_that_goes_from_train_to_test_changes_the_fingerprint(tmp_path):
+    for name in ("train/a.txt", "train/b.txt", "test/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"the text called {name} is about nothing at all")
+    before = masked(tmp_path, TEXT, documents=True).fingerprints
+    (tmp_path / "train/b.txt").rename(tmp_path / "test/b.txt")
+    assert masked(tmp_path, TEXT, documents=True).fingerprints != before
+
+
 def test_pythons_own_reference_is_a_corpus():
     source = python_docs(CHARACTERS | {"max_length": 100})
     assert len(source.train) > 2000

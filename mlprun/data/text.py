@@ -345,7 +345,7 @@ def _corpus(
     """The text of train, val and test, and its fingerprint."""
     train_files, test_files = _files(root)
     train, test = (BETWEEN.join(map(read_text, paths)) for paths in (train_files, test_files))
-    fingerprints = {str(root): _sha256(train + test)}
+    fingerprints = {str(root): _sha256(train, test)}
     if not test_files:
         return _pieces(train, val_fraction, test_fraction), fingerprints
     train, val, _ = _pieces(train, val_fraction, 0.0)
@@ -428,7 +428,7 @@ def _masked_documents(train: Sequence[str], test: Sequence[str], text: Text, nam
     return Source(
         train=parts[0],
         test=parts[1],
-        fingerprints={name: _sha256(BETWEEN.join([*texts, *test_texts]))},
+        fingerprints={name: _sha256(BETWEEN.join(texts), BETWEEN.join(test_texts))},
         padding=PADDING,
         perturb=partial(mask_tokens, vocab_size=len(tokenizer)),
         tokenizer=tokenizer,
@@ -557,5 +557,9 @@ def _carved(targets: Tensor, fraction: float, seed: int) -> tuple[list[int], lis
     return (~test).nonzero().flatten().tolist(), test.nonzero().flatten().tolist()
 
 
-def _sha256(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+def _sha256(text: str, test: str = "") -> str:
+    """Of the training part and the test part, or of all there is: what goes from one to the other changes it."""
+    whole = hashlib.sha256(text.encode())
+    if test:
+        whole.update(b"\0" + test.encode())
+    return f"sha256:{whole.hexdigest()}"
