@@ -209,7 +209,7 @@ def predict(
         pixels = _pixels(scaled, normalizer, _image_format(run, value_range))
     names = [f"test {index}" for index in indices] or [each.name for each in given]
     if indices and run.parts is not None and (tokenizer := run.parts.tokenizer) is not None:
-        texts = [tokenizer.decode([i for i in ids if i != PADDING]) for ids in scaled.tolist()]
+        texts = [tokenizer.decode(ids) for ids in scaled.tolist()]
         names = [f"{name}: {shortened(text)}" for name, text in zip(names, texts, strict=True)]
     num_classes = max(data.num_outputs, 2) if data.task == "classification" else 0
     known = run.state["class_names"]

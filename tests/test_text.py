@@ -125,7 +125,8 @@ def test_chosen_classes_leave_the_other_folders_out(films):
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ({"train/neg/0.txt": b"caf\xe9 was"}, r"0.txt: not UTF-8: byte 0xe9 at position 3"),
+        ({"train/neg/0.txt": b"caf\xe9 was"}, r"0.txt: not UTF-8: byte 0xe9 at position 3\n.*iconv -f latin1"),
+        ({"train/neg/0.txt": "caf\xe9 was".encode("utf-16")}, r"0.txt: not UTF-8: byte 0xff .*\n.*iconv -f utf-16"),
         ({"train/new/0.md": "x"}, "no texts in this class folder"),
         ({"test/new/0.txt": "x"}, "'new' is not one of the 2"),
     ],
@@ -137,8 +138,8 @@ def test_files_that_cannot_be_used_are_named(films, files, problem):
 
 
 def test_a_mark_at_the_start_and_windows_lines_are_not_text(tmp_path):
-    write(tmp_path, {"a.txt": b"\xef\xbb\xbfone\r\ntwo\n"})
-    assert data_text.read_text(tmp_path / "a.txt") == "one\ntwo\n"
+    write(tmp_path, {"a.txt": b"\xef\xbb\xbfone\r\ntwo\rthree\n"})
+    assert data_text.read_text(tmp_path / "a.txt") == "one\ntwo\nthree\n"
 
 
 def test_an_unknown_way_of_holding_is_refused(films):

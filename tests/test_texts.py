@@ -161,6 +161,7 @@ def test_its_draws_follow_from_the_seed(mlprun, counting):
     assert drawn("12", "7") == [*drawn("12"), *drawn("7")]
     assert drawn("12") != drawn("12", "--seed", "1")
     assert drawn("12", "--temperature", "0") != drawn("12")
+    assert drawn("12", "--temperature", "1e-320") == drawn("12", "--temperature", "0")
     assert set(drawn("12")[0]) <= set("0123456789"), "neither special tokens nor rows that are not used"
 
 

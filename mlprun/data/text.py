@@ -7,6 +7,7 @@ made.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import logging
 import os
@@ -473,11 +474,12 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         with open(path, "rb") as file:
             content = file.read()
-        return content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
+        return content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
+        likely = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin1"
         raise DataError(
             f"{path}: not UTF-8: byte 0x{content[error.start]:02x} at position {error.start:,}\n"
-            "  convert it, for example: iconv -f latin1 -t utf-8 OLD.txt > NEW.txt"
+            f"  convert it, for example: iconv -f {likely} -t utf-8 OLD.txt > NEW.txt"
         ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
