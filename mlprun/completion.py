@@ -139,7 +139,7 @@ def continued(
         if temperature == 0:
             found.append(int(logits.argmax()))
         else:
-            chances = (logits / temperature).softmax(0)
+            chances = ((logits - logits.max()) / temperature).softmax(0)  # by the smallest of temperatures, too
             found.append(int(torch.multinomial(chances, 1, generator=generator)))
     return found[len(ids) :]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,7 +211,7 @@ def predict(
         pixels = _pixels(scaled, normalizer, _image_format(run, value_range))
     names = [f"test {index}" for index in indices] or [each.name for each in given]
     if indices and run.parts is not None and (tokenizer := run.parts.tokenizer) is not None:
-        texts = [tokenizer.decode([i for i in ids if i != PADDING]) for ids in scaled.tolist()]
+        texts = [tokenizer.decode(ids) for ids in scaled.tolist()]
         names = [f"{name}: {shortened(text)}" for name, text in zip(names, texts, strict=True)]
     num_classes = max(data.num_outputs, 2) if data.task == "classification" else 0
     known = run.state["class_names"]
@@ -263,20 +264,27 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
 
 
 def text_of(word: str) -> str:
-    """What a word of the command line says: the content of a .txt file, or itself.
+    """What a word of the command line says: the content of a .txt file as the data of a run would hold it, or itself.
 
     Raises:
-        DataError: the file is not there, or is no text.
+        DataError: the file is not there, is no text or empty; the word is no text, or names what is no .txt file.
     """
-    path = Path(word)
-    if path.suffix.lower() != ".txt" or (("\n" in word or " " in word) and not path.is_file()):
-        return word
+    from mlprun.data.text import read_text
+
+    is_name = not any(space in word for space in " \n")
+    if word.lower().endswith(".txt") and (is_name or os.path.isfile(word)):
+        text = read_text(word)
+        if not text.strip():
+            raise DataError(f"{word}: has no tokens: the file is empty")
+        return text
+    if is_name and ("/" in word or "." in word) and os.path.exists(word):  # a text that is one word is no path
+        what = "a folder: name the .txt files in it" if os.path.isdir(word) else "no .txt file: copy it to one"
+        raise DataError(f"{word}: is {what}")
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{word}: is no UTF-8 text: byte {error.start}") from error
-    except OSError as error:
-        raise DataError(f"{word}: cannot be read: {error.strerror}") from error
+        word.encode()
+    except UnicodeEncodeError as error:  # of what the terminal typed in another encoding
+        raise DataError(f"{word!a}: is no UTF-8 text: character {error.start + 1}") from error
+    return word
 
 
 def _image_format(run: Finished, value_range: tuple[float, float] | None) -> ImageFormat | None:

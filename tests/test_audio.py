@@ -204,7 +204,7 @@ def riff(*chunks: bytes) -> bytes:
         (riff(GOOD, b"data\0\0\0\0"), "holds no sound"),
         (
             riff(GOOD, struct.pack("<4sI", b"data", 8000), b"\1\2" * 4000)[:3001],
-            "ends before the sound that it announces",
+            "ends before the sound that it announces: cut off, or written through a pipe",
         ),
         (riff(struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 7, 14, 2, 16), b"data\x04\0\0\0abcd"), "7 samples a second"),
         ("NaN", "NaN or infinite values"),

@@ -125,7 +125,8 @@ def test_chosen_classes_leave_the_other_folders_out(films):
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ({"train/neg/0.txt": b"caf\xe9 was"}, r"0.txt: not UTF-8: byte 0xe9 at position 3"),
+        ({"train/neg/0.txt": b"caf\xe9 was"}, r"0.txt: not UTF-8: byte 0xe9 at position 3\n.*iconv -f latin1"),
+        ({"train/neg/0.txt": "caf\xe9 was".encode("utf-16")}, r"0.txt: not UTF-8: byte 0xff .*\n.*iconv -f utf-16"),
         ({"train/new/0.md": "x"}, "no texts in this class folder"),
         ({"test/new/0.txt": "x"}, "'new' is not one of the 2"),
     ],
@@ -137,8 +138,8 @@ def test_files_that_cannot_be_used_are_named(films, files, problem):
 
 
 def test_a_mark_at_the_start_and_windows_lines_are_not_text(tmp_path):
-    write(tmp_path, {"a.txt": b"\xef\xbb\xbfone\r\ntwo\n"})
-    assert data_text.read_text(tmp_path / "a.txt") == "one\ntwo\n"
+    write(tmp_path, {"a.txt": b"\xef\xbb\xbfone\r\ntwo\rthree\n"})
+    assert data_text.read_text(tmp_path / "a.txt") == "one\ntwo\nthree\n"
 
 
 def test_an_unknown_way_of_holding_is_refused(films):
@@ -287,6 +288,15 @@ def test_a_root_without_text_is_refused(tmp_path, monkeypatch, root, problem):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=problem):
         language_model(root, CHARACTERS)
+
+
+def test_a_text_that_goes_from_train_to_test_changes_the_fingerprint(tmp_path):
+    for name in ("train/a.txt", "train/b.txt", "test/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"the text called {name} is about nothing at all")
+    before = masked(tmp_path, TEXT, documents=True).fingerprints
+    (tmp_path / "train/b.txt").rename(tmp_path / "test/b.txt")
+    assert masked(tmp_path, TEXT, documents=True).fingerprints != before
 
 
 def test_pythons_own_reference_is_a_corpus():

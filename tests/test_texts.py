@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -65,6 +66,20 @@ def test_what_a_text_is_worth_does_not_depend_on_those_beside_it(mlprun, reviews
     assert beside["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
 
 
+def test_a_file_is_read_as_the_data_set_reads_it(mlprun, reviews, tmp_path):
+    """Its last line end and its blanks are characters too."""
+    for part in ("train", "test"):
+        shutil.copytree(reviews, tmp_path / "parts" / part)
+    file = tmp_path / "parts/test/neg/00.txt"
+    file.write_bytes(b"\xef\xbb\xbf  The film was bad.\r\n\r\n")
+    run = str(
+        classify(mlprun, tmp_path / "parts", "data.text.tokens=characters", "epochs=1", "data.text.max_length=40")
+    )
+    (of_file,) = answers(mlprun("predict", run, str(file), "--json"))
+    (of_test,) = answers(mlprun("predict", run, "--index", "0", "--json"))
+    assert of_file["probabilities"] == pytest.approx(of_test["probabilities"], abs=1e-6)
+
+
 def test_unknown_words_and_a_cut_are_noted(mlprun, reviews):
     run = str(classify(mlprun, reviews))
     result = mlprun("predict", run, "the zither was great " * 5)
@@ -86,12 +101,18 @@ def test_examples_of_the_test_part_are_shown_as_text(mlprun, reviews):
     [
         (["  "], "has no tokens"),
         (["gone.txt"], "gone.txt: cannot be read: No such file or directory"),
-        (["latin.txt"], "latin.txt: is no UTF-8 text: byte 3"),
+        (["latin.txt"], "latin.txt: not UTF-8: byte 0xe9 at position 3"),
+        (["empty.txt"], "empty.txt: has no tokens: the file is empty"),
+        (["./texts"], "./texts: is a folder: name the .txt files in it"),
+        (["notes.md"], "notes.md: is no .txt file: copy it to one"),
+        (["caf\udce9"], "'caf\\udce9': is no UTF-8 text: character 4"),  # what a shell hands over of Latin-1
     ],
 )
 def test_texts_that_cannot_be_read(mlprun, reviews, tmp_path, words, says):
     run = str(classify(mlprun, reviews, "epochs=1"))
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "notes.md").write_text("the film was great")
     result = mlprun("predict", run, *words)
     assert result.status == 1
     assert says in result.err
@@ -140,6 +161,7 @@ def test_its_draws_follow_from_the_seed(mlprun, counting):
     assert drawn("12", "7") == [*drawn("12"), *drawn("7")]
     assert drawn("12") != drawn("12", "--seed", "1")
     assert drawn("12", "--temperature", "0") != drawn("12")
+    assert drawn("12", "--temperature", "1e-320") == drawn("12", "--temperature", "0")
     assert set(drawn("12")[0]) <= set("0123456789"), "neither special tokens nor rows that are not used"
 
 

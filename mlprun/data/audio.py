@@ -114,7 +114,10 @@ def read_clip(path: str | os.PathLike[str], frames: Frames) -> tuple[Samples, fl
             f"{path}: cannot be read as a WAV file: {reason}\n  ffmpeg -i IN -c:a pcm_s16le OUT.wav makes one of most"
         ) from error
     if any("prematurely" in str(warning.message) for warning in said):
-        raise DataError(f"{path}: the file ends before the sound that it announces")
+        raise DataError(
+            f"{path}: the file ends before the sound that it announces: cut off, or written through a pipe"
+            "\n  ffmpeg -i IN -c:a pcm_s16le OUT.wav keeps what is there"
+        )
     if not RATES[0] <= rate <= RATES[1]:
         raise DataError(f"{path}: {rate} samples a second: the header is damaged")
     if stored.size == 0:

@@ -7,6 +7,7 @@ made.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import logging
 import os
@@ -345,7 +346,7 @@ def _corpus(
     """The text of train, val and test, and its fingerprint."""
     train_files, test_files = _files(root)
     train, test = (BETWEEN.join(map(read_text, paths)) for paths in (train_files, test_files))
-    fingerprints = {str(root): _sha256(train + test)}
+    fingerprints = {str(root): _sha256(train, test)}
     if not test_files:
         return _pieces(train, val_fraction, test_fraction), fingerprints
     train, val, _ = _pieces(train, val_fraction, 0.0)
@@ -428,7 +429,7 @@ def _masked_documents(train: Sequence[str], test: Sequence[str], text: Text, nam
     return Source(
         train=parts[0],
         test=parts[1],
-        fingerprints={name: _sha256(BETWEEN.join([*texts, *test_texts]))},
+        fingerprints={name: _sha256(BETWEEN.join(texts), BETWEEN.join(test_texts))},
         padding=PADDING,
         perturb=partial(mask_tokens, vocab_size=len(tokenizer)),
         tokenizer=tokenizer,
@@ -473,11 +474,12 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         with open(path, "rb") as file:
             content = file.read()
-        return content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
+        return content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
+        likely = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "latin1"
         raise DataError(
             f"{path}: not UTF-8: byte 0x{content[error.start]:02x} at position {error.start:,}\n"
-            "  convert it, for example: iconv -f latin1 -t utf-8 OLD.txt > NEW.txt"
+            f"  convert it, for example: iconv -f {likely} -t utf-8 OLD.txt > NEW.txt"
         ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
@@ -557,5 +559,9 @@ def _carved(targets: Tensor, fraction: float, seed: int) -> tuple[list[int], lis
     return (~test).nonzero().flatten().tolist(), test.nonzero().flatten().tolist()
 
 
-def _sha256(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+def _sha256(text: str, test: str = "") -> str:
+    """Of the training part and the test part, or of all there is: what goes from one to the other changes it."""
+    whole = hashlib.sha256(text.encode())
+    if test:
+        whole.update(b"\0" + test.encode())
+    return f"sha256:{whole.hexdigest()}"

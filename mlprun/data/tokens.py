@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import repeat, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,12 +24,14 @@ T = TypeVar("T")
 PADDING, UNKNOWN, MASK = 0, 1, 2  # ids that every vocabulary has
 SPECIAL = ("[PAD]", "[UNK]", "[MASK]")
 
-# `[MASK]`; a number with its points and commas; a word with its inner apostrophes; any other mark by itself
-_WORDS = re.compile(r"\[MASK\]|\d+(?:[.,]\d+)+|[^\W_]+(?:['’][^\W_]+)*|\S")
 _CHARACTERS = re.compile(r"\[MASK\]|.", re.DOTALL)
 _BEFORE_CLOSING = re.compile(r" (?=[.,;:!?%)\]}…”’](?: |$))")
 _AFTER_OPENING = re.compile(r"(?<![^ ])([(\[{“‘]) ")
+_JOINERS = "\u200c\u200d"  # inside words of Persian and Indian scripts, and between emoji that are drawn as one
 _BYTES = 256  # what byte pairs begin with
+_PORTION = 100_000  # characters that are cut together
+# Where no token of any kind goes on: a space ends all words, and begins the byte pairs behind it.
+_SEAM = re.compile(r"(?<=\S)(?=[ \n])")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Tokenizer:
         `not good at` gives `not not_good good good_at at`.
         """
         if self.kind == "bpe":
-            return list(self._bpe.encode(self._plain(text), add_special_tokens=False).tokens)
+            return [token for encoded in self._byte_pairs(text) for token in encoded.tokens]
         pieces = self._pieces(text)
         return pieces if self.ngrams == 1 else _interleaved([pieces, *_ngrams(pieces, self.ngrams)])
 
@@ -70,16 +73,20 @@ class Tokenizer:
         parts are there.
         """
         if self.kind == "bpe":
-            found: list[int] = self._bpe.encode(self._plain(text), add_special_tokens=False).ids
+            found: list[int] = [i for encoded in self._byte_pairs(text) for i in encoded.ids]
+        elif self.ngrams == 1:
+            known = self._ids.get
+            found = [known(piece, UNKNOWN) for portion in portions(text) for piece in self._pieces(portion)]
         else:
             pieces, id_of = self._pieces(text), self._ids.get
-            found = list(map(id_of, pieces, repeat(UNKNOWN)))
-            if self.ngrams > 1:
-                found = _interleaved([found, *(map(id_of, column) for column in _ngrams(pieces, self.ngrams))])
+            single = map(id_of, pieces, repeat(UNKNOWN))
+            found = _interleaved([single, *(map(id_of, column) for column in _ngrams(pieces, self.ngrams))])
         return found or [UNKNOWN]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without padding and n-grams: exact for characters and byte pairs, else words in a row.
+
+        Spaces before a `[MASK]` are part of that token in byte pairs, and lost.
 
         Raises:
             DataError: an id that the vocabulary does not have.
@@ -136,12 +143,20 @@ class Tokenizer:
         """The words or characters of a text, without n-grams."""
         text = self._plain(text)
         if self.kind == "words":
-            return _WORDS.findall(text)
+            return _words().findall(text)
         return _CHARACTERS.findall(text) if SPECIAL[MASK] in text else list(text)
 
+    def _byte_pairs(self, text: str) -> Iterator[Any]:
+        """What the library makes of a text, portion by portion."""
+        return (self._bpe.encode(self._plain(portion), add_special_tokens=False) for portion in portions(text))
+
     def _plain(self, text: str) -> str:
-        """`text` as the vocabulary has it; `[MASK]` stays a token."""
-        return text.lower().replace("[mask]", SPECIAL[MASK]) if self.lowercase else text
+        """`text` as the vocabulary has it; `[MASK]` stays a token.
+
+        Of words, an accent is the same whether it is a character of its own or one with its letter (NFC).
+        """
+        text = text.lower().replace("[mask]", SPECIAL[MASK]) if self.lowercase else text
+        return unicodedata.normalize("NFC", text) if self.kind == "words" else text
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -194,7 +209,8 @@ def make_tokenizer(
     rule = Tokenizer(kind, lowercase, ngrams, SPECIAL)
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(rule.cut(text))
+        for portion in portions(text) if ngrams == 1 else (text,):
+            counts.update(rule.cut(portion))
     counts.pop(SPECIAL[MASK], None)  # typed by a user, and there already
     if not counts:
         raise DataError(f"there are no {kind} in the training texts: they are empty")
@@ -222,6 +238,37 @@ def encode_all(texts: Iterable[str], tokenizer: Tokenizer, max_length: int) -> T
         row[: len(ids)] = ids
         rows.append(row)
     return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, max_length), np.int32))
+
+
+def portions(text: str) -> Iterator[str]:
+    """A long text in parts that have the same tokens one after another as the whole, and together its characters.
+
+    So a corpus in one file takes little more memory than its ids: byte pairs take a hundred bytes of it a character.
+    """
+    start = 0
+    while len(text) - start > _PORTION and (seam := _SEAM.search(text, start + _PORTION)):
+        yield text[start : seam.start()]
+        start = seam.start()
+    yield text[start:]
+
+
+@cache
+def _words() -> re.Pattern[str]:
+    """`[MASK]`; a number with its points and commas; a word with its inner apostrophes; any other mark by itself.
+
+    What Unicode calls marks (accents, vowel signs, variations of an emoji) and joiners belong to the character before
+    them, as in Unicode Standard Annex 29, rule WB4: `re` has no class of them, and a `\\w` leaves them out.
+    """
+    runs: list[list[int]] = []  # first and last of each; `re` is four times as fast with them as with all characters
+    for code in (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)):  # all marks lie in these
+        if unicodedata.category(chr(code))[0] == "M" or chr(code) in _JOINERS:
+            if runs and runs[-1][1] == code - 1:
+                runs[-1][1] = code
+            else:
+                runs.append([code, code])
+    marks = f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in runs)}]"
+    word = rf"[^\W_]+(?:{marks}+[^\W_]*)*"
+    return re.compile(rf"\[MASK\]|\d+(?:[.,]\d+)+|{word}(?:['’]{word})*|[^\s_]{marks}*|_")
 
 
 def _ngrams(pieces: Sequence[str], longest: int) -> list[list[str]]:
@@ -252,10 +299,12 @@ def _learn_bpe(texts: Iterable[str], lowercase: bool, vocab_size: int, min_frequ
         initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    learner.train_from_iterator(map(rule._plain, texts), trainer)
+    learner.train_from_iterator((rule._plain(portion) for text in texts for portion in portions(text)), trainer)
     state = json.loads(learner.to_str())
     # `[PAD]` in a text is five characters; of the special tokens only [MASK] may be typed
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] == MASK]
+    (mask,) = (token for token in state["added_tokens"] if token["id"] == MASK)
+    # A byte pair holds the space before its word, and so does the mask that hides it: no token stands between.
+    state["added_tokens"] = [mask | {"lstrip": True}]
     vocabulary: dict[str, int] = state["model"]["vocab"]
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     return Tokenizer("bpe", lowercase, 1, tuple(tokens), json.dumps(state, sort_keys=True, ensure_ascii=False))
