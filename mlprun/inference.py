@@ -264,9 +264,11 @@ def text_of(word: str) -> str:
     """What a word of the command line says: the content of a .txt file, or itself.
 
     Raises:
-        DataError: the file is not there, or is no text.
+        DataError: the file is not there, or is no text; it is a folder, which would be read as the word of its name.
     """
     path = Path(word)
+    if word.strip() and len(word) < 255 and path.is_dir():
+        raise DataError(f"{word}: is a folder: name the texts in it")
     if path.suffix.lower() != ".txt" or (("\n" in word or " " in word) and not path.is_file()):
         return word
     try:
