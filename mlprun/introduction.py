@@ -46,15 +46,19 @@ def model_lines(
     work = f", {fit.macs:,} multiply-adds an example (linear, convolution and recurrent layers)" if macs else ""
     trained = f", {num_trained:,} trained" if num_trained < fit.num_parameters else ""
     lines = [f"model   {_class_name(config.model)}: {fit.num_parameters:,} parameters{trained}{work}"]
+    names = [layer.name or "(model)" for layer in fit.layers]
+    width, kind = max([28, *map(len, names)]), max([14, *(len(layer.kind) for layer in fit.layers)])
     rows = [
-        f"          {layer.name or '(model)':<28} {layer.kind:<14} -> {'x'.join(map(str, layer.output_shape)):<12} "
+        f"          {name:<{width}} {layer.kind:<{kind}} -> {'x'.join(map(str, layer.output_shape)):<12} "
         f"{layer.num_parameters:>12,}" + f" {layer.macs:>14,}" * (macs and layer.macs > 0)
-        for layer in fit.layers
+        for name, layer in zip(names, fit.layers, strict=True)
     ]
     if most is not None and len(rows) > most:
         rows[5:-5] = [f"          … {len(rows) - 10} more layers"]
     if macs:
-        lines.append(f"          {'layer':<28} {'':<14}    {'output':<12} {'parameters':>12} {'multiply-adds':>14}")
+        lines.append(
+            f"          {'layer':<{width}} {'':<{kind}}    {'output':<12} {'parameters':>12} {'multiply-adds':>14}"
+        )
     return lines + rows
 
 
