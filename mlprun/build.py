@@ -26,7 +26,7 @@ from mlprun.config import Config, Text
 from mlprun.data.batches import Batch, EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Normalizer, Part, Splits, make_splits, size
-from mlprun.data.tokens import Tokenizer
+from mlprun.data.tokens import PADDING, Tokenizer
 from mlprun.errors import ConfigError, UserError, is_users_own, near
 from mlprun.metric_names import BY_TOKEN, lower_is_better
 from mlprun.training import durations, schedule, transfer
@@ -37,6 +37,8 @@ from mlprun.training.losses import Loss
 # Multiply-adds of a step below which a second thread saves at most a third of it, and two runs side by side
 # make better use of two cores (measured: benchmarks/threads.py).
 ONE_THREAD_BELOW = 200e6
+# models that take the id 0 for padding
+READS_TEXT = ("mlprun.models.embedding_average.", "mlprun.models.rnn.", "mlprun.models.transformer.")
 PROBE_EXAMPLES, PROBE_OUTPUTS = 256, 2**24  # for histograms; 64 MiB of outputs where each token has some
 
 Node = dict[str, Any]
@@ -256,17 +258,39 @@ def sizes(parts: Splits) -> dict[str, int | None]:
 
 
 def trial_batch(config: Config, parts: Splits) -> Batch:
-    """Two validation examples on the CPU, scaled, for `check_fit`."""
+    """Two validation examples on the CPU, scaled, for `check_fit`.
+
+    Raises:
+        ConfigError: the model takes a token of theirs for padding.
+    """
     part = parts.val
     some = part[slice(0, 2)] if isinstance(part, Examples) else part
     # Sequences in their whole length, not cut: so much a step may cost.
-    return next(
+    trial = next(
         iter(
             EvalBatches(
                 some, 2, parts.normalizer, torch.device("cpu"), targets=parts.target_normalizer, perturb=parts.perturb
             )
         )
     )
+    if str(config.model["_target_"]).startswith(READS_TEXT):
+        _check_padding(part.inputs if isinstance(part, Examples) else trial.inputs)
+    return trial
+
+
+def _check_padding(ids: Tensor) -> None:
+    """Raise ConfigError where the id of padding stands before a token: models leave it out, or count lengths wrong."""
+    if ids.dim() != 2 or ids.is_floating_point():
+        return
+    is_padding = ids == PADDING
+    wrong = (is_padding[:, :-1] & ~is_padding[:, 1:]).nonzero()
+    if len(wrong):
+        row, place = wrong[0].tolist()
+        raise ConfigError(
+            "data.dataset", ConfigError.MISSING,
+            f"validation example {row} has the id {PADDING} at place {place}, before a token: {PADDING} is padding",
+            "pad at the end only, and count the ids of tokens from 1",
+        )  # fmt: skip
 
 
 def train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBatches:
@@ -655,7 +679,9 @@ def check_fit(config: Config, module: nn.Module, criterion: Loss, trial: Batch) 
         found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ConfigError(
             "model", ConfigError.MISSING, f"gives outputs of shape {found} for {len(inputs)} examples, not {wanted}",
-            f"the data has data.num_outputs={config.data.num_outputs}: the model's last layer must be as wide",
+            f"data.task={config.data.task} needs data.num_outputs={config.data.num_outputs} outputs at each token"
+            if by_token
+            else f"the data has data.num_outputs={config.data.num_outputs}: the model's last layer must be as wide",
         )  # fmt: skip
     if config.data.task == "language_modeling" and not inputs.is_meta:
         _check_causal(module, inputs, outputs)

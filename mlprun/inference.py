@@ -277,9 +277,10 @@ def text_of(word: str) -> str:
         if not text.strip():
             raise DataError(f"{word}: has no tokens: the file is empty")
         return text
+    if word and is_name and os.path.isdir(word):
+        raise DataError(f"{word}: is a folder: name the .txt files in it")
     if is_name and ("/" in word or "." in word) and os.path.exists(word):  # a text that is one word is no path
-        what = "a folder: name the .txt files in it" if os.path.isdir(word) else "no .txt file: copy it to one"
-        raise DataError(f"{word}: is {what}")
+        raise DataError(f"{word}: is no .txt file: copy it to one")
     try:
         word.encode()
     except UnicodeEncodeError as error:  # of what the terminal typed in another encoding

@@ -231,13 +231,16 @@ def misclassified(learner: Learner, splits: Splits) -> Figure:
     if outputs.shape[1] > 1:
         certainty = certainty - outputs.gather(1, val.targets[:, None]).flatten()  # margin over the true class
     wrong = (guess != val.targets).nonzero().flatten()
-    worst = wrong[certainty[wrong].argsort(descending=True)][:25]
+    wrong = wrong[certainty[wrong].argsort(descending=True)]
+    chances = learner.loss.probabilities(outputs) if is_text else None
+    if chances is not None:  # the captions say it so; what is rounded to 1 stays in the order of the margins
+        wrong = wrong[chances[wrong, guess[wrong]].argsort(descending=True, stable=True)]
+    worst = wrong[:25]
     captions = [f"{_class_name(splits, int(guess[i]))}, is {_class_name(splits, int(val.targets[i]))}" for i in worst]
     what = "texts" if is_text else "images"
     some = f"{len(val.targets)} val {what}" if size(splits.val) == len(val.targets) else f"{len(val.targets)} of val"
     title = f"{len(wrong)} of {some} wrong"
     if is_text:
-        chances = learner.loss.probabilities(outputs)
         if chances is not None:
             captions = [f"{100 * chances[i, guess[i]]:.1f} % {c}" for i, c in zip(worst, captions, strict=True)]
         texts = [_text(splits.tokenizer, val.inputs[i]) for i in worst]

@@ -34,11 +34,11 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     parser.add_argument("--index", type=int, nargs="+", metavar="N", help="examples of the test part, from 0")
     parser.add_argument("--invert", action="store_true", help="exchange black and white of the images")
     parser.add_argument("--range", metavar="LOW,HIGH", help="black and white, for a data set that does not say")
-    parser.add_argument("--length", type=int, default=100, help="tokens that a language model adds to a text; 100")
+    parser.add_argument("--length", type=int, help="tokens that a language model adds to a text; 100")
     parser.add_argument(
-        "--temperature", type=float, default=1.0, help="1 draws by its probabilities, 0 takes the likeliest token; 1"
+        "--temperature", type=float, help="1 draws by its probabilities, 0 takes the likeliest token; 1"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of those draws; 0")
+    parser.add_argument("--seed", type=int, help="of those draws; 0")
     parser.add_argument("--json", action="store_true", help="one object a line")
     parser.add_argument(
         "--trust", action="store_true", help="call what the run's config names even if it is no library's own"
@@ -54,7 +54,9 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
             "name images, sounds, texts, rows of numbers (5.1,3.5,1.4,0.2) or a .csv; or --index 0 7 of the test part",
         )  # fmt: skip
 
-    if RunDirectory(options.run).read().get("config", {}).get("data", {}).get("task") in BY_TOKEN:
+    data = RunDirectory(options.run).read().get("config", {}).get("data", {})
+    _refuse_options(options, data)
+    if data.get("task") in BY_TOKEN:
         return _complete(options, inputs)
     value_range = None
     if options.range is not None:
@@ -74,6 +76,21 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     return 0
 
 
+def _refuse_options(options: argparse.Namespace, data: dict[str, Any]) -> None:
+    """ConfigError for an option that would have no effect on a run of such data."""
+    task = data.get("task")
+    pictures = len(data.get("input_shape", [])) == 3 and data.get("audio") is None
+    for names, fits, of in (
+        (("length", "temperature", "seed"), task == "language_modeling", "a language model, which goes on with a text"),
+        (("range", "invert"), pictures, "images"),
+    ):
+        for name in names:
+            value = getattr(options, name)
+            if value is not None and value is not False and not fits:
+                problem = f"is for {of}; this run is {data.get('name')}, data.task={task}"
+                raise ConfigError(f"--{name}", value, problem, f"leave out --{name}")
+
+
 def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
     """Texts that go on, or whose hidden words are filled in."""
     if not inputs:
@@ -81,8 +98,10 @@ def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
             "--index", options.index, "examples of the test part have a class a token", "give texts: 'The next'"
         )
     completions = complete(
-        options.run, [text_of(word) for word in inputs], length=options.length, temperature=options.temperature,
-        seed=options.seed, trust=options.trust,
+        options.run, [text_of(word) for word in inputs],
+        length=100 if options.length is None else options.length,
+        temperature=1.0 if options.temperature is None else options.temperature,
+        seed=options.seed or 0, trust=options.trust,
     )  # fmt: skip
     for each in completions:
         for note in each.notes:

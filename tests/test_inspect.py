@@ -274,6 +274,15 @@ def test_one_table_serves_runs_and_inspections():
     assert introduction.model_lines(config, fit, 240, macs=True)[2].endswith("12              9")
 
 
+def test_a_long_name_moves_the_column_and_not_a_line():
+    config = check(Composer().compose([]))
+    names = ["head", "encoder.blocks.0.attention.query_key_value"]
+    fit = build.Fit([build.Layer(name, "NonDynamicallyQuantizableLinear", (3,), 12, 9) for name in names], 24, 18)
+    head, *rows = introduction.model_lines(config, fit, 24, macs=True)[1:]
+    assert len({row.index("->") for row in rows} | {head.index("output") - 3}) == 1
+    assert len({len(line) for line in (head, *rows)}) == 1
+
+
 # ------------------------------------------------------------------------------------------------- gradients
 
 

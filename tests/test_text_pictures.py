@@ -132,6 +132,19 @@ def test_the_surest_wrong_texts_are_listed_first():
     assert all(line.endswith(("neg, is pos", "pos, is neg")) for line in captions)
 
 
+def test_the_surest_of_many_classes_are_those_of_the_captions(tmp_path):
+    for name in "abcdef":
+        (tmp_path / name).mkdir()
+        for i in range(40):
+            (tmp_path / name / f"{i}.txt").write_text(" ".join(f"w{(i * k + ord(name)) % 13}" for k in range(1, 6)))
+    learner, _, parts = built("data=text_folder", f"data.root={tmp_path}", "model=embedding_average", "epochs=1")
+    with torch.no_grad():
+        learner.model.embedding.weight.mul_(100)
+    chances = [float(line.split(" %")[0]) for line in texts_in(pictures.misclassified(learner, parts)) if " %" in line]
+    assert len(chances) > 5
+    assert chances == sorted(chances, reverse=True)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -118,6 +118,28 @@ def test_texts_that_cannot_be_read(mlprun, reviews, tmp_path, words, says):
     assert says in result.err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--length", "5"], "--length=5: is for a language model, which goes on with a text; this run is text_folder"),
+        (["--temperature", "0.5"], "leave out --temperature"),
+        (["--seed", "0"], "--seed=0: is for a language model"),
+        (["--invert"], "--invert=true: is for images"),
+        (["--range", "0,1"], "--range=0,1: is for images"),
+    ],
+)
+def test_options_of_other_runs_are_refused(mlprun, reviews, words, says):
+    run = str(classify(mlprun, reviews, "epochs=1"))
+    result = mlprun("predict", run, "the film was great", *words)
+    assert (result.status, says in result.err) == (2, True), result.err
+
+
+def test_a_folder_is_not_read_as_its_name(mlprun, reviews):
+    run = str(classify(mlprun, reviews, "epochs=1"))
+    result = mlprun("predict", run, "texts")
+    assert (result.status, result.err) == (1, "error: texts: is a folder: name the .txt files in it\n")
+
+
 def test_inspect_tells_of_the_tokens(mlprun, reviews):
     result = mlprun("inspect", *CLASSIFIER, f"data.root={reviews}", "model=lstm", "batch_size=4")
     assert result.status == 0, result.err
@@ -204,6 +226,23 @@ def test_a_model_that_sees_what_it_is_to_predict_is_refused(mlprun, counting, tm
     assert "data.task=token_classification" in result.err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["data.text.vocab_size=8"], "50 % of the training tokens are unknown"),
+        (["data.text.vocab_size=8"], "data.text.vocab_size=8 leaves no room for them: raise it"),
+        (["data.text.vocab_size=50", "data.text.min_frequency=500"], "data.text.min_frequency=500 leaves them out"),
+        (["data.text.vocab_size=13"], None),
+    ],
+)
+def test_a_language_model_of_much_that_is_unknown_says_so(mlprun, counting, words, says):
+    if "data.text.min_frequency=500" in words:
+        counting.write_text("0123401234567890123401234" * 160)  # of which 5 to 9 are rarer than that
+    result = mlprun(*COUNT, f"data.root={counting}", *words, "steps=1")
+    assert result.status == 0, result.err
+    assert says in result.err if says else "unknown" not in result.err
+
+
 # ---------------------------------------------------------------------------------------------- hidden words
 
 
@@ -237,7 +276,8 @@ def test_a_masked_model_fills_in(mlprun, counting):
         (["data.text.vocab=5"], "data.text.vocab_size"),
         (["data.text.tokens=word"], "did you mean 'words'?"),
         (["data=python_docs", "model=embedding_average"], "model.task=language_modeling"),
-        (["data=python_docs", "model=lstm", "model.bidirectional=true"], "model.bidirectional"),
+        (["data=python_docs", "model=lstm", "model.bidirectional=true"], "write model.bidirectional=false"),
+        (["data=python_docs", "model=lstm", "data.text.tokens=bpe"], "such as 1000 in all"),
         (["data=python_docs", "model=mlp"], "choose from embedding_average, rnn, gru, lstm, transformer"),
         (["data=python_docs", "model=lstm", "loss=mse"], "loss=cross_entropy"),
         (["data=python_docs", "model=lstm", "monitor=val/macro_f1"], "val/perplexity"),
@@ -275,6 +315,43 @@ def test_token_ids_of_ones_own(mlprun, tmp_path):
     assert "set data.text.vocab_size to one more than the largest id there is" in result.err
     result = mlprun(*line, "model=transformer", "data.text.max_length=3")
     assert (result.status, "give model and data the same data.text.max_length" in result.err) == (2, True)
+
+
+FAULTS = {  # what gives the ids and targets of an example
+    "padding before a token": (
+        "torch.tensor([5, 0, 6, 0]), torch.tensor([0, 1, 1, -100])",
+        "validation example 0 has the id 0 at place 1, before a token: 0 is padding",
+    ),
+    "not filled up": (
+        "torch.tensor([5, 6, 7]), torch.tensor([0, 1, 1])",
+        "texts of several lengths need a 0 for each token that they are shorter",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_token_ids_that_are_no_text(mlprun, tmp_path, fault):
+    gives, says = FAULTS[fault]
+    (tmp_path / "mine.py").write_text(IDS.replace("torch.tensor([i % 7 + 90, 5, 6, 0]), i % 2", gives))
+    line = ["data=custom", "data.dataset._target_=mine.Ids", "data.input_shape=[4]", "data.num_outputs=2", "epochs=1"]
+    result = mlprun(*line, "data.task=token_classification", "model=lstm", "data.text.vocab_size=97")
+    assert (result.status, says in result.err) == (2, True), result.err
+
+
+def test_a_model_that_gives_one_output_for_a_whole_text(mlprun, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        IDS.replace("i % 2", "torch.tensor([0, 1, 1, -100])") + "\n\nclass Whole(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.embedding = torch.nn.Embedding(97, 2)\n\n"
+        "    def forward(self, ids):\n"
+        "        return self.embedding(ids).mean(1)\n"
+    )
+    line = ["data=custom", "data.dataset._target_=mine.Ids", "data.input_shape=[4]", "data.num_outputs=2", "epochs=1"]
+    result = mlprun(*line, "data.task=token_classification", "model=custom", "model._target_=mine.Whole")
+    assert result.status == 2
+    assert "gives outputs of shape [2, 2] for 2 examples, not [2, 4, 2]" in result.err
+    assert "data.task=token_classification needs data.num_outputs=2 outputs at each token" in result.err
 
 
 TAGS = """

@@ -319,18 +319,19 @@ class _Expected:
                 f"({type(example[0]).__name__}, {type(example[1]).__name__}): {error}"
                 "\n  turn pictures into tensors in __getitem__, for example with torchvision's v2.PILToTensor"
             ) from error
-        self._check_shape(inputs.shape)
+        self._check_shape(inputs.shape, is_text=inputs.dim() == 1 and not inputs.is_floating_point())
         if not torch.isfinite(inputs).all():
             raise DataError(f"data: the first example of the {name} part has NaN or infinite inputs")
         self._check_targets(target[None], name, whole=False)
 
-    def _check_shape(self, shape: torch.Size) -> None:
+    def _check_shape(self, shape: torch.Size, *, is_text: bool = False) -> None:
         if tuple(shape) != self.input_shape:
             raise ConfigError(
                 "data.input_shape",
                 list(self.input_shape),
                 f"the examples have shape {list(shape)}",
-                f"set data.input_shape=[{','.join(map(str, shape))}]; the model takes it from there",
+                f"set data.input_shape=[{','.join(map(str, shape))}]; the model takes it from there"
+                + "; texts of several lengths need a 0 for each token that they are shorter" * is_text,
             )
 
     def _check_targets(self, targets: Tensor, name: str, *, whole: bool) -> None:

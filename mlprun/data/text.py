@@ -31,7 +31,7 @@ from mlprun.data.download import download
 from mlprun.data.folders import class_files, class_folders, files_below, listing, part_folders
 from mlprun.data.masking import mask_tokens
 from mlprun.data.source import IGNORED, Examples, Source
-from mlprun.data.tokens import PADDING, SPECIAL, Tokenizer, encode_all, make_tokenizer
+from mlprun.data.tokens import PADDING, SPECIAL, UNKNOWN, Tokenizer, encode_all, make_tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.training import checkpoint
 
@@ -45,6 +45,7 @@ IMDB_CLASSES = ("neg", "pos")
 _IMDB_MEMBER = re.compile(r"(?:\./)?aclImdb/(train|test)/(neg|pos|unsup)/(\w+\.txt)")
 
 BETWEEN = "\n\n"  # documents of running text
+MUCH_UNKNOWN = 0.1  # share of the training tokens above which a language model is warned
 Text = Mapping[str, Any]
 
 
@@ -398,6 +399,8 @@ def _blocks(parts: tuple[str, str, str], fingerprints: dict[str, str], text: Tex
                 "  use more text, a smaller data.text.max_length, or a larger data.val_fraction and data.test_fraction"
             )
         _refuse_unknown(ids, name)
+        if name == "training":
+            _warn_of_unknown(ids, tokenizer, text)
         if masked:
             # the last block may hold nothing to tell, and then its batch has no loss
             blocks = _with_words(_filled(ids, length, PADDING))
@@ -452,6 +455,20 @@ def _refuse_unknown(ids: Tensor, name: str) -> None:
             f"no token of the {name} part is in the vocabulary\n"
             "  see data.text.vocabulary and data.text.min_frequency; is it text of the same language?"
         )
+
+
+def _warn_of_unknown(ids: Tensor, tokenizer: Tokenizer, text: Text) -> None:
+    """Where much is unknown, accuracy and perplexity are those of telling `[UNK]`."""
+    share = float((ids == UNKNOWN).double().mean())
+    if share <= MUCH_UNKNOWN:
+        return
+    if text["vocabulary"] is not None:
+        remedy = "data.text.vocabulary is of other text"
+    elif len(tokenizer) == text["vocab_size"]:
+        remedy = f"data.text.vocab_size={len(tokenizer)} leaves no room for them: raise it"
+    else:
+        remedy = f"data.text.min_frequency={text['min_frequency']} leaves them out"
+    log.warning("%.0f %% of the training tokens are unknown, and count as one token, [UNK]; %s", 100 * share, remedy)
 
 
 def refuse_ngrams(text: Text) -> None:

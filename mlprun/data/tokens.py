@@ -203,7 +203,9 @@ def make_tokenizer(
     least = len(SPECIAL) + (_BYTES if kind == "bpe" else 1)
     if vocab_size < least:
         what = "the three special tokens and all 256 bytes" if kind == "bpe" else "three special tokens and one other"
-        raise ConfigError("data.text.vocab_size", vocab_size, f"is too small for {what}", f"{least} or more for {kind}")
+        enough = f"{least} or more for {kind}"
+        enough += ", and as many more as pairs are to be joined, such as 1000 in all" * (kind == "bpe")
+        raise ConfigError("data.text.vocab_size", vocab_size, f"is too small for {what}", enough)
     if kind == "bpe":
         return _learn_bpe(texts, lowercase, vocab_size, min_frequency)
     rule = Tokenizer(kind, lowercase, ngrams, SPECIAL)

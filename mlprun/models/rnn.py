@@ -222,7 +222,7 @@ class RNN(nn.Module):
             raise ConfigError("forget_bias", forget_bias, "must be a finite number")
         if bidirectional and task == "language_modeling":
             problem = "on its way back the model would see the tokens that it is to predict"
-            raise ConfigError("bidirectional", bidirectional, problem, "write bidirectional=false")
+            raise ConfigError("bidirectional", bidirectional, problem, "write model.bidirectional=false")
 
         self.encoder = Encoder(vocab_size, cell, width, hidden_size, num_layers, bidirectional, dropout)
         self.dropout = nn.Dropout(dropout)

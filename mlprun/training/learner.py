@@ -326,7 +326,9 @@ class Learner:
             if len(wrong):
                 raise DataError(
                     f"data: at {when}, a label is {int(wrong[0])} (data.num_outputs={self.num_outputs})"
-                    f"\n  labels are 0 to {classes - 1}: correct data.num_outputs, or the labels of the data set"
+                    f"\n  labels are 0 to {classes - 1}"
+                    + f", and {IGNORED} where there is nothing to tell" * (self.task in BY_TOKEN)
+                    + ": correct data.num_outputs, or the labels of the data set"
                 ) from error
         names = {id(module): name for name, module in self.model.named_modules()}
         where = ""
