@@ -416,7 +416,27 @@ def weights(
             "was learnt with another vocabulary: its token ids mean other words than those of these data",
             f"take its vocabulary too: data.text.vocabulary={config.trainer.weights}",
         )
-    return found, transfer.fit(found, module)
+    taken = transfer.fit(found, module)
+    if found.tokenizer is not None and tokenizer is not None:
+        _check_rows(config, module, taken)
+    return found, taken
+
+
+def _check_rows(config: Config, module: nn.Module, taken: transfer.Taken) -> None:
+    """Refuse to leave out all that was learnt of tokens or of places because one number differs."""
+    of_tokens = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
+    for name, shape in taken.other_shapes.items():
+        for key, value, is_its in (
+            ("vocab_size", config.data.text.vocab_size, name in of_tokens),
+            ("max_length", config.data.text.max_length, name.rpartition(".")[2] == "positions"),
+        ):
+            if is_its and shape[0] != value:
+                raise ConfigError(
+                    f"data.text.{key}",
+                    value,
+                    f"{config.trainer.weights} has {shape[0]:,}, so that none of its {name} would be taken",
+                    f"write data.text.{key}={shape[0]}",
+                )
 
 
 def check_tokens(config: Config, tokenizer: Tokenizer | None, stored: dict[str, Any], where: Path) -> None:

@@ -63,7 +63,8 @@ def test_what_does_not_fit_stays_as_it_was_and_is_named():
     assert model[3].bias.tolist() == [7.0, 8.0]
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in found.new)
     assert transfer.summary(found, "w.pt") == (
-        "2 of 9 tensors from w.pt; new: 0.weight, 0.bias, 1.weight, 1.bias, 1.running_mean, 1.running_var, 3.weight"
+        "2 of 9 tensors from w.pt; new: 0.weight (there 5x3), 0.bias (there 5), 1.weight (there 5), 1.bias (there 5), "
+        "1.running_mean (there 5), 1.running_var (there 5), 3.weight (there 2x5)"
     )
 
 
@@ -132,7 +133,7 @@ def test_a_run_starts_from_another_with_inputs_of_another_size(mlprun, tmp_path)
     assert mlprun(*FAST, "hydra.run.dir=first", "data=iris", "model.hidden=[8,6]").status == 0
     result = mlprun(*FAST, "hydra.run.dir=second", "data=wine", "model.hidden=[8,6]", "trainer.weights=first",
                     "trainer.freeze=[hidden.2]")  # fmt: skip
-    assert "weights 5 of 6 tensors from first; new: hidden.0.weight\n" in result.out
+    assert "weights 5 of 6 tensors from first; new: hidden.0.weight (there 8x4)\n" in result.out
     record = json.loads((tmp_path / "second" / "run.json").read_text())
     total, trained = record["num_parameters"], record["num_trained_parameters"]
     assert total - trained == 8 * 6 + 6

@@ -259,6 +259,27 @@ def test_tokens_of_another_vocabulary_are_refused_with_the_remedy(mlprun, texts,
     assert not list((result.folder / "refused").glob("checkpoints/*.pt"))
 
 
+@pytest.mark.parametrize(
+    ("key", "learnt", "positions"),
+    [
+        ("data.text.vocab_size", 100, "sinusoidal"),
+        ("data.text.max_length", 32, "learned"),
+    ],
+)
+def test_rows_that_were_learnt_are_not_left_out_because_there_are_more_of_them(mlprun, texts, key, learnt, positions):
+    """All of `encoder.embedding` or `encoder.positions` would start anew."""
+    masked = ["data=corpus_masked", f"data.root={texts}", "data.dataset.documents=true", "data.text.vocab_size=100"]
+    masked += ["data.text.max_length=32", *TRANSFORMER, f"model.positions={positions}", "hydra.run.dir=pretrained"]
+    assert mlprun(*masked, "epochs=1").status == 0
+    line = classified(texts, *TRANSFORMER, f"model.positions={positions}", "trainer.weights=pretrained")
+    line += ["data.text.vocabulary=pretrained", "data.text.vocab_size=100", "data.text.max_length=32"]
+    refused = mlprun(*line, f"{key}={learnt + 8}")
+    assert refused.status == 2
+    assert f"{key}={learnt + 8}: pretrained has {learnt}, so that none of its encoder." in refused.err
+    assert f"write {key}={learnt}" in refused.err
+    assert mlprun(*line, "epochs=1").status == 0
+
+
 def test_a_run_is_neither_scored_nor_continued_on_other_tokens(mlprun, texts, tmp_path):
     """The vocabulary is made anew of the texts; if they have changed, ids stand for other words, and no one sees it."""
     copied = tmp_path / "copied"

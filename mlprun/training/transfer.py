@@ -47,10 +47,12 @@ class Taken:
     Attributes:
         tensors: by the model's own names, in its dtypes.
         new: names of the model's tensors that the file does not have in that shape.
+        other_shapes: the file's shapes of those that it has in another.
     """
 
     tensors: dict[str, Tensor]
     new: list[str]
+    other_shapes: dict[str, tuple[int, ...]]
 
 
 def read(typed: str) -> Weights:
@@ -165,7 +167,8 @@ def fit(weights: Weights, model: nn.Module) -> Taken:
             "no tensor in it has a name and shape of the model's",
             f"it has    {_described(found)}\n  the model {_described(own)}",
         )
-    return Taken(taken, new)
+    other = {name: tuple(found[name].shape) for name in new if name in found and found[name].shape != own[name].shape}
+    return Taken(taken, new, other)
 
 
 def _kind(tensor: Tensor) -> tuple[bool, bool]:
@@ -184,10 +187,12 @@ def load(taken: Taken, model: nn.Module) -> None:
 
 
 def summary(taken: Taken, typed: str) -> str:
-    """`60 of 62 tensors from PATH; new: fc.weight, fc.bias`."""
+    """`60 of 62 tensors from PATH; new: fc.weight (there 1000x512), fc.bias (there 1000)`."""
     total = len(taken.tensors) + len(taken.new)
     more = f" and {len(taken.new) - _LISTED} more" if len(taken.new) > _LISTED else ""
-    new = f"; new: {', '.join(taken.new[:_LISTED])}{more}" if taken.new else ""
+    there = {name: f" (there {'x'.join(map(str, shape))})" for name, shape in taken.other_shapes.items()}
+    listed = ", ".join(f"{name}{there.get(name, '')}" for name in taken.new[:_LISTED])
+    new = f"; new: {listed}{more}" if taken.new else ""
     return f"{len(taken.tensors)} of {total} tensors from {typed}{new}"
 
 
