@@ -251,7 +251,9 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
         from mlprun.data.tokens import Tokenizer
 
         tokenizer = Tokenizer.from_plain(run.state["tokenizer"])
-        return [from_text(text_of(word), tokenizer, run.config.data.text.max_length) for word in words]
+        longest = run.config.data.text.max_length
+        texts = [(word, text_of(word)) for word in words]
+        return [from_text(text, tokenizer, longest, None if text is word else word) for word, text in texts]
     if not is_image(shape):
         return [each for word in words for each in from_numbers(word, shape)]
     wanted = _image_format(run, value_range)

@@ -192,7 +192,7 @@ def test_an_inverted_image_is_suspected(tmp_path, value, border, invert, said):
     file = save_image(tmp_path / "a.png", np.full((4, 4), value))
     notes = from_image(file, (1, 4, 4), ImageFormat(0, 255, border), invert=invert).notes
     assert len(notes) == (said is not None)
-    assert not notes or f"warning: a.png looks inverted: {said}" in notes[0]
+    assert not notes or f"warning: {file} looks inverted: {said}" in notes[0]
 
 
 def test_a_run_knows_the_border_of_its_images(mlprun, trained, tmp_path):
@@ -200,8 +200,8 @@ def test_a_run_knows_the_border_of_its_images(mlprun, trained, tmp_path):
     white, black = (save_image(tmp_path / f"{v}.png", np.full((16, 20), v)) for v in (255, 0))
     result = mlprun("predict", run, white, black)
     assert result.status == 0
-    assert "note: 255.png is 20x16, resized to 8x8, and what stands out on two sides cut off" in result.err
-    assert "warning: 255.png looks inverted" in result.err
+    assert f"note: {white} is 20x16, resized to 8x8, and what stands out on two sides cut off" in result.err
+    assert f"warning: {white} looks inverted" in result.err
     assert "0.png looks inverted" not in mlprun("predict", run, black).err
     assert "looks inverted" not in mlprun("predict", run, white, "--invert").err
 
@@ -261,7 +261,7 @@ def test_the_picture_and_the_lines(mlprun, trained, tmp_path):
         save_image(tmp_path / folder / "x.png", np.zeros((8, 8)))
     result = mlprun("predict", "run", "a/x.png", "b/x.png")
     first = result.out.splitlines()[:12]
-    assert first[0].startswith("x.png: ")
+    assert first[0].startswith("a/x.png: ")
     values = [float(line.split()[1]) for line in first[1:11]]
     assert values == sorted(values, reverse=True)
     assert first[11] == "  picture  run/predictions/x.png"

@@ -56,7 +56,21 @@ def test_a_text_is_typed_or_in_a_file(mlprun, reviews, tmp_path):
     )
     assert (good["predicted"], bad["predicted"]) == ("pos", "neg")
     assert of_file["probabilities"] == bad["probabilities"]
-    assert of_file["input"] == "the plot was dull."
+    assert of_file["input"] == "mine.txt"
+
+
+def test_of_many_files_each_is_named_as_typed(mlprun, reviews, tmp_path):
+    run = str(classify(mlprun, reviews))
+    files = [tmp_path / folder / "0.txt" for folder in ("first", "second")]
+    for file, text in zip(files, ("the film was great.", "the plot was strange."), strict=True):
+        file.parent.mkdir()
+        file.write_text(text)
+    result = mlprun("predict", run, "first/0.txt", "second/0.txt")
+    assert [line.split(":")[0] for line in result.out.splitlines() if not line.startswith(" ")] == [
+        "first/0.txt",
+        "second/0.txt",
+    ]
+    assert result.err == "note: second/0.txt: 1 of 5 tokens are not in the run's vocabulary of 19\n"
 
 
 def test_what_a_text_is_worth_does_not_depend_on_those_beside_it(mlprun, reviews):

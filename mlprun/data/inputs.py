@@ -42,7 +42,7 @@ class Input:
     """One thing to predict.
 
     Attributes:
-        name: for the terminal, such as `seven.png` or `rows.csv, line 2`.
+        name: for the terminal, such as `digits/seven.png`, as typed, or `rows.csv, line 2`.
         inputs: of `data.input_shape`, not scaled yet: uint8 or float32.
         notes: what was done to it, and what looks odd.
     """
@@ -69,14 +69,14 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
     Raises:
         DataError: there is no such file, or it is no image.
     """
-    path = _file(file, "images")
+    _file(file, "images")
     image, size = read_image(file, input_shape)
     _, height, width = input_shape
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     notes = []
     if size != (width, height):
         cut = "" if image.size == (width, height) else ", and what stands out on two sides cut off"
-        notes.append(f"note: {path.name} is {size[0]}x{size[1]}, resized to {width}x{height}{cut}")
+        notes.append(f"note: {file} is {size[0]}x{size[1]}, resized to {width}x{height}{cut}")
     pixels = torch.from_numpy(np.array(image.crop((left, top, left + width, top + height))))
     pixels = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
     pixels = 255 - pixels if invert else pixels
@@ -89,8 +89,8 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
             here, there = ("bright", "dark") if is_bright else ("dark", "bright")
             remedy = "leave out --invert" if invert else "--invert exchanges black and white"
             odd = f"its border is {here}, that of the training images {there}"
-            notes.append(f"warning: {path.name} looks inverted: {odd}; {remedy}")
-    return Input(path.name, inputs, tuple(notes))
+            notes.append(f"warning: {file} looks inverted: {odd}; {remedy}")
+    return Input(file, inputs, tuple(notes))
 
 
 def from_sound(file: str, frames: Frames) -> Input:
@@ -108,8 +108,8 @@ def from_sound(file: str, frames: Frames) -> Input:
     notes = []
     if abs(seconds - frames.seconds) * frames.sample_rate >= 1:
         done = "only its middle is heard" if seconds > frames.seconds else "filled up with silence"
-        notes.append(f"note: {path.name} is {seconds:.2f} s long, an example {frames.seconds:g} s: {done}")
-    return Input(path.name, log_mel(torch.from_numpy(clip)[None], frames)[0], tuple(notes))
+        notes.append(f"note: {file} is {seconds:.2f} s long, an example {frames.seconds:g} s: {done}")
+    return Input(file, log_mel(torch.from_numpy(clip)[None], frames)[0], tuple(notes))
 
 
 def _file(name: str, kind: str) -> Path:
@@ -126,8 +126,14 @@ def _border(pixels: Tensor) -> Tensor:
     return torch.cat([edge.flatten() for edge in edges]).double().mean()
 
 
-def from_text(text: str, tokenizer: Tokenizer, max_length: int) -> Input:
+def from_text(text: str, tokenizer: Tokenizer, max_length: int, file: str | None = None) -> Input:
     """The token ids of a text, int32 (max_length,), padded or cut at the end.
+
+    Args:
+        text: to read.
+        tokenizer: of the run.
+        max_length: of its examples.
+        file: in which the text was.
 
     Raises:
         DataError: it has no tokens.
@@ -135,7 +141,9 @@ def from_text(text: str, tokenizer: Tokenizer, max_length: int) -> Input:
     ids, notes = token_ids(text, tokenizer, max_length)
     inputs = torch.full((max_length,), PADDING, dtype=torch.int32)
     inputs[: len(ids)] = torch.tensor(ids, dtype=torch.int32)
-    return Input(shortened(text), inputs, notes)
+    if file is not None:
+        notes = tuple(note.replace("note:", f"note: {file}:", 1) for note in notes)
+    return Input(shortened(text) if file is None else file, inputs, notes)
 
 
 def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) -> tuple[list[int], tuple[str, ...]]:
