@@ -35,11 +35,10 @@ def leave(status: int) -> NoReturn:
     """End the process as an interpreter ends, but do not take torch apart, which takes longer than many a run's steps.
 
     Threads are waited for, exit functions called, open files flushed. What only `__del__` would do is not done; Python
-    promises none of it either.
+    promises none of it either. What is frozen is not looked at: in a forked process that would copy all of it.
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    gc.unfreeze()  # else what is frozen is not among the objects
     files = [thing for thing in gc.get_objects() if issubclass(type(thing), io.IOBase)]
     for layer in (io.TextIOBase, io.IOBase):  # a text goes to its buffer first
         for file in files:
