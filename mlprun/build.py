@@ -192,13 +192,14 @@ def splits(config: Config) -> Splits:
     if data.val_dataset:
         val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")
     if data.augment.crop > 0 or data.augment.flip:
+        name = "crop" if data.augment.crop > 0 else "flip"
+        key, value = f"data.augment.{name}", getattr(data.augment, name)
         if len(data.input_shape) != 3:
-            raise ConfigError(
-                "data.augment", data.augment, f"is for images, not for inputs of shape {data.input_shape}"
-            )
+            shape = "x".join(map(str, data.input_shape))
+            raise ConfigError(key, value, f"is for images, and these inputs have the shape {shape}", "leave it out")
         if isinstance(source.train, Dataset) and source.augmented is None:
             raise ConfigError(
-                "data.augment", data.augment, "does not reach a data set of your own",
+                key, value, "does not reach a data set of your own",
                 "do it in its __getitem__; what it draws at random is seeded by (seed, epoch, index)",
             )  # fmt: skip
     _check_text(config, source)

@@ -276,7 +276,7 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
     _refuse("sweep", overrides, "is for sweeps", "add -m, or leave it out")
     composed = composer.compose(overrides)
     check(composed)
-    chosen = _explicit(overrides, "hydra.run.dir")
+    chosen, is_new = _explicit(overrides, "hydra.run.dir"), True
     if chosen is None:
         directory = claim(composed.hydra.run.dir)
         keep_out_of_git(_first_folder(directory))
@@ -288,6 +288,7 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
         arguments = [_override("hydra.run.dir", directory), *_without("hydra.run.dir", arguments)]
         if (directory / "run.json").exists():  # without Hydra, which would write its own record over the old one
             return run_job(check(composed), directory, _typed, overrides).exit_status
+        is_new = not directory.exists()
         make(directory)
     _outcomes.clear()
     try:
@@ -295,7 +296,7 @@ def _run(composer: Composer, arguments: list[str], overrides: list[str], config_
     finally:
         # The message says it all, and a directory would only look like a run.
         kept = any(o.began for o in _outcomes) if _outcomes else (directory / "run.json").exists()
-        if not kept and chosen is None:
+        if not kept and is_new:
             shutil.rmtree(directory)
         elif not kept:  # a folder of the user's: only what would refuse the next try
             for name in ("run.json", ".lock"):

@@ -289,8 +289,12 @@ def test_a_diverging_run_fails_names_the_step_and_leaves_no_checkpoint(mlprun):
     assert list((result.runs[0] / "checkpoints").iterdir()) == []
 
 
-def test_a_line_that_could_not_begin_may_be_tried_again_in_the_same_directory(mlprun):
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_line_that_could_not_begin_may_be_tried_again_in_the_same_directory(mlprun, tmp_path, is_there):
+    if is_there:
+        (tmp_path / "mine").mkdir()
     assert mlprun("debug=fast", "hydra.run.dir=mine", "loss=mse").status == 2
+    assert (tmp_path / "mine").exists() == is_there
     assert mlprun("debug=fast", "hydra.run.dir=mine").status == 0
 
 

@@ -361,7 +361,7 @@ def test_default_init_draws_what_pytorch_draws() -> None:
         (MLP, {"dropout": -0.1}, "dropout", "must be a probability in [0, 1)"),
         (MLP, {"dropout": math.nan}, "dropout", "must be a probability in [0, 1)"),
         (MLP, {"dropout": "0.1"}, "dropout", "must be a probability in [0, 1)"),
-        (CNN, {"input_shape": [4]}, "input_shape", "model=mlp takes inputs of any shape"),
+        (CNN, {"input_shape": [4]}, "input_shape", "model=mlp takes numbers of any shape"),
         (CNN, {"input_shape": [8, 8]}, "input_shape", "needs images, [channels, height, width]"),
         (CNN, {"channels": []}, "channels", "needs at least 1 size"),
         (CNN, {"channels": [16, 0]}, "channels", "0 is not a size"),

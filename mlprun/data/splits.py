@@ -215,19 +215,28 @@ def _carve_test(source: Source, task: str, fraction: float, seed: int) -> tuple[
     count = len(source.train)  # type: ignore[arg-type]
     if source.test is not None:
         return torch.arange(count), source.test
-    targets = getattr(source.train, "targets", None)
+    targets = getattr(source.train, "targets", None) if task == "classification" else None
+    left, chosen = carve(count, None if targets is None else torch.as_tensor(targets).flatten(), fraction, seed)
+    return left, _take(source.train, chosen)
+
+
+def carve(count: int, classes: Tensor | None, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The indices of the examples that stay, and of those of a test part, at least one: both int64, ascending.
+
+    Args:
+        count: of all.
+        classes: (count,), of each of which the test part has its share; None: a share of all.
+        fraction: that share.
+        seed: `data.split_seed`.
+    """
     order = torch.randperm(count, generator=seeding.generator(seed, "test"))
-    if task == "classification" and targets is not None:
-        classes = torch.as_tensor(targets)[order].flatten()
-        groups = [order[classes == label] for label in classes.unique()]
-    else:
-        groups = [order]
+    groups = [order] if classes is None else [order[classes[order] == label] for label in classes.unique()]
     chosen = torch.cat([group[: round(fraction * len(group))] for group in groups])
     if len(chosen) == 0:
         chosen = order[:1]
     left = torch.ones(count, dtype=torch.bool)
     left[chosen] = False
-    return left.nonzero().flatten(), _take(source.train, chosen.sort().values)
+    return left.nonzero().flatten(), chosen.sort().values
 
 
 class _StreamPart(IterableDataset[Any]):
@@ -423,7 +432,7 @@ def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | Non
         return Normalizer(torch.tensor(float(low)), torch.tensor(float(high - low)))
     inputs = (part if isinstance(part, Examples) else _sample(part, seed)).inputs
     if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
-        return identity
+        raise ConfigError("data.normalize", how, "is for quantities; these inputs are token ids", "leave it out")
     # All but the channel of an image, or but the feature.
     axes = [0, *range(2, inputs.dim())]
     shape = [-1, *[1] * (inputs.dim() - 2)]

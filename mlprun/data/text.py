@@ -31,6 +31,7 @@ from mlprun.data.download import download
 from mlprun.data.folders import class_files, class_folders, files_below, listing, part_folders
 from mlprun.data.masking import mask_tokens
 from mlprun.data.source import IGNORED, Examples, Source
+from mlprun.data.splits import carve
 from mlprun.data.tokens import PADDING, SPECIAL, UNKNOWN, Tokenizer, encode_all, make_tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.training import checkpoint
@@ -129,7 +130,7 @@ def text_folder(
         found = listing(test_folder, names, "texts", only=classes is not None)
         test_paths, test_targets, fingerprints[str(test_folder)] = found[0], torch.tensor(found[1]), found[2]
     else:
-        left, carved = _carved(targets, test_fraction, split_seed)
+        left, carved = _carved(len(paths), targets, test_fraction, split_seed)
         test_paths, test_targets = [paths[i] for i in carved], targets[carved]
         paths, targets = [paths[i] for i in left], targets[left]
 
@@ -287,7 +288,7 @@ def masked(
         return _blocks(*_corpus(root, val_fraction, test_fraction), text, masked=True)
     train, test = _files(root)
     if not test:
-        left, carved = _carved(torch.zeros(len(train), dtype=torch.int64), test_fraction, split_seed)
+        left, carved = _carved(len(train), None, test_fraction, split_seed)
         train, test = [train[i] for i in left], [train[i] for i in carved]
     return _masked_documents(train, test, text, str(root))
 
@@ -563,17 +564,12 @@ def _stored_tokenizer(text: Text) -> Tokenizer:
     return tokenizer
 
 
-def _carved(targets: Tensor, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """The places of the examples that stay, and of those that become the test part: a share of each class."""
-    order = torch.randperm(len(targets), generator=seeding.generator(seed, "test"))
-    groups = [order[targets[order] == label] for label in targets.unique()]
-    chosen = torch.cat([group[: max(1, round(fraction * len(group)))] for group in groups])
-    test = torch.zeros(len(targets), dtype=torch.bool).index_fill_(0, chosen, True)
-    if test.all():
-        raise DataError(
-            f"data: {len(targets)} texts leave none to train on after a test part is carved\n  use more text"
-        )
-    return (~test).nonzero().flatten().tolist(), test.nonzero().flatten().tolist()
+def _carved(count: int, classes: Tensor | None, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """The places of the texts that stay, and of those that become the test part; DataError if none stays."""
+    left, chosen = carve(count, classes, fraction, seed)
+    if len(left) == 0:
+        raise DataError(f"data: {count} texts leave none to train on after a test part is carved\n  use more text")
+    return left.tolist(), chosen.tolist()
 
 
 def _sha256(text: str, test: str = "") -> str:

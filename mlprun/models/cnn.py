@@ -86,12 +86,15 @@ class CNN(nn.Module):
         return logits
 
 
+_FOR_OTHERS = "model=mlp takes numbers of any shape; embedding_average, rnn, gru, lstm and transformer read text"
+
+
 def check_image_shape(model: str, input_shape: Sequence[int]) -> tuple[int, int, int]:
     """`input_shape` as (channels, height, width); ConfigError where `model` was given something else."""
     shape = check_sizes("input_shape", input_shape, at_least=1)
     if len(shape) != 3:
         problem = f"model={model} needs images, [channels, height, width]"
-        raise ConfigError("input_shape", list(shape), problem, "model=mlp takes inputs of any shape")
+        raise ConfigError("input_shape", list(shape), problem, _FOR_OTHERS)
     return shape[0], shape[1], shape[2]
 
 
