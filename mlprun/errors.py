@@ -71,10 +71,11 @@ def _shown(value: object) -> str:
 def is_users_own(file: str) -> bool:
     """Whether a source file lies in the current folder and is not mlprun's or an installed package's."""
     path, ours = os.path.abspath(file), os.path.dirname(os.path.abspath(__file__))
+    plugin = os.path.join(os.path.dirname(ours), "hydra_plugins", "mlprun_")  # of a checkout one stands in
     return (
         path.startswith(os.getcwd().rstrip(os.sep) + os.sep)
         and "site-packages" not in path
-        and not path.startswith(ours + os.sep)
+        and not path.startswith((ours + os.sep, plugin))
     )
 
 
