@@ -12,6 +12,7 @@ import math
 import os
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -191,6 +192,9 @@ def _attempt(
         except KeyboardInterrupt as stop:
             return _interrupted(directory, str(stop) or "SIGINT", stop)
         except Exception as error:
+            if "killed by signal: Terminated" in str(error):  # a worker, and the run's own SIGTERM may be on its way
+                with contextlib.suppress(stopping.Stop), stopping.deferred:
+                    time.sleep(0.1)
             if by := stopping.asked():  # what was broken off may say so in its own words
                 log.debug("%s", "".join(traceback.format_exception(error)))
                 if isinstance(error, UserError):  # it could not be saved, say

@@ -86,7 +86,7 @@ class CNN(nn.Module):
         return logits
 
 
-_FOR_OTHERS = "model=mlp takes numbers of any shape; embedding_average, rnn, gru, lstm and transformer read text"
+_FOR_OTHERS = "embedding_average, rnn, gru, lstm and transformer read text; model=mlp takes numbers of any shape"
 
 
 def check_image_shape(model: str, input_shape: Sequence[int]) -> tuple[int, int, int]:
