@@ -165,7 +165,10 @@ STREAM = [word.format("Stream") for word in OWN]
         pytest.param([*NOISY, "model.dropout=0.2", "epochs=15"], id="a data set that draws"),
         pytest.param([*NOISY, "data.num_workers=2", "epochs=8", "eval_every=20 steps"], id="two workers"),
         pytest.param([*STREAM, "steps=150"], id="a stream"),
-        pytest.param(["data=tones", "model=cnn", "model.dropout=0.2", "epochs=12"], id="sounds"),
+        pytest.param(
+            ["data=tones", "data.limit_eval=100", "model=cnn", "model.channels=[4,8]", "model.dropout=0.2", "epochs=8"],
+            id="sounds",
+        ),
     ],
 )  # fmt: skip
 def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
