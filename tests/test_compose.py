@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
+from hydra_plugins.mlprun_pool import Points
 from mlprun.config import Composer, check, conf_dir
 
 FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
@@ -134,3 +137,33 @@ def test_the_perceptron_and_logistic_regression_have_one_output(mlprun):
     for loss in (["loss=hinge", "loss.margin=0", "batch_size=1"], ["loss=hinge"], ["loss=bce"], ["loss=mse"]):
         line = ["data=blobs", "data.dataset.num_classes=2", "data.num_outputs=1", "model=linear", *loss]
         assert mlprun("debug=fast", *line).status == 0, loss
+
+
+OF_OWN = ["data=custom", "data.dataset._target_=a.B", "data.num_outputs=2"]
+RPROP = ["optim=custom", "optim._target_=torch.optim.Rprop"]
+
+
+@pytest.mark.parametrize(
+    ("hydra", "points"),
+    [
+        ([], [["seed=0"], ["seed=1"], ["seed=0", "optim=adamw"]]),
+        (
+            ["hydra.sweep.dir=there", "hydra.job.config.override_dirname.exclude_keys=[seed]"],
+            [["experiment=mnist_mlp", f"optim.lr={lr}", "seed=1", "epochs=1"] for lr in ("1e-3", "0.1")],
+        ),
+        ([], [[f"model={model}", "data=reviews", "model.width=8"] for model in ("lstm", "gru")]),
+        ([], [[*RPROP, f"+optim.etas=[{low},1.2]"] for low in (0.3, 0.5)]),
+        ([], [[*OF_OWN, f"+data.dataset.sizes={sizes}", "data.input_shape=[3]"] for sizes in ("{a:1}", "{b:2}", "x")]),
+        ([], [["data=corpus", "data.text.max_length=40", "data.root='a b'"], ["data=tones", "~data.dataset.snr_db"]]),
+    ],
+)
+def test_a_point_of_a_sweep_is_composed_as_hydra_composes_it(hydra, points):
+    """The launcher composes what points share once; Hydra all of it for each."""
+    loader = Composer()._loader
+    master = loader.load_configuration("config", [*hydra, "seed=0,1"], RunMode.MULTIRUN)
+    whole, quick = loader.load_sweep_config, Points(loader).load
+    for point in [*points, *points]:
+        found, expected = quick(master, point), whole(master, point)
+        for resolve in (False, True):
+            assert OmegaConf.to_container(found, resolve=resolve) == OmegaConf.to_container(expected, resolve=resolve)
+        assert OmegaConf.get_cache(found) == OmegaConf.get_cache(expected)
