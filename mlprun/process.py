@@ -29,6 +29,7 @@ def without_collections() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+        atexit.register(gc.unfreeze)  # else triton says at the end of the interpreter that all of it leaked
 
 
 def leave(status: int) -> NoReturn:
@@ -37,6 +38,7 @@ def leave(status: int) -> NoReturn:
     Threads are waited for, exit functions called, open files flushed. What only `__del__` would do is not done; Python
     promises none of it either. What is frozen is not looked at: in a forked process that would copy all of it.
     """
+    atexit.unregister(gc.unfreeze)
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     files = [thing for thing in gc.get_objects() if issubclass(type(thing), io.IOBase)]
