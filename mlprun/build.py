@@ -425,13 +425,13 @@ def weights(
 
 def _check_rows(config: Config, module: nn.Module, taken: transfer.Taken) -> None:
     """Refuse to leave out all that was learnt of tokens or of places because one number differs."""
-    of_tokens = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
+    embeddings = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
+    own = module.state_dict()
     for name, shape in taken.other_shapes.items():
-        for key, value, is_its in (
-            ("vocab_size", config.data.text.vocab_size, name in of_tokens),
-            ("max_length", config.data.text.max_length, name.rpartition(".")[2] == "positions"),
-        ):
-            if is_its and shape[0] != value:
+        if name not in embeddings and name.rpartition(".")[2] != "positions":
+            continue
+        for key, value in (("vocab_size", config.data.text.vocab_size), ("max_length", config.data.text.max_length)):
+            if len(own[name]) == value != shape[0]:
                 raise ConfigError(
                     f"data.text.{key}",
                     value,

@@ -39,7 +39,7 @@ def leave(status: int) -> NoReturn:
     promises none of it either. What is frozen is not looked at: in a forked process that would copy all of it.
     """
     atexit.unregister(gc.unfreeze)
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing waits for them; there is no public way
     atexit._run_exitfuncs()
     files = [thing for thing in gc.get_objects() if issubclass(type(thing), io.IOBase)]
     for layer in (io.TextIOBase, io.IOBase):  # a text goes to its buffer first

@@ -280,6 +280,32 @@ def test_rows_that_were_learnt_are_not_left_out_because_there_are_more_of_them(m
     assert mlprun(*line, "epochs=1").status == 0
 
 
+OWN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, vocab_size, max_length, num_outputs):
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(vocab_size, 8), nn.Embedding(max_length, 8)
+        self.head = nn.Linear(8, num_outputs)
+    def forward(self, ids):
+        return self.head((self.tokens(ids) + self.places.weight[: ids.shape[1]]).mean(1))
+"""
+
+
+def test_which_rows_of_a_users_own_model_differ_is_said(mlprun, texts, tmp_path):
+    """Of a model that has learnt places as an embedding too."""
+    (tmp_path / "own.py").write_text(OWN)
+    line = classified(texts, "model=custom", "model._target_=own.Net", "+model.vocab_size=${data.text.vocab_size}")
+    line += ["+model.max_length=${data.text.max_length}", "+model.num_outputs=${data.num_outputs}", "epochs=1"]
+    line += ["data.text.vocab_size=100"]
+    first = mlprun(*line, "data.text.max_length=32", "hydra.run.dir=first")
+    assert first.status == 0, first.err
+    refused = mlprun(*line, "data.text.max_length=40", "trainer.weights=first", "data.text.vocabulary=first")
+    assert refused.status == 2
+    assert "data.text.max_length=40: first has 32, so that none of its places.weight" in refused.err
+
+
 def test_a_run_is_neither_scored_nor_continued_on_other_tokens(mlprun, texts, tmp_path):
     """The vocabulary is made anew of the texts; if they have changed, ids stand for other words, and no one sees it."""
     copied = tmp_path / "copied"

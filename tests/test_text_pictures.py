@@ -15,6 +15,7 @@ from mlprun.config import Composer
 from mlprun.data.batches import Batch
 from mlprun.data.source import IGNORED
 from mlprun.training.probe import probe
+from tests.test_pictures import built
 
 REVIEWS = ["data=reviews", "data.dataset.num_examples=120", "data.text.max_length=24", "epochs=1"]
 SMALL = ["model=transformer", "model.width=16", "model.num_heads=2"]
@@ -32,15 +33,6 @@ KINDS = {  # of text that a transformer reads
     "next character": ["data=corpus", "data.text.max_length=32", "epochs=1"],
     "masked words": ["data=corpus_masked", "data.text.max_length=16", "data.text.vocab_size=64", "epochs=1"],
 }
-
-
-def built(*words):
-    checked = config.check(Composer().compose([*words]))
-    parts = build.splits(checked)
-    batches = build.train_batches(checked, parts, torch.device("cpu"))
-    plan = build.plan(checked, batches.steps_per_epoch)
-    learner = build.learner(checked, build.model(checked), plan, torch.device("cpu"))
-    return learner, next(batches.starting_at(0)), parts
 
 
 def texts_in(figure) -> list[str]:

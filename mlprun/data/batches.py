@@ -227,7 +227,7 @@ class EvalBatches:
                 part = Examples(*perturb(part.inputs.long(), part.targets.long(), generator))
                 perturb = None
             part = part if indices is None else part[torch.tensor(indices)]
-        # Where the examples still are: a GPU would be waited for in every batch.
+        # Where the examples still are: a GPU would be waited for in every batch. (mypy does not look into `in_memory`.)
         in_memory = isinstance(part, Examples) and padding is not None
         self._lengths = lengths(part.inputs, padding) if in_memory else None  # type: ignore[union-attr, arg-type]
         self.padding, self.perturb, self._num_outputs = padding, perturb, num_outputs
