@@ -12,16 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlprun import cli
-
-REPOSITORY = Path(__file__).parents[1]
-
-
-def find_mnist() -> Path | None:
-    """The folder with the real MNIST: MLPRUN_DATA, or shared/data beside the checkout."""
-    for folder in (os.environ.get("MLPRUN_DATA"), REPOSITORY.parent / "shared" / "data"):
-        if folder and (Path(folder) / "MNIST" / "raw").is_dir():
-            return Path(folder)
-    return None
+from tests.helpers.files import find_mnist
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,446 @@
+"""`mlprun reproduce` runs a run again and finds it identical, or says where the two part and what may be the cause."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlprun.training import checkpoint
+from tests.helpers.lines import Line, wait_until
+from tests.promises.test_resume import assert_identical, finish, last_step
+
+USERS = """
+import os
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+class Net(nn.Module):
+    gain = 1.0
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, width), nn.Linear(width, 3)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return self.second(self.first(x).relu()) * (self.gain if self.calls > 12 else 1)
+
+class Restless(Net):
+    def forward(self, x):
+        return super().forward(x) + os.urandom(1)[0] / 1000 * torch.arange(3)
+
+class Noisy(Dataset):  # draws anew at every reading
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, i):
+        return torch.rand(6) + i % 3, i % 3
+
+class Table(Dataset):
+    def __init__(self, path):
+        self.rows = [[float(x) for x in line.split()] for line in open(path)]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return torch.tensor(self.rows[i]), i % 3
+"""
+OWN_DATA = ["data=custom", "data.dataset._target_=users.Noisy", "data.input_shape=[6]", "data.num_outputs=3"]
+OWN = [*OWN_DATA, "model=custom", "model._target_=users.Net", "steps=20", "logging.every=5 steps"]
+RUN = ["hydra.run.dir=run"]
+AT_THE_END = ["data.limit=32", "data.limit_eval=16", "steps=2", "eval_every=2 steps", "checkpoint.every=2 steps"]
+SHORT = ["data.limit=200", "data.limit_eval=64", "epochs=3", "logging.every=3 steps"]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A project of the user's own."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "users.py").write_text(USERS)
+    return tmp_path / "project"
+
+
+def files(run: Path) -> dict[Path, tuple[int, bytes]]:
+    """All that a run's directory holds, with the time of its last change."""
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in [run, *run.rglob("*")]}
+
+
+def record(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text())
+
+
+def edit(run: Path, old: str, new: str) -> None:
+    """Change run.json by hand."""
+    file = run / "run.json"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def reproduce(folder: Path, run: str = "run", *words: str, status: int) -> str:
+    """The verdict of `mlprun reproduce`, which leaves the original as it was."""
+    original = (folder / run).resolve()
+    before = files(original)
+    with Line(folder, "reproduce", run, *words) as line:
+        assert line.wait() == status, line.output
+        output = line.output
+    assert files(original) == before
+    assert "Traceback" not in output
+    return output
+
+
+def again(folder: Path) -> Path:
+    """The newest reproduction in a folder."""
+    return max(folder.glob("outputs/*/*_again_*"), key=lambda run: run.stat().st_mtime_ns)
+
+
+# ----------------------------------------------------------------------------------------------- identical
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([*SHORT, "model=linear", "optim=sgd"], id="linear"),
+        pytest.param([*SHORT, "model.dropout=0.3", "data.augment.crop=1"], id="mlp, dropout, augmentation"),
+        pytest.param([*SHORT, "data=diabetes", "scheduler=cosine"], id="mlp, regression"),
+        pytest.param([*SHORT, "model=cnn", "trainer.precision=bf16", "trainer.num_threads=2"], id="cnn, bf16"),
+        pytest.param(["model=resnet18", "optim=sgd", *AT_THE_END], id="resnet18"),
+        pytest.param([*OWN, "optim=muon", "trainer.accumulate=2"], id="a model of one's own"),
+        pytest.param([*OWN_DATA, "data.num_workers=2", "epochs=2", "model.batch_norm=true"], id="two workers"),
+    ],
+)  # fmt: skip
+def test_a_run_of_each_family_is_identical(folder, words):
+    finish(folder, *RUN, *words)
+    output = reproduce(folder, status=0)
+    rows = len((folder / "run" / "metrics.jsonl").read_text().splitlines())
+    verdict = f"identical: {rows} rows of metrics.jsonl, the test scores, and every bit of best.pt and last.pt"
+    assert output.splitlines()[-2:] == [f"again   {again(folder).relative_to(folder)}", verdict]
+    # ... and so it is
+    weights = [torch.load(run / "checkpoints" / "last.pt")["model"] for run in (folder / "run", again(folder))]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    if "data=diabetes" not in words:
+        assert_identical(folder / "run", again(folder))
+    assert record(again(folder))["reproduces"] == "run"
+    assert record(again(folder))["command"] == "mlprun reproduce run"
+
+
+def test_a_run_that_was_killed_and_resumed_is_identical_too(folder):
+    words = [*RUN, *OWN_DATA, "epochs=12", "eval_every=7 steps", "checkpoint.every=3 steps", "logging.every=2 steps"]
+    with Line(folder, *words) as line:
+        wait_until(lambda: last_step(folder) >= 20)
+        line.signal(signal.SIGKILL)
+    finish(folder, "resume", "run", "trainer.max_time=1h", "checkpoint.every=5 steps")
+    assert record(folder / "run")["resumed"][0]["step"] > 0
+    assert "identical: " in reproduce(folder, status=0)
+
+
+def test_a_run_of_a_sweep_and_a_reproduction_are_runs_like_any_other(folder):
+    with Line(folder, "-m", "debug=fast", "optim.lr=0.1,0.01", "hydra.sweep.dir=sweep") as line:
+        assert line.wait() == 0, line.output
+    run = next(run.parent for run in sorted((folder / "sweep").glob("**/run.json")))
+    assert "identical: " in reproduce(folder, str(run.relative_to(folder)), status=0)
+    first = again(folder)
+    assert re.fullmatch(rf"\d\d-\d\d-\d\d_{re.escape(run.name)}_again_[0-9a-f]{{4}}", first.name)
+    assert "identical: " in reproduce(folder, str(first.relative_to(folder)), status=0)
+    assert again(folder) != first
+    assert again(folder).name.count("_again_") == 1
+
+
+def test_a_run_that_lies_elsewhere(folder, tmp_path):
+    """Its own classes and its data are found from the folder where one stands, wherever the run itself is."""
+    images(folder / "pictures")
+    words = ["data=image_folder", "data.root=pictures", "data.input_shape=[3,4,4]", "epochs=2"]
+    finish(folder, *RUN, *words, "model=linear")
+    shutil.move(folder / "run", tmp_path / "run")
+    assert "identical: " in reproduce(folder, "../run", status=0)
+
+    (tmp_path / "elsewhere").mkdir()
+    output = reproduce(tmp_path / "elsewhere", "../run", status=1)
+    assert "pictures: no such folder" in output
+    assert output.endswith(f"the run was started in {folder}: its own classes and relative paths are found there\n")
+    assert list((tmp_path / "elsewhere").glob("outputs/*/*")) == []  # what never began leaves nothing
+
+
+def images(root: Path) -> None:
+    """Two classes of tiny pictures."""
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 8)):
+        for label in ("dark", "light"):
+            (root / part / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8) // 2 + 127 * (label == "light")
+                Image.fromarray(pixels.astype(np.uint8)).save(root / part / label / f"{i}.png")
+
+
+def test_a_run_on_another_device_or_with_other_packages_says_so(folder):
+    finish(folder, *RUN, "debug=fast", "model=linear")
+    edit(folder / "run", f'"torch": "{version("torch")}"', '"torch": "2.14.0"')
+    edit(folder / "run", '"type": "cpu"', '"type": "cuda:77"')
+    output = reproduce(folder, status=0)
+    assert "warning: the run was on cuda:77 (cpu), which is not there" in output
+    verdict, title, *changed = output[output.index("identical: ") :].splitlines()
+    assert (verdict.startswith("identical: "), title) == (True, "although these differ:")
+    assert changed == [
+        f"  environment: packages.torch: 2.14.0 | {version('torch')}",
+        "  environment: device.type: cuda:77 | cpu",
+    ]
+
+
+# ----------------------------------------------------------------------------------------------- different
+
+
+def test_a_changed_module_is_named_with_the_step(folder):
+    finish(folder, *RUN, *OWN)
+    (folder / "users.py").write_text(USERS.replace("gain = 1.0", "gain = 1.001"))
+    output = reproduce(folder, status=1)
+    verdict = output[output.index("different: ") :].splitlines()
+    assert verdict[0] == "different: they part at step 14 (3 rows before it are the same)"
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    words = [line.split() for line in verdict]
+    assert words[1] == ["step", "14", "original", "again"]
+    assert words[2][:2] == ["train/loss", str(rows[3]["train/loss"])]
+    assert words[2][1] != words[2][2]
+    assert ["result", "original", "again"] in words
+    assert any(line.startswith("  last.pt: model.first.weight, ") for line in verdict)
+    assert any(re.fullmatch(r"  code: sources\.users\.py: sha256:\w{12} \| sha256:\w{12}", line) for line in verdict)
+    assert not any("nothing that is recorded" in line for line in verdict)
+
+
+def test_a_model_that_does_not_repeat_itself(folder):
+    finish(folder, *RUN, *OWN, "model._target_=users.Restless", "trainer.deterministic=false")
+    output = reproduce(folder, status=1)
+    assert "different: they part at step 5\n" in output
+    assert "nothing that is recorded of code, environment and data differs, so the run does not repeat itself" in output
+    assert "trainer.deterministic=false: " in output
+    assert "users.Noisy, users.Restless: does it draw what no seed decides (os.urandom" in output
+
+
+def test_data_that_changed(folder):
+    """A class of one's own keeps no fingerprints, and is suspected; mlprun's own data sets do."""
+    table = [*RUN, *OWN[1:], "data=custom", "data.dataset._target_=users.Table", "+data.dataset.path=table.txt"]
+    numbers = np.random.default_rng(0).normal(size=(90, 6))
+    np.savetxt(folder / "table.txt", numbers)
+    finish(folder, *table)
+    np.savetxt(folder / "table.txt", numbers + 0.01)
+    output = reproduce(folder, status=1)
+    assert "users.Net, users.Table: does it draw" in output
+    assert "or read files that have changed?" in output
+
+    images(folder / "pictures")
+    shutil.rmtree(folder / "run")
+    words = ["data=image_folder", "data.root=pictures", "data.input_shape=[3,4,4]", "epochs=2", "model=linear"]
+    finish(folder, *RUN, *words)
+    Image.new("RGB", (4, 4)).save(folder / "pictures" / "train" / "light" / "new.png")
+    output = reproduce(folder, status=1)
+    assert re.search(r"\n  data: train: sha256:\w{12} \| sha256:\w{12}\n", output)
+
+
+def test_a_record_that_was_edited(folder):
+    finish(folder, *RUN, *SHORT, "model=linear")
+    edit(folder / "run", '"num_threads": null', '"num_threads": 2')
+    output = reproduce(folder, status=1)
+    causes = output[output.index("what may be the cause:") :]
+    assert "  run.json is not what the run was made with: trainer.num_threads: null | 2\n" in causes
+    assert "  environment: device.num_threads: 1 | 2\n" in causes
+
+
+def test_the_threads_of_the_record_are_taken(folder):
+    """Not those that the rule would choose here: the number decides the last bits."""
+    finish(folder, *RUN, "debug=fast", "model=linear")
+    edit(folder / "run", '"num_threads": 1', '"num_threads": 2')
+    with Line(folder, "reproduce", "run") as line:
+        line.wait()
+    assert record(again(folder))["device"]["num_threads"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        pytest.param(["optim.lr=0"], 0, id="constant"),  # its best is the first evaluation, before it was made longer
+        pytest.param(["scheduler=cosine"], 1, id="cosine"),
+    ],
+)
+def test_a_run_that_was_made_longer(folder, words, status):
+    """It is repeated in one go, which is the same only where the schedule does not follow the length."""
+    finish(folder, *RUN, *SHORT, *words, "model=linear")
+    finish(folder, "resume", "run", "epochs=6")
+    output = reproduce(folder, status=status)
+    assert ("identical: " in output) == (status == 0)
+    assert ("  made longer at step 21: epochs: 3 | 6; until then it ran by its old length" in output) == (status == 1)
+
+
+def test_the_uncommitted_changes_can_be_looked_at(folder):
+    finish(folder, *RUN, *OWN)
+    git(folder, "init", "-q")
+    git(folder, "add", "users.py")
+    git(folder, "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "first")
+    (folder / "users.py").write_text(USERS.replace("gain = 1.0", "gain = 1.001"))
+    finish(folder, *OWN, "hydra.run.dir=dirty")
+    # of another length: Python takes its bytecode for good if the file has the same size and the same second
+    (folder / "users.py").write_text(USERS.replace("gain = 1.0", "gain = 1.0025"))
+    output = reproduce(folder, "dirty", status=1)
+    assert re.search(r"\n  code: git\.changes: sha256:\w{12} \| sha256:\w{12}\n", output)
+    diff = f"    diff dirty/code.patch {again(folder).relative_to(folder)}/code.patch"
+    assert diff in output.splitlines()
+
+
+def git(folder: Path, *words: str) -> None:
+    assert os.spawnvp(os.P_WAIT, "git", ["git", "-C", str(folder), *words]) == 0
+
+
+# --------------------------------------------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda run: (run / "checkpoints" / "best.pt").unlink(), "there is no checkpoint run/checkpoints/best.pt"),
+        (lambda run: (run / "checkpoints" / "last.pt").write_bytes(b""), "checkpoint run/checkpoints/last.pt is dam"),
+        (lambda run: (run / "metrics.jsonl").unlink(), "run/metrics.jsonl cannot be read"),
+        (lambda run: (run / "metrics.jsonl").open("a").write("{"), "run/metrics.jsonl is damaged: line"),
+    ],
+)  # fmt: skip
+def test_what_is_damaged_is_said_first_and_the_rest_compared(folder, damage, said):
+    finish(folder, *RUN, "debug=fast", "model=linear")
+    damage(folder / "run")
+    output = reproduce(folder, status=1)
+    assert output.startswith(f"warning: {said}")
+    verdict = output[output.index("no difference, but not all could be compared:") :].splitlines()
+    assert verdict[1].startswith(f"  not compared: {said}")
+    assert len(verdict) == 2
+
+
+def test_bits_that_flipped_in_a_whole_checkpoint_are_found(folder):
+    finish(folder, *RUN, "debug=fast", "model=linear")
+    file = folder / "run" / "checkpoints" / "best.pt"
+    state = checkpoint.load(file)
+    state["model"]["output.bias"][3] = torch.nextafter(state["model"]["output.bias"][3], torch.tensor(9.0))
+    checkpoint.save(state, file)
+    output = reproduce(folder, status=1)
+    assert "different\n  best.pt: model.output.bias\nwhat may be the cause:\n" in output
+
+
+# -------------------------------------------------------------------------------------------------- refused
+
+
+def test_only_a_completed_run_can_be_compared(folder):
+    with Line(folder, *RUN, *OWN_DATA, "epochs=1000") as line:
+        wait_until(lambda: last_step(folder) > 0)
+        output = reproduce_running(folder)
+        assert "error: run is 'running', and only a completed run can be compared" in output
+        line.signal(signal.SIGTERM)
+        assert line.wait() == 143
+    output = reproduce(folder, status=1)
+    assert output == (
+        "error: run is 'interrupted', and only a completed run can be compared\n  finish it first: mlprun resume run\n"
+    )
+    with Line(folder, "optim=sgd", "optim.lr=1e12", "hydra.run.dir=a run") as line:
+        line.wait()
+    output = reproduce(folder, "a run", status=1)
+    assert output.startswith("error: a run is 'failed' (step 1: not finite any more (loss ")
+    assert output.endswith("  finish it first: mlprun resume 'a run'\n")
+    assert not (folder / "outputs").exists()
+
+
+def reproduce_running(folder: Path) -> str:
+    with Line(folder, "reproduce", "run") as line:
+        assert line.wait() == 1
+        return line.output
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ([], 2, "the following arguments are required: RUN_DIR"),
+        (["nothing"], 1, "nothing is not a run: it has no run.json"),
+        (["run", "epochs=3"], 2, "unrecognized arguments: epochs=3"),
+        (["damaged"], 1, "error: damaged/run.json is damaged: it has no config and no metrics"),
+        (["threads"], 1, "error: threads/run.json is damaged: it does not say on which device, with how many threads"),
+    ],
+)
+def test_what_is_no_run(mlprun, tmp_path, words, status, said):
+    records = {"damaged": {}, "threads": {"config": {}, "metrics": {}, "device": {"type": "cpu"}}}
+    for name, values in records.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"status": "completed", **values}))
+    result = mlprun("reproduce", *words)
+    assert (result.status, said in result.err) == (status, True), result.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_new_run_is_not_written_into_the_old_one(mlprun, tmp_path, monkeypatch):
+    assert mlprun("debug=fast", "model=linear", *RUN).status == 0
+    before = files(tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run" / "checkpoints")
+    result = mlprun("reproduce", "..")
+    assert result.status == 1
+    assert result.err.startswith("error: .. is where you stand")
+    assert result.err.endswith(f": cd {tmp_path}\n")
+    assert files(tmp_path / "run") == before
+
+
+def test_a_foreign_run_runs_nothing_without_trust(folder):
+    finish(folder, *RUN, *OWN)
+    (folder / "run" / "theirs.py").write_text(USERS + "open('ran', 'w')\n")
+    edit(folder / "run", "users.", "run.theirs.")
+    output = reproduce(folder, status=1)
+    assert output.startswith("error: data.dataset._target_=run.theirs.Noisy: ")
+    assert "--trust" in output
+    assert not (folder / "ran").exists()
+    assert not (folder / "outputs").exists()
+    with Line(folder, "reproduce", "run", "--trust") as line:
+        assert line.wait() == 1
+        assert "run.json is not what the run was made with: data.dataset._target_: users.Noisy | " in line.output
+    assert (folder / "ran").exists()
+
+
+def test_a_reproduction_that_is_stopped_can_be_finished(folder):
+    finish(folder, *RUN, *OWN_DATA, "epochs=30", "checkpoint.every=3 steps")
+    with Line(folder, "reproduce", "run") as line:
+        wait_until(lambda: "\nstep " in line.output)
+        line.signal(signal.SIGTERM)
+        assert line.wait() == 143
+        assert f"resume  mlprun resume {again(folder).relative_to(folder)}" in line.output
+    finish(folder, "resume", str(again(folder).relative_to(folder)))
+    assert_identical(folder / "run", again(folder))
+
+
+# ----------------------------------------------------------------------------------------------------- show
+
+
+def test_show_says_how_two_runs_differ(folder):
+    finish(folder, "debug=fast", "model=linear", "hydra.run.dir=a")
+    finish(folder, "debug=fast", "model=linear", "hydra.run.dir=b")
+    finish(folder, "debug=fast", "model=linear", "hydra.run.dir=c", "optim.lr=0.1", "seed=3")
+    same = finish(folder, "show", "a", "b")
+    assert same.endswith("\nmetrics.jsonl\n  no difference\n")
+    assert same.count("no difference") == 5
+    other = finish(folder, "show", "a", "c").splitlines()
+    assert other[other.index("config") : other.index("code")] == [
+        "config", "  seed      0      3", "  optim.lr  0.001  0.1", "",
+    ]  # fmt: skip
+    assert "metrics.jsonl" not in other  # with another config, it differs anyway
+
+    rows = (folder / "b" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    rows[2] = re.sub('"train/loss": [0-9.]+', '"train/loss": 0.5', rows[2])
+    (folder / "b" / "metrics.jsonl").write_text("".join(rows))
+    parted = finish(folder, "show", "a", "b").splitlines()
+    assert parted[-3] == "  they part at step 3 (2 rows before it are the same)"
+    assert parted[-1].split()[0] == "train/loss"
+    assert parted[-1].endswith("  0.5")
+    (folder / "b" / "metrics.jsonl").write_text("".join(rows[:2]))
+    assert finish(folder, "show", "a", "b").splitlines()[-1] == (
+        "  they part at step 3, which only first has (2 rows before it are the same)"
+    )

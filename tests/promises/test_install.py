@@ -1,0 +1,88 @@
+"""The package as it is installed: the wheel, `python -m mlprun`, and what starts without torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.files import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The wheel, built and unpacked as pip would, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
+    subprocess.run([*install, str(folder / "site"), str(wheel)], check=True, capture_output=True)
+    return folder / "site"
+
+
+def test_the_wheel_finds_its_conf_and_writes_outputs_where_it_is_started(site, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = [sys.executable, "-c", "from mlprun.config import conf_dir; print(conf_dir())"]
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(site / "mlprun" / "conf")
+    line = [sys.executable, "-m", "mlprun", "debug=fast"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["outputs"]
+
+
+def test_the_wheel_holds_every_yaml_and_no_tests(site):
+    ours = {str(p.relative_to(REPOSITORY / "conf")) for p in (REPOSITORY / "conf").rglob("*.yaml")}
+    packed = {str(p.relative_to(site / "mlprun" / "conf")) for p in (site / "mlprun" / "conf").rglob("*.yaml")}
+    assert ours == packed
+    assert not (site / "tests").exists()
+
+
+def test_the_console_script_is_the_program(tmp_path):
+    script = os.path.join(os.path.dirname(sys.executable), "mlprun")
+    done = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith("mlprun 0.")
+
+
+@pytest.mark.parametrize(
+    "line", [["--help"], ["--cfg", "job"], ["experiments"], ["-sc", "install=bash"], ["-sc", "query=bash"]]
+)
+def test_what_needs_no_torch_imports_none(mlprun_process, line):
+    done = mlprun_process(*line, PYTHONPROFILEIMPORTTIME="1", COMP_LINE="mlprun optim=ada", COMP_POINT="16")
+    assert done.status == 0
+    assert done.out
+    imported = {row.rpartition("|")[2].strip().split(".")[0] for row in done.err.splitlines()}
+    assert "hydra" in imported
+    assert not imported & {"torch", "torchvision", "sklearn", "tensorboard", "numpy"}
+
+
+def test_tab_completes_groups_choices_and_keys(mlprun_process):
+    def completed(line):
+        return mlprun_process("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))).out.split()
+
+    assert completed("mlprun optim=ada") == ["optim=adadelta", "optim=adagrad", "optim=adam", "optim=adamw"]
+    assert "trainer.grad_clip=" in completed("mlprun trainer.")
+    assert "scheduler=" in completed("mlprun sched")
+
+
+def test_help_explains_groups_keys_and_examples(mlprun_process):
+    shown = mlprun_process("--help").out
+    explained = [
+        "mlprun model=mlp optim=adam",
+        "mlprun -m optim.lr=1e-3,3e-3 seed=0,1,2",
+        "mlprun eval RUN_DIR",
+        "optim: adadelta, adagrad",
+        "batch_size=32",
+        "debug=fast",
+        'eval "$(mlprun -sc install=bash)"',
+    ]
+    assert [part for part in explained if part not in shown] == []
+    assert len(shown.splitlines()) < 60
+
+
+def test_nothing_committed_names_a_registry():
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert "uv.lock" not in listed

@@ -1,0 +1,560 @@
+"""A run that was killed at any moment and resumed ends with the same bits as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mlprun.config import identity
+from mlprun.runs import compare
+from mlprun.training import checkpoint
+from tests.helpers.lines import Line, wait_until
+
+RUN = "run"
+# Everything that a run carries from one step to the next, at periods that do not divide each other.
+EVERYTHING = [
+    f"hydra.run.dir={RUN}",
+    "epochs=60",
+    "data.augment.crop=1",
+    "model.dropout=0.3",
+    "optim=momentum",
+    "scheduler=cosine",
+    "scheduler.warmup=5%",
+    "eval_every=11 steps",
+    "logging.every=3 steps",
+    "checkpoint.every=7 steps",
+    "checkpoint.keep=2",
+]
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, object]]]:
+    """(step, value) of every scalar, picture and histogram, as TensorBoard reads them."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
+    tags = events.Tags()
+    read = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags["scalars"]}
+    read |= {tag: [(event.step, event.encoded_image_string) for event in events.Images(tag)] for tag in tags["images"]}
+    read |= {
+        tag: [(event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)]
+        for tag in tags["tensors"]
+    }
+    return {tag: points for tag, points in read.items() if not tag.startswith("perf/")}
+
+
+def pictures(run: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (run / "pictures").glob("*")}
+
+
+def assert_identical(first: Path, second: Path) -> None:
+    """Same rows, same curves, same bits in every checkpoint, same files."""
+    assert compare.rows(first / "metrics.jsonl", second / "metrics.jsonl") is None
+    assert curves(first) == curves(second)
+    assert pictures(first) == pictures(second)
+    names = sorted(file.name for file in (first / "checkpoints").iterdir())
+    assert names == sorted(file.name for file in (second / "checkpoints").iterdir())
+    for name in names:
+        ours, theirs = (checkpoint.load(run / "checkpoints" / name) for run in (first, second))
+        for state in (ours, theirs):
+            state["config"] = identity(state["config"])
+        assert compare.tensors(ours, theirs) == [], name
+    records = [json.loads((run / "run.json").read_text()) for run in (first, second)]
+    assert [r["status"] for r in records] == ["completed"] * 2
+    for key in ("metrics", "best_step", "steps", "ended_by", "skipped_steps"):
+        assert records[0][key] == records[1][key], key
+    matrices = [run / "confusion_matrix.csv" for run in (first, second)]  # tokens have none
+    assert len({file.read_text() if file.exists() else None for file in matrices}) == 1
+
+
+def finish(folder: Path, *words: str) -> str:
+    """Run a line to its end; what it printed."""
+    with Line(folder, *words) as line:
+        assert line.wait() == 0, line.output
+        return line.output
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    finish(folder, *EVERYTHING)
+    return folder / RUN
+
+
+def line_of(folder: Path) -> list[str]:
+    """What to type next: the line itself while there is no run yet, then resume."""
+    return ["resume", RUN] if (folder / RUN / "run.json").exists() else EVERYTHING
+
+
+def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
+    chance = random.Random(0)
+    for number in range(20):
+        with Line(tmp_path, *line_of(tmp_path)) as line:
+            if number % 2:  # anywhere, which is mostly before the first step
+                time.sleep(chance.uniform(0.05, 0.45))
+            else:  # between, in and after steps, evaluations and checkpoints
+                wait_until(lambda: "\nstep " in line.output)
+                time.sleep(chance.uniform(0.0, 0.1))
+            line.signal(signal.SIGKILL)
+            assert line.wait() == -signal.SIGKILL, f"the run is too short for this test:\n{line.output}"
+    finish(tmp_path, "resume", RUN)
+    assert_identical(tmp_path / RUN, uninterrupted)
+    resumed = json.loads((tmp_path / RUN / "run.json").read_text())["resumed"]
+    assert len({entry["step"] for entry in resumed}) > 5  # it did go on from many places
+
+
+USERS_DATA = """
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+class Noisy(Dataset):  # draws anew at every reading
+    def __len__(self):
+        return 300
+    def __getitem__(self, i):
+        return torch.rand(6) + i % 3, i % 3
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        for i in range(300):
+            yield torch.rand(6) + i % 3, i % 3
+"""
+SMALL = [
+    f"hydra.run.dir={RUN}",
+    "epochs=30",
+    "logging.every=3 steps",
+    "checkpoint.every=7 steps",
+    "eval_every=11 steps",
+]
+OWN = ["data=custom", "data.input_shape=[6]", "data.num_outputs=3", "data.dataset._target_=users_data.{}"]
+NOISY = [word.format("Noisy") for word in OWN]
+STREAM = [word.format("Stream") for word in OWN]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["trainer.precision=bf16", "optim=adam"], id="bf16"),
+        pytest.param(["trainer.accumulate=3", "trainer.grad_clip=0.5", "optim=adamw"], id="accumulation"),
+        pytest.param(["scheduler=plateau", "scheduler.patience=1", "optim=nesterov"], id="plateau"),
+        pytest.param(["scheduler=one_cycle", "optim=muon"], id="one_cycle, muon"),
+        pytest.param(["scheduler=triangular2", "optim=rmsprop", "model.batch_norm=true"], id="batch norm"),
+        pytest.param(
+            ["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.CosineAnnealingWarmRestarts",
+             "+scheduler.T_0=40 steps", "scheduler.warmup=20 steps", "optim=radam"],
+            id="torch's scheduler",
+        ),
+        pytest.param(
+            ["early_stopping.patience=9", "optim=sgd", "optim.lr=2", "model=cnn", "monitor=val/accuracy"],
+            id="early stopping",
+        ),
+        pytest.param(
+            ["logging.histograms=true", "logging.pictures=[filters,misclassified]", "model.dropout=0.2", "epochs=15"],
+            id="pictures",
+        ),
+        pytest.param(["optim=lbfgs", "batch_size=all", "steps=60"], id="lbfgs"),
+        pytest.param([*NOISY, "model.dropout=0.2", "epochs=15"], id="a data set that draws"),
+        pytest.param([*NOISY, "data.num_workers=2", "epochs=8", "eval_every=20 steps"], id="two workers"),
+        pytest.param([*STREAM, "steps=150"], id="a stream"),
+        pytest.param(
+            ["data=tones", "data.limit_eval=100", "model=cnn", "model.channels=[4,8]", "model.dropout=0.2", "epochs=8"],
+            id="sounds",
+        ),
+    ],
+)  # fmt: skip
+def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    words = words if "data=custom" in words else [*words, "data.limit=400"]
+    for folder in (whole, broken):
+        folder.mkdir()
+        (folder / "users_data.py").write_text(USERS_DATA)
+    finish(whole, *SMALL, *words)
+    steps = json.loads((whole / RUN / "run.json").read_text())["steps"]
+    for share in (0.2, 0.5, 0.75):
+        with Line(broken, *(["resume", RUN] if (broken / RUN).exists() else [*SMALL, *words])) as line:
+            wait_until(lambda: last_step(broken) >= share * steps)  # noqa: B023
+            line.signal(signal.SIGKILL)
+            assert line.wait() == -signal.SIGKILL, line.output
+    output = finish(broken, "resume", RUN)
+    assert_identical(broken / RUN, whole / RUN)
+    assert ("is a stream" in output) == any("Stream" in word for word in words)
+
+
+def last_step(folder: Path) -> int:
+    """The last step in metrics.jsonl."""
+    file = folder / RUN / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("\n") else 0
+
+
+def test_killed_while_it_imports(tmp_path):
+    """As a shell starts it, torch and all; wherever the kill comes, the next line goes on."""
+    words = [f"hydra.run.dir={RUN}", "debug=fast"]
+    for delay in (0.3, 0.8, 1.3, 1.8, 2.3):
+        again = ["resume", RUN] if (tmp_path / RUN / "run.json").exists() else words
+        process = subprocess.Popen([sys.executable, "-m", "mlprun", *again], cwd=tmp_path, stdout=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    finish(tmp_path, *(["resume", RUN] if (tmp_path / RUN / "run.json").exists() else words))
+    finish(tmp_path, "hydra.run.dir=other", "debug=fast")
+    assert_identical(tmp_path / RUN, tmp_path / "other")
+
+
+WORKERS = [*SMALL, *NOISY, "data.num_workers=2", "epochs=10", "eval_every=20 steps"]
+
+
+@pytest.fixture
+def with_workers(tmp_path) -> Path:
+    (tmp_path / "users_data.py").write_text(USERS_DATA)
+    return tmp_path
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
+def test_a_worker_that_is_killed_ends_the_run_which_can_go_on(with_workers):
+    with Line(with_workers, *WORKERS) as line:
+        wait_until(lambda: last_step(with_workers) >= 30 and children(line.pid))
+        wait_until(lambda: any(try_kill(child) for child in children(line.pid)))
+        assert line.wait() == 1
+        assert "error: a DataLoader worker process is gone: " in line.output
+        assert line.output.strip().splitlines()[-1] == f"resume  mlprun resume {RUN}"
+        assert "Traceback" not in line.output
+    finish(with_workers, "resume", RUN)
+    finish(with_workers, *WORKERS, "hydra.run.dir=whole")
+    assert_identical(with_workers / RUN, with_workers / "whole")
+
+
+def try_kill(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:  # it had read its part and left
+        return False
+    return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
+def test_workers_do_not_outlive_a_killed_run(with_workers):
+    with Line(with_workers, *WORKERS) as line:
+        wait_until(lambda: last_step(with_workers) >= 30 and children(line.pid))
+        workers = children(line.pid)
+        line.signal(signal.SIGKILL)
+        wait_until(lambda: not any(is_running(worker) for worker in workers), timeout=2)
+    # and none of them keeps the run from being continued
+    finish(with_workers, "resume", RUN)
+
+
+# -------------------------------------------------------------------------------------------------- damage
+
+
+@pytest.fixture
+def broken_off(tmp_path) -> Path:
+    """A run that was killed with last.pt newer than best.pt, and what it would have become."""
+    finish(tmp_path, *SMALL, "data.limit=300", "hydra.run.dir=whole")
+    with Line(tmp_path, *SMALL, "data.limit=300") as line:
+        wait_until(lambda: last_step(tmp_path) >= 100)
+        line.signal(signal.SIGKILL)
+    return tmp_path
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def zero(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:2000] + bytes(4000) + content[6000:])
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, zero])
+def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_used(broken_off, damage):
+    last = broken_off / RUN / "checkpoints" / "last.pt"
+    damage(last)
+    output = finish(broken_off, "resume", RUN)
+    assert "warning" not in output.lower() or "damaged" in output
+    assert f"checkpoint {RUN}/checkpoints/last.pt is damaged" in output
+    assert "best.pt" in output
+    last.with_name("last.pt.damaged").unlink()
+    assert_identical(broken_off / RUN, broken_off / "whole")
+
+
+def test_with_no_checkpoint_left_there_is_nothing_to_go_on_from(broken_off):
+    for name in ("last.pt", "best.pt"):
+        flip(broken_off / RUN / "checkpoints" / name)
+    rows = (broken_off / RUN / "metrics.jsonl").read_bytes()
+    with Line(broken_off, "resume", RUN) as line:
+        assert line.wait() == 1
+        for name in ("last.pt", "best.pt"):
+            assert f"{RUN}/checkpoints/{name} is damaged" in line.output
+        assert "no other checkpoint to go on from" in line.output
+        assert "Traceback" not in line.output
+    assert (broken_off / RUN / "metrics.jsonl").read_bytes() == rows
+
+
+def test_a_lost_best_checkpoint_is_said(broken_off):
+    flip(broken_off / RUN / "checkpoints" / "best.pt")
+    output = finish(broken_off, "resume", RUN)
+    assert "best.pt is damaged" in output
+    assert "is lost: best.pt will be the best from here on" in output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes the room from a running process by prlimit")
+def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path):
+    """A limit on file sizes stands for the disk: writes beyond it fail while the run goes."""
+    finish(tmp_path, *SMALL, "data.limit=300", "hydra.run.dir=whole")
+    checkpoints = tmp_path / RUN / "checkpoints"
+    with Line(tmp_path, *SMALL, "data.limit=300") as line:
+        wait_until(lambda: last_step(tmp_path) >= 50)
+        resource.prlimit(line.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        assert line.wait() == 1
+        assert len(line.output.split("error: ")) == 2
+        message = line.output.split("error: ")[1]
+        assert "checkpoint run/checkpoints/" in message
+        assert "could not be written: " in message
+        assert "bytes are free on its disk" in message
+        assert message.endswith(f"resume  mlprun resume {RUN}\n")
+        assert len(message.splitlines()) <= 4
+    assert {file.name for file in checkpoints.iterdir()} == {"last.pt", "best.pt"}
+    assert checkpoint.load(checkpoints / "last.pt")["step"] >= 42
+    assert json.loads((tmp_path / RUN / "run.json").read_text())["status"] == "failed"
+    finish(tmp_path, "resume", RUN)
+    assert_identical(tmp_path / RUN, tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model.hidden=[9]"], "model.hidden: [9] | [128, 64]"),
+        (["optim=sgd"], "optim._target_: torch.optim.SGD | torch.optim.Adam"),
+        (["seed=1"], "seed: 1 | 0"),
+    ],
+)
+def test_another_runs_checkpoint_is_refused(broken_off, words, said):
+    finish(broken_off, *SMALL, "data.limit=300", *words, "epochs=1", "hydra.run.dir=foreign")
+    shutil.rmtree(broken_off / RUN / "checkpoints")
+    shutil.copytree(broken_off / "foreign" / "checkpoints", broken_off / RUN / "checkpoints")
+    with Line(broken_off, "resume", RUN) as line:
+        assert line.wait() == 1
+        assert f"last.pt is of another config than this run: {said}" in line.output
+
+
+def test_a_checkpoint_that_does_not_fit_names_the_tensor(broken_off):
+    """One whose config was forged."""
+    for name in ("last.pt", "best.pt"):
+        file = broken_off / RUN / "checkpoints" / name
+        state = checkpoint.load(file)
+        state["model"]["output.weight"] = state["model"]["output.weight"][:, :5].clone()
+        checkpoint.save(state, file)
+    with Line(broken_off, "resume", RUN) as line:
+        assert line.wait() == 1
+        assert "does not fit the run's config" in line.output
+        assert "size mismatch for output.weight" in line.output
+        assert "Traceback" not in line.output
+
+
+def test_a_malicious_checkpoint_runs_nothing(broken_off):
+    class Malicious:
+        def __reduce__(self):
+            return os.system, (f"touch {broken_off / 'ran'}",)
+
+    for name in ("last.pt", "best.pt"):
+        torch.save(
+            {"format": checkpoint.FORMAT, "step": 3, "model": Malicious()}, broken_off / RUN / "checkpoints" / name
+        )
+    with Line(broken_off, "resume", RUN) as line:
+        assert line.wait() == 1
+    assert not (broken_off / "ran").exists()
+
+
+# ------------------------------------------------------------------------------------------------- longer
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "step", "exponential", "cosine", "one_cycle", "linear"])
+def test_a_finished_run_is_made_longer(tmp_path, scheduler):
+    words = ["data.limit=300", f"scheduler={scheduler}", "optim=momentum", "data.augment.crop=1"]
+    finish(tmp_path, *words, "epochs=6", "hydra.run.dir=long")
+    finish(tmp_path, *words, "epochs=3", f"hydra.run.dir={RUN}")
+    output = finish(tmp_path, "resume", RUN, "epochs=6")
+    rates = [json.loads(line)["optim/lr"] for line in (tmp_path / RUN / "metrics.jsonl").read_text().splitlines()]
+    wanted = [json.loads(line)["optim/lr"] for line in (tmp_path / "long" / "metrics.jsonl").read_text().splitlines()]
+    half = len(wanted) // 2
+    assert rates[half:] == wanted[half:]  # recomputed for the new length, whatever came before
+    if scheduler in ("constant", "step", "exponential"):
+        assert "the result is that of an uninterrupted run" in output
+        assert_identical(tmp_path / RUN, tmp_path / "long")
+    else:
+        assert "the result differs from an uninterrupted run's:" in output
+        assert rates[:half] != wanted[:half]
+
+
+def test_torchs_own_schedulers_are_recomputed_too(tmp_path):
+    words = [
+        "data.limit=300", "scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.CosineAnnealingLR",
+        "+scheduler.T_max=100%", "scheduler.warmup=2 steps", "optim=sgd",
+    ]  # fmt: skip
+    finish(tmp_path, *words, "epochs=6", "hydra.run.dir=long")
+    finish(tmp_path, *words, "epochs=3", f"hydra.run.dir={RUN}")
+    output = finish(tmp_path, "resume", RUN, "epochs=6")
+    assert "the rates of CosineAnnealingLR up to step 30 were those of 30 steps" in output
+    rates = [
+        [json.loads(line)["optim/lr"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()][3:]
+        for run in (RUN, "long")
+    ]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-9)
+
+
+def test_a_run_that_ended_off_its_period_says_so_when_it_goes_on(tmp_path):
+    finish(tmp_path, "data.limit=300", "steps=10", "eval_every=4 steps", f"hydra.run.dir={RUN}")
+    output = finish(tmp_path, "resume", RUN, "steps=20")
+    assert "eval_every: the evaluation at step 10 was that of the end" in output
+    record = json.loads((tmp_path / RUN / "run.json").read_text())
+    assert (record["steps"], record["config"]["steps"], record["status"]) == (20, 20, "completed")
+
+
+def test_what_is_done_is_not_done_again(mlprun, tmp_path):
+    assert mlprun("debug=fast", f"hydra.run.dir={RUN}").status == 0
+
+    def files() -> dict[Path, tuple[int, bytes]]:
+        return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (tmp_path / RUN).rglob("*") if p.is_file()}
+
+    before = files()
+    score = json.loads((tmp_path / RUN / "run.json").read_text())["metrics"]["test/loss"]
+    for words in (["resume", RUN], ["resume", RUN, "logging.every=9 steps"], ["debug=fast", f"hydra.run.dir={RUN}"]):
+        result = mlprun(*words)
+        assert result.status == 0, result.err
+        assert f"loss {score:.4f}" in result.out
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["optim.lr=0.1"], "error: optim.lr=0.1: cannot change when a run is continued"),
+        (["seed=1"], "error: seed=1: cannot change when a run is continued"),
+        (["optim=sgd"], "error: optim=sgd: cannot change"),
+        (["+foo=1"], "error: foo=1: cannot change"),
+        (["epochs=1,2"], "error: epochs=1,2: takes one value"),
+        (["epochs=many"], "error: epochs=many: must be a whole number"),
+        (["checkpoint.evry=1 epoch"], "did you mean 'checkpoint.every'?"),
+        (["checkpoint=fast"], "choose one of checkpoint.every, checkpoint.keep"),
+        (["trainer.max_time=5"], "error: trainer.max_time=5: has no unit"),
+        (["steps=1"], "error: steps=1: the run has done 4 steps already"),
+        (["epochs=9"], "the length of this run is steps=4, which wins"),
+        (["epochs"], "error: epochs: cannot be read"),
+    ],
+)
+def test_what_cannot_change_is_refused_by_name(mlprun, tmp_path, words, said):
+    assert mlprun("data.limit=50", "steps=4", f"hydra.run.dir={RUN}").status == 0
+    before = (tmp_path / RUN / "run.json").read_bytes()
+    result = mlprun("resume", RUN, *words)
+    assert result.status == 2
+    assert said in result.err
+    assert (tmp_path / RUN / "run.json").read_bytes() == before
+
+
+def test_a_resume_that_is_refused_changes_nothing(broken_off):
+    before = json.loads((broken_off / RUN / "run.json").read_text())
+    for words in (["epochs=1"], ["device=mps"]):
+        with Line(broken_off, "resume", RUN, *words) as line:
+            assert line.wait() == 2, line.output
+        assert json.loads((broken_off / RUN / "run.json").read_text()) == before
+    finish(broken_off, "resume", RUN)
+    assert_identical(broken_off / RUN, broken_off / "whole")
+
+
+def test_rows_that_were_lost_are_said(broken_off):
+    file = broken_off / RUN / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:5] + lines[7:]))
+    assert re.search(r"metrics\.jsonl has lost 2 of \d+ rows", finish(broken_off, "resume", RUN))
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ([], 2, "the following arguments are required: RUN_DIR"),
+        (["nothing"], 1, "nothing is not a run: it has no run.json"),
+        (["outputs"], 1, "outputs is not a run"),
+        ([RUN, "--turst"], 2, "unrecognized arguments: --turst"),
+    ],
+)
+def test_what_is_no_run(mlprun, tmp_path, words, status, said):
+    (tmp_path / "outputs").mkdir()
+    result = mlprun("resume", *words)
+    assert (result.status, said in result.err) == (status, True), result.err
+
+
+def test_the_same_line_in_the_same_directory_goes_on_and_another_is_refused(tmp_path):
+    words = [*SMALL, "data.limit=300"]
+    finish(tmp_path, *words, "hydra.run.dir=whole")
+    with Line(tmp_path, *words) as line:
+        wait_until(lambda: last_step(tmp_path) >= 50)
+        line.signal(signal.SIGKILL)
+    with Line(tmp_path, *words, "seed=1") as line:
+        assert line.wait() == 2
+        assert "holds a run of another config: seed: 0 | 1" in line.output
+    assert "resumed at step" in finish(tmp_path, *words, "checkpoint.every=50 steps")
+    assert_identical(tmp_path / RUN, tmp_path / "whole")
+
+
+# -------------------------------------------------------------------------------------------------- who may
+
+
+def test_a_run_that_is_running_says_who_has_it(tmp_path):
+    with Line(tmp_path, *SMALL, "epochs=1000") as line:
+        wait_until(lambda: last_step(tmp_path) > 0)
+        before = (tmp_path / RUN / "run.json").read_bytes()
+        for words in (["resume", RUN], [*SMALL, "epochs=1000"]):
+            with Line(tmp_path, *words) as second:
+                assert second.wait() == 1
+                assert f"error: {RUN} is in use: process {line.pid} on " in second.output
+        assert (tmp_path / RUN / "run.json").read_bytes() == before
+
+
+def test_of_eight_that_resume_at_once_one_does(tmp_path):
+    with Line(tmp_path, *SMALL, "epochs=1000") as line:
+        wait_until(lambda: last_step(tmp_path) > 0)
+        line.signal(signal.SIGKILL)
+    lines = [Line(tmp_path, "resume", RUN, "trainer.max_time=3s") for _ in range(8)]
+    statuses = sorted(line.wait() for line in lines)
+    assert statuses == [1] * 7 + [143]
+    assert sum("is in use: process" in line.output for line in lines) == 7
+
+
+def test_what_changed_since_the_run_began_is_said(with_workers):
+    with Line(with_workers, *SMALL, *NOISY) as line:
+        wait_until(lambda: last_step(with_workers) > 0)
+        line.signal(signal.SIGKILL)
+    (with_workers / "users_data.py").write_text(USERS_DATA + "\n# another version\n")
+    output = finish(with_workers, "resume", RUN, "trainer.max_time=1h")
+    assert "since the run began these have changed, and its result may too:\n  sources.users_data.py: " in output
+    resumed = json.loads((with_workers / RUN / "run.json").read_text())["resumed"]
+    assert any("users_data.py" in line for line in resumed[-1]["changed"])
+    assert "trainer.max_time: null | 1h" in resumed[-1]["changed"]

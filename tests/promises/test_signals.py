@@ -1,0 +1,725 @@
+"""What asks a run to stop ends it within seconds, saved and marked; resumed, it ends as if nobody had asked."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import json
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from mlprun import stopping
+from mlprun.errors import ConfigError
+from mlprun.training.durations import parse_seconds
+from tests.helpers import lines
+from tests.helpers.lines import CONTEXT, Line, wait_until
+from tests.promises.test_resume import EVERYTHING, RUN, SMALL, assert_identical, children, finish, is_running, last_step
+from tests.promises.test_resume import uninterrupted as uninterrupted
+
+SOON = 10  # seconds, on a machine that does much else; what a test has to wait for else would take a minute
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+IN_PROC = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
+
+# The user's own code, which stays where the file `hold` says: a minute asleep, or until the file is gone.
+USERS_CODE = """
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+HOLD = Path("hold")
+
+def hold(place):
+    if HOLD.exists() and HOLD.read_text() == place:
+        with open("held", "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        if place == "swallowing batch":
+            try:
+                time.sleep(60)
+            except BaseException:
+                HOLD.unlink()
+        elif "batch" in place or place in ("long step", "model"):
+            time.sleep(60)
+        else:
+            while HOLD.exists():
+                time.sleep(0.01)
+
+class Dying:
+    def __del__(self):
+        hold("del")
+
+class Data(Dataset):
+    def __len__(self):
+        return 300
+    def __getitem__(self, i):
+        evaluating = torch.is_inference_mode_enabled()
+        hold("evaluation batch" if evaluating else "batch")
+        if evaluating:
+            hold("swallowing batch")
+            Dying()
+        return torch.rand(6) + i % 3, i % 3
+
+class Net(nn.Sequential):
+    def __init__(self, held=True):
+        super().__init__(nn.Linear(6, 9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3))
+        self.held = held
+        if held:
+            hold("model")
+    def forward(self, x):
+        if self.training and self.held:
+            hold("step")
+            hold("long step")
+        return super().forward(x)
+
+def slow_disk(fsync):
+    def wait(descriptor):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".tmp"):
+            hold("checkpoint")
+        fsync(descriptor)
+    return wait
+
+os.register_at_fork(after_in_child=lambda: hold("fork"))
+if Path("/proc/self/fd").is_dir():
+    os.fsync = slow_disk(os.fsync)
+"""
+USERS = [
+    *SMALL, "data=custom", "data.input_shape=[6]", "data.num_outputs=3", "data.dataset._target_=users_code.Data",
+    "model=custom", "model._target_=users_code.Net", "optim=momentum", "scheduler=cosine",
+]  # fmt: skip
+
+
+def with_users_code(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "users_code.py").write_text(USERS_CODE)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return with_users_code(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    folder = with_users_code(tmp_path_factory.mktemp("whole"))
+    finish(folder, *USERS)
+    return folder / RUN
+
+
+@pytest.fixture(scope="module")
+def whole_with_workers(tmp_path_factory) -> Path:
+    folder = with_users_code(tmp_path_factory.mktemp("whole"))
+    finish(folder, *USERS, "epochs=6", "data.num_workers=2", "eval_every=20 steps")
+    return folder / RUN
+
+
+def held(folder: Path, place: str) -> None:
+    """Return when the user's code stays at that place."""
+    (folder / "held").unlink(missing_ok=True)
+    (folder / "hold").write_text(place)
+    wait_until((folder / "held").exists)
+
+
+def let_go(folder: Path) -> None:
+    (folder / "hold").unlink()
+
+
+def is_held_by(line: Line, folder: Path) -> bool:
+    """Whether the line has come to its run; the handlers are in place before."""
+    lock = folder / RUN / ".lock"
+    return lock.exists() and f"process {line.pid} " in lock.read_text()
+
+
+def assert_stopped(output: str, folder: Path, by: str, run: str = RUN) -> dict:
+    """It is said once what stopped it and how to go on, and nothing else; returns the record."""
+    words = {"SIGINT": "Ctrl-C", "trainer.max_time": "trainer.max_time, the time limit"}.get(by, by)
+    assert output.count("interrupted by ") == 1, output
+    assert output.endswith(f"interrupted by {words}\nresume  mlprun resume {run}\n"), output
+    for sign in ("Traceback", "Exception ignored", "exited unexpectedly", "killed by signal", "error: "):
+        assert sign not in output
+    record = json.loads((folder / run / "run.json").read_text())
+    assert (record["status"], record["stopped_by"]) == ("interrupted", by)
+    return record
+
+
+# ------------------------------------------------------------------------------------------- at any moment
+
+
+def test_ten_sigterms_at_random_moments(tmp_path, uninterrupted):
+    chance = random.Random(0)
+    for number in range(10):
+        words = ["resume", RUN] if (tmp_path / RUN / "run.json").exists() else EVERYTHING
+        with Line(tmp_path, *words) as line:
+            if number % 3 == 0:  # anywhere, from the moment when the record is opened
+                wait_until(lambda: is_held_by(line, tmp_path))
+                time.sleep(chance.choice([0, chance.uniform(0.0, 0.3)]))
+            else:  # between, in and after steps, evaluations and checkpoints
+                wait_until(lambda: "\nstep " in line.output)
+                time.sleep(chance.uniform(0.0, 0.1))
+            line.signal(signal.SIGTERM)
+            assert line.wait(SOON) == 143, f"the run is too short for this test:\n{line.output}"
+            assert_stopped(line.output, tmp_path, "SIGTERM")
+    finish(tmp_path, "resume", RUN)
+    assert_identical(tmp_path / RUN, uninterrupted)
+    resumed = json.loads((tmp_path / RUN / "run.json").read_text())["resumed"]
+    assert len({entry["step"] for entry in resumed}) > 5  # it did go on from many places
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ("batch", signal.SIGTERM),  # broken off: a minute's sleep does not keep it
+        ("evaluation batch", signal.SIGINT),
+        ("evaluation batch", signal.SIGTERM),
+        ("step", signal.SIGINT),  # done to its end
+        ("step", signal.SIGHUP),
+        pytest.param("checkpoint", signal.SIGTERM, marks=IN_PROC),
+        pytest.param("checkpoint", signal.SIGINT, marks=IN_PROC),
+        ("del", signal.SIGTERM),  # what is raised there would be lost
+        ("swallowing batch", signal.SIGTERM),  # and here it is
+    ],
+)
+def test_wherever_it_is_asked_it_stops_and_goes_on(folder, whole, place, number):
+    with Line(folder, *USERS) as line:
+        wait_until(lambda: last_step(folder) >= 30)
+        held(folder, place)
+        line.signal(number)
+        if "batch" not in place:
+            let_go(folder)
+        assert line.wait(SOON) == STATUS[number], line.output
+        record = assert_stopped(line.output.replace(NOTE, ""), folder, number.name)
+        assert (NOTE in line.output) == (number == signal.SIGINT and "batch" not in place)
+    assert not [file for file in (folder / RUN).rglob("*") if file.suffix == ".tmp"]
+    (folder / "hold").unlink(missing_ok=True)
+    assert f"resumed at step {record['steps']} of " in finish(folder, "resume", RUN)
+    assert_identical(folder / RUN, whole)
+
+
+# what torch may say of a DataLoader that was stopped between two forks, when it is thrown away, and what Python does
+# of torch's handler when a worker's end is known in the middle of a fork, before the run's own signal
+HALF_HIRED = re.compile(
+    r"Exception ignored in: (<function _MultiProcessingDataLoaderIter\.__del__.*?_workers_status'"
+    r"|<[^\n]*>\nTraceback[^\n]*\n(  [^\n]*\n)+RuntimeError: DataLoader worker[^\n]* Terminated\. )\n",
+    re.S,
+)
+NOTE = "\nstopping as soon as it is safe; Ctrl-C again leaves at once\n"
+
+
+@IN_PROC
+@pytest.mark.parametrize(
+    ("place", "number", "send"),
+    [
+        ("batch", signal.SIGINT, os.killpg),
+        ("batch", signal.SIGTERM, os.killpg),
+        ("batch", signal.SIGTERM, os.kill),
+        ("fork", signal.SIGINT, os.killpg),  # before a worker is its own
+        ("fork", signal.SIGTERM, os.killpg),
+    ],
+)
+def test_busy_workers_neither_delay_the_end_nor_outlive_it(folder, whole_with_workers, place, number, send):
+    """As a terminal sends Ctrl-C, and `timeout` SIGTERM: to the run and its workers."""
+    with Line(folder, *USERS, "epochs=6", "data.num_workers=2", "eval_every=20 steps") as line:
+        wait_until(lambda: last_step(folder) >= 9)
+        held(folder, place)
+        workers = children(line.pid)
+        send(line.pid, number)
+        assert line.wait(SOON) == STATUS[number], line.output
+        assert_stopped(HALF_HIRED.sub("", line.output.replace(NOTE, "")), folder, number.name)
+        wait_until(lambda: not any(is_running(worker) for worker in workers), timeout=5)
+        assert workers
+    let_go(folder)
+    finish(folder, "resume", RUN)
+    assert_identical(folder / RUN, whole_with_workers)
+
+
+# -------------------------------------------------------------------------------------- twice, and not at all
+
+
+def test_a_second_ctrl_c_leaves_at_once(folder, whole):
+    with Line(folder, *USERS) as line:
+        wait_until(lambda: last_step(folder) >= 30)
+        held(folder, "long step")
+        line.signal(signal.SIGINT)
+        wait_until(lambda: NOTE in line.output)
+        line.signal(signal.SIGINT)
+        assert line.wait(SOON) == -signal.SIGINT
+        assert line.output.endswith(NOTE)
+    assert json.loads((folder / RUN / "run.json").read_text())["status"] == "running"
+    let_go(folder)
+    finish(folder, "resume", RUN)
+    assert_identical(folder / RUN, whole)
+
+
+def test_sigterm_twice_is_one_and_ctrl_c_after_it_waits_as_well(folder):
+    with Line(folder, *USERS) as line:
+        wait_until(lambda: last_step(folder) >= 3)
+        held(folder, "step")
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            line.signal(number)
+            time.sleep(0.1)  # else the system makes one of two that are the same
+        assert line.output.endswith(NOTE)
+        let_go(folder)
+        assert line.wait(SOON) == 143
+        assert_stopped(line.output.replace(NOTE, ""), folder, "SIGTERM")
+
+
+class Deaf(Line):
+    """A line that ignores a signal from its start, as `nohup` and a shell's `&` leave it."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._output = folder / "output.txt"
+        self._process = CONTEXT.Process(target=_deaf, args=([*words], str(folder), str(self._output)))
+        self._process.start()
+        self.pid = self._process.pid
+
+
+def _deaf(words: list[str], folder: str, output: str) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    lines._main(words, folder, output)
+
+
+def test_what_was_ignored_from_the_start_stays_so(folder):
+    with Deaf(folder, *USERS, "epochs=6", "data.num_workers=1") as line:
+        wait_until(lambda: last_step(folder) >= 3)
+        held(folder, "step")
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGINT):
+            os.killpg(line.pid, number)
+            time.sleep(0.1)
+        let_go(folder)
+        assert line.wait() == 0
+    assert "interrupted" not in line.output
+    assert "stopping" not in line.output
+
+
+def test_a_terminal_that_closes(folder, whole):
+    """The run is told by SIGHUP, and whatever it shows from then on, bar and all, is an error of the system's."""
+    ours, its = os.openpty()
+    with real_process(folder, *USERS, terminal=its) as process:
+        os.close(its)
+        os.set_blocking(ours, False)
+        wait_until(lambda: read(ours) or last_step(folder) >= 30)
+        held(folder, "step")
+        os.close(ours)
+        let_go(folder)
+        assert process.wait(SOON) == 129
+    record = json.loads((folder / RUN / "run.json").read_text())
+    assert (record["status"], record["stopped_by"]) == ("interrupted", "SIGHUP")
+    assert f"resume  mlprun resume {RUN}" in (folder / RUN / "train.log").read_text()
+    assert f"resumed at step {record['steps']} of" in finish(folder, "resume", RUN)
+    assert_identical(folder / RUN, whole)
+
+
+def read(terminal: int) -> None:
+    """Take what a process has shown, so that it can show more."""
+    with suppress(BlockingIOError):
+        os.read(terminal, 10**6)
+
+
+# ------------------------------------------------------------------------------------------- while it imports
+
+
+@contextmanager
+def real_process(folder: Path, *words: str, terminal: int | None = None, **environment: str):
+    """A line as a shell starts it, torch's import and all; its output goes to `output.txt`, or to a terminal."""
+
+    def control_terminal() -> None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    with (folder / "output.txt").open("a") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlprun", *words],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output if terminal is None else terminal,
+            stderr=output if terminal is None else terminal,
+            start_new_session=True,
+            preexec_fn=None if terminal is None else control_terminal,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("number", "delay"), [(signal.SIGTERM, 0.0), (signal.SIGINT, 0.5), (signal.SIGTERM, 1.5)])
+def test_asked_while_it_imports(tmp_path, number, delay):
+    words = [f"hydra.run.dir={RUN}", "epochs=100000"]
+    with real_process(tmp_path, *words) as process:
+        wait_until((tmp_path / RUN / "run.json").exists)
+        time.sleep(delay)
+        process.send_signal(number)
+        assert process.wait(2 * SOON) == STATUS[number]
+    assert_stopped((tmp_path / "output.txt").read_text().replace(NOTE, ""), tmp_path, number.name)
+
+
+# Stands in for torch until it has written what it finds, and `hold` is gone.
+FIRST_TORCH = """
+import os, signal, sys, time
+from pathlib import Path
+handler = signal.getsignal(signal.SIGTERM)
+Path("held").write_text(f"{Path('run/run.json').exists()} {getattr(handler, '__module__', handler)}")
+while Path("hold").exists():
+    time.sleep(0.01)
+sys.path.remove(os.path.dirname(os.path.dirname(__file__)))
+del sys.modules["torch"]
+import torch
+Path("imported").touch()
+"""
+
+
+def test_a_record_and_handlers_come_before_torch(tmp_path):
+    (tmp_path / "first" / "torch").mkdir(parents=True)
+    (tmp_path / "first" / "torch" / "__init__.py").write_text(FIRST_TORCH)
+    (tmp_path / "hold").touch()
+    first = str(tmp_path / "first")
+    with real_process(tmp_path, f"hydra.run.dir={RUN}", "debug=fast", PYTHONPATH=first) as process:
+        wait_until(lambda: (tmp_path / "held").exists() and (tmp_path / "held").read_text())
+        assert (tmp_path / "held").read_text() == "True mlprun.stopping"
+        process.send_signal(signal.SIGTERM)
+        let_go(tmp_path)
+        assert process.wait(2 * SOON) == 143
+    assert_stopped((tmp_path / "output.txt").read_text(), tmp_path, "SIGTERM")
+    assert (tmp_path / "imported").exists()
+
+
+def test_a_limit_shorter_than_the_imports_leaves_the_next_run_of_a_sweep_whole_ones(tmp_path):
+    line = ["-m", "hydra/launcher=basic", "hydra.sweep.dir=sweep", "debug=fast", "seed=0,1", "trainer.max_time=0.2s"]
+    with real_process(tmp_path, *line) as process:
+        process.wait(4 * SOON)
+    records = [json.loads(file.read_text()) for file in sorted((tmp_path / "sweep").glob("*/run.json"))]
+    assert len(records) == 2
+    assert records[0]["stopped_by"] == "trainer.max_time"
+    assert records[1]["status"] != "failed", records[1].get("error")
+
+
+# --------------------------------------------------------------------------------------------- the time limit
+
+
+def test_a_time_limit_stops_a_run_wherever_it_is(folder, whole):
+    (folder / "hold").write_text("evaluation batch")
+    with Line(folder, *USERS, "trainer.max_time=2s") as line:
+        assert line.wait(SOON) == 143, line.output
+        assert_stopped(line.output, folder, "trainer.max_time")
+    let_go(folder)
+    with Line(folder, "resume", RUN, "trainer.max_time=0.001 s") as line:  # before anything is done
+        assert line.wait(SOON) == 143, line.output
+        assert_stopped(line.output, folder, "trainer.max_time")
+    finish(folder, "resume", RUN, "trainer.max_time=null")
+    assert_identical(folder / RUN, whole)
+
+
+@IN_PROC
+def test_a_time_limit_ends_busy_workers_too(folder, whole_with_workers):
+    (folder / "hold").write_text("batch")
+    line = [*USERS, "epochs=6", "data.num_workers=2", "eval_every=20 steps"]
+    for words in (line, ["resume", RUN]):
+        with Line(folder, *words, "trainer.max_time=2s") as started:
+            assert started.wait(SOON) == 143, started.output
+            assert_stopped(started.output, folder, "trainer.max_time")
+    let_go(folder)
+    finish(folder, "resume", RUN, "trainer.max_time=null")
+    assert_identical(folder / RUN, whole_with_workers)
+
+
+TIMES = {
+    "2h": 7200, "90 min": 5400, "1h30m": 5400, "1 h 30 m": 5400, "45 s": 45, "45sec": 45, "0.5 h": 1800, "2H": 7200,
+    "1d": 86400, "02:00:00": 7200, "1-00:00:00": 86400, "100:00:00": 360000, "0.001 s": 0.001,
+}  # fmt: skip
+NO_TIMES = {
+    "5": "has no unit\n  write '5 min' or '5 h'",
+    "2x": "unknown unit 'x'",
+    "1e3s": "unknown unit 'e'",
+    "0s": "must be above 0",
+    "00:00:00": "must be above 0",
+    "9999999h": "must be above 0 and below 30 years",
+    **dict.fromkeys(["-1h", "soon", "02:00", "1h 30", "1.2.3h", "inf", "1h-30m", "h"], "is not a time"),
+}
+
+
+@pytest.mark.parametrize(("text", "seconds"), TIMES.items())
+def test_times(text, seconds):
+    assert parse_seconds(text, "trainer.max_time") == seconds
+
+
+@pytest.mark.parametrize(("text", "said"), [*NO_TIMES.items(), ("", "is not a time"), (True, "is not a time")])
+def test_what_is_no_time_is_named(text, said):
+    with pytest.raises(ConfigError) as caught:
+        parse_seconds(text, "trainer.max_time")
+    assert str(caught.value).startswith(f"trainer.max_time={'true' if text is True else text}: ")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", TIMES)
+def test_times_as_typed(mlprun, text):
+    result = mlprun(f"trainer.max_time={text}", "--cfg", "job", "-p", "trainer.max_time")
+    assert (result.status, result.out) == (0, f"{text}\n"), result.err
+
+
+@pytest.mark.parametrize("text", NO_TIMES)
+def test_what_is_no_time_is_one_message(mlprun, text):
+    result = mlprun(f"trainer.max_time={text}")
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"error: trainer.max_time={text}: {NO_TIMES[text]}")
+    assert len(result.err.splitlines()) == 2
+    assert not (result.folder / "outputs").exists()
+
+
+# --------------------------------------------------------------------------------------------------- in sweeps
+
+
+SWEEP = ["-m", "hydra.sweep.dir=sweep", *USERS[1:], "epochs=60", "+model.held=false,true,null"]
+
+
+def runs(folder: Path) -> dict[str, dict]:
+    """The records of a sweep, by the value of `model.held`."""
+    return {
+        value: json.loads(file.read_text())
+        for value in ("False", "True", "null")
+        for file in (folder / "sweep").glob(f"*model.held={value}*/run.json")
+    }
+
+
+def hold_second(folder: Path, place: str) -> None:
+    """Hold the second run of a sweep."""
+    wait_until(lambda: "num_steps" in runs(folder).get("True", {}))
+    held(folder, place)
+
+
+@pytest.mark.parametrize("choice", ["hydra/launcher=basic", "sweep.num_workers=1"])
+def test_ctrl_c_ends_a_sweep_and_keeps_what_is_done(folder, choice):
+    with Line(folder, *SWEEP, choice) as line:
+        hold_second(folder, "step")
+        line.signal(signal.SIGINT)
+        wait_until(lambda: "basic" not in choice or NOTE in line.output)
+        let_go(folder)
+        assert line.wait(2 * SOON) == 130, line.output
+    assert {value: record["status"] for value, record in runs(folder).items()} == {
+        "False": "completed", "True": "interrupted"
+    }  # fmt: skip
+    for sign in ("Traceback", "Exception ignored"):
+        assert sign not in line.output
+    assert "curves  tensorboard --logdir sweep" in line.output  # after the table
+    (second,) = (folder / "sweep").glob("*model.held=True*")
+    finish(folder, "resume", str(second))
+
+
+def test_a_time_limit_ends_one_run_of_a_sweep_and_the_next_goes_on(folder):
+    (folder / "hold").write_text("model")
+    with Line(folder, *SWEEP, "steps=20", "hydra/launcher=basic", "trainer.max_time=4s") as line:
+        assert line.wait() == 1, line.output
+    assert {value: record["status"] for value, record in runs(folder).items()} == {
+        "False": "completed", "True": "interrupted", "null": "completed"
+    }  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------- how it is done
+
+
+@pytest.fixture
+def installed():
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGURG, signal.SIGCHLD)
+    before = {number: signal.getsignal(number) for number in numbers}
+    stopping.install()
+    yield
+    stopping.install()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def stops(by: str):
+    """The block is ended by that request."""
+    with pytest.raises(stopping.Stop) as caught:
+        yield
+    assert str(caught.value) == by
+
+
+def stay() -> None:
+    """Be broken off."""
+    time.sleep(5)
+    pytest.fail("it was not")
+
+
+def test_a_request_waits_for_the_outermost_block(installed):
+    done = []
+    with stops("SIGTERM"), stopping.deferred:
+        with stopping.deferred:
+            signal.raise_signal(signal.SIGTERM)
+            done.append(1)
+        done.append(2)
+    assert done == [1, 2]
+    with stops("SIGTERM"), stopping.deferred:  # somebody may have swallowed the first
+        pass
+
+
+def test_the_blocks_own_error_goes_first(installed):
+    def fail() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), stopping.deferred:
+        fail()
+
+
+class Dying:
+    done = False
+
+    def __del__(self):
+        Dying.done = be_asked()
+
+
+class Entered:
+    done = False
+
+    def __enter__(self):
+        self.done = be_asked()
+
+    def __exit__(self, *_):
+        pass
+
+
+def be_asked() -> bool:
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    return True
+
+
+def test_a_destructor_ends_first(installed):
+    Dying.done = False
+    with stops("SIGTERM"):
+        Dying()
+        stay()
+    assert Dying.done
+
+
+def test_entering_a_block_ends_first(installed):
+    entered = Entered()
+    with stops("SIGTERM"), entered:
+        stay()
+    assert entered.done
+
+
+def test_an_import_ends_first(installed, tmp_path, monkeypatch):
+    (tmp_path / "asking_module.py").write_text(
+        "from tests.promises.test_signals import be_asked\nbe_asked()\ndone = be_asked()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with stops("SIGTERM"):
+        importlib.import_module("asking_module")
+        stay()
+    assert sys.modules.pop("asking_module").done
+    time.sleep(0.2)  # asked twice, it stops once
+
+
+def test_a_limit_leaves_nothing_behind_its_block(installed):
+    """However close its end and the block's come together."""
+    stopped = 0
+    for number in range(200):
+        seconds = 0.001 + number % 10 * 1e-4
+        try:
+            with stopping.after(seconds):
+                time.sleep(0.0014)
+        except stopping.Stop:
+            stopped += 1
+            stopping.install()
+        assert stopping.asked() == ""
+    time.sleep(0.01)
+    assert 0 < stopped < 200
+
+
+def test_a_signal_goes_before_a_limit(installed):
+    with stops("SIGTERM"), stopping.after(0.01), stopping.deferred:
+        time.sleep(0.05)
+        assert stopping.asked() == stopping.MAX_TIME
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_limit_of_a_job_in_a_thread_stops_that_at_a_safe_place(installed):
+    found = []
+
+    def job() -> None:
+        try:
+            with stopping.after(0.01):
+                for _ in range(5000):
+                    with stopping.deferred:
+                        time.sleep(0.001)
+        except stopping.Stop as stop:
+            found.append(str(stop))
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+    assert found == [stopping.MAX_TIME]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_forked_from_it_just_ends(installed, number):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -number
+
+
+def test_nobody_need_be_there_to_hear_that_it_stops(installed, monkeypatch):
+    def closed(*_):
+        raise OSError
+
+    monkeypatch.setattr(os, "write", closed)
+    done = False
+    with stops("SIGINT"), stopping.deferred:
+        signal.raise_signal(signal.SIGINT)
+        done = True
+    assert done
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        # Python would take a KeyboardInterrupt that passes through `exec` for its own end, by SIGINT
+        ("try: exec('os.kill(os.getpid(), 15); time.sleep(5)')\nexcept KeyboardInterrupt: sys.exit(143)", 143),
+        ("atexit.register(lambda: os.kill(os.getpid(), 15)); sys.argv[1:] = ['--version']; cli.main()", 0),
+    ],
+    ids=["exec", "too late"],
+)
+def test_how_python_ends(code, status):
+    begin = "import atexit, os, sys, time\nfrom mlprun import cli, stopping\nstopping.install()\n"
+    done = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes the room from a running process by prlimit")
+def test_what_cannot_be_saved_is_said(folder):
+    with Line(folder, *USERS) as line:
+        wait_until(lambda: last_step(folder) >= 30)
+        held(folder, "step")
+        size = (folder / RUN / "checkpoints" / "last.pt").stat().st_size
+        resource.prlimit(line.pid, resource.RLIMIT_FSIZE, (size - 1, resource.RLIM_INFINITY))
+        line.signal(signal.SIGTERM)
+        let_go(folder)
+        assert line.wait(SOON) == 143
+    said = line.output.splitlines()[-5:]
+    assert any(line.startswith("error: checkpoint run/checkpoints/last.pt could not be written") for line in said)
+    assert said[-2:] == ["interrupted by SIGTERM", f"resume  mlprun resume {RUN}"]
+    assert json.loads((folder / RUN / "run.json").read_text())["status"] == "interrupted"

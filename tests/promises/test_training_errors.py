@@ -1,0 +1,703 @@
+"""NaN, too little memory, a wrong shape or label: the step, the layer, the key and the remedy are named."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mlprun import seeding
+from mlprun.config import Composer, check
+from mlprun.data.batches import Batch
+from mlprun.errors import DivergedError
+from mlprun.failures import explain
+from mlprun.training import checkpoint
+from mlprun.training import learner as learning
+from mlprun.training.learner import Learner
+from mlprun.training.losses import Loss
+from mlprun.training.schedule import Constant, Warmup
+from tests.helpers.lines import Line, wait_until
+from tests.promises.test_resume import assert_identical, finish, last_step
+
+USERS = """
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+class Fragile(nn.CrossEntropyLoss):  # NaN at steps that (seed, step) decides
+    def __init__(self, below):
+        super().__init__()
+        self.below = below
+
+    def forward(self, outputs, targets):
+        loss = super().forward(outputs, targets)
+        return loss * float("nan") if outputs.requires_grad and torch.rand(()) < self.below else loss
+
+class Hungry(Net):
+    def forward(self, x):
+        if self.training and len(x) > 8:
+            torch.empty(2**50)
+        return super().forward(x)
+
+class HungryInEvaluation(Net):
+    def forward(self, x):
+        if not self.training and len(x) > 2:
+            torch.empty(2**50)
+        return super().forward(x)
+
+class HungryFromTheStart(Net):
+    def __init__(self):
+        super().__init__()
+        self.more = nn.Parameter(torch.empty(2**50))
+
+class FixedBatch(Net):
+    def forward(self, x):
+        x = self.first(x)
+        return self.second(x.view(32, 8) if self.training else x)
+
+class Narrow(Net):
+    def forward(self, x):
+        x = self.first(x)
+        return self.second(x[:, :5] if self.training else x)
+
+class Embeds(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Embedding(10, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.out(self.embed(x).mean(1))
+
+class Raises(Net):
+    def forward(self, x):
+        if self.training:
+            raise KeyError("my own bug")
+        return super().forward(x)
+
+class Data(Dataset):
+    odd = ()
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, i):
+        example = torch.rand(6) + i % 3, i % 3
+        return self.change(*example) if i in self.odd or i == 5 else example
+
+    def change(self, x, y):
+        return x, y
+
+class Label(Data):
+    def change(self, x, y):
+        return x, 3
+
+class Negative(Data):
+    def change(self, x, y):
+        return x, -1
+
+class Ragged(Data):
+    def change(self, x, y):
+        return x[:5], y
+
+class Nothing(Data):
+    def change(self, x, y):
+        return None
+
+class Nan(Data):
+    def change(self, x, y):
+        return x + float("nan"), y
+
+class ManyNans(Nan):
+    odd = range(7, 300, 50)
+
+class Tokens(Data):
+    def __getitem__(self, i):
+        return torch.full((6,), 12 if i == 5 else i % 10), i % 3
+
+class Greedy(Data):
+    def change(self, x, y):
+        return torch.empty(2**50), y
+"""
+RUN = "run"
+SHORT = [f"hydra.run.dir={RUN}", "data=custom", "data.input_shape=[6]", "data.num_outputs=3", "epochs=3"]
+FRAGILE = ["loss=custom", "loss._target_=users.Fragile"]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "users.py").write_text(USERS)
+    return tmp_path
+
+
+def own(kind: str, name: str) -> str:
+    return f"{ {'data': 'data.dataset', 'model': 'model'}[kind] }._target_=users.{name}".replace(" ", "")
+
+
+DATA, MODEL = own("data", "Data"), "model=custom"
+
+
+def fails(folder: Path, *words: str) -> str:
+    """What a line says that fails with exit status 1, from `error: ` on."""
+    with Line(folder, *words) as line:
+        assert line.wait() == 1, line.output
+        assert "Traceback" not in line.output
+        assert line.output.count("error: ") == 1
+        return line.output[line.output.index("error: ") :]
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / RUN / "metrics.jsonl").read_text().splitlines()]
+
+
+def record(folder: Path) -> dict:
+    return json.loads((folder / RUN / "run.json").read_text())
+
+
+def bad_steps(below: float, count: int) -> list[int]:
+    """The steps at which `Fragile` gives NaN in a model that draws nothing else."""
+    found = []
+    for step in range(count):
+        seeding.seed_torch(0, "noise", step)
+        found += [step] if torch.rand(()) < below else []
+    return found
+
+
+def assert_finite(value: object) -> None:
+    """Every number in a checkpoint."""
+    if isinstance(value, torch.Tensor):
+        assert bool(torch.isfinite(value).all())
+    elif isinstance(value, float):
+        assert math.isfinite(value)
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            assert_finite(item)
+
+
+# ------------------------------------------------------------------------------------- not finite: stop
+
+
+def test_nan_at_a_step_stops_the_run_there(folder):
+    """The message tells the step, what came before and the knobs; no checkpoint is touched; a resume says the same."""
+    below = 0.02
+    bad = bad_steps(below, 200)[0]
+    assert bad > 12  # there is something before it
+    words = [*SHORT, DATA, *FRAGILE, f"+loss.below={below}", "epochs=40", "logging.every=1 step", "batch_size=64"]
+    message = fails(folder, *words, "checkpoint.every=4 steps")
+    before = rows(folder)[-1]
+    assert before["step"] == bad
+    first, *knobs = message.splitlines()
+    assert first == (
+        f"error: step {bad}: not finite any more (loss nan, gradient norm nan); step {bad - 1} still had "
+        f"loss {before['train/loss']:g} and gradient norm {before['optim/grad_norm']:g}"
+    )
+    assert knobs == [
+        "  try a lower optim.lr (now 0.001), trainer.grad_clip=1 or scheduler.warmup='1 epoch'",
+        "  debug=anomaly names the operation, trainer.on_nan=skip passes over such steps",
+    ]
+    kept = record(folder)
+    assert (kept["status"], kept["steps"], kept["error"]) == ("failed", bad, message.removeprefix("error: ").rstrip())
+    files = {name: (folder / RUN / "checkpoints" / name) for name in ("last.pt", "best.pt")}
+    states = {name: checkpoint.load(file) for name, file in files.items()}
+    assert states["last.pt"]["step"] == bad // 4 * 4
+    assert 0 < states["best.pt"]["step"] <= bad
+    for state in states.values():
+        assert_finite(state)
+
+    contents = {name: file.read_bytes() for name, file in files.items()}
+    assert fails(folder, "resume", RUN) == message
+    assert record(folder)["status"] == "failed"
+    assert {name: file.read_bytes() for name, file in files.items()} == contents
+
+
+def test_a_resume_that_fails_at_its_first_step_still_knows_what_came_before(folder):
+    below = 0.02
+    bad = bad_steps(below, 200)[0]
+    words = [*SHORT, DATA, *FRAGILE, f"+loss.below={below}", "epochs=40", "checkpoint.every=1 step"]
+    message = fails(folder, *words)
+    assert checkpoint.load(folder / RUN / "checkpoints" / "last.pt")["step"] == bad
+    assert f"step {bad - 1} still had loss " in message
+    assert fails(folder, "resume", RUN) == message
+
+
+def test_a_rate_that_is_too_high_leaves_no_absurd_checkpoint(folder):
+    """The update itself overflows: the loss of the next step would tell, but a checkpoint is due before it."""
+    words = ["model=linear", "optim=sgd", "optim.lr=3e38", "data.normalize=none", "steps=4", f"hydra.run.dir={RUN}"]
+    message = fails(folder, *words, "checkpoint.every=1 step", "eval_every=1 step", "monitor=val/accuracy")
+    first, knobs = message.splitlines()
+    assert re.fullmatch(
+        r"error: step 0: its update left weights that are not finite; step 0 had loss \S+ and gradient norm \S+", first
+    )
+    assert knobs == "  try a lower optim.lr (now 3e+38), trainer.grad_clip=1 or scheduler.warmup='1 epoch'"
+    assert list((folder / RUN / "checkpoints").iterdir()) == []
+    assert rows(folder) == []
+
+
+def test_nan_in_the_data_is_not_blamed_on_the_rate(folder):
+    message = fails(folder, *SHORT, own("data", "Nan"))
+    assert re.match(r"error: step \d: not finite any more \(loss nan, gradient norm nan\)", message)
+    assert "\n  data: inputs of this batch are NaN or infinite; repair or leave out such examples\n" in message
+    assert "optim.lr" not in message
+
+
+def test_nan_at_the_very_first_step_is_not_blamed_on_the_rate(folder):
+    message = fails(folder, *SHORT, DATA, *FRAGILE, "+loss.below=1", "trainer.precision=bf16")
+    assert message.splitlines()[:2] == [
+        "error: step 0: not finite any more (loss nan, gradient norm nan)",
+        "  with the first weights: look at the data and the loss, or try trainer.precision=fp32",
+    ]
+
+
+def test_on_a_gpu_the_values_are_looked_at_together(monkeypatch):
+    """What happens there, on the CPU: nothing is asked until the check, which then knows the first bad step."""
+    learner = make_learner(nn.Linear(4, 3))
+    monkeypatch.setattr(learner, "_looks_at_each", False)
+    for step in range(5):
+        learner.update(BROKEN if step >= 3 else batch(step), step)
+        if step == 2:
+            learner.check_finite()
+    with pytest.raises(DivergedError, match=r"^step 3: not finite any more \(loss nan, .* step 2 still had loss 1\."):
+        learner.check_finite()
+
+    monkeypatch.setattr(learning, "MAX_UNCHECKED", 10)  # and nobody runs on for ever without a check
+    learner = make_learner(nn.Linear(4, 3))
+    monkeypatch.setattr(learner, "_looks_at_each", False)
+    for step in range(9):
+        learner.update(BROKEN, step)
+    with pytest.raises(DivergedError, match=r"^step 0: "):
+        learner.update(BROKEN, 9)
+
+
+# ------------------------------------------------------------------------------------- not finite: skip
+
+
+def test_skipped_steps_are_counted_and_left_out_of_the_means(folder):
+    below = 0.3
+    words = [*SHORT, DATA, *FRAGILE, f"+loss.below={below}", "trainer.on_nan=skip", "epochs=6", "eval_every=3 epochs"]
+    output = finish(folder, *words, "logging.every=1 step")
+    steps = record(folder)["steps"]
+    bad = bad_steps(below, steps)
+    assert 5 < len(bad) < steps / 2
+    assert record(folder)["skipped_steps"] == len(bad)
+    assert f"{len(bad)} steps were not finite and were skipped (trainer.on_nan=skip)" in output
+    single = {row["step"] - 1: row for row in rows(folder)}
+    assert [step for step, row in single.items() if row["train/loss"] is None] == bad
+
+    finish(folder, *words, "logging.every=4 steps", "hydra.run.dir=windows")
+    assert (folder / "windows" / "run.json").exists()
+    per_epoch = record(folder)["steps_per_epoch"]
+    sizes = {step: 32 if (step + 1) % per_epoch else record(folder)["data"]["sizes"]["train"] % 32 for step in single}
+    start = 0
+    for line in (folder / "windows" / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        window = [step for step in range(start, row["step"]) if step not in bad]
+        start = row["step"]
+        if not window:
+            assert row["train/loss"] is row["optim/grad_norm"] is row["train/accuracy"] is None
+            continue
+        for key, weights in (("train/loss", sizes), ("train/accuracy", sizes), ("optim/grad_norm", None)):
+            values = [(single[step][key], weights[step] if weights else 1) for step in window]
+            mean = sum(value * weight for value, weight in values) / sum(weight for _, weight in values)
+            assert row[key] == pytest.approx(mean, rel=1e-5), (row["step"], key)
+
+
+def test_running_statistics_stay_finite(folder):
+    """NaN inputs reach batch norm before anyone knows that the step will be skipped."""
+    words = [
+        *SHORT,
+        own("data", "ManyNans"),
+        "data.test_fraction=0.01",
+        "data.val_fraction=0.01",
+        "model.batch_norm=true",
+    ]
+    finish(folder, *words, "trainer.on_nan=skip", "epochs=4")
+    assert record(folder)["skipped_steps"] > 10
+    for name in ("last.pt", "best.pt"):
+        state = checkpoint.load(folder / RUN / "checkpoints" / name)
+        assert any("running_var" in key for key in state["model"])
+        assert_finite(state["model"])
+        assert_finite(state["optimizer"])
+
+
+class Remembers(nn.Module):
+    """Keeps a mean as many people write it: by putting a new tensor in the buffer's place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("late", None)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * inputs.mean(0)
+            self.late = inputs.mean()
+        return self.layer(inputs - self.mean.detach())
+
+
+def make_learner(model: nn.Module, optimizer=None, **more) -> Learner:
+    loss = Loss(nn.CrossEntropyLoss(), "classification", 3, False)
+    the_optimizer = (optimizer or (lambda p: torch.optim.SGD(p, lr=0.1)))(model.parameters())
+    return Learner(
+        model, loss, the_optimizer, Warmup(Constant(), 0), torch.device("cpu"),
+        task="classification", num_outputs=3, seed=0, **more,
+    )  # fmt: skip
+
+
+def batch(step: int = 0) -> Batch:
+    drawn = seeding.generator(0, "batch", step)
+    return Batch(torch.randn(16, 4, generator=drawn), torch.randint(0, 3, (16,), generator=drawn))
+
+
+BROKEN = Batch(torch.full((16, 4), float("nan")), torch.zeros(16, dtype=torch.int64))
+
+
+def test_a_buffer_that_is_replaced_in_the_forward_pass_is_put_back():
+    torch.manual_seed(0)
+    learner = make_learner(Remembers(), on_nan="skip")
+    assert not learner.update(BROKEN, 0).applied
+    assert learner.model.late is None
+    learner.update(batch(), 1)
+    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    assert before["mean"].abs().sum() > 0
+    assert not learner.update(BROKEN, 2).applied
+    after = learner.model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_the_scaler_of_fp16_goes_on_after_a_skipped_step():
+    torch.manual_seed(0)
+    learner = make_learner(nn.Linear(4, 3), on_nan="skip", precision="fp16")
+    scale = learner.state_dict()["scaler"]["scale"]
+    assert learner.update(batch(), 0).applied
+    before = learner.model.weight.clone()
+    assert not learner.update(BROKEN, 1).applied
+    assert torch.equal(learner.model.weight, before)
+    assert learner.update(batch(), 2).applied
+    assert not torch.equal(learner.model.weight, before)
+    assert learner.state_dict()["scaler"]["scale"] == scale / 2
+
+
+class Breaks(nn.Module):
+    """NaN in every forward pass of training after the first `after`, until `mended`."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.layer, self.calls, self.after, self.mended = nn.Linear(4, 3), 0, after, False
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.layer(inputs) * (float("nan") if self.calls > self.after and not self.mended else 1)
+
+
+def lbfgs(parameters) -> torch.optim.Optimizer:
+    return torch.optim.LBFGS(parameters, lr=0.5, max_iter=5)
+
+
+def test_lbfgs_that_breaks_within_a_step_takes_it_back_whole():
+    """It has moved the weights by then; after the step that is skipped it goes on as if there had been none."""
+    torch.manual_seed(0)
+    learner = make_learner(Breaks(after=8), lbfgs, on_nan="skip")
+    assert learner.update(batch(), 0).applied
+    assert learner.model.calls == 5
+    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    skipped = learner.update(batch(), 1)
+    assert not skipped.applied
+    assert math.isfinite(skipped.loss)  # it did begin well
+    assert all(torch.equal(value, before[name]) for name, value in learner.model.state_dict().items())
+    learner.model.mended = True
+    learner.update(batch(), 2)
+
+    torch.manual_seed(0)
+    spared = make_learner(Breaks(after=10**9), lbfgs, on_nan="skip")
+    for step in (0, 2):
+        spared.update(batch(), step)
+    assert torch.equal(spared.model.layer.weight, learner.model.layer.weight)
+
+
+def test_lbfgs_that_breaks_within_every_step_gives_up(monkeypatch):
+    """The first look of each of its steps is finite; a step is counted once, by its last."""
+    monkeypatch.setattr(learning, "MAX_SKIPPED", 5)
+    torch.manual_seed(0)
+    model = Breaks(after=1)
+    learner = make_learner(model, lbfgs, on_nan="skip")
+    for step in range(5):
+        model.calls = 0
+        assert not learner.update(batch(), step).applied
+    model.calls = 0
+    with pytest.raises(DivergedError, match=r"5 steps in a row .* the last one step 5"):
+        learner.update(batch(), 5)
+
+
+def test_lbfgs_skips_in_a_whole_run(folder):
+    words = [
+        *SHORT,
+        DATA,
+        *FRAGILE,
+        "+loss.below=0.1",
+        "optim=lbfgs",
+        "batch_size=all",
+        "steps=25",
+        "optim.max_iter=4",
+    ]
+    finish(folder, *words, "trainer.on_nan=skip", "eval_every=5 steps")
+    assert record(folder)["skipped_steps"] > 1
+    assert_finite(checkpoint.load(folder / RUN / "checkpoints" / "last.pt")["optimizer"])
+    assert rows(folder)[-1]["val/loss"] < rows(folder)[0]["val/loss"] < 1
+
+
+def test_after_too_many_in_a_row_it_gives_up_also_across_a_resume(folder):
+    below = 0.05
+    bad = bad_steps(below, 40)
+    words = [*SHORT, DATA, *FRAGILE, "trainer.on_nan=skip", "eval_every=1 step", f"+loss.below={below}"]
+    finish(folder, *words, "steps=20")
+    assert record(folder)["skipped_steps"] == len([step for step in bad if step < 20]) > 0
+    # From here on the user's loss is always NaN.
+    (folder / "users.py").write_text(USERS.replace("< self.below", "< 1"))
+    output = finish(folder, "resume", RUN, "steps=90")
+    assert "steps were not finite and were skipped" in output
+    assert checkpoint.load(folder / RUN / "checkpoints" / "last.pt")["skipped_in_a_row"] == 70
+    message = fails(folder, "resume", RUN, "steps=300")
+    assert message.startswith(
+        "error: 100 steps in a row had a loss or gradient that is not finite, the last one step 120; "
+        "step 19 still had loss "
+    )
+    assert "trainer.on_nan=skip gives up here" in message
+    assert "passes over" not in message
+    assert record(folder)["steps"] == 120
+
+
+def test_a_run_with_skips_that_is_killed_and_resumed_is_the_same(folder, tmp_path_factory):
+    whole = tmp_path_factory.mktemp("whole")
+    (whole / "users.py").write_text(USERS)
+    words = [
+        *SHORT, DATA, *FRAGILE, "+loss.below=0.3", "trainer.on_nan=skip", "model.batch_norm=true", "model.dropout=0.2",
+        "epochs=25", "logging.every=5 steps", "checkpoint.every=7 steps", "eval_every=10 steps", "optim=adam",
+    ]  # fmt: skip
+    finish(whole, *words)
+    assert record(whole)["skipped_steps"] > 20
+    for share in (0.2, 0.5, 0.8):
+        with Line(folder, *(["resume", RUN] if (folder / RUN).exists() else words)) as line:
+            wait_until(lambda: last_step(folder) >= share * record(whole)["steps"])  # noqa: B023
+            line.signal(signal.SIGKILL)
+    finish(folder, "resume", RUN)
+    assert_identical(folder / RUN, whole / RUN)
+
+
+# --------------------------------------------------------------------------------------------------- memory
+
+
+def test_out_of_memory_names_the_line_that_keeps_the_effective_batch(folder):
+    """Following it leads to a run that fits."""
+    words, accumulate = [*SHORT, DATA, MODEL, own("model", "Hungry")], 1
+    for expected in (2, 4):
+        message = fails(folder, *words, f"trainer.accumulate={accumulate}", f"hydra.run.dir=run-{accumulate}")
+        assert message.splitlines()[:4] == [
+            f"error: out of memory with batch_size=32 trainer.accumulate={accumulate}, asking for 4,194,304.0 GiB",
+            f"  in Hungry with x [{32 // accumulate}, 6]",
+            "  at step 0: inputs [32, 6], targets [32]",
+            f"  trainer.accumulate={expected} keeps the same effective batch in about 50% of the memory",
+        ]
+        assert f'File "{folder}/users.py"' in message
+        assert "torch.empty(2**50)" in message
+        kept = json.loads((folder / f"run-{accumulate}" / "run.json").read_text())
+        assert kept["status"] == "failed"
+        assert kept["error"].startswith("out of memory")
+        accumulate = int(re.search(r"trainer.accumulate=(\d+) keeps", message)[1])
+    finish(folder, *words, f"trainer.accumulate={accumulate}")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([own("model", "Hungry"), "batch_size=all"], "trainer.accumulate=2 keeps the same effective batch"),
+        ([own("model", "Hungry"), "batch_size=9"], "trainer.accumulate=2 keeps the same effective batch"),
+        ([own("model", "HungryInEvaluation")], "an evaluation reads many examples at once: data.limit_eval=…"),
+        ([own("model", "HungryFromTheStart")], "that was not in a training step: a smaller model, or less data"),
+        ([own("data", "Greedy")], "that was not in a training step: a smaller model, or less data"),
+        ([own("data", "Greedy"), "data.num_workers=1"], "a DataLoader worker has no room; data.num_workers=1"),
+    ],
+)
+def test_out_of_memory_elsewhere(folder, words, said):
+    model = [] if "data" in words[0] else [DATA, MODEL]
+    message = fails(folder, *SHORT, *model, *words)
+    assert message.startswith("error: out of memory with batch_size=")
+    assert f"\n  {said}" in message
+    assert ("keeps the same effective batch" in message) == ("keeps" in said)
+
+
+# --------------------------------------------------------------------------------------- shapes and labels
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        pytest.param(
+            [DATA, MODEL, own("model", "Narrow")],
+            [
+                r"error: RuntimeError: .*mat1 and mat2 shapes cannot be multiplied \(32x5 and 8x3\)",
+                r"  in layer 'second' Linear\(in_features=8, out_features=3, bias=True\) with input \[32, 5\]",
+                r"  at step 0: inputs \[32, 6\], targets \[32\]",
+                r"  data.input_shape=\[6\] data.num_outputs=3 batch_size=32 trainer.accumulate=1",
+                r'  File ".*/users.py", line \d+, in forward',
+            ],
+            id="a layer that gets another shape",
+        ),
+        pytest.param(
+            [DATA, MODEL, own("model", "FixedBatch"), "trainer.accumulate=2"],
+            [
+                r"error: RuntimeError: shape '\[32, 8\]' is invalid for input of size 128",
+                r"  in FixedBatch with x \[16, 8\]",
+                r"  at step 0: inputs \[32, 6\], targets \[32\]",
+                r"  data.input_shape=\[6\] data.num_outputs=3 batch_size=32 trainer.accumulate=2",
+                r'  File ".*/users.py", line \d+, in forward',
+            ],
+            id="a batch size that is written into the model",
+        ),
+        pytest.param(
+            [own("data", "Tokens"), MODEL, own("model", "Embeds")],
+            [
+                r"error: IndexError: index out of range in self",
+                r"  in layer 'embed' Embedding\(10, 3\) with input \[32, 6\], values 0 to 12",
+                r"  at step \d: inputs \[32, 6\], targets \[32\]",
+                r"  an index into an embedding must be 0 to num_embeddings - 1",
+                r"  data.input_shape=\[6\] .*",
+                r'  File ".*/users.py", line \d+, in forward',
+            ],
+            id="an index past an embedding",
+        ),
+        pytest.param(
+            [DATA, MODEL, own("model", "Raises")],
+            [
+                r"error: KeyError: 'my own bug'",
+                r"  in Raises with x \[32, 6\]",
+                r"  at step 0: inputs \[32, 6\], targets \[32\]",
+                r'  File ".*/users.py", line \d+, in forward',
+            ],
+            id="an error of the user's own",
+        ),
+        *(
+            pytest.param(
+                [own("data", name), *loss],
+                [
+                    rf"error: data: at step \d, a label is {label} \(data.num_outputs=3\)",
+                    r"  labels are 0 to 2: correct data.num_outputs, or the labels of the data set",
+                ],
+                id=f"label {label}, {' '.join(loss) or 'cross entropy'}",
+            )
+            for name, label in (("Label", "3"), ("Negative", "-1"))
+            for loss in ([], ["loss=mse", "loss.one_hot=true"], ["loss=hinge"])
+        ),
+        *(
+            pytest.param(
+                [own("data", name), f"data.num_workers={workers}"],
+                [
+                    r"error: data: the examples of a batch do not go together: " + text,
+                    r"  each must be \(input, target\), with an input of data.input_shape=\[6\]",
+                ],
+                id=f"{name}, {workers} workers",
+            )
+            for name, workers, text in (
+                ("Ragged", 0, r"stack expects each tensor to be equal size, but got \[6\] .* and \[5\] at .*"),
+                ("Ragged", 1, r"RuntimeError: .*resize.*"),
+                ("Nothing", 0, r".*NoneType.*"),
+                ("Nothing", 1, r"TypeError: .*NoneType.*"),
+            )
+        ),
+    ],
+)
+def test_the_layer_the_shapes_and_the_key_are_named(folder, words, lines):
+    message = fails(folder, *SHORT, *words).splitlines()
+    for line, pattern in zip(message, lines, strict=False):
+        assert re.fullmatch(pattern, line), message
+    assert len(lines) <= len(message) <= len(lines) + 4
+    assert record(folder)["status"] == "failed"
+
+
+def test_a_label_that_only_the_evaluation_meets_is_named_too(folder):
+    words = [*SHORT, own("data", "Label"), "+data.val_dataset._target_=users.Label", "data.dataset._target_=users.Data"]
+    message = fails(folder, *words)
+    assert message.startswith("error: data: at an evaluation, a label is 3 (data.num_outputs=3)\n")
+
+
+# ------------------------------------------------------------------------- what no test here can bring about
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return check(Composer().compose(["batch_size=24"]))
+
+
+def noted(error: Exception) -> Exception:
+    """As the learner leaves it."""
+    error.add_note("at step 7: inputs [24, 64], targets [24]")
+    return error
+
+
+def test_a_device_side_assert_is_told(config):
+    error = noted(
+        RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be …\nFor debugging")
+    )
+    assert explain(error, config).splitlines() == [
+        "RuntimeError: CUDA error: device-side assert triggered",
+        "  at step 7: inputs [24, 64], targets [24]",
+        "  a GPU does not say which value was wrong; most often a label outside 0 to data.num_outputs - 1 "
+        "(data.num_outputs=10), or an index past an embedding",
+        "  the same line with device=cpu names it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "asking"),
+    [
+        (
+            torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.72 GiB of which …"
+            ),
+            ", asking for 2.50 GiB",
+        ),
+        (MemoryError("Unable to allocate 7.45 GiB for an array with shape (1000, 1000000) and data type float64"),
+         ", asking for 7.45 GiB"),
+        (MemoryError(), ""),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR, not enough memory"), ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("accumulate", "remedy"),
+    [
+        (1, "trainer.accumulate=2 keeps the same effective batch in about 50% of the memory"),
+        (16, "trainer.accumulate=24 keeps the same effective batch in about 67% of the memory"),
+        (24, "a step takes one example at a time already: a smaller model or smaller inputs need less"),
+    ],
+)
+def test_a_full_memory_is_told(config, error, asking, accumulate, remedy):
+    error = noted(type(error)(*error.args))
+    config = replace(config, trainer=replace(config.trainer, accumulate=accumulate))
+    assert explain(error, config).splitlines() == [
+        f"out of memory with batch_size=24 trainer.accumulate={accumulate}{asking}",
+        "  at step 7: inputs [24, 64], targets [24]",
+        f"  {remedy}",
+    ]
+
+
+def test_an_operation_without_a_deterministic_kernel_is_told(config):
+    text = "cumsum_cuda_kernel does not have a deterministic implementation, but you set 'torch.use_deterministic_…'"
+    lines = explain(noted(RuntimeError(text)), config).splitlines()
+    assert lines[0] == text
+    assert lines[-1].startswith("  set trainer.deterministic=false to allow it")
