@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from mlprun import cli
 from tests.helpers.files import find_mnist
+from tests.helpers.runs import record_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Result:
     def record(self) -> dict:
         """run.json of the only run."""
         (run,) = self.runs
-        return json.loads((run / "run.json").read_text())
+        return record_of(run)
 
 
 @pytest.fixture

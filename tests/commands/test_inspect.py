@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -17,6 +16,7 @@ from mlprun.job import _hyperparameters
 from mlprun.runs import sketch
 from mlprun.training import gradients
 from mlprun.training.losses import Loss
+from tests.helpers.runs import rows_of
 
 MODULE = """
 import torch
@@ -174,7 +174,7 @@ def test_the_rates_drawn_are_those_that_a_run_logs(mlprun, line):
     drawn = inspection.draw_schedule(config, model, build.plan(config, steps_per_epoch=4))
     result = mlprun(*line)
     assert result.status == 0, result.err
-    rows = [json.loads(row) for row in (result.runs[0] / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(result.runs[0])
     logged = {row["step"]: row["optim/lr"] for row in rows if "optim/lr" in row}
     assert drawn.steps == [0, 1, 2, 3, 4, 5, 6, 7]
     # a row is written after the update that its rate was used for

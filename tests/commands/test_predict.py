@@ -15,7 +15,8 @@ from torch import nn
 from mlprun.data.image_folder import ImageFolder
 from mlprun.data.inputs import ImageFormat, from_image
 from mlprun.training.losses import NLL, Loss
-from tests.unit.data.test_vision import write
+from tests.helpers.files import write
+from tests.helpers.runs import record_of
 
 BYTES = ImageFormat(0, 255, None)
 
@@ -60,7 +61,7 @@ def save_image(file, pixels, mode=None) -> str:
 )
 def test_predictions_of_the_test_part_are_those_of_the_evaluation(mlprun, trained, line):
     run = trained(*line)
-    metrics = json.loads((run / "run.json").read_text())["metrics"]
+    metrics = record_of(run)["metrics"]
     count = sum(
         int(cell) for row in (run / "confusion_matrix.csv").read_text().splitlines()[1:] for cell in row.split(",")[1:]
     )
@@ -75,7 +76,7 @@ def test_a_regression_tells_values(mlprun, trained):
     found = predicted(mlprun, str(run), "--index", *map(str, range(64)))
     errors = [each["values"][0] - each["true"][0] for each in found]
     mse = sum(error * error for error in errors) / len(errors)
-    assert mse == pytest.approx(json.loads((run / "run.json").read_text())["metrics"]["test/mse"], rel=1e-5)
+    assert mse == pytest.approx(record_of(run)["metrics"]["test/mse"], rel=1e-5)
     result = mlprun("predict", str(run), "--index", "3")
     assert result.out.startswith(f"test 3: {found[3]['values'][0]:.6g}  (true: {found[3]['true'][0]:.6g})")
 

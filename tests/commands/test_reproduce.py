@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from mlprun.training import checkpoint
-from tests.helpers.lines import Line, wait_until
-from tests.promises.test_resume import assert_identical, finish, last_step
+from tests.helpers.lines import Line, finish, wait_until
+from tests.helpers.runs import assert_identical, last_step, record_of, rows_of
 
 USERS = """
 import os
@@ -78,10 +78,6 @@ def files(run: Path) -> dict[Path, tuple[int, bytes]]:
     return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in [run, *run.rglob("*")]}
 
 
-def record(run: Path) -> dict:
-    return json.loads((run / "run.json").read_text())
-
-
 def edit(run: Path, old: str, new: str) -> None:
     """Change run.json by hand."""
     file = run / "run.json"
@@ -132,8 +128,8 @@ def test_a_run_of_each_family_is_identical(folder, words):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     if "data=diabetes" not in words:
         assert_identical(folder / "run", again(folder))
-    assert record(again(folder))["reproduces"] == "run"
-    assert record(again(folder))["command"] == "mlprun reproduce run"
+    assert record_of(again(folder))["reproduces"] == "run"
+    assert record_of(again(folder))["command"] == "mlprun reproduce run"
 
 
 def test_a_run_that_was_killed_and_resumed_is_identical_too(folder):
@@ -142,7 +138,7 @@ def test_a_run_that_was_killed_and_resumed_is_identical_too(folder):
         wait_until(lambda: last_step(folder) >= 20)
         line.signal(signal.SIGKILL)
     finish(folder, "resume", "run", "trainer.max_time=1h", "checkpoint.every=5 steps")
-    assert record(folder / "run")["resumed"][0]["step"] > 0
+    assert record_of(folder / "run")["resumed"][0]["step"] > 0
     assert "identical: " in reproduce(folder, status=0)
 
 
@@ -207,7 +203,7 @@ def test_a_changed_module_is_named_with_the_step(folder):
     output = reproduce(folder, status=1)
     verdict = output[output.index("different: ") :].splitlines()
     assert verdict[0] == "different: they part at step 14 (3 rows before it are the same)"
-    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(folder / "run")
     words = [line.split() for line in verdict]
     assert words[1] == ["step", "14", "original", "again"]
     assert words[2][:2] == ["train/loss", str(rows[3]["train/loss"])]
@@ -262,7 +258,7 @@ def test_the_threads_of_the_record_are_taken(folder):
     edit(folder / "run", '"num_threads": 1', '"num_threads": 2')
     with Line(folder, "reproduce", "run") as line:
         line.wait()
-    assert record(again(folder))["device"]["num_threads"] == 2
+    assert record_of(again(folder))["device"]["num_threads"] == 2
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 
+from tests.helpers.runs import record_of
+
 GOOD, BAD = ["good", "great", "fine", "lovely"], ["bad", "awful", "poor", "dull"]
 THINGS = ["film", "plot", "cast", "music", "end"]
 QUICK = ["optim.lr=0.01", "batch_size=16"]
@@ -106,7 +108,7 @@ def test_examples_of_the_test_part_are_shown_as_text(mlprun, reviews):
     run = classify(mlprun, reviews)
     found = answers(mlprun("predict", str(run), "--index", *map(str, range(16)), "--json"))
     right = sum(each["predicted"] == each["true"] for each in found)
-    assert right / 16 == json.loads((run / "run.json").read_text())["metrics"]["test/accuracy"]
+    assert right / 16 == record_of(run)["metrics"]["test/accuracy"]
     assert re.fullmatch(r"test 0: the \w+ was \w+\..*", found[0]["input"])
 
 

@@ -13,20 +13,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mlprun.runs.directory import RunDirectory
+from tests.helpers.runs import record_of, rows_of, same
 
 
 def last(run):
     return torch.load(run / "checkpoints" / "last.pt", weights_only=True)
-
-
-def rows(run):
-    """The lines of metrics.jsonl, without what the clock says."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in lines]
-
-
-def same(a, b):
-    return all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_the_default_line_learns_the_digits(mlprun_process):
@@ -95,12 +86,12 @@ def test_tensorboard_shows_what_metrics_jsonl_holds(mlprun):
     assert board.Tags()["images"] == ["test/confusion_matrix"]
     for tag in ("train/loss", "val/loss", "optim/lr"):
         shown = [(e.step, e.value) for e in board.Scalars(tag)]
-        written = [(row["step"], row[tag]) for row in rows(run) if tag in row]
+        written = [(row["step"], row[tag]) for row in rows_of(run) if tag in row]
         assert [s for s, _ in shown] == [s for s, _ in written]
         assert [v for _, v in shown] == pytest.approx([v for _, v in written])
     assert [e.step for e in board.Scalars("val/loss")] == [3, 6, 8], "every 3 steps, and at the end"
     assert [e.step for e in board.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert [row["epoch"] for row in rows(run)] == [s / 4 for s in range(1, 9)]
+    assert [row["epoch"] for row in rows_of(run)] == [s / 4 for s in range(1, 9)]
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(mlprun_process):
@@ -110,15 +101,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(mlprun_proces
         for i, line in enumerate(lines)
     ]
     assert same(last(first)["model"], last(again)["model"])
-    assert rows(first) == rows(again)
+    assert rows_of(first) == rows_of(again)
     assert not same(last(first)["model"], last(other)["model"])
-    assert json.loads((first / "run.json").read_text())["seed"] == 0, "0 is a seed"
+    assert record_of(first)["seed"] == 0, "0 is a seed"
 
 
 def test_best_pt_is_the_best_and_last_pt_is_the_last(mlprun):
     result = mlprun("optim.lr=0.05", "epochs=12", "monitor=val/accuracy")
     (run,) = result.runs
-    scores = {row["step"]: row["val/accuracy"] for row in rows(run) if "val/accuracy" in row}
+    scores = {row["step"]: row["val/accuracy"] for row in rows_of(run) if "val/accuracy" in row}
     best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
     assert last(run)["step"] == max(scores)
     assert scores[best["step"]] == max(scores.values()) == result.record()["metrics"]["val/accuracy"]
@@ -139,7 +130,7 @@ def test_eval_gives_the_runs_own_figures_unrounded(mlprun, line):
     result = mlprun("eval", str(run))
     assert result.status == 0
     printed = {name: float(value) for name, value in (row.split() for row in result.out.splitlines())}
-    recorded = json.loads((run / "run.json").read_text())["metrics"]
+    recorded = record_of(run)["metrics"]
     assert printed == {k: v for k, v in recorded.items() if k.startswith("test/")}
 
 
@@ -187,9 +178,7 @@ def test_outputs_are_kept_out_of_the_users_repository(mlprun):
     subprocess.run(commit, cwd=folder, check=True)
     for line in (["debug=fast"], ["-m", "debug=fast", "seed=1"], ["debug=fast", "seed=2"]):
         assert mlprun(*line).status == 0
-    assert [json.loads((run / "run.json").read_text())["git"]["dirty"] for run in mlprun("--version").runs] == [
-        False
-    ] * 3
+    assert [record_of(run)["git"]["dirty"] for run in mlprun("--version").runs] == [False] * 3
 
 
 def test_nothing_is_read_from_the_network_or_written_elsewhere(mlprun):
@@ -247,7 +236,7 @@ def test_the_data_root_on_the_line_beats_the_environment_which_beats_the_cache(m
 def test_early_stopping_ends_a_run_that_no_longer_improves(mlprun):
     result = mlprun("optim.lr=0.1", "early_stopping.patience=2", "epochs=50")
     record = result.record()
-    evaluations = [row["val/loss"] for row in rows(result.runs[0]) if "val/loss" in row]
+    evaluations = [row["val/loss"] for row in rows_of(result.runs[0]) if "val/loss" in row]
     assert record["ended_by"] == "early_stopping"
     assert evaluations.index(min(evaluations)) == len(evaluations) - 3
     assert "early stopping: val/loss did not improve for 2 evaluations" in result.out

@@ -1,9 +1,12 @@
-"""Where the repository and the real MNIST lie."""
+"""Where the repository and the real MNIST lie, and files written at once."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -14,3 +17,18 @@ def find_mnist() -> Path | None:
         if folder and (Path(folder) / "MNIST" / "raw").is_dir():
             return Path(folder)
     return None
+
+
+def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Write files below a folder, which is made, and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def idx_bytes(values: np.ndarray) -> bytes:
+    """A file in the format of MNIST."""
+    sizes = np.array(values.shape, ">u4").tobytes()
+    return bytes([0, 0, 8, values.ndim]) + sizes + values.astype(np.uint8).tobytes()

@@ -71,3 +71,19 @@ def wait_until(condition, timeout: float = 60) -> None:
     while not condition():
         assert time.monotonic() < limit, "it did not come to pass"
         time.sleep(0.005)
+
+
+def finish(folder: Path, *words: str) -> str:
+    """Run a line to its end; what it printed."""
+    with Line(folder, *words) as line:
+        assert line.wait() == 0, line.output
+        return line.output
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()

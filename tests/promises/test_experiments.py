@@ -24,8 +24,7 @@ from mlprun.errors import ConfigError
 from mlprun.experiments import HeaderError, parse
 from mlprun.metric_names import BY_TOKEN
 from mlprun.sweep import planning
-from tests.helpers.files import REPOSITORY
-from tests.unit.data.test_vision import idx_bytes, write
+from tests.helpers.files import REPOSITORY, idx_bytes, write
 
 FILES = sorted((conf_dir() / "experiment").glob("*.yaml"))
 NEEDS_FILES_OF_YOUR_OWN = ("mlprun.data.image_folder.",)

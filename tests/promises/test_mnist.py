@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 
 import pytest
 import torch
 
+from tests.helpers.runs import record_of
+
 pytestmark = pytest.mark.mnist
-
-
-def metrics(run):
-    return json.loads((run / "run.json").read_text())["metrics"]
 
 
 def test_the_splits_are_mnists_own(mlprun, mnist_root):
@@ -32,7 +29,7 @@ def test_mnist_cnn(mlprun, mnist_root):
 
 def test_mnist_notebook(mlprun, mnist_root):
     result = mlprun("-m", "experiment=mnist_notebook", "seed=0,1,2", f"data.root={mnist_root}")
-    found = [metrics(file.parent) for file in (result.folder / "outputs" / "sweeps").glob("*/*/run.json")]
+    found = [record_of(file.parent)["metrics"] for file in (result.folder / "outputs" / "sweeps").glob("*/*/run.json")]
     assert len(found) == 3
     assert 0.892 <= statistics.mean(m["test/accuracy"] for m in found) <= 0.908
     assert 0.335 <= statistics.mean(m["test/loss"] for m in found) <= 0.370

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -16,79 +15,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlprun.config import identity
-from mlprun.runs import compare
 from mlprun.training import checkpoint
-from tests.helpers.lines import Line, wait_until
-
-RUN = "run"
-# Everything that a run carries from one step to the next, at periods that do not divide each other.
-EVERYTHING = [
-    f"hydra.run.dir={RUN}",
-    "epochs=60",
-    "data.augment.crop=1",
-    "model.dropout=0.3",
-    "optim=momentum",
-    "scheduler=cosine",
-    "scheduler.warmup=5%",
-    "eval_every=11 steps",
-    "logging.every=3 steps",
-    "checkpoint.every=7 steps",
-    "checkpoint.keep=2",
-]
-
-
-def curves(run: Path) -> dict[str, list[tuple[int, object]]]:
-    """(step, value) of every scalar, picture and histogram, as TensorBoard reads them."""
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
-    tags = events.Tags()
-    read = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags["scalars"]}
-    read |= {tag: [(event.step, event.encoded_image_string) for event in events.Images(tag)] for tag in tags["images"]}
-    read |= {
-        tag: [(event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)]
-        for tag in tags["tensors"]
-    }
-    return {tag: points for tag, points in read.items() if not tag.startswith("perf/")}
-
-
-def pictures(run: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in (run / "pictures").glob("*")}
-
-
-def assert_identical(first: Path, second: Path) -> None:
-    """Same rows, same curves, same bits in every checkpoint, same files."""
-    assert compare.rows(first / "metrics.jsonl", second / "metrics.jsonl") is None
-    assert curves(first) == curves(second)
-    assert pictures(first) == pictures(second)
-    names = sorted(file.name for file in (first / "checkpoints").iterdir())
-    assert names == sorted(file.name for file in (second / "checkpoints").iterdir())
-    for name in names:
-        ours, theirs = (checkpoint.load(run / "checkpoints" / name) for run in (first, second))
-        for state in (ours, theirs):
-            state["config"] = identity(state["config"])
-        assert compare.tensors(ours, theirs) == [], name
-    records = [json.loads((run / "run.json").read_text()) for run in (first, second)]
-    assert [r["status"] for r in records] == ["completed"] * 2
-    for key in ("metrics", "best_step", "steps", "ended_by", "skipped_steps"):
-        assert records[0][key] == records[1][key], key
-    matrices = [run / "confusion_matrix.csv" for run in (first, second)]  # tokens have none
-    assert len({file.read_text() if file.exists() else None for file in matrices}) == 1
-
-
-def finish(folder: Path, *words: str) -> str:
-    """Run a line to its end; what it printed."""
-    with Line(folder, *words) as line:
-        assert line.wait() == 0, line.output
-        return line.output
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    finish(folder, *EVERYTHING)
-    return folder / RUN
+from tests.helpers.lines import Line, children, finish, is_running, wait_until
+from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of, rows_of
+from tests.helpers.users_code import NOISY, STREAM, USERS_DATA
 
 
 def line_of(folder: Path) -> list[str]:
@@ -109,35 +40,8 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
             assert line.wait() == -signal.SIGKILL, f"the run is too short for this test:\n{line.output}"
     finish(tmp_path, "resume", RUN)
     assert_identical(tmp_path / RUN, uninterrupted)
-    resumed = json.loads((tmp_path / RUN / "run.json").read_text())["resumed"]
+    resumed = record_of(tmp_path / RUN)["resumed"]
     assert len({entry["step"] for entry in resumed}) > 5  # it did go on from many places
-
-
-USERS_DATA = """
-import torch
-from torch.utils.data import Dataset, IterableDataset
-
-class Noisy(Dataset):  # draws anew at every reading
-    def __len__(self):
-        return 300
-    def __getitem__(self, i):
-        return torch.rand(6) + i % 3, i % 3
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        for i in range(300):
-            yield torch.rand(6) + i % 3, i % 3
-"""
-SMALL = [
-    f"hydra.run.dir={RUN}",
-    "epochs=30",
-    "logging.every=3 steps",
-    "checkpoint.every=7 steps",
-    "eval_every=11 steps",
-]
-OWN = ["data=custom", "data.input_shape=[6]", "data.num_outputs=3", "data.dataset._target_=users_data.{}"]
-NOISY = [word.format("Noisy") for word in OWN]
-STREAM = [word.format("Stream") for word in OWN]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +82,7 @@ def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
         folder.mkdir()
         (folder / "users_data.py").write_text(USERS_DATA)
     finish(whole, *SMALL, *words)
-    steps = json.loads((whole / RUN / "run.json").read_text())["steps"]
+    steps = record_of(whole / RUN)["steps"]
     for share in (0.2, 0.5, 0.75):
         with Line(broken, *(["resume", RUN] if (broken / RUN).exists() else [*SMALL, *words])) as line:
             wait_until(lambda: last_step(broken) >= share * steps)  # noqa: B023
@@ -187,13 +91,6 @@ def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
     output = finish(broken, "resume", RUN)
     assert_identical(broken / RUN, whole / RUN)
     assert ("is a stream" in output) == any("Stream" in word for word in words)
-
-
-def last_step(folder: Path) -> int:
-    """The last step in metrics.jsonl."""
-    file = folder / RUN / "metrics.jsonl"
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("\n") else 0
 
 
 def test_killed_while_it_imports(tmp_path):
@@ -217,15 +114,6 @@ WORKERS = [*SMALL, *NOISY, "data.num_workers=2", "epochs=10", "eval_every=20 ste
 def with_workers(tmp_path) -> Path:
     (tmp_path / "users_data.py").write_text(USERS_DATA)
     return tmp_path
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_running(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
@@ -343,7 +231,7 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path):
         assert len(message.splitlines()) <= 4
     assert {file.name for file in checkpoints.iterdir()} == {"last.pt", "best.pt"}
     assert checkpoint.load(checkpoints / "last.pt")["step"] >= 42
-    assert json.loads((tmp_path / RUN / "run.json").read_text())["status"] == "failed"
+    assert record_of(tmp_path / RUN)["status"] == "failed"
     finish(tmp_path, "resume", RUN)
     assert_identical(tmp_path / RUN, tmp_path / "whole")
 
@@ -402,8 +290,8 @@ def test_a_finished_run_is_made_longer(tmp_path, scheduler):
     finish(tmp_path, *words, "epochs=6", "hydra.run.dir=long")
     finish(tmp_path, *words, "epochs=3", f"hydra.run.dir={RUN}")
     output = finish(tmp_path, "resume", RUN, "epochs=6")
-    rates = [json.loads(line)["optim/lr"] for line in (tmp_path / RUN / "metrics.jsonl").read_text().splitlines()]
-    wanted = [json.loads(line)["optim/lr"] for line in (tmp_path / "long" / "metrics.jsonl").read_text().splitlines()]
+    rates = [row["optim/lr"] for row in rows_of(tmp_path / RUN)]
+    wanted = [row["optim/lr"] for row in rows_of(tmp_path / "long")]
     half = len(wanted) // 2
     assert rates[half:] == wanted[half:]  # recomputed for the new length, whatever came before
     if scheduler in ("constant", "step", "exponential"):
@@ -423,10 +311,7 @@ def test_torchs_own_schedulers_are_recomputed_too(tmp_path):
     finish(tmp_path, *words, "epochs=3", f"hydra.run.dir={RUN}")
     output = finish(tmp_path, "resume", RUN, "epochs=6")
     assert "the rates of CosineAnnealingLR up to step 30 were those of 30 steps" in output
-    rates = [
-        [json.loads(line)["optim/lr"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()][3:]
-        for run in (RUN, "long")
-    ]
+    rates = [[row["optim/lr"] for row in rows_of(tmp_path / run)][3:] for run in (RUN, "long")]
     assert rates[0] == pytest.approx(rates[1], rel=1e-9)
 
 
@@ -434,7 +319,7 @@ def test_a_run_that_ended_off_its_period_says_so_when_it_goes_on(tmp_path):
     finish(tmp_path, "data.limit=300", "steps=10", "eval_every=4 steps", f"hydra.run.dir={RUN}")
     output = finish(tmp_path, "resume", RUN, "steps=20")
     assert "eval_every: the evaluation at step 10 was that of the end" in output
-    record = json.loads((tmp_path / RUN / "run.json").read_text())
+    record = record_of(tmp_path / RUN)
     assert (record["steps"], record["config"]["steps"], record["status"]) == (20, 20, "completed")
 
 
@@ -445,7 +330,7 @@ def test_what_is_done_is_not_done_again(mlprun, tmp_path):
         return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (tmp_path / RUN).rglob("*") if p.is_file()}
 
     before = files()
-    score = json.loads((tmp_path / RUN / "run.json").read_text())["metrics"]["test/loss"]
+    score = record_of(tmp_path / RUN)["metrics"]["test/loss"]
     for words in (["resume", RUN], ["resume", RUN, "logging.every=9 steps"], ["debug=fast", f"hydra.run.dir={RUN}"]):
         result = mlprun(*words)
         assert result.status == 0, result.err
@@ -480,11 +365,11 @@ def test_what_cannot_change_is_refused_by_name(mlprun, tmp_path, words, said):
 
 
 def test_a_resume_that_is_refused_changes_nothing(broken_off):
-    before = json.loads((broken_off / RUN / "run.json").read_text())
+    before = record_of(broken_off / RUN)
     for words in (["epochs=1"], ["device=mps"]):
         with Line(broken_off, "resume", RUN, *words) as line:
             assert line.wait() == 2, line.output
-        assert json.loads((broken_off / RUN / "run.json").read_text()) == before
+        assert record_of(broken_off / RUN) == before
     finish(broken_off, "resume", RUN)
     assert_identical(broken_off / RUN, broken_off / "whole")
 
@@ -555,6 +440,6 @@ def test_what_changed_since_the_run_began_is_said(with_workers):
     (with_workers / "users_data.py").write_text(USERS_DATA + "\n# another version\n")
     output = finish(with_workers, "resume", RUN, "trainer.max_time=1h")
     assert "since the run began these have changed, and its result may too:\n  sources.users_data.py: " in output
-    resumed = json.loads((with_workers / RUN / "run.json").read_text())["resumed"]
+    resumed = record_of(with_workers / RUN)["resumed"]
     assert any("users_data.py" in line for line in resumed[-1]["changed"])
     assert "trainer.max_time: null | 1h" in resumed[-1]["changed"]

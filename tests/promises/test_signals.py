@@ -24,9 +24,8 @@ from mlprun import stopping
 from mlprun.errors import ConfigError
 from mlprun.training.durations import parse_seconds
 from tests.helpers import lines
-from tests.helpers.lines import CONTEXT, Line, wait_until
-from tests.promises.test_resume import EVERYTHING, RUN, SMALL, assert_identical, children, finish, is_running, last_step
-from tests.promises.test_resume import uninterrupted as uninterrupted
+from tests.helpers.lines import CONTEXT, Line, children, finish, is_running, wait_until
+from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of
 
 SOON = 10  # seconds, on a machine that does much else; what a test has to wait for else would take a minute
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -152,7 +151,7 @@ def assert_stopped(output: str, folder: Path, by: str, run: str = RUN) -> dict:
     assert output.endswith(f"interrupted by {words}\nresume  mlprun resume {run}\n"), output
     for sign in ("Traceback", "Exception ignored", "exited unexpectedly", "killed by signal", "error: "):
         assert sign not in output
-    record = json.loads((folder / run / "run.json").read_text())
+    record = record_of(folder / run)
     assert (record["status"], record["stopped_by"]) == ("interrupted", by)
     return record
 
@@ -176,7 +175,7 @@ def test_ten_sigterms_at_random_moments(tmp_path, uninterrupted):
             assert_stopped(line.output, tmp_path, "SIGTERM")
     finish(tmp_path, "resume", RUN)
     assert_identical(tmp_path / RUN, uninterrupted)
-    resumed = json.loads((tmp_path / RUN / "run.json").read_text())["resumed"]
+    resumed = record_of(tmp_path / RUN)["resumed"]
     assert len({entry["step"] for entry in resumed}) > 5  # it did go on from many places
 
 
@@ -259,7 +258,7 @@ def test_a_second_ctrl_c_leaves_at_once(folder, whole):
         line.signal(signal.SIGINT)
         assert line.wait(SOON) == -signal.SIGINT
         assert line.output.endswith(NOTE)
-    assert json.loads((folder / RUN / "run.json").read_text())["status"] == "running"
+    assert record_of(folder / RUN)["status"] == "running"
     let_go(folder)
     finish(folder, "resume", RUN)
     assert_identical(folder / RUN, whole)
@@ -318,7 +317,7 @@ def test_a_terminal_that_closes(folder, whole):
         os.close(ours)
         let_go(folder)
         assert process.wait(SOON) == 129
-    record = json.loads((folder / RUN / "run.json").read_text())
+    record = record_of(folder / RUN)
     assert (record["status"], record["stopped_by"]) == ("interrupted", "SIGHUP")
     assert f"resume  mlprun resume {RUN}" in (folder / RUN / "train.log").read_text()
     assert f"resumed at step {record['steps']} of" in finish(folder, "resume", RUN)
@@ -618,9 +617,7 @@ def test_entering_a_block_ends_first(installed):
 
 
 def test_an_import_ends_first(installed, tmp_path, monkeypatch):
-    (tmp_path / "asking_module.py").write_text(
-        "from tests.promises.test_signals import be_asked\nbe_asked()\ndone = be_asked()\n"
-    )
+    (tmp_path / "asking_module.py").write_text(f"from {__name__} import be_asked\nbe_asked()\ndone = be_asked()\n")
     monkeypatch.syspath_prepend(tmp_path)
     with stops("SIGTERM"):
         importlib.import_module("asking_module")
@@ -722,4 +719,4 @@ def test_what_cannot_be_saved_is_said(folder):
     said = line.output.splitlines()[-5:]
     assert any(line.startswith("error: checkpoint run/checkpoints/last.pt could not be written") for line in said)
     assert said[-2:] == ["interrupted by SIGTERM", f"resume  mlprun resume {RUN}"]
-    assert json.loads((folder / RUN / "run.json").read_text())["status"] == "interrupted"
+    assert record_of(folder / RUN)["status"] == "interrupted"

@@ -10,11 +10,10 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 
 from mlprun.sweep import launching
-from tests.helpers.lines import Line, wait_until
-from tests.promises.test_resume import assert_identical, children, finish, is_running
+from tests.helpers.lines import Line, children, finish, is_running, wait_until
+from tests.helpers.runs import assert_identical, record_of, same, weights_of
 
 FAST = ["debug=fast", "data=iris"]
 SWEEPS = Path("outputs", "sweeps")
@@ -29,14 +28,6 @@ def leaderboard(folder: Path) -> list[dict[str, str]]:
     (file,) = folder.glob("**/leaderboard.csv")
     with file.open(newline="") as opened:
         return list(csv.DictReader(opened))
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 # ------------------------------------------------------------------------------------------------ a grid
@@ -88,7 +79,7 @@ def test_every_run_of_a_sweep_is_a_run_like_any_other(mlprun):
     for run in result.runs:
         printed = mlprun("eval", str(run))
         assert printed.status == 0
-        record = json.loads((run / "run.json").read_text())
+        record = record_of(run)
         assert f"test/accuracy {record['metrics']['test/accuracy']}\n" in printed.out
         assert record["command"] == "mlprun -m debug=fast data=iris seed=0,1"
     assert mlprun("resume", str(result.runs[0])).status == 0
@@ -116,9 +107,9 @@ def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun):
     assert len(names[0]) == 4
     assert names == [names[0]] * len(ways)
     for name in names[0]:
-        assert all(same(weights(sweeps[0] / name), weights(sweep / name)) for sweep in sweeps[1:])
+        assert all(same(weights_of(sweeps[0] / name), weights_of(sweep / name)) for sweep in sweeps[1:])
     (twin,) = [name for name in names[0] if name.startswith("optim.lr=0.001,seed=6_")]
-    assert same(weights(sweeps[0] / twin), weights(alone))
+    assert same(weights_of(sweeps[0] / twin), weights_of(alone))
 
 
 def test_nor_on_a_neighbours_number_of_threads(mlprun, mlprun_process):
@@ -134,7 +125,7 @@ def test_nor_on_a_neighbours_number_of_threads(mlprun, mlprun_process):
     assert mlprun("-m", *line, "trainer.num_threads=1,2", "hydra/launcher=basic").status == 0
     (second,) = folder.glob("outputs/sweeps/*/trainer.num_threads=2_*")
     alone = mlprun_process(*line, "trainer.num_threads=2", "hydra.run.dir=alone").folder / "alone"
-    assert same(weights(second), weights(alone))
+    assert same(weights_of(second), weights_of(alone))
 
 
 # -------------------------------------------------------------------------------------------- before job 0

@@ -6,7 +6,6 @@ The corpora are made of seeded random draws, so that every number is the same ea
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import random
 import re
@@ -24,8 +23,8 @@ from mlprun.data.synthetic_text import reviews
 from mlprun.errors import ConfigError
 from mlprun.models.transformer import POSITIONS, Transformer
 from mlprun.training import checkpoint
-from tests.helpers.lines import Line, wait_until
-from tests.promises.test_resume import RUN, assert_identical, finish, last_step
+from tests.helpers.lines import Line, finish, wait_until
+from tests.helpers.runs import RUN, assert_identical, last_step, record_of
 
 NEUTRAL = "the film a plot was and it of music this scene for two hours we saw in an old cinema".split()
 TELLING = {"neg": "bad dull awful boring weak poor".split(), "pos": "good great fine superb moving clever".split()}
@@ -197,7 +196,7 @@ def test_a_killed_run_on_text_is_resumed_to_the_same_bits(tmp_path, texts, book,
     for folder in (whole, broken):
         folder.mkdir()
     finish(whole, *words)
-    steps = json.loads((whole / RUN / "run.json").read_text())["steps"]
+    steps = record_of(whole / RUN)["steps"]
     with Line(broken, *words) as line:
         wait_until(lambda: last_step(broken) >= 0.4 * steps)
         line.signal(signal.SIGKILL)
@@ -213,7 +212,7 @@ def test_models_are_swept_with_a_key_that_they_share_and_the_default_model_lacks
     sweep = ["-m", "model=lstm,gru", "model.hidden_size=8", "model.width=6,8", "sweep.name=models"]
     result = mlprun_process(*classified(texts, "epochs=1", "batch_size=64", *sweep))
     assert result.status == 0, result.err
-    records = [json.loads((run / "run.json").read_text()) for run in result.runs]
+    records = [record_of(run) for run in result.runs]
     models = [record["config"]["model"] for record in records]
     assert {record["status"] for record in records} == {"completed"}
     assert {model["hidden_size"] for model in models} == {8}
@@ -244,7 +243,7 @@ def test_a_classifier_starts_from_a_masked_run_with_its_tokens(mlprun, texts, pr
     assert result.status == 0, result.err
     states = [checkpoint.load(result.folder / run / "checkpoints" / "best.pt") for run in (pretrained, "tuned")]
     assert states[0]["tokenizer"] == states[1]["tokenizer"]
-    record = json.loads((result.folder / "tuned" / "run.json").read_text())
+    record = record_of(result.folder / "tuned")
     assert [name for name in states[1]["model"] if name in record["weights"]["new"]] == ["head.weight", "head.bias"]
 
 

@@ -23,8 +23,8 @@ from mlprun.training import learner as learning
 from mlprun.training.learner import Learner
 from mlprun.training.losses import Loss
 from mlprun.training.schedule import Constant, Warmup
-from tests.helpers.lines import Line, wait_until
-from tests.promises.test_resume import assert_identical, finish, last_step
+from tests.helpers.lines import Line, finish, wait_until
+from tests.helpers.runs import assert_identical, last_step, record_of, rows_of
 
 USERS = """
 import torch
@@ -160,14 +160,6 @@ def fails(folder: Path, *words: str) -> str:
         return line.output[line.output.index("error: ") :]
 
 
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / RUN / "metrics.jsonl").read_text().splitlines()]
-
-
-def record(folder: Path) -> dict:
-    return json.loads((folder / RUN / "run.json").read_text())
-
-
 def bad_steps(below: float, count: int) -> list[int]:
     """The steps at which `Fragile` gives NaN in a model that draws nothing else."""
     found = []
@@ -198,7 +190,7 @@ def test_nan_at_a_step_stops_the_run_there(folder):
     assert bad > 12  # there is something before it
     words = [*SHORT, DATA, *FRAGILE, f"+loss.below={below}", "epochs=40", "logging.every=1 step", "batch_size=64"]
     message = fails(folder, *words, "checkpoint.every=4 steps")
-    before = rows(folder)[-1]
+    before = rows_of(folder / RUN)[-1]
     assert before["step"] == bad
     first, *knobs = message.splitlines()
     assert first == (
@@ -209,7 +201,7 @@ def test_nan_at_a_step_stops_the_run_there(folder):
         "  try a lower optim.lr (now 0.001), trainer.grad_clip=1 or scheduler.warmup='1 epoch'",
         "  debug=anomaly names the operation, trainer.on_nan=skip passes over such steps",
     ]
-    kept = record(folder)
+    kept = record_of(folder / RUN)
     assert (kept["status"], kept["steps"], kept["error"]) == ("failed", bad, message.removeprefix("error: ").rstrip())
     files = {name: (folder / RUN / "checkpoints" / name) for name in ("last.pt", "best.pt")}
     states = {name: checkpoint.load(file) for name, file in files.items()}
@@ -220,7 +212,7 @@ def test_nan_at_a_step_stops_the_run_there(folder):
 
     contents = {name: file.read_bytes() for name, file in files.items()}
     assert fails(folder, "resume", RUN) == message
-    assert record(folder)["status"] == "failed"
+    assert record_of(folder / RUN)["status"] == "failed"
     assert {name: file.read_bytes() for name, file in files.items()} == contents
 
 
@@ -244,7 +236,7 @@ def test_a_rate_that_is_too_high_leaves_no_absurd_checkpoint(folder):
     )
     assert knobs == "  try a lower optim.lr (now 3e+38), trainer.grad_clip=1 or scheduler.warmup='1 epoch'"
     assert list((folder / RUN / "checkpoints").iterdir()) == []
-    assert rows(folder) == []
+    assert rows_of(folder / RUN) == []
 
 
 def test_nan_in_the_data_is_not_blamed_on_the_rate(folder):
@@ -289,18 +281,19 @@ def test_skipped_steps_are_counted_and_left_out_of_the_means(folder):
     below = 0.3
     words = [*SHORT, DATA, *FRAGILE, f"+loss.below={below}", "trainer.on_nan=skip", "epochs=6", "eval_every=3 epochs"]
     output = finish(folder, *words, "logging.every=1 step")
-    steps = record(folder)["steps"]
+    steps = record_of(folder / RUN)["steps"]
     bad = bad_steps(below, steps)
     assert 5 < len(bad) < steps / 2
-    assert record(folder)["skipped_steps"] == len(bad)
+    assert record_of(folder / RUN)["skipped_steps"] == len(bad)
     assert f"{len(bad)} steps were not finite and were skipped (trainer.on_nan=skip)" in output
-    single = {row["step"] - 1: row for row in rows(folder)}
+    single = {row["step"] - 1: row for row in rows_of(folder / RUN)}
     assert [step for step, row in single.items() if row["train/loss"] is None] == bad
 
     finish(folder, *words, "logging.every=4 steps", "hydra.run.dir=windows")
     assert (folder / "windows" / "run.json").exists()
-    per_epoch = record(folder)["steps_per_epoch"]
-    sizes = {step: 32 if (step + 1) % per_epoch else record(folder)["data"]["sizes"]["train"] % 32 for step in single}
+    record = record_of(folder / RUN)
+    per_epoch, num_examples = record["steps_per_epoch"], record["data"]["sizes"]["train"]
+    sizes = {step: 32 if (step + 1) % per_epoch else num_examples % 32 for step in single}
     start = 0
     for line in (folder / "windows" / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
@@ -325,7 +318,7 @@ def test_running_statistics_stay_finite(folder):
         "model.batch_norm=true",
     ]
     finish(folder, *words, "trainer.on_nan=skip", "epochs=4")
-    assert record(folder)["skipped_steps"] > 10
+    assert record_of(folder / RUN)["skipped_steps"] > 10
     for name in ("last.pt", "best.pt"):
         state = checkpoint.load(folder / RUN / "checkpoints" / name)
         assert any("running_var" in key for key in state["model"])
@@ -456,9 +449,9 @@ def test_lbfgs_skips_in_a_whole_run(folder):
         "optim.max_iter=4",
     ]
     finish(folder, *words, "trainer.on_nan=skip", "eval_every=5 steps")
-    assert record(folder)["skipped_steps"] > 1
+    assert record_of(folder / RUN)["skipped_steps"] > 1
     assert_finite(checkpoint.load(folder / RUN / "checkpoints" / "last.pt")["optimizer"])
-    assert rows(folder)[-1]["val/loss"] < rows(folder)[0]["val/loss"] < 1
+    assert rows_of(folder / RUN)[-1]["val/loss"] < rows_of(folder / RUN)[0]["val/loss"] < 1
 
 
 def test_after_too_many_in_a_row_it_gives_up_also_across_a_resume(folder):
@@ -466,7 +459,7 @@ def test_after_too_many_in_a_row_it_gives_up_also_across_a_resume(folder):
     bad = bad_steps(below, 40)
     words = [*SHORT, DATA, *FRAGILE, "trainer.on_nan=skip", "eval_every=1 step", f"+loss.below={below}"]
     finish(folder, *words, "steps=20")
-    assert record(folder)["skipped_steps"] == len([step for step in bad if step < 20]) > 0
+    assert record_of(folder / RUN)["skipped_steps"] == len([step for step in bad if step < 20]) > 0
     # From here on the user's loss is always NaN.
     (folder / "users.py").write_text(USERS.replace("< self.below", "< 1"))
     output = finish(folder, "resume", RUN, "steps=90")
@@ -479,7 +472,7 @@ def test_after_too_many_in_a_row_it_gives_up_also_across_a_resume(folder):
     )
     assert "trainer.on_nan=skip gives up here" in message
     assert "passes over" not in message
-    assert record(folder)["steps"] == 120
+    assert record_of(folder / RUN)["steps"] == 120
 
 
 def test_a_run_with_skips_that_is_killed_and_resumed_is_the_same(folder, tmp_path_factory):
@@ -490,10 +483,10 @@ def test_a_run_with_skips_that_is_killed_and_resumed_is_the_same(folder, tmp_pat
         "epochs=25", "logging.every=5 steps", "checkpoint.every=7 steps", "eval_every=10 steps", "optim=adam",
     ]  # fmt: skip
     finish(whole, *words)
-    assert record(whole)["skipped_steps"] > 20
+    assert record_of(whole / RUN)["skipped_steps"] > 20
     for share in (0.2, 0.5, 0.8):
         with Line(folder, *(["resume", RUN] if (folder / RUN).exists() else words)) as line:
-            wait_until(lambda: last_step(folder) >= share * record(whole)["steps"])  # noqa: B023
+            wait_until(lambda: last_step(folder) >= share * record_of(whole / RUN)["steps"])  # noqa: B023
             line.signal(signal.SIGKILL)
     finish(folder, "resume", RUN)
     assert_identical(folder / RUN, whole / RUN)
@@ -515,7 +508,7 @@ def test_out_of_memory_names_the_line_that_keeps_the_effective_batch(folder):
         ]
         assert f'File "{folder}/users.py"' in message
         assert "torch.empty(2**50)" in message
-        kept = json.loads((folder / f"run-{accumulate}" / "run.json").read_text())
+        kept = record_of(folder / f"run-{accumulate}")
         assert kept["status"] == "failed"
         assert kept["error"].startswith("out of memory")
         accumulate = int(re.search(r"trainer.accumulate=(\d+) keeps", message)[1])
@@ -626,7 +619,7 @@ def test_the_layer_the_shapes_and_the_key_are_named(folder, words, lines):
     for line, pattern in zip(message, lines, strict=False):
         assert re.fullmatch(pattern, line), message
     assert len(lines) <= len(message) <= len(lines) + 4
-    assert record(folder)["status"] == "failed"
+    assert record_of(folder / RUN)["status"] == "failed"
 
 
 def test_a_label_that_only_the_evaluation_meets_is_named_too(folder):

@@ -85,7 +85,7 @@ def seeds(*typed: str, values: list[float], **record) -> list[tuple[Path, dict]]
     return [run(*typed, f"seed={i}", value=value, **record) for i, value in enumerate(values)]
 
 
-def write(folder: Path, runs: list[tuple[Path, dict]]) -> None:
+def write_runs(folder: Path, runs: list[tuple[Path, dict]]) -> None:
     for path, record in runs:
         (folder / path).mkdir(parents=True)
         (folder / path / "run.json").write_text(json.dumps(record))
@@ -119,7 +119,7 @@ def test_runs_are_found_at_any_depth_by_name(tmp_path, files, found):
 
 
 def test_a_link_does_not_lead_in_circles(tmp_path):
-    write(tmp_path, [run(name="a")])
+    write_runs(tmp_path, [run(name="a")])
     (tmp_path / "again").symlink_to(tmp_path)
     assert len(read_runs(tmp_path)) == 1
 
@@ -145,7 +145,7 @@ def test_a_folder_that_is_none_is_an_error(tmp_path, name):
     ],
 )
 def test_a_damaged_record_is_a_failure_and_hides_no_other(tmp_path, content, problem):
-    write(tmp_path, [run("optim.lr=0.1", name="whole", value=0.25)])
+    write_runs(tmp_path, [run("optim.lr=0.1", name="whole", value=0.25)])
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_bytes(content)
     runs = read_runs(tmp_path)
@@ -185,7 +185,7 @@ def test_no_record_of_another_version_stops_the_others(tmp_path_factory, data, k
             else:
                 where.pop(name, None)
     (whole, _), *_ = others = seeds("optim.lr=0.1", values=[0.25, 0.5])
-    write(folder, [(path, odd), *others])
+    write_runs(folder, [(path, odd), *others])
     runs = read_runs(folder)
     lines = leaderboard(runs)
     assert any("digits  val/loss" in line for line in lines)
@@ -611,7 +611,7 @@ def test_long_lists_of_failures_are_cut():
 def test_a_failure_names_its_log(tmp_path):
     path, record = run("optim.lr=1", name="a", status="failed", error="step 1: not finite", metrics={})
     completed = run("optim.lr=1", name="b", value=None)
-    write(tmp_path, [(path, record), completed])
+    write_runs(tmp_path, [(path, record), completed])
     (tmp_path / path / "train.log").write_text("")
     assert leaderboard(read_runs(tmp_path))[-4:] == [
         f"failed  {tmp_path / path / 'train.log'}",

@@ -21,6 +21,7 @@ from mlprun import build, trust
 from mlprun.config import conf_dir
 from mlprun.errors import RunError
 from mlprun.trust import check_targets
+from tests.helpers.files import write
 
 CONF = sorted(
     {
@@ -316,13 +317,6 @@ def home(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def write(folder: Path, **files: str) -> None:
-    for name, text in files.items():
-        file = folder / f"{name.replace('__in__', '/')}.py"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-
 def package(folder: Path, *names: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("__init__", *names):
@@ -331,7 +325,7 @@ def package(folder: Path, *names: str) -> Path:
 
 
 def test_a_module_of_the_users_own(home):
-    write(home, trust_mine=MINE)
+    write(home, {"trust_mine.py": MINE})
     for name in ("Net", "make"):
         check_targets({"model": {"_target_": f"trust_mine.{name}"}}, home)
         assert trust._resolve(f"trust_mine.{name}") is _locate(f"trust_mine.{name}")
@@ -366,7 +360,7 @@ def test_a_package_of_the_users_own(home):
     package(home / "trust_pack" / "nets" / "under", "nets")  # a folder beside the file of the same name
     assert "nets.py is no package" in refused("trust_pack.nets.under.Net", home)
     (home / "trust_pack" / "plain").mkdir()
-    write(home / "trust_pack" / "plain", evil=MINE)
+    write(home / "trust_pack" / "plain", {"evil.py": MINE})
     assert "has no __init__.py" in refused("trust_pack.plain.evil.Net", home)
 
 
@@ -378,7 +372,7 @@ def test_a_submodule_behind_another_name(home):
 
 
 def test_the_users_class_is_not_found_from_another_folder(home, tmp_path_factory):
-    write(home, trust_away=MINE)
+    write(home, {"trust_away.py": MINE})
     text = refused("trust_away.Net", tmp_path_factory.mktemp("elsewhere"))
     assert "stand in the folder of the run's own classes, or add --trust" in text
     assert not (home / "ran").exists()
@@ -387,8 +381,9 @@ def test_the_users_class_is_not_found_from_another_folder(home, tmp_path_factory
 
 def test_a_module_that_python_would_take_from_elsewhere(home, tmp_path_factory, monkeypatch):
     other = tmp_path_factory.mktemp("other")
-    write(other, trust_twice=MINE)
-    write(home, trust_twice=MINE, json=MINE, code=MINE, yaml=MINE, this=MINE, sitecustomize=MINE)
+    write(other, {"trust_twice.py": MINE})
+    names = ["trust_twice.py", "json.py", "code.py", "yaml.py", "this.py", "sitecustomize.py"]
+    write(home, dict.fromkeys(names, MINE))
     monkeypatch.syspath_prepend(other)
     assert f"Python would take trust_twice from {other}" in refused("trust_twice.Net", home)
     for name in ("json", "code", "this"):
@@ -396,7 +391,7 @@ def test_a_module_that_python_would_take_from_elsewhere(home, tmp_path_factory, 
     assert "Python would take yaml from" in refused("yaml.Net", home)
     assert not (home / "ran").exists()
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in (str(home), str(other))])
-    write(home, trust_nowhere=MINE)
+    write(home, {"trust_nowhere.py": MINE})
     assert "Python would take trust_nowhere from nowhere" in refused("trust_nowhere.Net", home)
 
 
@@ -437,7 +432,7 @@ def test_code_that_came_with_the_run(home):
 
 
 def test_standing_in_the_run(home):
-    write(home, trust_evil=MINE)
+    write(home, {"trust_evil.py": MINE})
     package(home / "trust_evil_pack", "nets")
     for target in ("trust_evil.Net", "trust_evil_pack.nets.Net"):
         assert "came with the run" in refused(target, home, home)
@@ -447,8 +442,8 @@ def test_standing_in_the_run(home):
 
 
 def test_a_module_of_ones_own_that_cannot_be_imported(home):
-    write(home, trust_raises="raise ValueError('two\\nlines')", trust_leaves="import sys; sys.exit(3)")
-    write(home, trust_needs="import trust_not_there", trust_broken="def")
+    write(home, {"trust_raises.py": "raise ValueError('two\\nlines')", "trust_leaves.py": "import sys; sys.exit(3)"})
+    write(home, {"trust_needs.py": "import trust_not_there", "trust_broken.py": "def"})
     assert "cannot be imported: ValueError: two\n" in refused("trust_raises.Net", home)
     assert "cannot be imported: SystemExit: 3" in refused("trust_leaves.Net", home)
     assert "cannot be imported: No module named 'trust_not_there'" in refused("trust_needs.Net", home)
@@ -456,7 +451,7 @@ def test_a_module_of_ones_own_that_cannot_be_imported(home):
 
 
 def test_in_a_fresh_interpreter_a_refused_module_leaves_no_trace(tmp_path):
-    write(tmp_path, mine=MINE)
+    write(tmp_path, {"mine.py": MINE})
     run = package(tmp_path / "their_run", "evil")
     package(tmp_path / "spaces" / "their_run", "evil")
     (tmp_path / "spaces" / "their_run" / "__init__.py").write_text(MINE)

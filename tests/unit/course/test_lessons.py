@@ -9,11 +9,12 @@ import torch
 
 from mlprun.data.lessons import NoisyDigits
 from mlprun.errors import ConfigError
+from tests.helpers.runs import record_of, rows_of
 
 
 def losses(run):
     """Every train/loss and val/loss of a run, in order."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(run)
     return [row[tag] for row in rows for tag in ("train/loss", "val/loss") if tag in row]
 
 
@@ -81,8 +82,8 @@ def test_more_training_than_data_overfits_and_patience_ends_it(mlprun):
     for name, more in (("full", []), ("stopped", ["early_stopping.patience=5"])):
         result = mlprun(*line, *more, f"hydra.run.dir={name}")
         assert result.status == 0, result.err
-    full, stopped = (json.loads((result.folder / name / "run.json").read_text()) for name in ("full", "stopped"))
-    rows = [json.loads(line) for line in (result.folder / "full" / "metrics.jsonl").read_text().splitlines()]
+    full, stopped = (record_of(result.folder / name) for name in ("full", "stopped"))
+    rows = rows_of(result.folder / "full")
     assert rows[-1]["train/loss"] < 0.01
     assert rows[-1]["val/loss"] > full["metrics"]["val/loss"] + 0.02
     assert stopped["ended_by"] == "early_stopping"

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mlprun.runs import range_test
 from mlprun.runs.range_test import judge
+from tests.helpers.runs import record_of
 
 PER_DECADE = 60
 
@@ -116,7 +117,7 @@ def test_the_suggested_rate_trains(mlprun):
     assert EventAccumulator(str(run)).Reload().Tags()["images"].count("pictures/lr_range") == 1
     lines = ("data=digits", "model=mlp", "optim=sgd", f"optim.lr={found['suggested_lr']}", "hydra.run.dir=trained")
     assert mlprun(*lines).status == 0
-    trained = json.loads((result.folder / "trained" / "run.json").read_text())
+    trained = record_of(result.folder / "trained")
     assert trained["metrics"]["test/accuracy"] > 0.94
 
 

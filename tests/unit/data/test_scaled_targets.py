@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.training import checkpoint
 from mlprun.training.metrics import Metrics
+from tests.helpers.runs import record_of
 
 CPU = torch.device("cpu")
 FAST = ["debug=fast", "data=diabetes"]
@@ -144,7 +144,7 @@ def test_the_final_test_and_eval_use_it_and_nothing_else_moves(mlprun, tmp_path)
         result = mlprun(*line, f"data.normalize_test_by={by}", f"hydra.run.dir={by}")
         assert result.status == 0, result.err
         found[by] = dict(line.split() for line in mlprun("eval", by).out.splitlines())
-        recorded = json.loads((tmp_path / by / "run.json").read_text())["metrics"]
+        recorded = record_of(tmp_path / by)["metrics"]
         assert float(found[by]["test/loss"]) == recorded["test/loss"]
     assert found["train"]["test/loss"] != found["test"]["test/loss"]
     one, other = (checkpoint.load(tmp_path / by / "checkpoints" / "best.pt")["model"] for by in ("train", "test"))

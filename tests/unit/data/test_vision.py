@@ -28,15 +28,10 @@ import torch
 from mlprun.data import download, vision
 from mlprun.data.source import Examples, Source
 from mlprun.errors import ConfigError, DataError
-from tests.helpers.files import REPOSITORY
+from tests.helpers.files import REPOSITORY, idx_bytes, write
 
 REAL = Path(os.environ.get("MLPRUN_DATA") or REPOSITORY.parent / "shared" / "data")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = vision.IDX_FILES
-
-
-def idx_bytes(values: np.ndarray) -> bytes:
-    sizes = np.array(values.shape, ">u4").tobytes()
-    return bytes([0, 0, 8, values.ndim]) + sizes + values.astype(np.uint8).tobytes()
 
 
 def idx_contents() -> dict[str, bytes]:
@@ -69,13 +64,6 @@ def tar_gz(files: dict[str, bytes]) -> bytes:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
-
-
-def write(folder: Path, contents: dict[str, bytes]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    return folder
 
 
 def closed_port() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 
 import numpy as np
 import pytest
@@ -13,19 +12,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from mlprun import build, config, pictures, seeding
-from mlprun.config import Composer
+from mlprun import config, pictures, seeding
 from mlprun.training.probe import NUM_BINS, bins, probe
-
-
-def weights(run):
-    return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
-
-
-def rows(run):
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in lines]
-
+from tests.helpers.learners import built
+from tests.helpers.runs import rows_of, weights_of
 
 PLANE = ["data=moons", "epochs=3"]
 IMAGES = ["data=digits", "epochs=2", "data.limit=200"]
@@ -49,7 +39,7 @@ def test_a_picture_at_the_start_and_after_each_evaluation(mlprun, name, words):
     result = mlprun(*words, f"logging.pictures=[{name}]")
     assert result.status == 0, result.err
     (run,) = result.runs
-    steps = [0, *[row["step"] for row in rows(run) if "val/loss" in row]]
+    steps = [0, *[row["step"] for row in rows_of(run) if "val/loss" in row]]
     files = sorted((run / "pictures").iterdir())
     assert [file.name for file in files] == [f"{name}_{step:07d}.png" for step in steps]
     shown = EventAccumulator(str(run), size_guidance={"images": 0}).Reload().Images(f"pictures/{name}")
@@ -67,10 +57,10 @@ def test_whoever_looks_changes_nothing(mlprun, tmp_path):
     blind = ["hydra.run.dir=blind", *words]
     looked = ["hydra.run.dir=looked", *words, "logging.histograms=true", "logging.pictures=[filters,misclassified]"]
     assert mlprun(*blind).status == mlprun(*looked).status == 0
-    first, second = weights(tmp_path / "blind"), weights(tmp_path / "looked")
+    first, second = weights_of(tmp_path / "blind"), weights_of(tmp_path / "looked")
     assert all(torch.equal(first[name], second[name]) for name in first)
-    seen = {row["step"]: row for row in rows(tmp_path / "looked")}
-    for row in rows(tmp_path / "blind"):
+    seen = {row["step"]: row for row in rows_of(tmp_path / "looked")}
+    for row in rows_of(tmp_path / "blind"):
         assert row.items() <= seen[row["step"]].items()
 
 
@@ -82,9 +72,9 @@ def test_histograms_of_every_layer_and_parameter(mlprun):
     wanted = {f"{what}/{name}" for what in ("weights", "gradients", "updates") for name in parameters}
     wanted |= {f"activations/{layer}" for layer in ("hidden.0", "hidden.1", "hidden.2", "hidden.3", "output")}
     assert wanted <= set(read.Tags()["tensors"])
-    evaluated = [0, *[row["step"] for row in rows(run) if "val/loss" in row]]
+    evaluated = [0, *[row["step"] for row in rows_of(run) if "val/loss" in row]]
     assert [event.step for event in read.Tensors("weights/output.weight")] == evaluated
-    start = rows(run)[0]
+    start = rows_of(run)[0]
     assert start["step"] == 0
     assert {"gradient_norm/output.weight", "update_ratio/output.weight", "weight_norm/output.weight",
             "activation_norm/hidden.1", "dead_relus/hidden.1"} <= set(start)  # fmt: skip
@@ -162,15 +152,6 @@ def test_a_sweep_says_it_before_its_first_run(mlprun_process):
 
 
 # ------------------------------------------------------------------------------------------------ what a probe finds
-
-
-def built(*words):
-    checked = config.check(Composer().compose([*words]))
-    parts = build.splits(checked)
-    batches = build.train_batches(checked, parts, torch.device("cpu"))
-    plan = build.plan(checked, batches.steps_per_epoch)
-    learner = build.learner(checked, build.model(checked), plan, torch.device("cpu"))
-    return learner, next(batches.starting_at(0)), parts
 
 
 @pytest.mark.parametrize("optim", ["sgd", "momentum", "adam", "adamw", "rmsprop", "lbfgs", "muon", "adagrad", "nadam"])

@@ -15,7 +15,7 @@ from mlprun.config import Composer
 from mlprun.data.batches import Batch
 from mlprun.data.source import IGNORED
 from mlprun.training.probe import probe
-from tests.unit.pictures.test_pictures import built
+from tests.helpers.learners import built
 
 REVIEWS = ["data=reviews", "data.dataset.num_examples=120", "data.text.max_length=24", "epochs=1"]
 SMALL = ["model=transformer", "model.width=16", "model.num_heads=2"]

@@ -18,7 +18,7 @@ import pytest
 import mlprun
 from mlprun.runs import provenance
 from mlprun.runs.provenance import collect, git_state, mlprun_state, sources
-from tests.helpers.files import REPOSITORY
+from tests.helpers.files import REPOSITORY, write
 
 
 def sha256(content: bytes) -> str:
@@ -239,12 +239,6 @@ PACKAGE = {
 def checkout(tmp_path) -> Path:
     write(tmp_path / "checkout", PACKAGE)
     return tmp_path / "checkout"
-
-
-def write(folder: Path, files: dict[str, str]) -> None:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
 
 
 def test_a_wheel_and_its_checkout_are_the_same_source(checkout, tmp_path):

@@ -25,13 +25,13 @@ from mlprun.sweep.pool import Job
 from tests.helpers.files import REPOSITORY
 from tests.helpers.lines import wait_until
 
-ME = "tests.unit.sweep.test_pool"
+ME = __name__
 
 
 # What the jobs do.
 
 
-def write(file: Path, value: object) -> None:
+def write_whole(file: Path, value: object) -> None:
     """Whole or not at all, for the test may be reading."""
     file.with_suffix(".tmp").write_text(json.dumps(value))
     file.with_suffix(".tmp").rename(file)
@@ -40,7 +40,7 @@ def write(file: Path, value: object) -> None:
 def stamp(path: Path, seconds: float = 0.1) -> None:
     began = time.monotonic()
     time.sleep(seconds)
-    write(path / "stamps", [began, time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES")])
+    write_whole(path / "stamps", [began, time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES")])
 
 
 def meet(path: Path, how_many: int) -> None:
@@ -102,15 +102,15 @@ def die_beside(path: Path) -> None:
 
 def kill_server(path: Path) -> None:
     if attempt(path) == 1:
-        write(path / "pids", [os.getpid(), os.getppid()])
+        write_whole(path / "pids", [os.getpid(), os.getppid()])
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(600)
 
 
 def find_server(path: Path) -> None:
-    write(path / "pids", [os.getppid()])
+    write_whole(path / "pids", [os.getppid()])
     with os.scandir("/proc/self/fd") as found:
-        write(path / "files", len(list(found)))
+        write_whole(path / "files", len(list(found)))
 
 
 def end_late(path: Path) -> None:
@@ -122,7 +122,7 @@ def end_late(path: Path) -> None:
 def look(path: Path, module: str) -> None:
     imported = __import__(module)
     seen = {"folder": os.getcwd(), "mine": os.environ.get("MINE"), "old": os.environ.get("OLD"), "argv": sys.argv}
-    write(path / "seen", {**seen, "value": imported.VALUE, "input": sys.stdin.read(), "session": os.getsid(0)})
+    write_whole(path / "seen", {**seen, "value": imported.VALUE, "input": sys.stdin.read(), "session": os.getsid(0)})
 
 
 def work_on(path: Path, *, stubborn: bool = False, polite: bool = True) -> None:
@@ -132,15 +132,15 @@ def work_on(path: Path, *, stubborn: bool = False, polite: bool = True) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen(["sleep", "600"])
     try:
-        write(path / "pids", [os.getpid(), child.pid, os.getppid()])
+        write_whole(path / "pids", [os.getpid(), child.pid, os.getppid()])
         time.sleep(600)
     except KeyboardInterrupt as stop:
-        write(path / "saved", str(stop))
+        write_whole(path / "saved", str(stop))
         raise
 
 
 def leave_child(path: Path) -> None:
-    write(path / "pids", [subprocess.Popen(["sleep", "600"]).pid])
+    write_whole(path / "pids", [subprocess.Popen(["sleep", "600"]).pid])
 
 
 def nothing() -> None:
@@ -164,8 +164,8 @@ def load(path: Path, *, forever: bool) -> None:
     for batch in DataLoader(Numbers(), 2, num_workers=2):
         seen = torch.cat([seen, batch])
         if forever and len(seen) == 8:
-            write(path / "pids", [os.getpid(), *seen[:, 2].unique().tolist()])
-    write(path / "seen", {"sum": seen[:, 0].sum().item(), "workers": seen[:, 1].unique().tolist()})
+            write_whole(path / "pids", [os.getpid(), *seen[:, 2].unique().tolist()])
+    write_whole(path / "seen", {"sum": seen[:, 0].sum().item(), "workers": seen[:, 1].unique().tolist()})
 
 
 # A sweep in a process of its own, for a test to stop.

@@ -18,8 +18,8 @@ from mlprun.config import Composer, check, fingerprint, identity
 from mlprun.errors import ConfigError
 from mlprun.runs import compare
 from mlprun.training import checkpoint, transfer
-from tests.helpers.lines import Line, wait_until
-from tests.promises.test_resume import RUN, SMALL, assert_identical, finish, last_step
+from tests.helpers.lines import Line, finish, wait_until
+from tests.helpers.runs import RUN, SMALL, assert_identical, last_step, record_of
 
 FAST = ["debug=fast", "steps=6", "data.limit=100"]
 
@@ -134,7 +134,7 @@ def test_a_run_starts_from_another_with_inputs_of_another_size(mlprun, tmp_path)
     result = mlprun(*FAST, "hydra.run.dir=second", "data=wine", "model.hidden=[8,6]", "trainer.weights=first",
                     "trainer.freeze=[hidden.2]")  # fmt: skip
     assert "weights 5 of 6 tensors from first; new: hidden.0.weight (there 8x4)\n" in result.out
-    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    record = record_of(tmp_path / "second")
     total, trained = record["num_parameters"], record["num_trained_parameters"]
     assert total - trained == 8 * 6 + 6
     assert f"MLP: {total:,} parameters, {trained:,} trained\n" in result.out
@@ -212,7 +212,7 @@ def test_a_killed_run_goes_on_without_the_file_and_ends_with_the_same_bits(tmp_p
 def test_a_run_that_was_killed_before_its_first_checkpoint_reads_the_file_again(mlprun, tmp_path):
     torch.save({"output.bias": torch.zeros(10)}, tmp_path / "w.pt")
     assert mlprun(*FAST, "hydra.run.dir=run", "trainer.weights=w.pt").status == 0
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record = record_of(tmp_path / "run")
     for file in (tmp_path / "run" / "checkpoints").iterdir():
         file.unlink()
     record["status"] = "running"
@@ -222,7 +222,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_reads_the_file_again(
     assert result.status == 0, result.err
     assert "have changed" in result.out
     assert "  weights: sha256:" in result.out
-    again = json.loads((tmp_path / "run" / "run.json").read_text())["weights"]["sha256"]
+    again = record_of(tmp_path / "run")["weights"]["sha256"]
     assert again != record["weights"]["sha256"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from mlprun.training.learner import Learner
 from mlprun.training.losses import Loss
 from mlprun.training.muon import MuonWithAdamW
 from mlprun.training.schedule import Constant, Cosine, Plateau, Schedule, TorchSchedule, Warmup
+from tests.helpers.runs import through_a_file
 
 CPU = torch.device("cpu")
 Optimizer = Callable[[Any], torch.optim.Optimizer]
@@ -60,14 +60,6 @@ def learner(
 
 def weights(of: Learner) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in of.model.state_dict().values()])
-
-
-def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    """The state as a checkpoint would give it back, in a loader that runs no code."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 # ------------------------------------------------------------------------------------------------ one step

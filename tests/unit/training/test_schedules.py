@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from mlprun.errors import ConfigError
 from mlprun.training import durations, schedule
 from mlprun.training.schedule import FactorSchedule, TorchSchedule, Warmup, lengths_in_steps
 from tests.helpers.files import REPOSITORY
+from tests.helpers.runs import through_a_file
 
 LR = 0.5
 YAMLS = sorted(file for file in (REPOSITORY / "conf" / "scheduler").glob("*.yaml") if file.stem != "custom")
@@ -132,13 +132,6 @@ def test_nan_never_improves() -> None:
     assert plateau.factor(0) == 0.5
     plateau.observe(1e9, "min")
     assert plateau.factor(0) == 0.5
-
-
-def through_a_file(state: Any) -> Any:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_g
 from mlprun.errors import RunError
 from mlprun.runs import writers
 from mlprun.runs.writers import Console, JsonLines, TensorBoard, Writers, heat_map
+from tests.helpers.runs import rows_of
 
 
 def event_file(folder: Path) -> Path:
@@ -239,7 +240,7 @@ def png(pixels: np.ndarray[Any, Any]) -> bytes:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    return rows_of(folder)
 
 
 def expected_rows(stop: int) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from mlprun.data.synthetic_audio import tones
 from mlprun.errors import ConfigError, DataError
 from mlprun.runs import compare
 from mlprun.training import checkpoint
+from tests.helpers.runs import record_of
 
 AUDIO = {
     "sample_rate": 8000, "seconds": 0.5, "num_mels": 32,
@@ -430,7 +431,7 @@ LINE = [
 def test_a_folder_of_recordings_is_learnt_and_a_file_predicted(mlprun_process, recordings, tmp_path):
     done = mlprun_process(*LINE, "epochs=8", "logging.pictures=[filters,feature_maps,misclassified]")
     assert done.status == 0, done.err
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]["test/accuracy"] >= 0.9
+    assert record_of(tmp_path / "run")["metrics"]["test/accuracy"] >= 0.9
     for picture in ("filters", "feature_maps", "misclassified"):
         assert list((tmp_path / "run" / "pictures").glob(f"{picture}*.png"))
     save(tmp_path / "new.wav", sine(1500, 22050, 1.0), 22050)
@@ -465,5 +466,5 @@ def test_a_run_on_sounds_resumes_to_the_same_bits(mlprun, recordings, tmp_path):
     assert ours["step"] == theirs["step"] == 12
     for part in ("model", "optimizer"):
         assert compare.tensors(ours[part], theirs[part]) == [], part
-    first, second = (json.loads((run / "run.json").read_text())["metrics"] for run in (whole, parted))
+    first, second = (record_of(run)["metrics"] for run in (whole, parted))
     assert first == second

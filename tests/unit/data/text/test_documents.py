@@ -26,6 +26,7 @@ from mlprun.data.text import TextFiles, TextStream, imdb, imdb_masked, language_
 from mlprun.data.tokens import MASK, PADDING, SPECIAL, UNKNOWN
 from mlprun.errors import ConfigError, DataError
 from mlprun.training import checkpoint
+from tests.helpers.files import write
 
 TEXT = {
     "tokens": "words",
@@ -38,13 +39,6 @@ TEXT = {
     "bucketing": 0,
 }
 CHARACTERS = TEXT | {"tokens": "characters", "lowercase": False}
-
-
-def write(root, files):
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
 
 
 @pytest.fixture
