@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import mlprun
 
 PACKAGE = Path(mlprun.__file__).parent
 FILES = {".".join(["mlprun", *file.relative_to(PACKAGE).with_suffix("").parts]): file for file in PACKAGE.rglob("*.py")}
+INSTANTIATE = re.compile(r"hydra\.(utils|_internal\.instantiate)\b")
 
 
 def imports(file: Path, *, late: bool = True) -> set[str]:
@@ -38,9 +40,26 @@ def test_models_know_nothing_of_mlprun_but_its_errors(name):
     assert {m for m in known if not m.startswith(("mlprun.errors", "mlprun.models"))} == set()
 
 
-def test_instantiate_is_called_in_one_place():
-    callers = {name for name, file in FILES.items() if "instantiate(" in file.read_text()}
+def test_one_module_can_call_any_target():
+    """Whoever imports Hydra's `instantiate`, under whatever name, can run any importable."""
+    callers = {name for name, file in FILES.items() if any(INSTANTIATE.match(module) for module in imports(file))}
     assert callers == {"mlprun.build"}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from hydra.utils import call as make", True),
+        ("import hydra.utils as u", True),
+        ("def late():\n    from hydra import utils", True),
+        ("from hydra._internal.instantiate import _instantiate2", True),
+        ("from hydra import main", False),
+        ("from hydra.core.utils import run_job", False),
+    ],
+)
+def test_the_ways_to_instantiate_are_known(tmp_path, code, found):
+    (tmp_path / "module.py").write_text(code)
+    assert any(INSTANTIATE.match(module) for module in imports(tmp_path / "module.py")) == found
 
 
 def test_imports_make_no_circle():
