@@ -18,8 +18,10 @@ import torch
 import torchvision
 from torch import nn
 
-from mlprun import build
-from mlprun.config import Composer, check
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.job.build_data import build_eval_batches, build_splits, build_train_batches
+from mlprun.job.build_learner import build_learner, build_model, build_plan
 from mlprun.training.loop import Progress, train
 
 TURNS = 3
@@ -48,11 +50,11 @@ def of_mlprun() -> float:
         Composer().compose(["experiment=mnist_mlp", "epochs=1", f"data.root={ROOT}", "data.val_fraction=0.001"])
     )
     cpu = torch.device("cpu")
-    parts = build.splits(config)
-    batches = build.train_batches(config, parts, cpu)
-    plan = build.plan(config, batches.steps_per_epoch)
-    learner = build.learner(config, build.model(config), plan, cpu)
-    val = build.eval_batches(config, parts.val, parts, cpu)
+    parts = build_splits(config)
+    batches = build_train_batches(config, parts, cpu)
+    plan = build_plan(config, batches.steps_per_epoch)
+    learner = build_learner(config, build_model(config), plan, cpu)
+    val = build_eval_batches(config, parts.val, parts, cpu)
     start = time.perf_counter()
     train(
         learner,

@@ -37,20 +37,20 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; each result is the objective, NaN for a run without one."""
-        from mlprun.sweep import launching
+        from mlprun.sweep import scheduler
 
         setup_globals()
         folder = Path(str(self.config.hydra.sweep.dir))
 
-        def jobs() -> Iterator[launching.Job]:
+        def jobs() -> Iterator[scheduler.Job]:
             for index, overrides in enumerate(job_overrides, start=initial_job_idx):
                 config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
                 with open_dict(config):
                     config.hydra.job.id, config.hydra.job.num = str(index), index
                 path = folder / config.hydra.sweep.subdir
-                yield launching.Job(path, list(overrides), _run, (self.task_function, config))
+                yield scheduler.Job(path, list(overrides), _run, (self.task_function, config))
 
-        objectives = launching.launch(jobs(), len(job_overrides), folder)
+        objectives = scheduler.launch(jobs(), len(job_overrides), folder)
         return [_returned(list(o), value) for o, value in zip(job_overrides, objectives, strict=True)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlprun import cli
+from mlprun.cli import main
 from tests.helpers.files import find_mnist
 from tests.helpers.runs import record_of
 
@@ -52,7 +52,7 @@ def mlprun(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["mlprun", *words])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main.main()
         printed = capsys.readouterr()
         return Result(stop.value.code, printed.out, printed.err, tmp_path)
 

@@ -1,46 +1,29 @@
-"""Batches as a function of the step: the one place that orders, augments, scales and moves examples."""
+"""Batches as a function of the step."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
 import math
-import multiprocessing
 import os
-import signal
-import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from mlprun import seeding, stopping
-from mlprun.data.source import IGNORED, Examples, Perturb
-from mlprun.data.splits import Normalizer, Part, size
-from mlprun.data.tokens import PADDING
+from mlprun import randomness
+from mlprun.data.augment import augment
+from mlprun.data.loading import Positioned, PositionedStream, live_with_run, read_batches
+from mlprun.data.normalize import Normalizer
+from mlprun.data.parts import Part, size
+from mlprun.data.sequences import Batch, cut_padding, cut_to, lengths
+from mlprun.data.source import Examples, Perturb
 
 # Evaluation needs no gradients, so its batches may be larger than those of training; bounded by memory.
 EVAL_EXAMPLES, EVAL_VALUES = 1024, 4_000_000
 VALUES_PER_TOKEN = 64  # a token id becomes a vector in the model
-
-
-class Batch(NamedTuple):
-    """Examples on the device, scaled.
-
-    Attributes:
-        inputs: (N, *input_shape), float32, or whole numbers (int64 for token ids, cut to the longest sequence).
-        targets: (N,) int64 or (N, num_outputs) float32, scaled like the inputs if they are to be; (N, L) int64 where
-            each token has one.
-        epoch: number of the pass over the training split, from 0.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    epoch: int = 0
 
 
 class TrainBatches:
@@ -127,7 +110,7 @@ class TrainBatches:
         assert self.steps_per_epoch is not None
         epoch, skip = divmod(step, self.steps_per_epoch)
         while True:
-            order = torch.randperm(self.num_examples, generator=seeding.generator(self.seed, "order", epoch))
+            order = torch.randperm(self.num_examples, generator=randomness.generator(self.seed, "order", epoch))
             for index in (self._by_length(order, epoch) if self.bucketing else order.split(self.batch_size))[skip:]:
                 yield epoch, index
             epoch, skip = epoch + 1, 0
@@ -138,7 +121,7 @@ class TrainBatches:
         pools = order.split(self.bucketing * self.batch_size)
         pools = tuple(pool[self._lengths[pool].argsort(stable=True)] for pool in pools)
         batches = [index for pool in pools for index in pool.split(self.batch_size)]
-        places = torch.randperm(len(batches), generator=seeding.generator(self.seed, "buckets", epoch))
+        places = torch.randperm(len(batches), generator=randomness.generator(self.seed, "buckets", epoch))
         return [batches[place] for place in places.tolist()]
 
     def _from_memory(self, step: int) -> Iterator[Batch]:
@@ -148,18 +131,20 @@ class TrainBatches:
             chosen = self.part[index.to(where, non_blocking=True)]
             inputs, targets = chosen.inputs, chosen.targets
             if self.crop or self.flip:
-                inputs = augment(inputs, self.crop, self.flip, seeding.generator(self.seed, "augment", position))
+                inputs = augment(inputs, self.crop, self.flip, randomness.generator(self.seed, "augment", position))
             if self._lengths is not None:
-                inputs, targets = _cut(inputs, targets, int(self._lengths[index].max()))
+                inputs, targets = cut_to(inputs, targets, int(self._lengths[index].max()))
             yield self._batch(inputs, targets, epoch, position)
 
     def _from_loader(self, step: int) -> Iterator[Batch]:
         assert isinstance(self.part, Dataset)
         positions = ([(epoch, i) for i in index.tolist()] for epoch, index in self._orders(step))
         epochs = (epoch for epoch, _ in self._orders(step))
-        loader = self._loader(_Positioned(self.part, self.seed), batch_sampler=positions)
-        for position, (epoch, (inputs, targets)) in enumerate(zip(epochs, _read(loader), strict=False), start=step):
-            yield self._batch(*_cut_padding(inputs, targets, self.padding), epoch, position)
+        loader = self._loader(Positioned(self.part, self.seed), batch_sampler=positions)
+        for position, (epoch, (inputs, targets)) in enumerate(
+            zip(epochs, read_batches(loader), strict=False), start=step
+        ):
+            yield self._batch(*cut_padding(inputs, targets, self.padding), epoch, position)
 
     def _from_stream(self, step: int) -> Iterator[Batch]:
         """A stream is read from its start, and what lies before `step` is dropped."""
@@ -167,13 +152,13 @@ class TrainBatches:
         position = 0
         for epoch in itertools.count():
             found = False
-            stream = _PositionedStream(self.part, self.seed, epoch)
+            stream = PositionedStream(self.part, self.seed, epoch)
             # One worker at most: how a stream divides itself over several is the user's own affair.
             loader = self._loader(stream, batch_size=self.batch_size, num_workers=min(self.num_workers, 1))
-            for inputs, targets in _read(loader):
+            for inputs, targets in read_batches(loader):
                 found = True
                 if position >= step:
-                    yield self._batch(*_cut_padding(inputs, targets, self.padding), epoch, position)
+                    yield self._batch(*cut_padding(inputs, targets, self.padding), epoch, position)
                 position += 1
             if not found:
                 return
@@ -183,8 +168,8 @@ class TrainBatches:
             dataset,
             num_workers=self.num_workers if num_workers is None else num_workers,
             pin_memory=self.device.type == "cuda",
-            generator=seeding.generator(self.seed, "workers"),
-            worker_init_fn=functools.partial(_live_with, os.getpid()),
+            generator=randomness.generator(self.seed, "workers"),
+            worker_init_fn=functools.partial(live_with_run, os.getpid()),
             **how,
         )
 
@@ -192,7 +177,7 @@ class TrainBatches:
         batch = _finished(inputs, targets, epoch, self.normalizer, self.target_normalizer, self.device)
         if self.perturb is None:
             return batch
-        generator = seeding.generator(self.seed, "perturb", position)
+        generator = randomness.generator(self.seed, "perturb", position)
         return Batch(*self.perturb(batch.inputs, batch.targets, generator), epoch)
 
 
@@ -223,7 +208,7 @@ class EvalBatches:
     ) -> None:
         if isinstance(part, Examples):
             if perturb is not None:  # all at once, so that it does not depend on the size of a batch
-                generator = seeding.generator(0, "perturb")
+                generator = randomness.generator(0, "perturb")
                 part = Examples(*perturb(part.inputs.long(), part.targets.long(), generator))
                 perturb = None
             part = part if indices is None else part[torch.tensor(indices)]
@@ -247,142 +232,29 @@ class EvalBatches:
                 some = slice(start, start + many)
                 inputs, targets = self.part.inputs[some], self.part.targets[some]
                 if self._lengths is not None:
-                    inputs, targets = _cut(inputs, targets, int(self._lengths[some].max()))
+                    inputs, targets = cut_to(inputs, targets, int(self._lengths[some].max()))
                 yield _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
             return
         # Data that draws gives every evaluation of every run the same, and takes nothing from the training.
-        seed, workers = seeding.mix(0, "evaluation"), self.num_workers
-        part: Dataset[Any] = _Positioned(self.part, seed)
+        seed, workers = randomness.mix(0, "evaluation"), self.num_workers
+        part: Dataset[Any] = Positioned(self.part, seed)
         chosen = range(size(self.part) or 0) if self.indices is None else self.indices
         order: list[Any] | None = [(0, index) for index in chosen]
         if isinstance(self.part, IterableDataset):
-            part, order, workers = _PositionedStream(self.part, seed, 0), None, min(workers, 1)
+            part, order, workers = PositionedStream(self.part, seed, 0), None, min(workers, 1)
         loader = DataLoader(
             part, self.batch_size, sampler=order, num_workers=workers, pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else the loader draws its base seed from the global one
-            worker_init_fn=functools.partial(_live_with, os.getpid()),
+            worker_init_fn=functools.partial(live_with_run, os.getpid()),
         )  # fmt: skip
-        with seeding.preserved():
-            for number, (inputs, targets) in enumerate(_read(loader)):
-                inputs, targets = _cut_padding(inputs, targets, self.padding)
+        with randomness.preserved():
+            for number, (inputs, targets) in enumerate(read_batches(loader)):
+                inputs, targets = cut_padding(inputs, targets, self.padding)
                 batch = _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
                 if self.perturb is not None:
-                    generator = seeding.generator(0, "perturb", number)
+                    generator = randomness.generator(0, "perturb", number)
                     batch = Batch(*self.perturb(batch.inputs, batch.targets, generator))
                 yield batch
-
-
-def lengths(ids: Tensor, padding: int) -> Tensor:
-    """How far each sequence goes before nothing but padding follows, int64 (N,); 1 or more.
-
-    Args:
-        ids: (N, L) of whole numbers.
-        padding: the id that fills up.
-    """
-    places = torch.arange(1, ids.shape[1] + 1, device=ids.device)
-    # in chunks: the int64 of a large set would not fit
-    found = [((chunk != padding) * places).amax(1).clamp(min=1) for chunk in ids.split(4096)]
-    return torch.cat(found)
-
-
-def together(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one, on the CPU; sequences and targets of tokens are padded to the longest of all."""
-
-    def joined(tensors: list[Tensor], filling: int) -> Tensor:
-        if not tensors[0].is_floating_point() and tensors[0].dim() == 2:
-            widest = max(each.shape[1] for each in tensors)
-            tensors = [F.pad(each, (0, widest - each.shape[1]), value=filling) for each in tensors]
-        return torch.cat([each.cpu() for each in tensors])
-
-    return Batch(joined([b.inputs for b in batches], PADDING), joined([b.targets for b in batches], IGNORED))
-
-
-def _cut(inputs: Tensor, targets: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    """Sequences, and the targets of their tokens where they have such, without the columns behind the longest."""
-    of_tokens = targets.dim() > 1 and not targets.is_floating_point()  # else the values of a regression
-    return inputs[:, :longest], targets[:, :longest] if of_tokens else targets
-
-
-def _cut_padding(inputs: Tensor, targets: Tensor, padding: int | None) -> tuple[Tensor, Tensor]:
-    return (inputs, targets) if padding is None else _cut(inputs, targets, int(lengths(inputs, padding).max()))
-
-
-def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `crop` pixels (black comes in) and mirror half of them.
-
-    Args:
-        images: (N, C, H, W) of any dtype, as stored.
-        crop: pixels of border before the random crop to (H, W).
-        flip: mirror left-right with probability 1/2.
-        generator: on the CPU, so that every device draws the same.
-    """
-    count, _, height, width = images.shape
-    rows, columns = torch.arange(height).repeat(count, 1), torch.arange(width).repeat(count, 1)
-    if crop:
-        rows = rows + torch.randint(0, 2 * crop + 1, (count, 1), generator=generator)
-        columns = columns + torch.randint(0, 2 * crop + 1, (count, 1), generator=generator)
-        images = F.pad(images, (crop, crop, crop, crop))
-    if flip:
-        mirrored = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    rows, columns = rows.to(images.device), columns.to(images.device)
-    example = torch.arange(count, device=images.device)
-    # (N, H, W, C): the indexed axes come first when a slice stands between them.
-    return images[example[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-class _Positioned(Dataset[Any]):
-    """A map-style data set whose `(epoch, index)` decides what its random transformations draw."""
-
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
-
-    def __getitem__(self, position: tuple[int, int]) -> Any:
-        epoch, index = position
-        seeding.seed_all(self.seed, "example", epoch, index)
-        return self.dataset[index]
-
-
-class _PositionedStream(IterableDataset[Any]):
-    """A stream whose (epoch, position) decides what it draws, whatever else draws between two examples."""
-
-    def __init__(self, stream: Dataset[Any], seed: int, epoch: int) -> None:
-        self.stream, self.seed, self.epoch = stream, seed, epoch
-
-    def __iter__(self) -> Iterator[Any]:
-        seeding.seed_all(self.seed, "stream", self.epoch)
-        examples = iter(self.stream)
-        for position in itertools.count():
-            seeding.seed_all(self.seed, "example", self.epoch, position)
-            try:
-                example = next(examples)
-            except StopIteration:
-                return
-            yield example
-
-
-def _read(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Its batches. What asks to stop does not wait for busy workers, as a DataLoader that is thrown away does."""
-    examples = iter(loader)
-    try:
-        yield from examples
-    finally:
-        if stopping.asked():
-            stopping.end_workers()
-
-
-def _live_with(parent: int, worker: int) -> None:
-    """In a worker: leave Ctrl-C to the run, which may still need a batch, and end when the run is killed.
-
-    torch's own watchdog looks every five seconds, and not at all while a worker waits for its data.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        # A fork server's workers are its own children; it ends with the run, and they with it.
-        if os.getppid() != parent and multiprocessing.get_start_method() != "forkserver":
-            os._exit(1)  # the run was gone before that
 
 
 def _moved(examples: Examples, device: torch.device) -> Examples:

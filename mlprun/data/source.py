@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mlprun.data.tokens import Tokenizer
+from mlprun.data.text.tokenizer import Tokenizer
 
 IGNORED = -100  # the target of a token that is not to be told: neither loss nor metrics count it
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from mlprun.errors import RunError
 from mlprun.runs import provenance
+from mlprun.version_one import upgrade_config
 
 log = logging.getLogger("mlprun")
 
@@ -138,7 +139,10 @@ class RunDirectory:
                 f"{self.path} is not a run: it has no run.json"
                 "\n  name a run directory, such as outputs/2026-11-21/10-33-12_digits_mlp_adam_3f2a"
             )
-        return read_json(self.record_file)
+        record = read_json(self.record_file)
+        if isinstance(record.get("config"), dict):
+            record["config"] = upgrade_config(record["config"])
+        return record
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlprun.config import Config, fingerprint
+from mlprun.config.identity import fingerprint
+from mlprun.config.schema import Config
 from mlprun.errors import UserError
-from mlprun.sweep import pool
+from mlprun.sweep.forkserver import Job
+from mlprun.sweep.pool import run
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ def check(named: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[s
         results = Path(scratch) / "results.jsonl"
         while rest := [key for key in chosen if key not in needs and key not in dead]:
             results.write_text("")
-            job = pool.Job(_check, ([(key, chosen[key][1]) for key in rest], results), Path(scratch), 1)
-            list(pool.run([job], num_workers=1, num_cores=os.cpu_count() or 1, retry=False))
+            job = Job(_check, ([(key, chosen[key][1]) for key in rest], results), Path(scratch), 1)
+            list(run([job], num_workers=1, num_cores=os.cpu_count() or 1, retry=False))
             answers = [json.loads(line) for line in results.read_text().splitlines()]
             for answer in answers:
                 key = answer.pop("key")
@@ -88,7 +90,16 @@ def _check(named: list[tuple[str, Config]], results: Path) -> None:
     """In a process with torch: one line of results a point, as soon as it is known."""
     import torch
 
-    from mlprun import build
+    from mlprun.job.build_data import build_splits, build_train_batches, find_device
+    from mlprun.job.build_learner import (
+        build_optimizer,
+        build_plan,
+        build_schedule,
+        frozen_modules,
+    )
+    from mlprun.job.figures import picture_functions
+    from mlprun.job.model_check import check_batch_norm
+    from mlprun.job.weights import initial_weights
 
     torch.set_num_threads(1)
     remembered: dict[str, Any] = {}
@@ -106,18 +117,18 @@ def _check(named: list[tuple[str, Config]], results: Path) -> None:
         for key, config in named:
             answer: dict[str, Any] = {"key": key}
             try:
-                where = build.device(config)
-                parts = once("parts", config, ["data"], partial(build.splits, config))
-                batches = build.train_batches(config, parts, torch.device("cpu"))
-                plan = build.plan(config, batches.steps_per_epoch)
+                where = find_device(config)
+                parts = once("parts", config, ["data"], partial(build_splits, config))
+                batches = build_train_batches(config, parts, torch.device("cpu"))
+                plan = build_plan(config, batches.steps_per_epoch)
 
                 model, fit = once("fit", config, ["data", "model", "loss"], partial(_fit, config, parts))
-                first_weights = partial(build.weights, config, model, parts.tokenizer)
+                first_weights = partial(initial_weights, config, model, parts.tokenizer)
                 once("weights", config, ["data", "model", "trainer"], first_weights)
-                frozen = build.in_evaluation(config, model)
-                build.check_batch_norm(fit, batches, config.trainer.accumulate, frozen)
-                build.picture_functions(config)
-                build.make_schedule(config, build.optimizer(config, model), plan)
+                frozen = frozen_modules(config, model)
+                check_batch_norm(fit, batches, config.trainer.accumulate, frozen)
+                picture_functions(config)
+                build_schedule(config, build_optimizer(config, model), plan)
                 micro_batch = batches.batch_size // config.trainer.accumulate
                 answer["num_threads"] = config.trainer.num_threads or fit.num_threads(micro_batch)
                 answer["device"] = where.type
@@ -135,14 +146,19 @@ def _fit(config: Config, parts: Any) -> Any:
     """The model and what a trial batch tells of it; without its numbers where the model can do without them."""
     import torch
 
-    from mlprun import build
+    from mlprun.job.build_data import trial_batch
+    from mlprun.job.build_learner import (
+        build_loss,
+        build_model,
+    )
+    from mlprun.job.model_check import check_model
 
-    trial = build.trial_batch(config, parts)
+    trial = trial_batch(config, parts)
     try:
         with torch.device("meta"):
-            model, criterion = build.model(config), build.loss(config)
+            model, criterion = build_model(config), build_loss(config)
         shapes = trial._replace(inputs=trial.inputs.to("meta"), targets=trial.targets.to("meta"))
-        return model, build.check_fit(config, model, criterion, shapes)
+        return model, check_model(config, model, criterion, shapes)
     except Exception:  # a mismatch, or a model that looks at its numbers: the real batch will tell which
-        model = build.model(config)
-        return model, build.check_fit(config, model, build.loss(config), trial)
+        model = build_model(config)
+        return model, check_model(config, model, build_loss(config), trial)

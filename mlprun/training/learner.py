@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from mlprun import seeding
-from mlprun.data.batches import Batch
+from mlprun import randomness
+from mlprun.data.normalize import Normalizer
+from mlprun.data.sequences import Batch
 from mlprun.data.source import IGNORED
-from mlprun.data.splits import Normalizer
 from mlprun.errors import DataError, DivergedError, UserError
-from mlprun.metric_names import BY_TOKEN
+from mlprun.tasks import BY_TOKEN
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics, predicted_classes
 from mlprun.training.schedule import Schedule
@@ -123,7 +123,7 @@ class Learner:
         Raises:
             DivergedError: the loss or the gradient is not finite (on a GPU: at the next `check_finite`).
         """
-        seeding.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
+        randomness.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
         self.schedule.apply(self.optimizer, step)
         undo = self._undo(weights=self._needs_closure) if self.on_nan == "skip" else None
         try:

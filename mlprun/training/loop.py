@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mlprun import stopping
+from mlprun import signals
 from mlprun.data.batches import TrainBatches
 from mlprun.errors import DivergedError, RunError
 from mlprun.training.learner import Learner, Update
-from mlprun.training.schedule import is_range_test
+from mlprun.training.schedules import is_range_test
 
 Values = dict[str, float]
 
@@ -187,7 +187,7 @@ def train(
 
     Raises:
         RunError: loss or gradient stopped being finite, or the data ended early.
-        KeyboardInterrupt: asked to stop (`mlprun.stopping`); the state is saved, whole steps only.
+        KeyboardInterrupt: asked to stop (`mlprun.signals`); the state is saved, whole steps only.
     """
 
     def state() -> dict[str, Any]:
@@ -210,7 +210,7 @@ def train(
                         f"data: the training stream gave nothing more after step {progress.step} of {plan.num_steps}\n"
                         "  each pass calls iter() on the data set anew: it must start over, not go on where it ended"
                     )
-                with stopping.deferred:
+                with signals.deferred:
                     update = learner.update(batch, progress.step)
                     progress.step, progress.pending = progress.step + 1, True
                     window.add(update)
@@ -225,7 +225,7 @@ def train(
             # A request to stop may break this off: the step then stays pending, and is evaluated after a resume.
             scores = evaluate() if evaluating else {}
             drawn = (draw if evaluating else nothing)(step)
-            with stopping.deferred:
+            with signals.deferred:
                 improved = False
                 if evaluating:
                     learner.schedule.observe(scores[plan.monitor], plan.mode)
@@ -251,7 +251,7 @@ def train(
             raise
         return "diverged"  # which is what a range test is for
     except KeyboardInterrupt:
-        with stopping.deferred:
+        with signals.deferred:
             learner.check_finite()
             writer.flush()
             saver.save_last(state(), keep=False)

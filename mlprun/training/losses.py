@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mlprun.data.source import IGNORED
 from mlprun.errors import ConfigError
-from mlprun.metric_names import BY_TOKEN
+from mlprun.tasks import BY_TOKEN
 
 
 class NLL(nn.NLLLoss):

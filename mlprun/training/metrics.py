@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mlprun.data.source import IGNORED
-from mlprun.metric_names import BY_TOKEN, TOP5_FROM
+from mlprun.tasks import BY_TOKEN, TOP5_FROM
 
 
 def predicted_classes(outputs: Tensor, threshold: float = 0.0) -> Tensor:

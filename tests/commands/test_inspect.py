@@ -8,13 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from mlprun import build, inspection, introduction
-from mlprun.config import Composer, check, fingerprint
-from mlprun.data.batches import Batch
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.config.identity import fingerprint
+from mlprun.data.sequences import Batch
 from mlprun.errors import ConfigError, RunError
-from mlprun.job import _hyperparameters
-from mlprun.runs import sketch
-from mlprun.training import gradients
+from mlprun.inspection import figures, gradients, timing
+from mlprun.inspection.examples import _counts, _unscaled, first_examples
+from mlprun.inspection.schedule import NUM_DRAWN, draw_schedule
+from mlprun.job import summary
+from mlprun.job.build_data import build_splits, build_train_batches
+from mlprun.job.build_learner import build_model, build_plan
+from mlprun.job.hparams import hyperparameters
+from mlprun.job.model_check import Layer, ModelSummary
 from mlprun.training.losses import Loss
 from tests.helpers.runs import rows_of
 
@@ -73,7 +79,7 @@ STREAM = ["data=custom", "data.dataset._target_=mine.Stream", "data.input_shape=
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Tests in this process need no figures of the machine."""
-    monkeypatch.setattr(inspection.speed, "MATRIX_SIZES", (16,))
+    monkeypatch.setattr(timing, "MATRIX_SIZES", (16,))
 
 
 @pytest.fixture
@@ -148,7 +154,7 @@ def test_inspect_looks_at_one_config(mlprun, word):
 def test_it_is_no_part_of_what_a_run_is():
     plain, asked = (check(Composer().compose(line)).to_dict() for line in ([], ["inspect.check_gradients=true"]))
     assert fingerprint(plain) == fingerprint(asked)
-    assert _hyperparameters(plain) == _hyperparameters(asked)
+    assert hyperparameters(plain) == hyperparameters(asked)
 
 
 def test_a_folder_of_ones_own_is_used_as_it_is_and_that_of_a_run_is_refused(mlprun):
@@ -170,8 +176,8 @@ def test_a_folder_of_ones_own_is_used_as_it_is_and_that_of_a_run_is_refused(mlpr
 def test_the_rates_drawn_are_those_that_a_run_logs(mlprun, line):
     line = [*line, "debug=fast", "logging.every=1 step"]
     config = check(Composer().compose(line))
-    model = build.model(config)
-    drawn = inspection.draw_schedule(config, model, build.plan(config, steps_per_epoch=4))
+    model = build_model(config)
+    drawn = draw_schedule(config, model, build_plan(config, steps_per_epoch=4))
     result = mlprun(*line)
     assert result.status == 0, result.err
     rows = rows_of(result.runs[0])
@@ -197,20 +203,20 @@ def test_a_schedule_that_follows_the_scores_is_told_and_not_drawn(mlprun):
 
 def test_a_long_run_is_drawn_at_even_distances():
     config = check(Composer().compose(["scheduler=cosine", "steps=3000000"]))
-    drawn = inspection.draw_schedule(config, nn.Linear(1, 1), build.plan(config, 100))
-    assert len(drawn.steps) == inspection.NUM_DRAWN
+    drawn = draw_schedule(config, nn.Linear(1, 1), build_plan(config, 100))
+    assert len(drawn.steps) == NUM_DRAWN
     assert {b - a for a, b in zip(drawn.steps, drawn.steps[1:], strict=False)} == {150}
 
 
 def test_a_plot_in_characters():
-    assert sketch.text_plot([0, 1, 2], [0.0, 2.0, 1.0], unicode=False, lowest=0.0, width=9, height=3) == [
+    assert figures.text_plot([0, 1, 2], [0.0, 2.0, 1.0], unicode=False, lowest=0.0, width=9, height=3) == [
         "2 |   ***",
         "1 |   *  ***",
         "0 |***",
         "  +---------",
         "   0   1   2  step",
     ]
-    braille = sketch.text_plot(range(4), [0.0, 1.0, 1.0, 0.0], unicode=True, lowest=0.0, width=2, height=1)
+    braille = figures.text_plot(range(4), [0.0, 1.0, 1.0, 0.0], unicode=True, lowest=0.0, width=2, height=1)
     assert braille[0].endswith("⡸⢱")
 
 
@@ -244,20 +250,18 @@ def test_every_kind_of_data_is_looked_at(mlprun, mine, line, said, drawn):
 
 def test_the_examples_shown_are_the_first_of_the_run_as_they_are_stored():
     config = check(Composer().compose(["batch_size=5"]))
-    parts = build.splits(config)
-    batches = build.train_batches(config, parts, torch.device("cpu"))
-    first = inspection.first_examples(batches)
+    parts = build_splits(config)
+    batches = build_train_batches(config, parts, torch.device("cpu"))
+    first = first_examples(batches)
     assert len(first.targets) == 20
-    stored = inspection._unscaled(parts, first.inputs)
+    stored = _unscaled(parts, first.inputs)
     torch.testing.assert_close(stored, stored.round(), atol=1e-4, rtol=0)
     assert 0 <= stored.round().min() < stored.round().max() == 16
     torch.testing.assert_close(first.inputs[:5], next(batches.starting_at(0)).inputs)
 
 
 def test_many_classes_are_summed_up():
-    assert inspection._counts([7] * 30 + [9], [f"c{i}" for i in range(31)])[0].endswith(
-        "7 (c0) to 9 (c30) examples each"
-    )
+    assert _counts([7] * 30 + [9], [f"c{i}" for i in range(31)])[0].endswith("7 (c0) to 9 (c30) examples each")
 
 
 def test_a_run_that_would_diverge_is_told(mlprun):
@@ -268,17 +272,17 @@ def test_a_run_that_would_diverge_is_told(mlprun):
 
 def test_one_table_serves_runs_and_inspections():
     config = check(Composer().compose([]))
-    fit = build.Fit([build.Layer(f"layer{i}", "Linear", (3,), 12, 9) for i in range(20)], 240, 180)
-    assert len(introduction.model_lines(config, fit, 240)) == 21
-    assert "          … 10 more layers" in introduction.model_lines(config, fit, 200, most=12)
-    assert introduction.model_lines(config, fit, 240, macs=True)[2].endswith("12              9")
+    fit = ModelSummary([Layer(f"layer{i}", "Linear", (3,), 12, 9) for i in range(20)], 240, 180)
+    assert len(summary.model_lines(config, fit, 240)) == 21
+    assert "          … 10 more layers" in summary.model_lines(config, fit, 200, most=12)
+    assert summary.model_lines(config, fit, 240, macs=True)[2].endswith("12              9")
 
 
 def test_a_long_name_moves_the_column_and_not_a_line():
     config = check(Composer().compose([]))
     names = ["head", "encoder.blocks.0.attention.query_key_value"]
-    fit = build.Fit([build.Layer(name, "NonDynamicallyQuantizableLinear", (3,), 12, 9) for name in names], 24, 18)
-    head, *rows = introduction.model_lines(config, fit, 24, macs=True)[1:]
+    fit = ModelSummary([Layer(name, "NonDynamicallyQuantizableLinear", (3,), 12, 9) for name in names], 24, 18)
+    head, *rows = summary.model_lines(config, fit, 24, macs=True)[1:]
     assert len({row.index("->") for row in rows} | {head.index("output") - 3}) == 1
     assert len({len(line) for line in (head, *rows)}) == 1
 

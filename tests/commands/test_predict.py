@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from mlprun.data.image_folder import ImageFolder
-from mlprun.data.inputs import ImageFormat, from_image
+from mlprun.predict.inputs import ImageFormat, from_image
 from mlprun.training.losses import NLL, Loss
 from tests.helpers.files import write
 from tests.helpers.runs import record_of
@@ -82,10 +82,10 @@ def test_a_regression_tells_values(mlprun, trained):
 
 
 def test_a_file_of_a_test_example_gives_what_its_index_gives(mlprun, trained, tmp_path):
-    from mlprun import inference
+    from mlprun.predict.finished import load
 
     run = trained("data=digits")
-    part = inference.load(run, data=True).parts.test
+    part = load(run, data=True).parts.test
     # digits have values 0 to 16: the file holds them as 0 to 255
     pixels = (part.inputs[5, 0].numpy().astype(float) / 16 * 255).round()
     (of_file,) = predicted(mlprun, str(run), save_image(tmp_path / "five.png", pixels))

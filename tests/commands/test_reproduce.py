@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mlprun.training import checkpoint
+from mlprun.runs import checkpoint
 from tests.helpers.lines import Line, finish, wait_until
 from tests.helpers.runs import assert_identical, last_step, record_of, rows_of
 

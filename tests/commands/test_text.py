@@ -376,7 +376,7 @@ def test_a_model_that_gives_one_output_for_a_whole_text(mlprun, tmp_path):
 TAGS = """
 import torch
 from mlprun.data.source import IGNORED, Examples, Source
-from mlprun.data.tokens import PADDING, encode_all, make_tokenizer
+from mlprun.data.text.tokenizer import PADDING, encode_all, make_tokenizer
 
 def tags():
     texts = ["the film was good", "a plot is bad"] * 20
@@ -405,12 +405,13 @@ def test_sorting_needs_lengths(mlprun, reviews):
 
 
 def test_the_table_of_runs_has_text_keys_for_texts_alone(mlprun, reviews):
-    from mlprun import config
-    from mlprun.job import _hyperparameters
+    from mlprun.config.checks import check
+    from mlprun.config.compose import Composer
+    from mlprun.job.hparams import hyperparameters
 
-    composer = config.Composer()
+    composer = Composer()
     of_texts, of_rows = (
-        _hyperparameters(config.check(composer.compose(line)).to_dict())
+        hyperparameters(check(composer.compose(line)).to_dict())
         for line in (["data=text_folder", f"data.root={reviews}", "model=lstm"], ["data=iris"])
     )
     assert of_texts["data.text.bucketing"] == 50

@@ -12,7 +12,7 @@ from types import TracebackType
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A line as a shell starts it imports these for three seconds; `test_resume.py` has some of that kind too.
-CONTEXT.set_forkserver_preload(["mlprun.cli", "mlprun.build", "mlprun.training.loop", "mlprun.runs.writers", "torch._dynamo"])  # fmt: skip  # noqa: E501
+CONTEXT.set_forkserver_preload(["mlprun.cli.main", "mlprun.job.figures", "mlprun.training.loop", "mlprun.writers.tensorboard", "torch._dynamo"])  # fmt: skip  # noqa: E501
 
 
 def _main(words: list[str], folder: str, output: str) -> None:
@@ -23,9 +23,9 @@ def _main(words: list[str], folder: str, output: str) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["mlprun", *words]
-    from mlprun import cli
+    from mlprun.cli import main
 
-    cli.main()
+    main.main()
 
 
 class Line:

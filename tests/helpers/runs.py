@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlprun.config import identity
-from mlprun.runs import compare
-from mlprun.training import checkpoint
+from mlprun.analysis.diff import compare_rows, compare_tensors
+from mlprun.config.identity import identity
+from mlprun.runs import checkpoint
 
 RUN = "run"
 # A run of a second or two that logs, evaluates and saves at periods that do not divide each other.
@@ -88,7 +88,7 @@ def pictures(run: Path) -> dict[str, bytes]:
 
 def assert_identical(first: Path, second: Path) -> None:
     """Same rows, same curves, same bits in every checkpoint, same files."""
-    assert compare.rows(first / "metrics.jsonl", second / "metrics.jsonl") is None
+    assert compare_rows(first / "metrics.jsonl", second / "metrics.jsonl") is None
     assert curves(first) == curves(second)
     assert pictures(first) == pictures(second)
     names = sorted(file.name for file in (first / "checkpoints").iterdir())
@@ -97,7 +97,7 @@ def assert_identical(first: Path, second: Path) -> None:
         ours, theirs = (checkpoint.load(run / "checkpoints" / name) for run in (first, second))
         for state in (ours, theirs):
             state["config"] = identity(state["config"])
-        assert compare.tensors(ours, theirs) == [], name
+        assert compare_tensors(ours, theirs) == [], name
     records = [record_of(run) for run in (first, second)]
     assert [r["status"] for r in records] == ["completed"] * 2
     for key in ("metrics", "best_step", "steps", "ended_by", "skipped_steps"):

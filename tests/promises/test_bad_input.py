@@ -193,7 +193,7 @@ def test_found_before_anything_is_made(mlprun, line, said):
 
 @pytest.mark.parametrize(("line", "status", "said"), WITH_TORCH.values(), ids=WITH_TORCH)
 def test_found_before_the_first_step(mlprun, line, status, said, monkeypatch):
-    monkeypatch.setattr("mlprun.data.vision.IDX_SETS", _unreachable_mirrors())
+    monkeypatch.setattr("mlprun.data.mnist.IDX_SETS", _unreachable_mirrors())
     folder = mlprun("--version").folder
     (folder / "my_module.py").write_text(MODULE)
     (folder / "broken.py").write_text("import not_installed\n")
@@ -207,10 +207,10 @@ def test_found_before_the_first_step(mlprun, line, status, said, monkeypatch):
 def _unreachable_mirrors():
     import dataclasses
 
-    from mlprun.data import vision
+    from mlprun.data.mnist import IDX_SETS
 
     mirrors = ("http://127.0.0.1:9/",)
-    return {name: dataclasses.replace(entry, mirrors=mirrors) for name, entry in vision.IDX_SETS.items()}
+    return {name: dataclasses.replace(entry, mirrors=mirrors) for name, entry in IDX_SETS.items()}
 
 
 def assert_short(result, said):
@@ -240,7 +240,7 @@ def test_the_users_own_frames_are_shown_when_the_users_own_code_raises(mlprun, t
     assert f'File "{folder}/my_module.py"' in result.err
     assert 'raise ValueError("my own bug")' in result.err
     assert "site-packages" not in result.err
-    assert "mlprun/build.py" not in result.err
+    assert "mlprun/config/instantiate.py" not in result.err
     (run,) = result.runs
     assert "Traceback (most recent call last)" in (run / "train.log").read_text()
 

@@ -7,7 +7,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from hydra_plugins.mlprun_pool import Points
-from mlprun.config import Composer, check, conf_dir
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.config.resolvers import conf_dir
 
 FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
 FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", *FOLDERS}

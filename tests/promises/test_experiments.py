@@ -17,13 +17,19 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from mlprun import cli, experiments
-from mlprun.config import Composer, Config, check, conf_dir, fingerprint
-from mlprun.data import vision
+from mlprun.cli.main import main
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.config.identity import fingerprint
+from mlprun.config.resolvers import conf_dir
+from mlprun.config.schema import Config
+from mlprun.course import experiments
+from mlprun.course.experiments import HeaderError, parse
+from mlprun.data.cifar import CIFAR_SETS
+from mlprun.data.mnist import IDX_FILES, IDX_SETS, NUM_PIXELS
 from mlprun.errors import ConfigError
-from mlprun.experiments import HeaderError, parse
-from mlprun.metric_names import BY_TOKEN
-from mlprun.sweep import planning
+from mlprun.sweep import points
+from mlprun.tasks import BY_TOKEN
 from tests.helpers.files import REPOSITORY, idx_bytes, write
 
 FILES = sorted((conf_dir() / "experiment").glob("*.yaml"))
@@ -52,14 +58,14 @@ def test_every_command_of_an_experiment_composes(composer, files, file):
     named: list[str] = []  # some runs need another's first
     for words in [line[1:] for line in commands]:
         line = shlex.join(words)
-        if words[0] in cli.VERBS:  # what is done with the run afterwards
+        if words[0] in main.VERBS:  # what is done with the run afterwards
             continue
         overrides = [word for word in words if "=" in word]
         names = [word.removeprefix("experiment=").split(",") for word in overrides if word.startswith("experiment=")]
         assert len(names) == 1, line
         named += names[0]
         if "-m" in words or "--multirun" in words:
-            assert len(planning.points(composer, overrides, None)[0]) > 1, f"{line}: is no sweep"
+            assert len(points.points(composer, overrides, None)[0]) > 1, f"{line}: is no sweep"
         else:
             check(composer.compose(overrides))
     assert file.stem in named
@@ -81,11 +87,11 @@ def shortening(config: Config) -> tuple[str, ...]:
 
 
 def cifar_bytes(name: str) -> dict[str, bytes]:
-    chosen = vision.CIFAR_SETS[name]
+    chosen = CIFAR_SETS[name]
     rng = np.random.default_rng(0)
     contents = {chosen.names: "\n".join(f"class{i}" for i in range(chosen.num_classes)).encode()}
     for file in (*chosen.train, *chosen.test):
-        records = rng.integers(0, 256, (400, chosen.num_labels + vision.NUM_PIXELS)).astype(np.uint8)
+        records = rng.integers(0, 256, (400, chosen.num_labels + NUM_PIXELS)).astype(np.uint8)
         records[:, : chosen.num_labels] = 0
         records[:, chosen.num_labels - 1] = np.arange(400) % chosen.num_classes
         contents[file] = records.tobytes()
@@ -115,11 +121,11 @@ def files(tmp_path_factory) -> Iterator[Path]:
     rng = np.random.default_rng(0)
     contents = {
         name: idx_bytes(rng.integers(0, 256, (400, 28, 28)) if "images" in name else np.arange(400) % 10)
-        for name in vision.IDX_FILES
+        for name in IDX_FILES
     }
-    for idx in vision.IDX_SETS.values():
+    for idx in IDX_SETS.values():
         write(root / idx.folder / "raw", contents)
-    for name, cifar in vision.CIFAR_SETS.items():
+    for name, cifar in CIFAR_SETS.items():
         write(root / cifar.folder, cifar_bytes(name))
     write_texts(root / "aclImdb", ("train/neg", "train/pos", "train/unsup", "test/neg", "test/pos"), 60)
     for name in ("bdl", "slt"):

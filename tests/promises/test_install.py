@@ -25,7 +25,7 @@ def site(tmp_path_factory):
 
 def test_the_wheel_finds_its_conf_and_writes_outputs_where_it_is_started(site, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    where = [sys.executable, "-c", "from mlprun.config import conf_dir; print(conf_dir())"]
+    where = [sys.executable, "-c", "from mlprun.config.resolvers import conf_dir; print(conf_dir())"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str(site / "mlprun" / "conf")
     line = [sys.executable, "-m", "mlprun", "debug=fast"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlprun.training import checkpoint
+from mlprun.runs import checkpoint
 from tests.helpers.lines import Line, children, finish, is_running, wait_until
 from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of, rows_of
 from tests.helpers.users_code import NOISY, STREAM, USERS_DATA

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from mlprun import stopping
+from mlprun import signals
+from mlprun.config.durations import parse_seconds
 from mlprun.errors import ConfigError
-from mlprun.training.durations import parse_seconds
 from tests.helpers import lines
 from tests.helpers.lines import CONTEXT, Line, children, finish, is_running, wait_until
 from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of
@@ -391,7 +391,7 @@ def test_a_record_and_handlers_come_before_torch(tmp_path):
     first = str(tmp_path / "first")
     with real_process(tmp_path, f"hydra.run.dir={RUN}", "debug=fast", PYTHONPATH=first) as process:
         wait_until(lambda: (tmp_path / "held").exists() and (tmp_path / "held").read_text())
-        assert (tmp_path / "held").read_text() == "True mlprun.stopping"
+        assert (tmp_path / "held").read_text() == "True mlprun.signals"
         process.send_signal(signal.SIGTERM)
         let_go(tmp_path)
         assert process.wait(2 * SOON) == 143
@@ -536,9 +536,9 @@ def test_a_time_limit_ends_one_run_of_a_sweep_and_the_next_goes_on(folder):
 def installed():
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGURG, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
-    stopping.install()
+    signals.install()
     yield
-    stopping.install()
+    signals.install()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -546,7 +546,7 @@ def installed():
 @contextmanager
 def stops(by: str):
     """The block is ended by that request."""
-    with pytest.raises(stopping.Stop) as caught:
+    with pytest.raises(signals.Stop) as caught:
         yield
     assert str(caught.value) == by
 
@@ -559,13 +559,13 @@ def stay() -> None:
 
 def test_a_request_waits_for_the_outermost_block(installed):
     done = []
-    with stops("SIGTERM"), stopping.deferred:
-        with stopping.deferred:
+    with stops("SIGTERM"), signals.deferred:
+        with signals.deferred:
             signal.raise_signal(signal.SIGTERM)
             done.append(1)
         done.append(2)
     assert done == [1, 2]
-    with stops("SIGTERM"), stopping.deferred:  # somebody may have swallowed the first
+    with stops("SIGTERM"), signals.deferred:  # somebody may have swallowed the first
         pass
 
 
@@ -574,7 +574,7 @@ def test_the_blocks_own_error_goes_first(installed):
         signal.raise_signal(signal.SIGTERM)
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), stopping.deferred:
+    with pytest.raises(ZeroDivisionError), signals.deferred:
         fail()
 
 
@@ -632,20 +632,20 @@ def test_a_limit_leaves_nothing_behind_its_block(installed):
     for number in range(200):
         seconds = 0.001 + number % 10 * 1e-4
         try:
-            with stopping.after(seconds):
+            with signals.after(seconds):
                 time.sleep(0.0014)
-        except stopping.Stop:
+        except signals.Stop:
             stopped += 1
-            stopping.install()
-        assert stopping.asked() == ""
+            signals.install()
+        assert signals.stop_requested_by() == ""
     time.sleep(0.01)
     assert 0 < stopped < 200
 
 
 def test_a_signal_goes_before_a_limit(installed):
-    with stops("SIGTERM"), stopping.after(0.01), stopping.deferred:
+    with stops("SIGTERM"), signals.after(0.01), signals.deferred:
         time.sleep(0.05)
-        assert stopping.asked() == stopping.MAX_TIME
+        assert signals.stop_requested_by() == signals.MAX_TIME
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -654,17 +654,17 @@ def test_a_limit_of_a_job_in_a_thread_stops_that_at_a_safe_place(installed):
 
     def job() -> None:
         try:
-            with stopping.after(0.01):
+            with signals.after(0.01):
                 for _ in range(5000):
-                    with stopping.deferred:
+                    with signals.deferred:
                         time.sleep(0.001)
-        except stopping.Stop as stop:
+        except signals.Stop as stop:
             found.append(str(stop))
 
     thread = threading.Thread(target=job)
     thread.start()
     thread.join()
-    assert found == [stopping.MAX_TIME]
+    assert found == [signals.MAX_TIME]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -685,7 +685,7 @@ def test_nobody_need_be_there_to_hear_that_it_stops(installed, monkeypatch):
 
     monkeypatch.setattr(os, "write", closed)
     done = False
-    with stops("SIGINT"), stopping.deferred:
+    with stops("SIGINT"), signals.deferred:
         signal.raise_signal(signal.SIGINT)
         done = True
     assert done
@@ -701,7 +701,8 @@ def test_nobody_need_be_there_to_hear_that_it_stops(installed, monkeypatch):
     ids=["exec", "too late"],
 )
 def test_how_python_ends(code, status):
-    begin = "import atexit, os, sys, time\nfrom mlprun import cli, stopping\nstopping.install()\n"
+    begin = "import atexit, os, sys, time\nfrom mlprun import signals\n"
+    begin += "from mlprun.cli import main as cli\nsignals.install()\n"
     done = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (status, "")
 

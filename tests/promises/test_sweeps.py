@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlprun.sweep import launching
+from mlprun.sweep import scheduler
 from tests.helpers.lines import Line, children, finish, is_running, wait_until
 from tests.helpers.runs import assert_identical, record_of, same, weights_of
 
@@ -431,4 +431,4 @@ def test_a_sweep_without_a_terminal_says_how_long_it_will_take(mlprun_process):
     ("seconds", "said"), [(0.2, "1 s"), (89, "89 s"), (91, "2 min"), (5000, "83 min"), (9000, "2.5 h")]
 )
 def test_a_duration_is_as_exact_as_an_estimate(seconds, said):
-    assert launching._duration(seconds) == said
+    assert scheduler._duration(seconds) == said

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlprun.config import Text
+from mlprun.config.schema import Text
+from mlprun.course.reviews import reviews
 from mlprun.data.source import IGNORED
-from mlprun.data.synthetic_text import reviews
 from mlprun.errors import ConfigError
 from mlprun.models.transformer import POSITIONS, Transformer
-from mlprun.training import checkpoint
+from mlprun.runs import checkpoint
 from tests.helpers.lines import Line, finish, wait_until
 from tests.helpers.runs import RUN, assert_identical, last_step, record_of
 

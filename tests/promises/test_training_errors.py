@@ -13,16 +13,18 @@ import pytest
 import torch
 from torch import nn
 
-from mlprun import seeding
-from mlprun.config import Composer, check
-from mlprun.data.batches import Batch
+from mlprun import randomness
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.data.sequences import Batch
 from mlprun.errors import DivergedError
-from mlprun.failures import explain
-from mlprun.training import checkpoint
+from mlprun.job.explain_error import explain
+from mlprun.runs import checkpoint
 from mlprun.training import learner as learning
 from mlprun.training.learner import Learner
 from mlprun.training.losses import Loss
-from mlprun.training.schedule import Constant, Warmup
+from mlprun.training.schedule import Warmup
+from mlprun.training.schedules import Constant
 from tests.helpers.lines import Line, finish, wait_until
 from tests.helpers.runs import assert_identical, last_step, record_of, rows_of
 
@@ -164,7 +166,7 @@ def bad_steps(below: float, count: int) -> list[int]:
     """The steps at which `Fragile` gives NaN in a model that draws nothing else."""
     found = []
     for step in range(count):
-        seeding.seed_torch(0, "noise", step)
+        randomness.seed_torch(0, "noise", step)
         found += [step] if torch.rand(()) < below else []
     return found
 
@@ -352,7 +354,7 @@ def make_learner(model: nn.Module, optimizer=None, **more) -> Learner:
 
 
 def batch(step: int = 0) -> Batch:
-    drawn = seeding.generator(0, "batch", step)
+    drawn = randomness.generator(0, "batch", step)
     return Batch(torch.randn(16, 4, generator=drawn), torch.randint(0, 3, (16,), generator=drawn))
 
 

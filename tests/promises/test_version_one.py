@@ -16,9 +16,9 @@ import pytest
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlprun.build import locate
-from mlprun.config import Composer
-from mlprun.trust import check_targets
+from mlprun.config.compose import Composer
+from mlprun.config.instantiate import locate
+from mlprun.config.trust import check_targets
 
 DATA = Path(__file__).parents[1] / "data" / "version_one"
 EXPECTED = json.loads((DATA / "expected.json").read_text())

@@ -28,10 +28,43 @@ def imports(file: Path, *, late: bool = True) -> set[str]:
     return found
 
 
+# Each line may import from the lines above it, and within itself.
+LAYERS = [
+    "errors version_one",
+    "files process randomness signals tasks",
+    "models runs",
+    "data",
+    "training",
+    "config",
+    "analysis course pictures writers",
+    "job",
+    "predict sweep",
+    "inspection",
+    "cli",
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+
+
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_only_cli_config_and_build_know_hydra(name):
+def test_a_module_imports_from_its_layer_and_those_below_only(name):
+    package = name.split(".")[1]
+    if package.startswith("__"):
+        return
+    others = {m.split(".")[1] for m in imports(FILES[name]) if m.startswith("mlprun.")} - {package, "__version__"}
+    assert [other for other in sorted(others) if LEVEL[other] >= LEVEL[package]] == []
+
+
+def test_a_new_module_has_a_layer():
+    assert {name.split(".")[1] for name in FILES} - {"__init__", "__main__"} == set(LEVEL)
+
+
+KNOW_HYDRA = ("mlprun.config.", "mlprun.cli.")
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_only_config_and_the_command_line_know_hydra(name):
     knows = {module.split(".")[0] for module in imports(FILES[name])} & {"hydra", "omegaconf"}
-    assert not knows or name in ("mlprun.cli", "mlprun.config", "mlprun.build")
+    assert not knows or name.startswith(KNOW_HYDRA)
 
 
 @pytest.mark.parametrize("name", sorted(n for n in FILES if n.startswith("mlprun.models")))
@@ -43,7 +76,7 @@ def test_models_know_nothing_of_mlprun_but_its_errors(name):
 def test_one_module_can_call_any_target():
     """Whoever imports Hydra's `instantiate`, under whatever name, can run any importable."""
     callers = {name for name, file in FILES.items() if any(INSTANTIATE.match(module) for module in imports(file))}
-    assert callers == {"mlprun.build"}
+    assert callers == {"mlprun.config.instantiate"}
 
 
 @pytest.mark.parametrize(
@@ -79,10 +112,10 @@ def test_no_default_hides_in_a_get():
 
 def test_models_and_data_mean_the_same_by_padding_and_by_tasks():
     """Models know nothing of mlprun, so these words stand twice."""
-    from mlprun import metric_names
-    from mlprun.data import tokens
+    from mlprun import tasks
+    from mlprun.data.text import tokenizer
     from mlprun.models import sequences
 
-    assert sequences.PADDING == tokens.PADDING
-    assert sequences.OF_THE_WHOLE + sequences.BY_TOKEN == metric_names.TASKS
-    assert sequences.BY_TOKEN == metric_names.BY_TOKEN
+    assert sequences.PADDING == tokenizer.PADDING
+    assert sequences.OF_THE_WHOLE + sequences.BY_TOKEN == tasks.TASKS
+    assert sequences.BY_TOKEN == tasks.BY_TOKEN

@@ -12,54 +12,54 @@ import numpy as np
 import pytest
 import torch
 
-from mlprun import seeding
+from mlprun import randomness
 
 POSITIONS = [(), ("order", 0), ("order", 1), ("noise", 0), ("noise", 1), ("example", 0, 1), ("example", 1, 0)]
 
 
 def test_mix_tells_every_seed_and_position_apart():
     keys = [(seed, *position) for seed in (0, 1, 2, 12345) for position in POSITIONS]
-    seeds = [seeding.mix(*key) for key in keys]
+    seeds = [randomness.mix(*key) for key in keys]
     assert len(set(seeds)) == len(keys)
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seeds == [seeding.mix(*key) for key in keys]
+    assert seeds == [randomness.mix(*key) for key in keys]
     # Digits that run together, or a number beside its text, are other positions.
-    assert seeding.mix(1, 11) != seeding.mix(11, 1)
-    assert seeding.mix(0, "1") != seeding.mix(0, 1)
+    assert randomness.mix(1, 11) != randomness.mix(11, 1)
+    assert randomness.mix(0, "1") != randomness.mix(0, 1)
 
 
 def test_mix_is_the_same_in_another_process():
     """Python's own hash would not be: it is salted by process."""
-    line = "from mlprun import seeding; print(seeding.mix(3, 'order', 7))"
+    line = "from mlprun import randomness; print(randomness.mix(3, 'order', 7))"
     printed = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True).stdout
-    assert int(printed) == seeding.mix(3, "order", 7)
+    assert int(printed) == randomness.mix(3, "order", 7)
 
 
 def test_seeds_of_neighbouring_positions_are_unrelated():
-    bits = [seeding.mix(0, "noise", step) for step in range(400)]
+    bits = [randomness.mix(0, "noise", step) for step in range(400)]
     differing = [(a ^ b).bit_count() for a, b in itertools.pairwise(bits)]
     assert 30 < np.mean(differing) < 33  # half of 63
 
 
 def test_generator_has_a_state_of_its_own():
     before = torch.get_rng_state()
-    drawn = torch.rand(5, generator=seeding.generator(0, "order", 3))
+    drawn = torch.rand(5, generator=randomness.generator(0, "order", 3))
     assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(drawn, torch.rand(5, generator=seeding.generator(0, "order", 3)))
-    assert not torch.equal(drawn, torch.rand(5, generator=seeding.generator(0, "order", 4)))
+    assert torch.equal(drawn, torch.rand(5, generator=randomness.generator(0, "order", 3)))
+    assert not torch.equal(drawn, torch.rand(5, generator=randomness.generator(0, "order", 4)))
 
 
 def test_seed_torch_is_what_manual_seed_would_be():
-    seeding.seed_torch(5, "noise", 2)
+    randomness.seed_torch(5, "noise", 2)
     drawn = torch.rand(4), torch.randn(3), torch.randperm(10)
-    torch.manual_seed(seeding.mix(5, "noise", 2))
+    torch.manual_seed(randomness.mix(5, "noise", 2))
     again = torch.rand(4), torch.randn(3), torch.randperm(10)
     assert all(map(torch.equal, drawn, again))
 
 
 def test_noise_of_a_step_is_that_of_the_uninterrupted_run():
     def noise(step: int) -> torch.Tensor:
-        seeding.seed_torch(0, "noise", step)
+        randomness.seed_torch(0, "noise", step)
         return torch.nn.functional.dropout(torch.ones(50))
 
     whole = [noise(step) for step in range(6)]
@@ -70,7 +70,7 @@ def test_noise_of_a_step_is_that_of_the_uninterrupted_run():
 
 def test_seed_all_seeds_python_numpy_and_torch():
     def draw(*key: object) -> tuple[float, float, float]:
-        seeding.seed_all(*key)
+        randomness.seed_all(*key)
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
     assert draw(0, "example", 1) == draw(0, "example", 1)
@@ -82,8 +82,8 @@ def test_seed_all_seeds_python_numpy_and_torch():
 def test_set_determinism_switches_everything(deterministic):
     program = (
         "import os, sys, torch\n"
-        "from mlprun import seeding\n"
-        f"seeding.set_determinism({deterministic})\n"
+        "from mlprun import randomness\n"
+        f"randomness.set_determinism({deterministic})\n"
         "print(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)\n"
         "print(os.environ.get('CUBLAS_WORKSPACE_CONFIG'), torch.utils.deterministic.fill_uninitialized_memory)\n"
     )

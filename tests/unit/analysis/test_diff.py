@@ -15,8 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlprun.analysis.diff import MISSING, WIDTH, Difference, compare_records, compare_rows, compare_tensors
+from mlprun.analysis.show import show
 from mlprun.errors import RunError
-from mlprun.runs.compare import MISSING, WIDTH, Difference, records, rows, show, tensors
 
 SHA = {letter: f"sha256:{letter * 64}" for letter in "abcd"}
 IMAGES, LABELS = "/data/MNIST/raw/images.gz", "/data/MNIST/raw/labels.gz"
@@ -101,7 +102,7 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("place", "value", "section", "expected"), DIFFERENT)
 def test_two_records_differ_in_one_section(place, value, section, expected):
-    found = records(RECORD, changed(RECORD, place, value))
+    found = compare_records(RECORD, changed(RECORD, place, value))
     assert {name: [str(d) for d in differences] for name, differences in found.items()} == {
         name: expected if name == section else [] for name in SECTIONS
     }
@@ -123,13 +124,13 @@ def test_two_records_differ_in_one_section(place, value, section, expected):
 )
 def test_what_makes_no_difference(place, value):
     """Places, times and results: a run in another folder of another machine can still be the same run."""
-    assert records(RECORD, changed(RECORD, place, value)) == {name: [] for name in SECTIONS}
+    assert compare_records(RECORD, changed(RECORD, place, value)) == {name: [] for name in SECTIONS}
 
 
 def test_files_of_one_name_are_told_apart_by_their_folders():
     first = {"data": {"fingerprints": {"/a/train/x.csv": SHA["a"], "/a/test/x.csv": SHA["b"]}}}
     second = {"data": {"fingerprints": {"/b/c/train/x.csv": SHA["a"], "/b/c/test/x.csv": SHA["c"]}}}
-    assert [d.key for d in records(first, second)["data"]] == ["test/x.csv"]
+    assert [d.key for d in compare_records(first, second)["data"]] == ["test/x.csv"]
 
 
 @pytest.mark.parametrize(
@@ -144,16 +145,16 @@ def test_files_of_one_name_are_told_apart_by_their_folders():
 def test_records_of_older_versions(older, keys):
     """`mlprun` was a text, and `git` is empty outside a repository."""
     newer = {"mlprun": RECORD["mlprun"], "git": {}, "data": {"fingerprints": {}}}
-    assert [d.key for d in records(older, newer)["code"]] == keys
-    assert [d.key for d in records(newer, older)["code"]] == keys
+    assert [d.key for d in compare_records(older, newer)["code"]] == keys
+    assert [d.key for d in compare_records(newer, older)["code"]] == keys
 
 
 @pytest.mark.parametrize("key", RECORD)
 def test_any_key_may_be_missing(key):
     """A run that failed before its first step has no data, device or metrics."""
     less = changed(RECORD, key, MISSING)
-    missing = {section: {d.key for d in found} for section, found in records(RECORD, less).items()}
-    everything = {section: {d.key for d in found} for section, found in records(RECORD, {}).items()}
+    missing = {section: {d.key for d in found} for section, found in compare_records(RECORD, less).items()}
+    everything = {section: {d.key for d in found} for section, found in compare_records(RECORD, {}).items()}
     assert all(missing[section] <= everything[section] for section in SECTIONS)
     assert any(missing.values()) == (
         key in ("config", "git", "mlprun", "sources", "packages", "host", "device", "data")
@@ -183,15 +184,15 @@ def leaves(config: dict[str, Any], prefix: str = "") -> list[str]:
 @given(CONFIGS)
 def test_a_config_does_not_differ_from_itself_nor_from_what_a_file_keeps_of_it(config):
     kept = json.loads(json.dumps(config))
-    assert records({"config": config}, {"config": copy.deepcopy(config)})["config"] == []
-    assert records({"config": config}, {"config": kept})["config"] == []
+    assert compare_records({"config": config}, {"config": copy.deepcopy(config)})["config"] == []
+    assert compare_records({"config": config}, {"config": kept})["config"] == []
 
 
 @given(CONFIGS, st.data(), PLAIN | st.lists(PLAIN))
 def test_a_changed_key_is_named_and_no_other(config, data, value):
     place = data.draw(st.sampled_from(leaves(config)))
     other = changed(config, place, value)
-    found = records({"config": config}, {"config": other})["config"]
+    found = compare_records({"config": config}, {"config": other})["config"]
     if json.dumps(config) == json.dumps(other):
         assert found == []
     else:
@@ -225,7 +226,7 @@ def test_a_difference_on_a_line(first, second, shown):
 
 @given(PLAIN | st.text(), PLAIN | st.text())
 def test_values_that_differ_never_look_alike(first, second):
-    found = records({"config": {"key": first}}, {"config": {"key": second}})["config"]
+    found = compare_records({"config": {"key": first}}, {"config": {"key": second}})["config"]
     for difference in found:
         shown = difference.texts()
         assert shown[0] != shown[1]
@@ -271,13 +272,13 @@ B = {"step": 20, "epoch": 1.0, "train/loss": 0.6, "val/loss": 0.65, "val/accurac
     ],
 )
 def test_the_first_step_at_which_two_runs_part(tmp_path, first, second, said):
-    found = rows(metrics(tmp_path / "first.jsonl", *first), metrics(tmp_path / "second.jsonl", *second))
+    found = compare_rows(metrics(tmp_path / "first.jsonl", *first), metrics(tmp_path / "second.jsonl", *second))
     assert (found if found is None else str(found)) == said
 
 
 def test_the_most_telling_value_comes_first(tmp_path):
     other = {key: value + 1 for key, value in B.items()} | {"step": 20, "perf/x": 1, "train/grad_norm": 3, "model/a": 3}
-    found = rows(metrics(tmp_path / "a", A, B), metrics(tmp_path / "b", A, other))
+    found = compare_rows(metrics(tmp_path / "a", A, B), metrics(tmp_path / "b", A, other))
     assert found.step == 20
     assert [d.key for d in found.differences] == [
         "train/loss", "val/loss", "val/accuracy", "epoch", "train/grad_norm", "model/a",
@@ -307,12 +308,12 @@ def test_a_damaged_line_is_named(tmp_path, lines, said):
     whole, damaged = metrics(tmp_path / "whole.jsonl", A, B), metrics(tmp_path / "damaged.jsonl", *lines)
     for pair in ((whole, damaged), (damaged, whole)):
         with pytest.raises(RunError) as refusal:
-            rows(*pair)
+            compare_rows(*pair)
         assert f"{damaged} {said}" in str(refusal.value)
 
 
 def test_a_last_line_without_its_end_is_whole(tmp_path):
-    assert rows(metrics(tmp_path / "a", A, B), metrics(tmp_path / "b", A, json.dumps(B))) is None
+    assert compare_rows(metrics(tmp_path / "a", A, B), metrics(tmp_path / "b", A, json.dumps(B))) is None
 
 
 @pytest.mark.parametrize("make", [Path.touch, None, Path.mkdir])
@@ -321,10 +322,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, make):
     if make:
         make(other)
     if make is Path.touch:
-        assert rows(whole, other) is None
+        assert compare_rows(whole, other) is None
         return
     with pytest.raises(RunError, match="cannot be read") as refusal:
-        rows(whole, other)
+        compare_rows(whole, other)
     assert str(other) in str(refusal.value)
 
 
@@ -361,7 +362,7 @@ IDENTICAL = {
 @pytest.mark.parametrize("case", IDENTICAL)
 def test_bit_identical(case):
     first, second = IDENTICAL[case]
-    assert tensors({"x": first}, {"x": second}) == []
+    assert compare_tensors({"x": first}, {"x": second}) == []
 
 
 DISTINCT = {
@@ -386,7 +387,7 @@ DISTINCT = {
 @pytest.mark.parametrize("case", DISTINCT)
 def test_not_bit_identical(case):
     first, second = DISTINCT[case]
-    assert tensors({"x": first}, {"x": second}) == tensors({"x": second}, {"x": first}) == ["x"]
+    assert compare_tensors({"x": first}, {"x": second}) == compare_tensors({"x": second}, {"x": first}) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -402,14 +403,14 @@ def test_not_bit_identical(case):
     ],
 )
 def test_what_differs_is_named(first, second, paths):
-    assert tensors(first, second) == paths
-    assert tensors(first, second, "last") == [f"last.{path}" for path in paths]
+    assert compare_tensors(first, second) == paths
+    assert compare_tensors(first, second, "last") == [f"last.{path}" for path in paths]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
 def test_the_device_makes_no_difference():
-    assert tensors({"x": T}, {"x": T.cuda()}) == []
-    assert tensors({"x": T}, {"x": (T + 1).cuda()}) == ["x"]
+    assert compare_tensors({"x": T}, {"x": T.cuda()}) == []
+    assert compare_tensors({"x": T}, {"x": (T + 1).cuda()}) == ["x"]
 
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.complex64]
@@ -436,7 +437,7 @@ CHECKPOINTS = st.dictionaries(
 
 @given(CHECKPOINTS)
 def test_a_checkpoint_does_not_differ_from_its_copy(checkpoint):
-    assert tensors(checkpoint, copy.deepcopy(checkpoint)) == []
+    assert compare_tensors(checkpoint, copy.deepcopy(checkpoint)) == []
 
 
 @given(CHECKPOINTS, st.data())
@@ -465,7 +466,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(checkpoint, data):
         return {"another": value}
 
     other = flip(checkpoint)
-    assert tensors(checkpoint, other) == [".".join(path)]
+    assert compare_tensors(checkpoint, other) == [".".join(path)]
 
 
 # ---------------------------------------------------------------------------------------------------- show

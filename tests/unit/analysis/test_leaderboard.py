@@ -20,9 +20,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from mlprun.analysis.configurations import configurations
+from mlprun.analysis.diff import MISSING
+from mlprun.analysis.leaderboard import leaderboard, write_csv
+from mlprun.analysis.statistics import interval, separable
+from mlprun.analysis.table import WIDTH
 from mlprun.errors import RunError
-from mlprun.runs.compare import MISSING
-from mlprun.runs.report import WIDTH, configurations, interval, leaderboard, read_runs, separable, write_csv
+from mlprun.runs.collect import read_runs
 
 CONFIG = {
     "seed": 0,
@@ -706,7 +710,8 @@ def test_a_run_made_longer_is_pasted_as_long_as_it_is(mlprun):
 
 
 def test_the_report_is_imported_in_no_time():
-    heavy = "import sys, mlprun.runs.report; print(*{'torch', 'numpy', 'scipy', 'hydra', 'sklearn'} & set(sys.modules))"
+    heavy = "import sys, mlprun.analysis.leaderboard; "
+    heavy += "print(*{'torch', 'numpy', 'scipy', 'hydra', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mlprun.analysis.curves import collect, curve, default_metrics, mean_curve
+from mlprun.analysis.plot import LISTED, draw, draw_run
 from mlprun.errors import RunError
-from mlprun.runs import plot
 
 CONFIG = {"seed": 0, "monitor": "val/loss", "data": {"name": "digits"}, "optim": {"lr": 0.1}, "trainer": {}}
 LOSSES = [4.0, 2.0, 1.0]
@@ -49,20 +50,20 @@ def test_a_curve_has_the_rows_with_the_metric_and_gaps_where_it_was_not_finite()
         {"step": 3, "val/loss": 1.0},
         {"step": 4, "train/loss": 1.0},
     ]
-    xs, ys = plot.curve(rows, "train/loss")
+    xs, ys = curve(rows, "train/loss")
     assert xs == [1, 2, 4]
     assert [ys[0], math.isnan(ys[1]), ys[2]] == [2.0, True, 1.0]
-    assert plot.curve(rows, "val/loss") == ([2, 3], [3.0, 1.0])
+    assert curve(rows, "val/loss") == ([2, 3], [3.0, 1.0])
 
 
 def test_the_axis_may_be_any_metric():
     rows = [{"step": 1, "optim/lr": 1e-4, "train/loss": 2.0}, {"step": 2, "optim/lr": None, "train/loss": 1.0}]
-    assert plot.curve(rows, "train/loss", "optim/lr") == ([1e-4], [2.0])
+    assert curve(rows, "train/loss", "optim/lr") == ([1e-4], [2.0])
 
 
 def test_the_mean_of_seeds_is_where_all_have_a_point():
     first, second = ([1.0, 2.0, 3.0], [1.0, 3.0, math.nan]), ([1.0, 2.0, 3.0, 4.0], [3.0, 3.0, 5.0, 5.0])
-    (xs, middle), low, high = plot.mean_curve([first, second])
+    (xs, middle), low, high = mean_curve([first, second])
     assert xs == [1, 2, 3]
     assert middle[:2] == [2, 3]
     assert (low[:2], high[:2]) == ([1, 3], [3, 3])
@@ -73,8 +74,8 @@ def test_the_mean_of_seeds_is_where_all_have_a_point():
 
 
 def test_one_run_shows_losses_scores_and_rates_with_the_test_at_the_best_step(tmp_path):
-    (series,) = plot.collect([make_run(tmp_path / "a")])
-    losses, scores, rates = plot.draw_run(series).axes
+    (series,) = collect([make_run(tmp_path / "a")])
+    losses, scores, rates = draw_run(series).axes
     assert {"train/loss", "val/loss", "best step 3", "test/loss 1.5"} == set(lines_of(losses))
     assert lines_of(losses)["val/loss"] == ([1, 2, 3], LOSSES)
     assert lines_of(losses)["test/loss 1.5"] == ([3], [1.5])
@@ -85,8 +86,8 @@ def test_one_run_shows_losses_scores_and_rates_with_the_test_at_the_best_step(tm
 
 
 def test_a_panel_for_each_metric_and_a_line_for_each_run_named_by_what_differs(tmp_path):
-    series = plot.collect([make_run(tmp_path / name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.01))])
-    figure = plot.draw(series, plot.default_metrics(series))
+    series = collect([make_run(tmp_path / name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.01))])
+    figure = draw(series, default_metrics(series))
     assert [panel.get_ylabel() for panel in figure.axes] == ["train/loss", "val/loss", "val/accuracy"]
     assert list(lines_of(figure.axes[0])) == ["optim.lr=0.1", "optim.lr=0.01"]
     (legend,) = figure.legends
@@ -105,7 +106,7 @@ def test_a_panel_for_each_metric_and_a_line_for_each_run_named_by_what_differs(t
     ],
 )
 def test_runs_of_one_config_are_named_by_seed_then_by_directory(tmp_path, made, names):
-    series = plot.collect([make_run(tmp_path / f"run{i}", **how) for i, how in enumerate(made)])
+    series = collect([make_run(tmp_path / f"run{i}", **how) for i, how in enumerate(made)])
     assert [each.label for each in series] == names
 
 
@@ -113,9 +114,9 @@ def test_the_seeds_of_a_folder_are_one_line_with_a_band(tmp_path):
     for lr in (0.1, 0.01):
         for seed in (0, 1):
             make_run(tmp_path / f"{lr}_{seed}", [4.0 + seed, 2.0 + seed, 1.0 + seed], seed=seed, lr=lr)
-    series = plot.collect([tmp_path])
+    series = collect([tmp_path])
     assert [(each.label, len(each.runs)) for each in series] == [("optim.lr=0.01", 2), ("optim.lr=0.1", 2)]
-    (panel,) = plot.draw(series, ["val/loss"]).axes
+    (panel,) = draw(series, ["val/loss"]).axes
     assert lines_of(panel)["optim.lr=0.1"] == ([1, 2, 3], [4.5, 2.5, 1.5])
     assert len(panel.collections) == 2
     assert panel.get_title() == "mean of 2 seeds; the band is from the smallest to the largest"
@@ -126,7 +127,7 @@ def test_a_configuration_stands_for_what_is_completed_and_runs_that_go_on_are_dr
     make_run(tmp_path / "failed", seed=1, status="failed")
     make_run(tmp_path / "running", lr=0.5, status="running", lines='{"step": 1, "val/loss": 1.0}\n{"step": 2, "va')
     make_run(tmp_path / "begun", lr=0.7, status="running", lines="")
-    series = plot.collect([tmp_path])
+    series = collect([tmp_path])
     assert [[path.name for path, _ in each.runs] for each in series] == [["done"], ["running"]]
     assert series[1].rows == [[{"step": 1, "val/loss": 1.0}]], "a line that is being written does not count"
 
@@ -142,13 +143,13 @@ def test_a_configuration_stands_for_what_is_completed_and_runs_that_go_on_are_dr
     ],
 )
 def test_a_loss_that_spans_two_decades_is_drawn_on_a_logarithmic_axis(tmp_path, losses, metric, scale):
-    series = plot.collect([make_run(tmp_path / "a", losses)])
-    assert plot.draw(series, [metric]).axes[0].get_yscale() == scale
+    series = collect([make_run(tmp_path / "a", losses)])
+    assert draw(series, [metric]).axes[0].get_yscale() == scale
 
 
 def test_a_range_test_is_the_training_loss_over_the_rate(tmp_path):
-    series = plot.collect([make_run(tmp_path / "a")])
-    (panel,) = plot.draw(series, ["train/loss"], "optim/lr").axes
+    series = collect([make_run(tmp_path / "a")])
+    (panel,) = draw(series, ["train/loss"], "optim/lr").axes
     assert (panel.get_xscale(), panel.get_xlabel()) == ("log", "learning rate")
     ((xs, ys),) = lines_of(panel).values()
     assert xs == pytest.approx([1e-5, 1e-4, 1e-3])
@@ -156,10 +157,10 @@ def test_a_range_test_is_the_training_loss_over_the_rate(tmp_path):
 
 
 def test_many_runs_share_a_legend_that_fits(tmp_path):
-    series = plot.collect([make_run(tmp_path / f"{i}", lr=i / 10) for i in range(1, 41)])
-    (legend,) = plot.draw(series, ["val/loss"]).legends
+    series = collect([make_run(tmp_path / f"{i}", lr=i / 10) for i in range(1, 41)])
+    (legend,) = draw(series, ["val/loss"]).legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert len(texts) == plot.LISTED
+    assert len(texts) == LISTED
     assert (texts[0], texts[-1]) == (series[0].label, series[-1].label)
     assert legend.get_title().get_text() == "12 of 40"
 
@@ -167,7 +168,7 @@ def test_many_runs_share_a_legend_that_fits(tmp_path):
 def test_a_damaged_line_is_named(tmp_path):
     run = make_run(tmp_path / "a", lines='{"step": 1}\nnonsense\n{"step": 2}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: damaged"):
-        plot.collect([run])
+        collect([run])
 
 
 # ----------------------------------------------------------------------------------------------------- the verb
@@ -238,6 +239,6 @@ def test_a_window_that_an_evaluation_cut_is_merged_with_the_next():
     """Rows every 50 steps and at evaluations every 41: the mean of a few steps would look like a dip."""
     steps = [41, 50, 82, 100]
     rows = [{"step": step, "train/loss": loss} for step, loss in zip(steps, [4.0, 100.0, 3.0, 2.0], strict=True)]
-    xs, ys = plot.curve(rows, "train/loss")
+    xs, ys = curve(rows, "train/loss")
     assert xs == [41, 82, 100]
     assert ys == pytest.approx([4.0, (9 * 100.0 + 32 * 3.0) / 41, 2.0])

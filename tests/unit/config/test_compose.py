@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlprun.config import Composer, Config, check, fingerprint, from_record, identity, resumed
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.config.identity import fingerprint, identity
+from mlprun.config.schema import Config
+from mlprun.config.stored import from_record, resumed
 from mlprun.errors import ConfigError, UserError
 
 COMPOSER = Composer()
@@ -131,7 +135,8 @@ def test_torch_is_not_needed_to_compose():
     import sys
 
     code = (
-        "import sys; from mlprun.config import Composer, check; check(Composer().compose(['model=cnn']));"
+        "import sys; from mlprun.config.checks import check; "
+        "from mlprun.config.compose import Composer; check(Composer().compose(['model=cnn']));"
         "assert not {'torch', 'torchvision', 'sklearn', 'tensorboard'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,10 +17,11 @@ from hydra._internal.utils import _locate
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlprun import build, trust
-from mlprun.config import conf_dir
+from mlprun.config import trust
+from mlprun.config.instantiate import locate
+from mlprun.config.resolvers import conf_dir
+from mlprun.config.trust import check_targets
 from mlprun.errors import RunError
-from mlprun.trust import check_targets
 from tests.helpers.files import write
 
 CONF = sorted(
@@ -68,13 +69,14 @@ BY_NAME = [
     "torchvision.datasets.Kinetics", "torchvision.datasets.FGVCAircraft", "torchvision.datasets.VisionDataset",
     "torchvision.datasets.utils.extract_archive", "torchvision.datasets.cifar.pickle.load",
     "torchvision.models.feature_extraction.create_feature_extractor", "torchvision.models.quantization.resnet18",
-    "torchvision.models.feature_extraction.DualGraphModule", "mlprun.build.locate", "mlprun.cli.main", "mlprun",
-    "mlprun.runs.provenance.subprocess.run", "mlprun.build.importlib.import_module", "mlprun.__main__.main",
+    "torchvision.models.feature_extraction.DualGraphModule", "mlprun.config.instantiate.locate", "mlprun.cli.main.main",
+    "mlprun", "mlprun.runs.provenance.subprocess.run", "mlprun.config.instantiate.importlib.import_module",
+    "mlprun.__main__.main",
     # private names
     "torch._C._jit_clear_class_registry", "torch.testing._internal.common_utils.run_tests", "torch.nn._reduction.x",
     "torch.nn.Linear.__init__", "torch.nn.Linear.__class__", "torch.nn.Module.__init__.__globals__", "__main__.x",
     "torch.nn.__builtins__", "torch.nn.__loader__.exec_module", "torch.optim._multi_tensor.Adam",
-    "_posixsubprocess.x", "mlprun.data.vision._read", "mlprun.models.activations._ACTIVATIONS",
+    "_posixsubprocess.x", "mlprun.data.mnist._parse_idx", "mlprun.models.activations._ACTIVATIONS",
     "torch.nn.modules.__init__.Linear",
     # spelling
     "", ".", "..", ".os.system", "os.system.", "os..system", " os.system", "os.system ", "os. system", "os.system\n",
@@ -103,11 +105,11 @@ BY_OBJECT = [
     "torchvision.models.detection.backbone_utils.resnet_fpn_backbone", "torchvision.models.alexnet.AlexNet",
     "torchvision.transforms.functional.pil_to_tensor", "torchvision.transforms.transforms.torch.load",
     "torchvision.transforms.transforms.Image.open", "torchvision.ops.nms",
-    "torchvision.ops.roi_align.functools.wraps", "mlprun.data.vision.np.load", "mlprun.data.vision.os.remove",
-    "mlprun.data.vision.Path", "mlprun.data.vision.idx.x", "mlprun.data.download.download",
-    "mlprun.data.download.urllib.request.urlopen", "mlprun.data.vision.tarfile.open",
-    "mlprun.data.splits.make_splits", "mlprun.data.vision.download", "mlprun.models.initialize.initialize",
-    "mlprun.training.checkpoint.load", "mlprun.training.checkpoint.shutil.rmtree", "mlprun.training.loop.train",
+    "torchvision.ops.roi_align.functools.wraps", "mlprun.data.mnist.np.load", "mlprun.data.archives.os.remove",
+    "mlprun.data.archives.Path", "mlprun.data.mnist.idx.x", "mlprun.data.download.download",
+    "mlprun.data.download.urllib.request.urlopen", "mlprun.data.archives.tarfile.open",
+    "mlprun.data.splits.make_splits", "mlprun.data.archives.download", "mlprun.models.initialize.initialize",
+    "mlprun.runs.checkpoint.load", "mlprun.runs.checkpoint.shutil.rmtree", "mlprun.training.loop.train",
     "mlprun.training.learner.Learner", "mlprun.training.muon.AdamW", "mlprun.models.mlp.math.prod", "mlprun.data.x.y",
 ]  # fmt: skip
 
@@ -162,7 +164,7 @@ def test_names_lead_where_hydra_leads_them():
 
 def test_build_finds_the_same_class():
     for target in [t for t in CONF + USUAL if t != "torchvision.models.alexnet"]:  # module and function of one name
-        assert build.locate(target, "model") is trust._resolve(target)
+        assert locate(target, "model") is trust._resolve(target)
 
 
 @pytest.mark.parametrize("name", ["os.system", "antigravity.fly", "their_pictures.draw", "torch.hub.load"])
@@ -173,7 +175,7 @@ def test_a_picture_is_called_and_so_held_to_the_same_rules(tmp_path, name):
 
 def test_a_refused_name_is_not_imported(tmp_path):
     code = """
-from mlprun.trust import check_targets, RunError
+from mlprun.config.trust import check_targets, RunError
 before = set(sys.modules)
 for target in json.load(open(sys.argv[1])):
     try:
@@ -206,7 +208,7 @@ def test_a_target_that_is_no_name(value, tmp_path):
 def test_one_bad_target_keeps_all_from_being_imported(tmp_path):
     (tmp_path / "mine.py").write_text("open('ran', 'w')\nclass Net: ...\n")
     code = """
-from mlprun.trust import check_targets, RunError
+from mlprun.config.trust import check_targets, RunError
 try:
     check_targets({"model": {"_target_": "mine.Net"}, "loss": {"_target_": "os.system"}}, Path.cwd())
 except RunError:
@@ -457,7 +459,7 @@ def test_in_a_fresh_interpreter_a_refused_module_leaves_no_trace(tmp_path):
     (tmp_path / "spaces" / "their_run" / "__init__.py").write_text(MINE)
     (run / "__init__.py").write_text(MINE)
     code = """
-from mlprun.trust import check_targets, RunError
+from mlprun.config.trust import check_targets, RunError
 for target in sys.argv[1:]:
     try:
         check_targets({"model": {"_target_": target}}, Path.cwd(), Path("their_run"))

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from mlprun.data.lessons import NoisyDigits
+from mlprun.course.noisy_digits import NoisyDigits
 from mlprun.errors import ConfigError
 from tests.helpers.runs import record_of, rows_of
 

@@ -8,8 +8,8 @@ import math
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlprun.runs import range_test
-from mlprun.runs.range_test import judge
+from mlprun.analysis import range_test
+from mlprun.analysis.range_test import judge
 from tests.helpers.runs import record_of
 
 PER_DECADE = 60

@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from mlprun import stopping
-from mlprun.data.batches import Batch, EvalBatches, TrainBatches, augment
+from mlprun import signals
+from mlprun.data.augment import augment
+from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.normalize import Normalizer
+from mlprun.data.sequences import Batch
 from mlprun.data.source import Examples
-from mlprun.data.splits import Normalizer
 
 CPU = torch.device("cpu")
 AS_STORED = Normalizer(torch.zeros(()), torch.ones(()))
@@ -176,7 +178,7 @@ def test_a_request_to_stop_waits_for_no_busy_worker(monkeypatch, kind):
     """Wherever it comes: here between two batches, while a worker reads a later one."""
     stream = ONE_BY_ONE[kind]()
     next(stream)
-    monkeypatch.setattr(stopping, "asked", lambda: "SIGTERM")
+    monkeypatch.setattr(signals, "stop_requested_by", lambda: "SIGTERM")
     began = time.monotonic()
     stream.close()
     assert time.monotonic() - began < 4  # a DataLoader gives it 5 s

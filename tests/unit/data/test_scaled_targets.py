@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Splits, make_splits
-from mlprun.training import checkpoint
+from mlprun.runs import checkpoint
 from mlprun.training.metrics import Metrics
 from tests.helpers.runs import record_of
 

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, IterableDataset
 
-from mlprun.data.batches import Batch, EvalBatches, TrainBatches, lengths
+from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.normalize import Normalizer
+from mlprun.data.sequences import Batch, lengths
 from mlprun.data.source import IGNORED, Examples, Source
-from mlprun.data.splits import Normalizer, make_splits
+from mlprun.data.splits import make_splits
 from mlprun.errors import ConfigError, DataError
 from mlprun.training.learner import Learner
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics
-from mlprun.training.schedule import Constant
+from mlprun.training.schedules import Constant
 
 CPU = torch.device("cpu")
 AS_STORED = Normalizer(torch.zeros(()), torch.ones(()))

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
+from mlprun.data.normalize import STATISTICS_SAMPLE, Normalizer, make_normalizer
+from mlprun.data.parts import size
 from mlprun.data.source import Examples, Source
-from mlprun.data.splits import STATISTICS_SAMPLE, Normalizer, Splits, make_normalizer, make_splits, size
+from mlprun.data.splits import Splits, make_splits
 from mlprun.errors import ConfigError, DataError, UserError
 
 

@@ -25,13 +25,15 @@ import numpy as np
 import pytest
 import torch
 
-from mlprun.data import download, vision
+from mlprun.data import download
+from mlprun.data.cifar import CIFAR_SETS, cifar
+from mlprun.data.mnist import IDX_FILES, IDX_SETS, idx
 from mlprun.data.source import Examples, Source
 from mlprun.errors import ConfigError, DataError
 from tests.helpers.files import REPOSITORY, idx_bytes, write
 
 REAL = Path(os.environ.get("MLPRUN_DATA") or REPOSITORY.parent / "shared" / "data")
-TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = vision.IDX_FILES
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
 
 def idx_contents() -> dict[str, bytes]:
@@ -45,7 +47,7 @@ def idx_contents() -> dict[str, bytes]:
 
 
 def cifar_contents(name: str) -> dict[str, bytes]:
-    chosen = vision.CIFAR_SETS[name]
+    chosen = CIFAR_SETS[name]
     rng = np.random.default_rng(0)
     contents = {}
     for file in (*chosen.train, *chosen.test):
@@ -94,19 +96,19 @@ def idx_mirror(served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str
     packed = {f"{name}.gz": gzip.compress(content) for name, content in idx_contents().items()}
     write(served[0], packed)
     md5 = tuple(hashlib.md5(content).hexdigest() for content in packed.values())
-    for name, chosen in vision.IDX_SETS.items():
-        monkeypatch.setitem(vision.IDX_SETS, name, dataclasses.replace(chosen, md5=md5))
+    for name, chosen in IDX_SETS.items():
+        monkeypatch.setitem(IDX_SETS, name, dataclasses.replace(chosen, md5=md5))
     return served[1]
 
 
 @pytest.fixture
 def cifar_mirror(served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, chosen in vision.CIFAR_SETS.items():
+    for name, chosen in CIFAR_SETS.items():
         inside = {f"{chosen.folder}/{file}": content for file, content in cifar_contents(name).items()}
         archive = tar_gz({**inside, f"{chosen.folder}/readme.html": b"no", "../escaped": b"no"})
         write(served[0], {chosen.archive: archive})
         md5 = hashlib.md5(archive).hexdigest()
-        monkeypatch.setitem(vision.CIFAR_SETS, name, dataclasses.replace(chosen, md5=md5))
+        monkeypatch.setitem(CIFAR_SETS, name, dataclasses.replace(chosen, md5=md5))
     return served[1]
 
 
@@ -132,13 +134,13 @@ def check_idx(source: Source) -> None:
 @pytest.mark.parametrize(
     ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
 )
-@pytest.mark.parametrize("packed", [(), vision.IDX_FILES, (TRAIN_LABELS,)])
+@pytest.mark.parametrize("packed", [(), IDX_FILES, (TRAIN_LABELS,)])
 def test_idx_files_in_torchvisions_layout(tmp_path: Path, name: str, folder: str, packed: tuple[str, ...]) -> None:
     files = {}
     for file, content in idx_contents().items():
         files[f"{file}.gz" if file in packed else file] = gzip.compress(content) if file in packed else content
     raw = write(tmp_path / folder / "raw", files)
-    source = vision.idx(name, str(tmp_path), mirrors=[closed_port()])
+    source = idx(name, str(tmp_path), mirrors=[closed_port()])
     check_idx(source)
     expected = {str(raw / f): f"sha256:{hashlib.sha256(c).hexdigest()}" for f, c in files.items()}
     assert source.fingerprints == expected
@@ -147,14 +149,14 @@ def test_idx_files_in_torchvisions_layout(tmp_path: Path, name: str, folder: str
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
 def test_idx_downloads_once(tmp_path: Path, idx_mirror: str, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "new" / "root"
-    check_idx(vision.idx(name, root, mirrors=[closed_port(), idx_mirror]))  # the second mirror serves
+    check_idx(idx(name, root, mirrors=[closed_port(), idx_mirror]))  # the second mirror serves
     assert "%" not in capfd.readouterr().err  # no bar without a terminal
     assert not leftovers(root)
-    check_idx(vision.idx(name, root, mirrors=[closed_port()]))
+    check_idx(idx(name, root, mirrors=[closed_port()]))
 
 
 def test_torchvision_finds_what_was_downloaded(tmp_path: Path, idx_mirror: str) -> None:
-    vision.idx("mnist", tmp_path / "root", mirrors=[idx_mirror])
+    idx("mnist", tmp_path / "root", mirrors=[idx_mirror])
     from torchvision.datasets import MNIST
 
     assert MNIST(tmp_path / "root", train=False).targets.tolist() == list(range(7))
@@ -166,7 +168,7 @@ def test_only_missing_files_are_downloaded(tmp_path: Path, idx_mirror: str, serv
     raw = write(tmp_path / "root" / "MNIST" / "raw", contents)
     for other in contents:
         (served[0] / f"{other}.gz").unlink()
-    check_idx(vision.idx("mnist", tmp_path / "root", mirrors=[idx_mirror]))
+    check_idx(idx("mnist", tmp_path / "root", mirrors=[idx_mirror]))
     assert (raw / TEST_LABELS).read_bytes() == missing
 
 
@@ -202,7 +204,7 @@ def test_progress_bar_on_a_terminal(tmp_path: Path, served: tuple[Path, str]) ->
 def test_checksum_mismatch_of_a_download(tmp_path: Path, idx_mirror: str, served: tuple[Path, str]) -> None:
     write(served[0], {f"{TRAIN_IMAGES}.gz": gzip.compress(b"other")})
     with pytest.raises(DataError, match=r"checksum mismatch: expected md5 \w{32}, found \w{32}") as caught:
-        vision.idx("mnist", tmp_path / "root", mirrors=[idx_mirror])
+        idx("mnist", tmp_path / "root", mirrors=[idx_mirror])
     assert f"{idx_mirror}/{TRAIN_IMAGES}.gz" in str(caught.value)
     assert [p for p in (tmp_path / "root").rglob("*") if p.is_file()] == []
 
@@ -229,11 +231,11 @@ def test_no_network_fails_soon_and_says_what_to_do(tmp_path: Path) -> None:
     mirrors = [closed_port(), closed_port(), "no-url"]
     started = time.monotonic()
     with pytest.raises(DataError) as caught:
-        vision.idx("mnist", tmp_path, mirrors=mirrors)
+        idx("mnist", tmp_path, mirrors=mirrors)
     assert time.monotonic() - started < 60  # the promise is seconds, not minutes
     text = str(caught.value)
     assert len(text.splitlines()) <= 12
-    for part in (*mirrors, "refused", "unknown url type", str(tmp_path / "MNIST" / "raw"), *vision.IDX_FILES):
+    for part in (*mirrors, "refused", "unknown url type", str(tmp_path / "MNIST" / "raw"), *IDX_FILES):
         assert part in text
     for part in ("data=digits", "data.root", "MLPRUN_DATA"):
         assert part in text
@@ -248,7 +250,7 @@ def test_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("load", [functools.partial(vision.idx, "mnist"), functools.partial(vision.cifar, "cifar10")])
+@pytest.mark.parametrize("load", [functools.partial(idx, "mnist"), functools.partial(cifar, "cifar10")])
 def test_root_that_cannot_be_written(tmp_path: Path, load: Callable[..., Source], idx_mirror: str) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"cannot write .*(Not a directory|File exists)") as caught:
@@ -290,17 +292,17 @@ def test_damaged_idx_files(tmp_path: Path, file: str, content: bytes, expected: 
         (raw / file.removesuffix(".gz")).unlink()
     write(raw, {file: content})
     with pytest.raises(DataError, match=f"{file}: damaged.*expected .*{expected}.*found .*{found}"):
-        vision.idx("mnist", tmp_path, mirrors=[closed_port()])
+        idx("mnist", tmp_path, mirrors=[closed_port()])
     assert not (raw / download.FINGERPRINTS).exists()  # no fingerprint of a damaged file
 
 
 def test_unknown_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'mnist'"):
-        vision.idx("mnits", "/nowhere")
+        idx("mnits", "/nowhere")
 
 
 def check_cifar(source: Source, name: str) -> None:
-    chosen = vision.CIFAR_SETS[name]
+    chosen = CIFAR_SETS[name]
     contents = cifar_contents(name)
     assert isinstance(source.train, Examples)
     assert isinstance(source.test, Examples)
@@ -321,11 +323,11 @@ def check_cifar(source: Source, name: str) -> None:
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_downloads_once_and_unpacks_only_its_files(tmp_path: Path, name: str, cifar_mirror: str) -> None:
     root = tmp_path / "root"
-    chosen = vision.CIFAR_SETS[name]
-    first = vision.cifar(name, root, mirrors=[cifar_mirror])
+    chosen = CIFAR_SETS[name]
+    first = cifar(name, root, mirrors=[cifar_mirror])
     check_cifar(first, name)
     (root / chosen.archive).unlink()
-    again = vision.cifar(name, root, mirrors=[closed_port()])
+    again = cifar(name, root, mirrors=[closed_port()])
     check_cifar(again, name)
     assert again.fingerprints == first.fingerprints
     unpacked = {p.name for p in (root / chosen.folder).iterdir()}
@@ -335,23 +337,23 @@ def test_cifar_downloads_once_and_unpacks_only_its_files(tmp_path: Path, name: s
 
 
 def test_cifar_archive_in_a_read_only_root(tmp_path: Path, cifar_mirror: str) -> None:
-    chosen = vision.CIFAR_SETS["cifar10"]
+    chosen = CIFAR_SETS["cifar10"]
     archive = (tmp_path / "served" / chosen.archive).read_bytes()
     root = write(tmp_path / "root", {chosen.archive: archive})
     root.chmod(0o555)
-    check_cifar(vision.cifar("cifar10", root, mirrors=[closed_port()]), "cifar10")
+    check_cifar(cifar("cifar10", root, mirrors=[closed_port()]), "cifar10")
     assert os.listdir(root) == [chosen.archive]
 
 
 def test_recompressed_cifar_archive_is_read(tmp_path: Path) -> None:
     inside = {f"./cifar-10-batches-bin/{f}": c for f, c in cifar_contents("cifar10").items()}
     write(tmp_path, {"cifar-10-binary.tar.gz": tar_gz(inside)})
-    check_cifar(vision.cifar("cifar10", tmp_path, mirrors=[closed_port()]), "cifar10")
+    check_cifar(cifar("cifar10", tmp_path, mirrors=[closed_port()]), "cifar10")
 
 
 def test_half_a_cifar_file_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "cifar-10-batches-bin", cifar_contents("cifar10"))
-    vision.cifar("cifar10", tmp_path)
+    cifar("cifar10", tmp_path)
     assert "holds 30 + 6 pictures, the published cifar10 50,000 + 10,000" in caplog.text
 
 
@@ -378,14 +380,14 @@ def test_damaged_cifar_files(tmp_path: Path, file: str, content: bytes, message:
     else:
         write(tmp_path / "cifar-10-batches-bin", cifar_contents("cifar10") | {file: content})
     with pytest.raises(DataError, match=message):
-        vision.cifar("cifar10", tmp_path, mirrors=[closed_port()])
+        cifar("cifar10", tmp_path, mirrors=[closed_port()])
 
 
 @pytest.mark.parametrize(("name", "pickled"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_pickled_cifar_is_named_not_read(tmp_path: Path, name: str, pickled: str) -> None:
     (tmp_path / pickled).mkdir()
     with pytest.raises(DataError) as caught:
-        vision.cifar(name, tmp_path, mirrors=[closed_port()])
+        cifar(name, tmp_path, mirrors=[closed_port()])
     assert f"{tmp_path / pickled} is not read: it holds pickles" in str(caught.value)
     assert "refused" in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 12
@@ -394,20 +396,20 @@ def test_pickled_cifar_is_named_not_read(tmp_path: Path, name: str, pickled: str
 def test_changed_file_is_reported_and_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "mlprun")
     raw = write(tmp_path / "MNIST" / "raw", idx_contents())
-    vision.idx("mnist", tmp_path)
-    vision.idx("mnist", tmp_path)
+    idx("mnist", tmp_path)
+    idx("mnist", tmp_path)
     assert not caplog.records
     write(raw, {TEST_LABELS: idx_bytes(np.arange(7)[::-1])})
     for _ in range(2):  # a later run is told as well
         caplog.clear()
-        source = vision.idx("mnist", tmp_path)
+        source = idx("mnist", tmp_path)
         assert isinstance(source.test, Examples)
         assert source.test.targets.tolist() == list(range(7))[::-1]
         assert [str(raw / TEST_LABELS) in r.getMessage() for r in caplog.records] == [True]
         assert "has changed since its first use" in caplog.text
     (raw / download.FINGERPRINTS).unlink()
     caplog.clear()
-    vision.idx("mnist", tmp_path)
+    idx("mnist", tmp_path)
     assert not caplog.records
 
 
@@ -415,25 +417,25 @@ def test_changed_file_is_reported_and_read(tmp_path: Path, caplog: pytest.LogCap
 def test_damaged_record_of_fingerprints(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
     raw = write(tmp_path / "MNIST" / "raw", idx_contents())
     (raw / download.FINGERPRINTS).write_text(content)
-    vision.idx("mnist", tmp_path)
+    idx("mnist", tmp_path)
     assert "cannot be read" in caplog.text
-    assert set(json.loads((raw / download.FINGERPRINTS).read_text())) == set(vision.IDX_FILES)
+    assert set(json.loads((raw / download.FINGERPRINTS).read_text())) == set(IDX_FILES)
 
 
 def test_read_only_folder_keeps_no_fingerprints(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     raw = write(tmp_path / "MNIST" / "raw", idx_contents())
     raw.chmod(0o555)
-    check_idx(vision.idx("mnist", tmp_path))
+    check_idx(idx("mnist", tmp_path))
     assert not caplog.records
-    assert set(os.listdir(raw)) == set(vision.IDX_FILES)
+    assert set(os.listdir(raw)) == set(IDX_FILES)
 
 
 def test_torchvision_is_not_imported(tmp_path: Path) -> None:
     write(tmp_path / "MNIST" / "raw", idx_contents())
     write(tmp_path / "cifar-10-batches-bin", cifar_contents("cifar10"))
     code = (
-        "import sys; from mlprun.data import vision;"
-        "vision.idx('mnist', sys.argv[1]); vision.cifar('cifar10', sys.argv[1]);"
+        "import sys; from mlprun.data import cifar, mnist;"
+        "mnist.idx('mnist', sys.argv[1]); cifar.cifar('cifar10', sys.argv[1]);"
         "sys.exit(any(m in sys.modules for m in ('torchvision', 'PIL')))"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path], check=True)
@@ -443,7 +445,7 @@ def test_torchvision_is_not_imported(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (REAL / "MNIST").is_dir(), reason=f"no MNIST in {REAL}")
 def test_real_mnist() -> None:
     before = sorted(os.listdir(REAL / "MNIST" / "raw"))
-    source = vision.idx("mnist", REAL)
+    source = idx("mnist", REAL)
     assert isinstance(source.train, Examples)
     assert isinstance(source.test, Examples)
     assert (len(source.train), len(source.test)) == (60_000, 10_000)

@@ -15,9 +15,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from mlprun.course.cifar_quick import CifarQuick
 from mlprun.errors import ConfigError
 from mlprun.models.activations import make_activation
-from mlprun.models.cifar_quick import CifarQuick
 from mlprun.models.cnn import CNN
 from mlprun.models.initialize import initialize
 from mlprun.models.mlp import MLP, Linear

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from mlprun import metric_names
-from mlprun.data import tokens
+from mlprun import tasks
+from mlprun.data.text import tokenizer
 from mlprun.errors import ConfigError
 from mlprun.models import sequences
 from mlprun.models.embedding_average import EmbeddingAverage
 from mlprun.models.rnn import RNN, LSTMByHand
 from mlprun.models.transformer import MultiHeadAttention, Transformer, sinusoids
-from mlprun.training import transfer
+from mlprun.training import finetune
 from tests.helpers.files import REPOSITORY
 
 CONF = REPOSITORY / "conf"
@@ -106,7 +106,7 @@ def made(make: Make, task: str, **arguments: Any) -> Any:
 @every_model
 def test_outputs_are_one_row_a_text_or_one_a_token(make: Make, task: str, arguments: dict[str, Any]) -> None:
     outputs = make(task, **arguments)(padded(sentences(7, 3)))
-    assert outputs.shape == ((2, 7, OUTPUTS) if task in metric_names.BY_TOKEN else (2, OUTPUTS))
+    assert outputs.shape == ((2, 7, OUTPUTS) if task in tasks.BY_TOKEN else (2, OUTPUTS))
     assert outputs.dtype == torch.float32
 
 
@@ -117,7 +117,7 @@ def test_a_text_gives_the_same_alone_and_in_a_padded_batch(make: Make, task: str
         together = model(padded(texts, length))
         for text, outputs in zip(texts, together, strict=True):
             (alone,) = model(text[None])
-            shown = outputs[: len(text)] if task in metric_names.BY_TOKEN else outputs
+            shown = outputs[: len(text)] if task in tasks.BY_TOKEN else outputs
             torch.testing.assert_close(shown, alone, atol=1e-6, rtol=1e-6)
 
 
@@ -130,7 +130,7 @@ def test_the_embedding_of_padding_is_of_no_account(make: Make, task: str, argume
     with torch.no_grad():
         embedding.weight[0] += 100
     after = model(ids)
-    if task in metric_names.BY_TOKEN:
+    if task in tasks.BY_TOKEN:
         before, after = (torch.cat([x[n, : len(text)] for n, text in enumerate(texts)]) for x in (before, after))
     assert torch.equal(before, after)
 
@@ -399,7 +399,7 @@ def test_who_may_look_at_none_gets_nothing(causal: bool, written_out: bool) -> N
     assert states.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("task", metric_names.TASKS)
+@pytest.mark.parametrize("task", tasks.TASKS)
 def test_a_transformer_is_the_same_with_attention_written_out(task: str) -> None:
     fused = made(transformer, task)
     written_out = transformer(task, attention="written_out").eval()
@@ -486,9 +486,9 @@ def test_all_but_the_head_of_a_model_of_tokens_starts_a_classifier(make: Make, s
     else:
         before = Transformer(VOCABULARY, VOCABULARY, source, LONGEST, num_heads=2, tie_weights=True, **many)
     after = make("classification", num_layers=2)
-    taken = transfer.fit(transfer.Weights(Path("best.pt"), "", before.state_dict()), after)
+    taken = finetune.fit(finetune.Weights(Path("best.pt"), "", before.state_dict()), after)
     assert taken.new == ["head.weight", "head.bias"]
-    transfer.load(taken, after)
+    finetune.load(taken, after)
     for name in taken.tensors:
         assert torch.equal(after.state_dict()[name], before.state_dict()[name]), name
 
@@ -550,7 +550,7 @@ def test_what_is_no_text_is_refused(make: Make, inputs: Tensor) -> None:
         make("classification")(inputs)
 
 
-@pytest.mark.parametrize("task", metric_names.TASKS)
+@pytest.mark.parametrize("task", tasks.TASKS)
 @pytest.mark.parametrize("name", ["embedding_average", "rnn", "gru", "lstm", "transformer"])
 def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task: str) -> None:
     node = OmegaConf.load(CONF / "model" / f"{name}.yaml")
@@ -558,12 +558,12 @@ def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task:
     whole = OmegaConf.create({"data": data, "model": node})
     arguments: dict[str, Any] = OmegaConf.to_container(whole.model, resolve=True)  # type: ignore[assignment]
     model = pkgutil.resolve_name(arguments.pop("_target_"))
-    if name == "embedding_average" and task in metric_names.BY_TOKEN:
+    if name == "embedding_average" and task in tasks.BY_TOKEN:
         with pytest.raises(ConfigError, match="task="):
             model(**arguments)
         return
     outputs = model(**arguments)(torch.ones(2, 16, dtype=torch.int64))
-    assert outputs.shape == ((2, 16, 7) if task in metric_names.BY_TOKEN else (2, 7))
+    assert outputs.shape == ((2, 16, 7) if task in tasks.BY_TOKEN else (2, 7))
     assert list(arguments) == list(inspect.signature(model).parameters)
     if name in ("gru", "rnn"):
         assert arguments.pop("cell") == name
@@ -574,9 +574,9 @@ def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task:
 
 
 def test_models_and_data_mean_the_same_padding_and_tasks() -> None:
-    assert sequences.PADDING == tokens.PADDING
-    assert sequences.OF_THE_WHOLE + sequences.BY_TOKEN == metric_names.TASKS
-    assert sequences.BY_TOKEN == metric_names.BY_TOKEN
+    assert sequences.PADDING == tokenizer.PADDING
+    assert sequences.OF_THE_WHOLE + sequences.BY_TOKEN == tasks.TASKS
+    assert sequences.BY_TOKEN == tasks.BY_TOKEN
 
 
 def test_the_models_are_plain_modules() -> None:

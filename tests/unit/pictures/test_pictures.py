@@ -12,8 +12,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from mlprun import config, pictures, seeding
-from mlprun.training.probe import NUM_BINS, bins, probe
+from mlprun import randomness
+from mlprun.config.checks import PICTURES
+from mlprun.pictures import images, plane, text
+from mlprun.pictures.base import to_pixels
+from mlprun.training.histograms import NUM_BINS, bins, probe
 from tests.helpers.learners import built
 from tests.helpers.runs import rows_of, weights_of
 
@@ -93,14 +96,16 @@ def number(learner, splits):
 
 
 def test_the_names_that_are_checked_before_torch_are_those_there_are():
-    assert set(config.PICTURES) == {
-        name
-        for name, function in vars(pictures).items()
+    there = {
+        f"{module.__name__}.{name}"
+        for module in (images, plane, text)
+        for name, function in vars(module).items()
         if inspect.isfunction(function)
-        and function.__module__ == pictures.__name__
+        and function.__module__ == module.__name__
         and list(inspect.signature(function).parameters) == ["learner", "splits"]
         and not name.startswith("_")
     }
+    assert set(PICTURES.values()) == there
 
 
 def test_a_picture_that_fails_is_named_with_a_way_out(mlprun, tmp_path):
@@ -194,9 +199,9 @@ def test_dead_relus_are_counted(model):
 
 def test_a_probe_leaves_the_generators_as_they_were():
     learner, batch, _ = built("data=digits", "model.dropout=0.5")
-    seeding.seed_all(0, "test")
+    randomness.seed_all(0, "test")
     expected = torch.rand(3)
-    seeding.seed_all(0, "test")
+    randomness.seed_all(0, "test")
     probe(learner, batch)
     assert torch.equal(torch.rand(3), expected)
 
@@ -214,7 +219,7 @@ def test_the_bins_hold_every_finite_value():
 def test_a_figure_becomes_pixels():
     figure = Figure(figsize=(2, 1))
     figure.add_subplot()
-    assert pictures.pixels(figure).shape == (100, 200, 3)
+    assert to_pixels(figure).shape == (100, 200, 3)
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0 - 6e-8], [2e7] * 3, [-3e38, 3e38], [1e-45, 0.0]])

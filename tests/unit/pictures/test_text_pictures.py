@@ -10,11 +10,15 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from mlprun import build, config, pictures
-from mlprun.config import Composer
-from mlprun.data.batches import Batch
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.data.sequences import Batch
 from mlprun.data.source import IGNORED
-from mlprun.training.probe import probe
+from mlprun.job.build_data import build_splits
+from mlprun.job.figures import PROBE_OUTPUTS, _probe_batch
+from mlprun.pictures.images import misclassified
+from mlprun.pictures.text import MAX_LABELS, _frequent, attention, embeddings
+from mlprun.training.histograms import probe
 from tests.helpers.learners import built
 
 REVIEWS = ["data=reviews", "data.dataset.num_examples=120", "data.text.max_length=24", "epochs=1"]
@@ -66,7 +70,7 @@ def test_a_run_on_text_is_drawn_and_probed_and_learns_the_same(mlprun, tmp_path,
 def test_attention_hides_words_only_where_the_run_does(prose):
     for kind, hidden in (("classes", False), ("masked words", True)):
         learner, _, parts = built(*KINDS[kind], *SMALL, *([] if kind == "classes" else [prose]))
-        shown = texts_in(pictures.attention(learner, parts))
+        shown = texts_in(attention(learner, parts))
         assert ("[MASK]" in shown) == hidden
         assert not any(text.startswith("[PAD]") for text in shown)
 
@@ -75,13 +79,13 @@ def test_attention_leaves_the_model_in_its_mode():
     learner, _, parts = built(*REVIEWS, *SMALL)
     for mode in (True, False):
         learner.model.train(mode)
-        pictures.attention(learner, parts)
+        attention(learner, parts)
         assert {module.training for module in learner.model.modules()} == {mode}
 
 
 def test_a_causal_model_looks_back_alone_in_the_picture(prose):
     learner, _, parts = built(*KINDS["next character"], *SMALL, prose)
-    for axes in pictures.attention(learner, parts).axes:
+    for axes in attention(learner, parts).axes:
         (image,) = axes.images
         assert np.triu(image.get_array(), 1).max() == 0
 
@@ -89,15 +93,15 @@ def test_a_causal_model_looks_back_alone_in_the_picture(prose):
 def test_a_word_is_coloured_by_what_it_adds_alone():
     """Of a linear model of words that is its vector times the weights, and the far words are named."""
     learner, _, parts = built(*REVIEWS, "model=embedding_average")
-    figure = pictures.embeddings(learner, parts)
-    ids = pictures._frequent(parts)
+    figure = embeddings(learner, parts)
+    ids = _frequent(parts)
     head = learner.model.head.output
     with torch.no_grad():
         logits = head(learner.model.embedding.weight[ids])
     (points,) = figure.axes[0].collections
     np.testing.assert_allclose(points.get_array(), (logits[:, 1] - logits[:, 0]).numpy(), rtol=1e-4, atol=1e-6)
     named = texts_in(figure)
-    assert 20 < len(set(named) & set(parts.tokenizer.tokens)) <= pictures.MAX_LABELS
+    assert 20 < len(set(named) & set(parts.tokenizer.tokens)) <= MAX_LABELS
     assert not {"[UNK]", ".", ","} & set(named)
 
 
@@ -105,7 +109,7 @@ def test_components_do_not_turn_with_the_vectors_signs():
     learner, _, parts = built(*REVIEWS, "model=embedding_average")
 
     def places():
-        return np.asarray(pictures.embeddings(learner, parts).axes[0].collections[0].get_offsets())
+        return np.asarray(embeddings(learner, parts).axes[0].collections[0].get_offsets())
 
     before = places()
     with torch.no_grad():  # the same model in another basis
@@ -116,7 +120,7 @@ def test_components_do_not_turn_with_the_vectors_signs():
 
 def test_the_surest_wrong_texts_are_listed_first():
     learner, _, parts = built(*REVIEWS, "model=embedding_average")
-    lines = texts_in(pictures.misclassified(learner, parts))
+    lines = texts_in(misclassified(learner, parts))
     captions = [line for line in lines if "%" in line]
     chances = [float(line.split(" %")[0]) for line in captions]
     assert captions
@@ -132,7 +136,7 @@ def test_the_surest_of_many_classes_are_those_of_the_captions(tmp_path):
     learner, _, parts = built("data=text_folder", f"data.root={tmp_path}", "model=embedding_average", "epochs=1")
     with torch.no_grad():
         learner.model.embedding.weight.mul_(100)
-    chances = [float(line.split(" %")[0]) for line in texts_in(pictures.misclassified(learner, parts)) if " %" in line]
+    chances = [float(line.split(" %")[0]) for line in texts_in(misclassified(learner, parts)) if " %" in line]
     assert len(chances) > 5
     assert chances == sorted(chances, reverse=True)
 
@@ -182,7 +186,7 @@ def test_padding_changes_no_number_of_a_probe(name):
 
 def test_the_probe_of_a_large_vocabulary_takes_fewer_texts(prose):
     words = [*KINDS["next character"], *SMALL, prose, "data.text.vocab_size=60000"]
-    checked = config.check(Composer().compose(words))
-    batch = build._probe_batch(checked, build.splits(checked), torch.device("cpu"))
-    assert 0 < batch.inputs.numel() * 60000 <= build.PROBE_OUTPUTS
+    checked = check(Composer().compose(words))
+    batch = _probe_batch(checked, build_splits(checked), torch.device("cpu"))
+    assert 0 < batch.inputs.numel() * 60000 <= PROBE_OUTPUTS
     assert (batch.targets != IGNORED).any()

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mlprun.errors import RunError
-from mlprun.training import checkpoint
-from mlprun.training.checkpoint import Checkpointer
+from mlprun.runs import checkpoint
+from mlprun.runs.checkpoint import Checkpointer
 
 
 def state(step: int, size: int = 100) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def test_a_write_that_breaks_off_leaves_the_old_checkpoint(tmp_path):
     program = (
         "import resource, sys, pathlib, torch\n"
         "from mlprun.errors import RunError\n"
-        "from mlprun.training import checkpoint\n"
+        "from mlprun.runs import checkpoint\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
         "try:\n"
         "    checkpoint.save({'model': torch.zeros(1_000_000), 'step': 2}, pathlib.Path(sys.argv[1]))\n"
@@ -85,7 +85,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_checkpoint(tmp_
     checkpoint.save(state(1), path)
     program = (
         "import os, sys, pathlib, torch\n"
-        "from mlprun.training import checkpoint\n"
+        "from mlprun.runs import checkpoint\n"
         "class Killer:\n"  # pickled after the tensors of the dict that stand before it
         "    def __reduce__(self):\n"
         "        os.kill(os.getpid(), 9)\n"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from mlprun import stopping
+from mlprun import signals
 from mlprun.errors import RunError
 from mlprun.runs.directory import RunDirectory
-from mlprun.sweep import pool
-from mlprun.sweep.pool import Job
+from mlprun.sweep import forkserver, pool
+from mlprun.sweep.forkserver import Job
 from tests.helpers.files import REPOSITORY
 from tests.helpers.lines import wait_until
 
@@ -73,7 +73,7 @@ def die(path: Path, how: str, last: int = 2) -> None:
     if how == "leave":
         os._exit(3)
     if how == "stop":
-        stopping.install()
+        signals.install()
         os.kill(os.getpid(), signal.SIGTERM)
     if how == "words":
         sys.exit("in so many words")
@@ -127,7 +127,7 @@ def look(path: Path, module: str) -> None:
 
 def work_on(path: Path, *, stubborn: bool = False, polite: bool = True) -> None:
     """Go on until asked to stop, and save then; with a child in the same group."""
-    stopping.install()
+    signals.install()
     if stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen(["sleep", "600"])
@@ -172,14 +172,14 @@ def load(path: Path, *, forever: bool) -> None:
 
 
 def sweep(folder: Path, grace: float) -> None:
-    from mlprun import cli
+    from mlprun.cli import main as cli
 
     def jobs():
         yield Job(work_on, (folder / "a",), folder / "a")
         yield Job(stubborn, (folder / "b",), folder / "b")
         yield Job(work_on, (folder / "c",), folder / "c")
 
-    pool.GRACE_SECONDS = grace
+    forkserver.GRACE_SECONDS = grace
     cli._train = lambda _: len(list(pool.run(jobs(), num_workers=2, num_cores=2)))
     pool.start_server([ME])
     cli.main()
@@ -557,7 +557,7 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
 def test_a_signal_while_the_server_imports(tmp_path):
     (tmp_path / "slow_module.py").write_text("import pathlib, time; pathlib.Path(__file__).with_name('began').touch(); time.sleep(600)")  # fmt: skip  # noqa: E501
     call = (
-        f"sys.path.append({str(tmp_path)!r}); pool.start_server(['slow_module']); stopping.install();"
+        f"sys.path.append({str(tmp_path)!r}); pool.start_server(['slow_module']); signals.install();"
         f"run([Job(nothing, (), Path({str(tmp_path)!r}))])"
     )
     with process(call) as parent:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mlprun.config.durations import Duration, parse
 from mlprun.errors import ConfigError
-from mlprun.training.durations import Duration, parse
 
 
 @pytest.mark.parametrize(

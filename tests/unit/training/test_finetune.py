@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mlprun.config import Composer, check, fingerprint, identity
+from mlprun.analysis.diff import compare_tensors
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.config.identity import fingerprint, identity
 from mlprun.errors import ConfigError
-from mlprun.runs import compare
-from mlprun.training import checkpoint, transfer
+from mlprun.runs import checkpoint
+from mlprun.training import finetune
 from tests.helpers.lines import Line, finish, wait_until
 from tests.helpers.runs import RUN, SMALL, assert_identical, last_step, record_of
 
@@ -28,8 +31,8 @@ def network(width: int = 4) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 2))
 
 
-def taken(tensors: dict, model: nn.Module) -> transfer.Taken:
-    return transfer.fit(transfer.Weights(Path("w.pt"), "sha256:0", tensors), model)
+def taken(tensors: dict, model: nn.Module) -> finetune.MatchedWeights:
+    return finetune.fit(finetune.Weights(Path("w.pt"), "sha256:0", tensors), model)
 
 
 def best(run: Path) -> dict:
@@ -43,9 +46,9 @@ def best(run: Path) -> dict:
 def test_what_has_a_name_and_a_shape_of_the_models_is_taken(prefix):
     there, model = network().state_dict(), network()
     found = taken({f"{prefix}{name}": value for name, value in there.items()}, model)
-    transfer.load(found, model)
+    finetune.load(found, model)
     assert found.new == []
-    assert compare.tensors(dict(model.state_dict()), dict(there)) == []
+    assert compare_tensors(dict(model.state_dict()), dict(there)) == []
 
 
 def test_a_wrapper_of_the_models_own_is_no_prefix():
@@ -58,11 +61,11 @@ def test_what_does_not_fit_stays_as_it_was_and_is_named():
     other["3.bias"] = torch.tensor([7.0, 8.0], dtype=torch.float64)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = taken(other, model)
-    transfer.load(found, model)
+    finetune.load(found, model)
     assert set(found.tensors) == {"1.num_batches_tracked", "3.bias"}
     assert model[3].bias.tolist() == [7.0, 8.0]
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in found.new)
-    assert transfer.summary(found, "w.pt") == (
+    assert finetune.summary(found, "w.pt") == (
         "2 of 9 tensors from w.pt; new: 0.weight (there 5x3), 0.bias (there 5), 1.weight (there 5), 1.bias (there 5), "
         "1.running_mean (there 5), 1.running_var (there 5), 3.weight (there 2x5)"
     )
@@ -152,7 +155,7 @@ def test_a_plain_state_dict_is_a_start_too(mlprun, tmp_path):
         assert "weights 6 of 6 tensors from" in mlprun(*FAST, f"trainer.weights={name}", "optim.lr=0").out
     runs = [run for run in (tmp_path / "outputs").glob("*/*") if (run / "run.json").exists()]
     assert len(runs) == 3
-    assert all(compare.tensors(best(run), best(tmp_path / "first")) == [] for run in runs)
+    assert all(compare_tensors(best(run), best(tmp_path / "first")) == [] for run in runs)
 
 
 def test_without_frozen_parameters_the_introduction_says_nothing_of_it(mlprun):
@@ -233,20 +236,20 @@ words = st.lists(st.sampled_from(["layer1", "layer2", "conv", "0", "weight"]), m
 
 @given(words, words)
 def test_a_name_without_wildcards_means_itself_and_all_below(pattern, name):
-    assert transfer.matches(".".join(pattern), ".".join(name)) == (name[: len(pattern)] == pattern)
+    assert finetune.matches(".".join(pattern), ".".join(name)) == (name[: len(pattern)] == pattern)
 
 
 @given(words, st.text("lay*?12.cw", min_size=1, max_size=6))
 def test_a_pattern_means_what_the_shell_means_of_the_name_or_a_parent(name, pattern):
     parents = [".".join(name[:end]) for end in range(1, len(name) + 1)]
-    assert transfer.matches(pattern, parents[-1]) == any(fnmatchcase(parent, pattern) for parent in parents)
+    assert finetune.matches(pattern, parents[-1]) == any(fnmatchcase(parent, pattern) for parent in parents)
 
 
 @given(words)
 def test_everything_below_what_matches_is_frozen_too(name):
-    assert transfer.matches("*", ".".join(name))
-    assert transfer.matches(name[0], ".".join([*name, "bias"]))
-    assert not transfer.matches(name[0].upper() + "x", ".".join(name))
+    assert finetune.matches("*", ".".join(name))
+    assert finetune.matches(name[0], ".".join([*name, "bias"]))
+    assert not finetune.matches(name[0].upper() + "x", ".".join(name))
 
 
 @pytest.mark.parametrize(
@@ -259,13 +262,13 @@ def test_everything_below_what_matches_is_frozen_too(name):
     ],
 )
 def test_patterns_mean_parameters(patterns, expected):
-    assert transfer.frozen(patterns, network()) == expected
+    assert finetune.frozen(patterns, network()) == expected
 
 
 def test_a_tied_tensor_is_frozen_by_each_of_its_names():
     model = nn.ModuleDict({"encoder": nn.Linear(3, 3), "decoder": nn.Linear(3, 3)})
     model["decoder"].weight = model["encoder"].weight
-    assert transfer.frozen(["decoder.weight"], model) == {"encoder.weight", "decoder.weight"}
+    assert finetune.frozen(["decoder.weight"], model) == {"encoder.weight", "decoder.weight"}
 
 
 def test_only_what_is_wholly_frozen_stays_in_evaluation_mode():
@@ -273,7 +276,7 @@ def test_only_what_is_wholly_frozen_stays_in_evaluation_mode():
                            "norm": nn.BatchNorm1d(3), "head": nn.Linear(3, 2)})  # fmt: skip
 
     def still(*patterns: str) -> set[str]:
-        return set(transfer.still(transfer.frozen(patterns, model), model))
+        return set(finetune.frozen_modules(finetune.frozen(patterns, model), model))
 
     assert still() == set()
     assert still("norm") == {"norm"}

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from mlprun.data.batches import Batch
+from mlprun.data.sequences import Batch
 from mlprun.errors import RunError
 from mlprun.training import learner as learning
 from mlprun.training.learner import Learner
 from mlprun.training.losses import Loss
 from mlprun.training.muon import MuonWithAdamW
-from mlprun.training.schedule import Constant, Cosine, Plateau, Schedule, TorchSchedule, Warmup
+from mlprun.training.schedule import Schedule, Warmup
+from mlprun.training.schedules import Constant, Cosine, Plateau
+from mlprun.training.torch_schedules import TorchSchedule
 from tests.helpers.runs import through_a_file
 
 CPU = torch.device("cpu")

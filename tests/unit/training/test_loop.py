@@ -11,13 +11,14 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.normalize import Normalizer
 from mlprun.data.source import Examples
-from mlprun.data.splits import Normalizer
 from mlprun.errors import RunError
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan, Progress, train
 from mlprun.training.losses import Loss
-from mlprun.training.schedule import Constant, Plateau, Schedule
+from mlprun.training.schedule import Schedule
+from mlprun.training.schedules import Constant, Plateau
 
 CPU = torch.device("cpu")
 AS_STORED = Normalizer(torch.zeros(()), torch.ones(()))

@@ -8,7 +8,7 @@ import torch
 from sklearn import metrics as sklearn
 from torch.nn import functional as F
 
-from mlprun import metric_names
+from mlprun import tasks
 from mlprun.training.metrics import Metrics, confusion_rows, predicted_classes
 
 CPU = torch.device("cpu")
@@ -38,13 +38,13 @@ def test_classification(count, cut):
     metrics = accumulated(logits, targets, cut)
     values = metrics.compute()
     guessed = logits.argmax(1)
-    assert list(values) == metric_names.names("classification", count)
+    assert list(values) == tasks.names("classification", count)
     assert values["loss"] == pytest.approx(F.cross_entropy(logits.double(), targets).item(), rel=1e-6)
     assert values["accuracy"] == sklearn.accuracy_score(targets, guessed)
     assert values["macro_f1"] == pytest.approx(sklearn.f1_score(targets, guessed, average="macro"), rel=1e-12)
     expected = sklearn.confusion_matrix(targets, guessed, labels=range(count))
     assert np.array_equal(metrics.confusion.numpy(), expected)
-    if count >= metric_names.TOP5_FROM:
+    if count >= tasks.TOP5_FROM:
         top5 = sklearn.top_k_accuracy_score(targets, logits, k=5, labels=range(count))
         assert values["top5_accuracy"] == top5
 
@@ -82,7 +82,7 @@ def test_regression(width, cut, offset):
     targets = offset + torch.randn(200, width, generator=generator) * torch.arange(1, width + 1)
     outputs = targets + 0.3 * torch.randn(200, width, generator=generator)
     values = accumulated(outputs, targets, cut, "regression", F.mse_loss).compute()
-    assert list(values) == metric_names.names("regression", width)
+    assert list(values) == tasks.names("regression", width)
     exact = targets.double(), outputs.double()
     assert values["mse"] == pytest.approx(sklearn.mean_squared_error(*exact), rel=1e-9)
     assert values["loss"] == pytest.approx(values["mse"], rel=1e-5)
@@ -138,4 +138,4 @@ def test_confusion_rows():
     [("val/loss", True), ("val/accuracy", False), ("macro_f1", False), ("val/r2", False), ("mae", True)],
 )
 def test_which_way_is_better(name, lower):
-    assert metric_names.lower_is_better(name) is lower
+    assert tasks.lower_is_better(name) is lower

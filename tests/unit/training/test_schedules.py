@@ -13,9 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_lr
 
+from mlprun.config import durations
 from mlprun.errors import ConfigError
-from mlprun.training import durations, schedule
-from mlprun.training.schedule import FactorSchedule, TorchSchedule, Warmup, lengths_in_steps
+from mlprun.training import schedules
+from mlprun.training.schedule import FactorSchedule, Warmup
+from mlprun.training.schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    ExpRange,
+    Inverse,
+    Linear,
+    MultiStep,
+    OneCycle,
+    Plateau,
+    Polynomial,
+    RangeTest,
+    Step,
+    Triangular,
+    Triangular2,
+)
+from mlprun.training.torch_schedules import TorchSchedule, lengths_in_steps
 from tests.helpers.files import REPOSITORY
 from tests.helpers.runs import through_a_file
 
@@ -48,36 +66,36 @@ ONE_CYCLE = {
 }
 CYCLE = {"base_lr": 0.2 * LR, "max_lr": LR, "step_size_up": 6, "cycle_momentum": False}
 SAME_AS_TORCH = [
-    (schedule.Step(10, 0.3), torch_lr.StepLR, {"step_size": 10, "gamma": 0.3}),
-    (schedule.Step(1, 0.9), torch_lr.ExponentialLR, {"gamma": 0.9}),
-    (schedule.MultiStep([20, 5, 20], 0.3), torch_lr.MultiStepLR, {"milestones": [20, 5, 20], "gamma": 0.3}),
-    (schedule.Polynomial(30, 2.5, 0.0), torch_lr.PolynomialLR, {"total_iters": 30, "power": 2.5}),
+    (Step(10, 0.3), torch_lr.StepLR, {"step_size": 10, "gamma": 0.3}),
+    (Step(1, 0.9), torch_lr.ExponentialLR, {"gamma": 0.9}),
+    (MultiStep([20, 5, 20], 0.3), torch_lr.MultiStepLR, {"milestones": [20, 5, 20], "gamma": 0.3}),
+    (Polynomial(30, 2.5, 0.0), torch_lr.PolynomialLR, {"total_iters": 30, "power": 2.5}),
     (
-        schedule.Linear(30, 1.0, 0.2),
+        Linear(30, 1.0, 0.2),
         torch_lr.LinearLR,
         {"total_iters": 30, "start_factor": 1.0, "end_factor": 0.2},
     ),
     (
-        schedule.Linear(30, 0.1, 1.0),
+        Linear(30, 0.1, 1.0),
         torch_lr.LinearLR,
         {"total_iters": 30, "start_factor": 0.1, "end_factor": 1.0},
     ),
-    (schedule.Cosine(39, 0.2), torch_lr.CosineAnnealingLR, {"T_max": 39, "eta_min": 0.2 * LR}),
+    (Cosine(39, 0.2), torch_lr.CosineAnnealingLR, {"T_max": 39, "eta_min": 0.2 * LR}),
     (
-        schedule.CosineRestarts(7, 1, 0.2),
+        CosineRestarts(7, 1, 0.2),
         torch_lr.CosineAnnealingWarmRestarts,
         {"T_0": 7, "T_mult": 1, "eta_min": 0.2 * LR},
     ),
     (
-        schedule.CosineRestarts(3, 3, 0.0),
+        CosineRestarts(3, 3, 0.0),
         torch_lr.CosineAnnealingWarmRestarts,
         {"T_0": 3, "T_mult": 3},
     ),
-    (schedule.Triangular(6, 0.2), torch_lr.CyclicLR, {**CYCLE, "mode": "triangular"}),
-    (schedule.Triangular2(6, 0.2), torch_lr.CyclicLR, {**CYCLE, "mode": "triangular2"}),
-    (schedule.ExpRange(6, 0.2, 0.97), torch_lr.CyclicLR, {**CYCLE, "mode": "exp_range", "gamma": 0.97}),
-    (schedule.OneCycle(40, 12, 5.0, 7.0), torch_lr.OneCycleLR, {**ONE_CYCLE, "pct_start": 0.3}),
-    (schedule.OneCycle(40, 20, 5.0, 7.0), torch_lr.OneCycleLR, {**ONE_CYCLE, "pct_start": 0.5}),
+    (Triangular(6, 0.2), torch_lr.CyclicLR, {**CYCLE, "mode": "triangular"}),
+    (Triangular2(6, 0.2), torch_lr.CyclicLR, {**CYCLE, "mode": "triangular2"}),
+    (ExpRange(6, 0.2, 0.97), torch_lr.CyclicLR, {**CYCLE, "mode": "exp_range", "gamma": 0.97}),
+    (OneCycle(40, 12, 5.0, 7.0), torch_lr.OneCycleLR, {**ONE_CYCLE, "pct_start": 0.3}),
+    (OneCycle(40, 20, 5.0, 7.0), torch_lr.OneCycleLR, {**ONE_CYCLE, "pct_start": 0.5}),
 ]
 
 
@@ -97,7 +115,7 @@ def test_plateau_equals_torch(mode: Any, patience: int, cooldown: int, floor: fl
         optimizer, mode, factor=0.5, patience=patience, threshold=1.5, threshold_mode="abs",
         cooldown=cooldown, min_lr=floor * LR, eps=0,
     )  # fmt: skip
-    ours = schedule.Plateau(patience, 0.5, 1.5, cooldown, floor)
+    ours = Plateau(patience, 0.5, 1.5, cooldown, floor)
     for step, value in enumerate(values):
         theirs.step(value)
         ours.observe(float(value), mode)
@@ -114,7 +132,7 @@ def test_plateau_state_goes_on_where_it_was() -> None:
         "cooldown": 1,
         "min_factor": 0.0,
     }
-    whole, first, second = (schedule.Plateau(**arguments) for _ in range(3))
+    whole, first, second = (Plateau(**arguments) for _ in range(3))
     for value in values:
         whole.observe(value, "min")
     for value in values[:4]:
@@ -127,7 +145,7 @@ def test_plateau_state_goes_on_where_it_was() -> None:
 
 
 def test_nan_never_improves() -> None:
-    plateau = schedule.Plateau(0, 0.5, 0.0, 0, 0.0)
+    plateau = Plateau(0, 0.5, 0.0, 0, 0.0)
     plateau.observe(math.nan, "min")
     assert plateau.factor(0) == 0.5
     plateau.observe(1e9, "min")
@@ -137,37 +155,37 @@ def test_nan_never_improves() -> None:
 @pytest.mark.parametrize(
     ("ours", "step", "factor"),
     [
-        (schedule.Constant(), 10**9, 1.0),
-        (schedule.Step(10, 0.5), 9, 1.0),
-        (schedule.Step(10, 0.5), 10, 0.5),
-        (schedule.MultiStep([], 0.5), 100, 1.0),
-        (schedule.Inverse(10, 0.5), 0, 1.0),
-        (schedule.Inverse(10, 0.5), 20, 0.5),
-        (schedule.Polynomial(10, 2.0, 0.1), 5, 0.1 + 0.9 * 0.25),
-        (schedule.Polynomial(10, 2.0, 0.1), 11, 0.1),
-        (schedule.Linear(10, 1.0, 0.0), 11, 0.0),
-        (schedule.Cosine(10, 0.1), 10, 0.1),
-        (schedule.Cosine(10, 0.1), 10**6, 0.1),
-        (schedule.CosineRestarts(10, 2, 0.1), 10, 1.0),
-        (schedule.CosineRestarts(10, 2, 0.1), 30, 1.0),
-        (schedule.CosineRestarts(10, 2, 0.1), 20, 0.55),
-        (schedule.Triangular(10, 0.25), 0, 0.25),
-        (schedule.Triangular(10, 0.25), 10, 1.0),
-        (schedule.Triangular(10, 0.25), 10**6 * 20 + 10, 1.0),
-        (schedule.Triangular2(10, 0.0), 30, 0.5),
-        (schedule.Triangular2(1, 0.0), 10**6 + 1, 0.0),
-        (schedule.OneCycle(10, 3, 25, 1e4), 0, 1 / 25),
-        (schedule.OneCycle(10, 3, 25, 1e4), 2, 1.0),
-        (schedule.OneCycle(10, 3, 25, 1e4), 9, 1 / 25e4),
-        (schedule.OneCycle(10, 3, 25, 1e4), 1000, 1 / 25e4),
-        (schedule.OneCycle(10, 1, 25, 1e4), 0, 1.0),
-        (schedule.OneCycle(10, 10, 25, 1e4), 9, 1.0),
-        (schedule.OneCycle(1, 1, 25, 1e4), 0, 1.0),
-        (schedule.RangeTest(7, 1e-6), 0, 1e-6),
-        (schedule.RangeTest(7, 1e-6), 1, 1e-5),
-        (schedule.RangeTest(7, 1e-6), 6, 1.0),
-        (schedule.RangeTest(7, 1e-6), 100, 1.0),
-        (schedule.RangeTest(1, 1e-6), 0, 1.0),
+        (Constant(), 10**9, 1.0),
+        (Step(10, 0.5), 9, 1.0),
+        (Step(10, 0.5), 10, 0.5),
+        (MultiStep([], 0.5), 100, 1.0),
+        (Inverse(10, 0.5), 0, 1.0),
+        (Inverse(10, 0.5), 20, 0.5),
+        (Polynomial(10, 2.0, 0.1), 5, 0.1 + 0.9 * 0.25),
+        (Polynomial(10, 2.0, 0.1), 11, 0.1),
+        (Linear(10, 1.0, 0.0), 11, 0.0),
+        (Cosine(10, 0.1), 10, 0.1),
+        (Cosine(10, 0.1), 10**6, 0.1),
+        (CosineRestarts(10, 2, 0.1), 10, 1.0),
+        (CosineRestarts(10, 2, 0.1), 30, 1.0),
+        (CosineRestarts(10, 2, 0.1), 20, 0.55),
+        (Triangular(10, 0.25), 0, 0.25),
+        (Triangular(10, 0.25), 10, 1.0),
+        (Triangular(10, 0.25), 10**6 * 20 + 10, 1.0),
+        (Triangular2(10, 0.0), 30, 0.5),
+        (Triangular2(1, 0.0), 10**6 + 1, 0.0),
+        (OneCycle(10, 3, 25, 1e4), 0, 1 / 25),
+        (OneCycle(10, 3, 25, 1e4), 2, 1.0),
+        (OneCycle(10, 3, 25, 1e4), 9, 1 / 25e4),
+        (OneCycle(10, 3, 25, 1e4), 1000, 1 / 25e4),
+        (OneCycle(10, 1, 25, 1e4), 0, 1.0),
+        (OneCycle(10, 10, 25, 1e4), 9, 1.0),
+        (OneCycle(1, 1, 25, 1e4), 0, 1.0),
+        (RangeTest(7, 1e-6), 0, 1e-6),
+        (RangeTest(7, 1e-6), 1, 1e-5),
+        (RangeTest(7, 1e-6), 6, 1.0),
+        (RangeTest(7, 1e-6), 100, 1.0),
+        (RangeTest(1, 1e-6), 0, 1.0),
     ],
 )
 def test_by_hand(ours: FactorSchedule, step: int, factor: float) -> None:
@@ -179,28 +197,26 @@ FRACTION = st.floats(0, 1)
 GAMMA = st.floats(0, 1, exclude_min=True)
 # Each with the step at which the factor is documented to be exactly 1.
 SCHEDULES = st.one_of(
-    st.tuples(st.builds(schedule.Constant), st.just(0)),
-    st.tuples(st.builds(schedule.Step, LENGTH, GAMMA), st.just(0)),
-    st.tuples(st.builds(schedule.MultiStep, st.lists(LENGTH), GAMMA), st.just(0)),
-    st.tuples(st.builds(schedule.Inverse, LENGTH, st.floats(0, 1e300)), st.just(0)),
-    st.tuples(st.builds(schedule.Polynomial, LENGTH, st.floats(1e-3, 100), FRACTION), st.just(0)),
-    st.tuples(st.builds(schedule.Linear, LENGTH, st.just(1.0), FRACTION), st.just(0)),
-    st.tuples(st.builds(schedule.Cosine, LENGTH, FRACTION), st.just(0)),
-    st.tuples(st.builds(schedule.CosineRestarts, LENGTH, st.integers(1, 5), FRACTION), st.just(0)),
-    st.tuples(st.builds(schedule.ExpRange, LENGTH, FRACTION, GAMMA), st.none()),
-    LENGTH.flatmap(lambda n: st.tuples(st.builds(schedule.Linear, st.just(n), FRACTION, st.just(1.0)), st.just(n))),
-    LENGTH.flatmap(lambda n: st.tuples(st.builds(schedule.Triangular, st.just(n), FRACTION), st.just(n))),
-    LENGTH.flatmap(lambda n: st.tuples(st.builds(schedule.Triangular2, st.just(n), FRACTION), st.just(n))),
+    st.tuples(st.builds(Constant), st.just(0)),
+    st.tuples(st.builds(Step, LENGTH, GAMMA), st.just(0)),
+    st.tuples(st.builds(MultiStep, st.lists(LENGTH), GAMMA), st.just(0)),
+    st.tuples(st.builds(Inverse, LENGTH, st.floats(0, 1e300)), st.just(0)),
+    st.tuples(st.builds(Polynomial, LENGTH, st.floats(1e-3, 100), FRACTION), st.just(0)),
+    st.tuples(st.builds(Linear, LENGTH, st.just(1.0), FRACTION), st.just(0)),
+    st.tuples(st.builds(Cosine, LENGTH, FRACTION), st.just(0)),
+    st.tuples(st.builds(CosineRestarts, LENGTH, st.integers(1, 5), FRACTION), st.just(0)),
+    st.tuples(st.builds(ExpRange, LENGTH, FRACTION, GAMMA), st.none()),
+    LENGTH.flatmap(lambda n: st.tuples(st.builds(Linear, st.just(n), FRACTION, st.just(1.0)), st.just(n))),
+    LENGTH.flatmap(lambda n: st.tuples(st.builds(Triangular, st.just(n), FRACTION), st.just(n))),
+    LENGTH.flatmap(lambda n: st.tuples(st.builds(Triangular2, st.just(n), FRACTION), st.just(n))),
     LENGTH.flatmap(
         lambda n: st.tuples(
-            st.builds(schedule.OneCycle, st.integers(n, 20_000), st.just(n), st.floats(1, 1e6), st.floats(1, 1e6)),
+            st.builds(OneCycle, st.integers(n, 20_000), st.just(n), st.floats(1, 1e6), st.floats(1, 1e6)),
             st.just(n - 1),
         )
     ),
     LENGTH.flatmap(
-        lambda n: st.tuples(
-            st.builds(schedule.RangeTest, st.just(n), st.floats(1e-300, 1, exclude_max=True)), st.just(n - 1)
-        )
+        lambda n: st.tuples(st.builds(RangeTest, st.just(n), st.floats(1e-300, 1, exclude_max=True)), st.just(n - 1))
     ),
 )
 
@@ -216,38 +232,38 @@ def test_factor_is_a_fraction_and_its_peak_is_one(drawn: tuple[FactorSchedule, i
 @pytest.mark.parametrize(
     ("cls", "arguments", "key"),
     [
-        (schedule.Step, {"period": 0, "gamma": 0.1}, "period"),
-        (schedule.Step, {"period": "10 epochs", "gamma": 0.1}, "period"),
-        (schedule.Step, {"period": True, "gamma": 0.1}, "period"),
-        (schedule.Step, {"period": 1, "gamma": 0}, "gamma"),
-        (schedule.Step, {"period": 1, "gamma": 1.5}, "gamma"),
-        (schedule.Step, {"period": 1, "gamma": "0.1"}, "gamma"),
-        (schedule.MultiStep, {"milestones": "5 steps", "gamma": 0.1}, "milestones"),
-        (schedule.MultiStep, {"milestones": [0], "gamma": 0.1}, "milestones"),
-        (schedule.Inverse, {"period": 1, "decay": -1}, "decay"),
-        (schedule.Inverse, {"period": 1, "decay": math.inf}, "decay"),
-        (schedule.Polynomial, {"length": 1, "power": 0, "min_factor": 0}, "power"),
-        (schedule.Polynomial, {"length": 1, "power": 1, "min_factor": -0.1}, "min_factor"),
-        (schedule.Linear, {"length": 1, "start_factor": 0.5, "end_factor": 0.1}, "start_factor"),
-        (schedule.Linear, {"length": 1, "start_factor": 1, "end_factor": 2}, "end_factor"),
-        (schedule.Cosine, {"length": 0, "min_factor": 0}, "length"),
-        (schedule.Cosine, {"length": 1, "min_factor": math.nan}, "min_factor"),
-        (schedule.CosineRestarts, {"period": 1, "period_mult": 1.5, "min_factor": 0}, "period_mult"),
-        (schedule.Triangular, {"step_size": -1, "min_factor": 0}, "step_size"),
-        (schedule.ExpRange, {"step_size": 1, "min_factor": 0, "gamma": 2}, "gamma"),
-        (schedule.OneCycle, {"length": 5, "rise": 6, "div_factor": 25, "final_div_factor": 1}, "rise"),
-        (schedule.OneCycle, {"length": 5, "rise": 2, "div_factor": 0.5, "final_div_factor": 1}, "div_factor"),
-        (schedule.RangeTest, {"length": 0, "start_factor": 0.1}, "length"),
-        (schedule.RangeTest, {"length": 9, "start_factor": 0}, "start_factor"),
-        (schedule.RangeTest, {"length": 9, "start_factor": 1}, "start_factor"),
-        (schedule.Plateau, {"patience": -1}, "patience"),
-        (schedule.Plateau, {"gamma": 1}, "gamma"),
-        (schedule.Plateau, {"min_delta": -1}, "min_delta"),
-        (schedule.Plateau, {"cooldown": 0.5}, "cooldown"),
+        (Step, {"period": 0, "gamma": 0.1}, "period"),
+        (Step, {"period": "10 epochs", "gamma": 0.1}, "period"),
+        (Step, {"period": True, "gamma": 0.1}, "period"),
+        (Step, {"period": 1, "gamma": 0}, "gamma"),
+        (Step, {"period": 1, "gamma": 1.5}, "gamma"),
+        (Step, {"period": 1, "gamma": "0.1"}, "gamma"),
+        (MultiStep, {"milestones": "5 steps", "gamma": 0.1}, "milestones"),
+        (MultiStep, {"milestones": [0], "gamma": 0.1}, "milestones"),
+        (Inverse, {"period": 1, "decay": -1}, "decay"),
+        (Inverse, {"period": 1, "decay": math.inf}, "decay"),
+        (Polynomial, {"length": 1, "power": 0, "min_factor": 0}, "power"),
+        (Polynomial, {"length": 1, "power": 1, "min_factor": -0.1}, "min_factor"),
+        (Linear, {"length": 1, "start_factor": 0.5, "end_factor": 0.1}, "start_factor"),
+        (Linear, {"length": 1, "start_factor": 1, "end_factor": 2}, "end_factor"),
+        (Cosine, {"length": 0, "min_factor": 0}, "length"),
+        (Cosine, {"length": 1, "min_factor": math.nan}, "min_factor"),
+        (CosineRestarts, {"period": 1, "period_mult": 1.5, "min_factor": 0}, "period_mult"),
+        (Triangular, {"step_size": -1, "min_factor": 0}, "step_size"),
+        (ExpRange, {"step_size": 1, "min_factor": 0, "gamma": 2}, "gamma"),
+        (OneCycle, {"length": 5, "rise": 6, "div_factor": 25, "final_div_factor": 1}, "rise"),
+        (OneCycle, {"length": 5, "rise": 2, "div_factor": 0.5, "final_div_factor": 1}, "div_factor"),
+        (RangeTest, {"length": 0, "start_factor": 0.1}, "length"),
+        (RangeTest, {"length": 9, "start_factor": 0}, "start_factor"),
+        (RangeTest, {"length": 9, "start_factor": 1}, "start_factor"),
+        (Plateau, {"patience": -1}, "patience"),
+        (Plateau, {"gamma": 1}, "gamma"),
+        (Plateau, {"min_delta": -1}, "min_delta"),
+        (Plateau, {"cooldown": 0.5}, "cooldown"),
     ],
 )
 def test_bad_arguments_name_their_key(cls: type, arguments: dict[str, Any], key: str) -> None:
-    if cls is schedule.Plateau:
+    if cls is Plateau:
         arguments = {"patience": 1, "gamma": 0.5, "min_delta": 0, "cooldown": 0, "min_factor": 0, **arguments}
     with pytest.raises(ConfigError) as caught:
         cls(**arguments)
@@ -257,7 +273,7 @@ def test_bad_arguments_name_their_key(cls: type, arguments: dict[str, Any], key:
 
 def test_apply_scales_each_group_by_its_own_rate() -> None:
     optimizer = make_optimizer(0.5, 0.1)
-    cosine = schedule.Cosine(10, 0.0)
+    cosine = Cosine(10, 0.0)
     for step in (0, 5, 5, 2):  # a closed form may jump
         cosine.apply(optimizer, step)
         factor = cosine.factor(step)
@@ -266,7 +282,7 @@ def test_apply_scales_each_group_by_its_own_rate() -> None:
 
 def test_a_resumed_optimizer_keeps_its_peak_rate() -> None:
     first, second = make_optimizer(), make_optimizer()
-    cosine = schedule.Cosine(10, 0.0)
+    cosine = Cosine(10, 0.0)
     cosine.apply(first, 4)
     second.load_state_dict(through_a_file(first.state_dict()))
     cosine.apply(second, 5)
@@ -274,13 +290,13 @@ def test_a_resumed_optimizer_keeps_its_peak_rate() -> None:
 
 
 def test_warmup_rises_to_the_schedule() -> None:
-    warm = Warmup(schedule.Step(2, 0.5), 3)
+    warm = Warmup(Step(2, 0.5), 3)
     assert [warm.factor(step) for step in range(7)] == [0.25, 0.5, 0.75, 1, 1, 0.5, 0.5]
-    assert Warmup(schedule.Triangular(5, 0.1), 0).factor(5) == 1
+    assert Warmup(Triangular(5, 0.1), 0).factor(5) == 1
 
 
 def test_warmup_of_a_schedule_that_rises_by_itself_leads_to_its_start() -> None:
-    for rising in (schedule.Triangular(5, 0.1), schedule.OneCycle(20, 6, 25.0, 1e4)):
+    for rising in (Triangular(5, 0.1), OneCycle(20, 6, 25.0, 1e4)):
         warm = Warmup(rising, 3)
         start = rising.factor(0)
         assert [warm.factor(s) for s in range(4)] == pytest.approx([start / 4, start / 2, start * 3 / 4, start])
@@ -288,7 +304,7 @@ def test_warmup_of_a_schedule_that_rises_by_itself_leads_to_its_start() -> None:
 
 
 def test_warmup_passes_evaluations_and_state_on() -> None:
-    warm, other = (Warmup(schedule.Plateau(0, 0.5, 0.0, 0, 0.0), 2) for _ in range(2))
+    warm, other = (Warmup(Plateau(0, 0.5, 0.0, 0, 0.0), 2) for _ in range(2))
     for value in (1.0, 1.0):
         warm.observe(value, "min")
     other.load_state_dict(warm.state_dict())
@@ -403,8 +419,8 @@ def test_a_users_torch_scheduler_gets_its_lengths_in_steps() -> None:
         (torch_lr.ExponentialLR, {"gamma": 0.9}, "write scheduler=exponential"),
         (torch_lr.SequentialLR, {}, "write scheduler.warmup"),
         (Own, {"T_max": 10}, "T_max=10: has no unit"),
-        (schedule.Step, {"period": 10, "gamma": 0.1}, "period=10: has no unit"),
-        (schedule.Step, {"period": "0 epochs", "gamma": 0.1}, "at least one step"),
+        (Step, {"period": 10, "gamma": 0.1}, "period=10: has no unit"),
+        (Step, {"period": "0 epochs", "gamma": 0.1}, "at least one step"),
     ],
 )
 def test_lengths_without_a_unit_are_refused(cls: type, arguments: dict[str, Any], message: str) -> None:
@@ -419,7 +435,7 @@ def test_lengths_without_a_unit_are_refused(cls: type, arguments: dict[str, Any]
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: p.stem)
 def test_yaml_builds(path: Path) -> None:
     node = yaml.safe_load(path.read_text())
-    cls = getattr(schedule, node.pop("_target_").removeprefix("mlprun.training.schedule."))
+    cls = getattr(schedules, node.pop("_target_").removeprefix("mlprun.training.schedules."))
     assert node.pop("warmup") == 0
     ours = cls(**lengths_in_steps(cls, node, to_steps))
     assert max(ours.factor(step) for step in range(40)) == pytest.approx(1, abs=1e-3)
@@ -429,7 +445,7 @@ def test_every_schedule_has_a_yaml() -> None:
     used = {yaml.safe_load(path.read_text())["_target_"].rpartition(".")[2] for path in YAMLS}
     here = {
         name
-        for name, cls in vars(schedule).items()
+        for name, cls in vars(schedules).items()
         if isinstance(cls, type) and issubclass(cls, FactorSchedule) and cls not in (FactorSchedule, Warmup)
     }
     assert used == here

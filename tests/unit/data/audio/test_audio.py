@@ -14,14 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import wavfile
 
-from mlprun.config import Composer, check, fingerprint, from_record
-from mlprun.data.audio import FLOOR, audio_folder, log_mel, mel_filters, read_clip
-from mlprun.data.mel import Frames, hertz, mel
+from mlprun.analysis.diff import compare_tensors
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.config.identity import fingerprint
+from mlprun.config.stored import from_record
+from mlprun.course.tones import tones
+from mlprun.data.audio.folder import audio_folder
+from mlprun.data.audio.mel import Frames, hertz, mel
+from mlprun.data.audio.spectrogram import FLOOR, log_mel, mel_filters
+from mlprun.data.audio.wav import read_clip
 from mlprun.data.source import Examples, Source
-from mlprun.data.synthetic_audio import tones
 from mlprun.errors import ConfigError, DataError
-from mlprun.runs import compare
-from mlprun.training import checkpoint
+from mlprun.runs import checkpoint
 from tests.helpers.runs import record_of
 
 AUDIO = {
@@ -125,7 +130,7 @@ def test_silence_is_finite():
 def test_many_clips_are_what_each_alone_would_be(monkeypatch):
     clips = torch.randn(7, 4000, generator=torch.Generator().manual_seed(0))
     together = log_mel(clips, FRAMES)
-    monkeypatch.setattr("mlprun.data.audio.SPECTRUM_VALUES", 2 * FRAMES.num_frames * FRAMES.fft_size)
+    monkeypatch.setattr("mlprun.data.audio.spectrogram.SPECTRUM_VALUES", 2 * FRAMES.num_frames * FRAMES.fft_size)
     assert torch.allclose(log_mel(clips, FRAMES), together, atol=1e-3)
     assert torch.allclose(torch.cat([log_mel(clip[None], FRAMES) for clip in clips]), together, atol=1e-3)
 
@@ -465,6 +470,6 @@ def test_a_run_on_sounds_resumes_to_the_same_bits(mlprun, recordings, tmp_path):
     ours, theirs = (checkpoint.load(run / "checkpoints" / "last.pt") for run in (whole, parted))
     assert ours["step"] == theirs["step"] == 12
     for part in ("model", "optimizer"):
-        assert compare.tensors(ours[part], theirs[part]) == [], part
+        assert compare_tensors(ours[part], theirs[part]) == [], part
     first, second = (record_of(run)["metrics"] for run in (whole, parted))
     assert first == second

@@ -16,16 +16,20 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mlprun import build
-from mlprun.config import Composer, check
-from mlprun.data import text as data_text
-from mlprun.data.masking import mask_tokens
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+from mlprun.config.instantiate import construct
+from mlprun.course.reviews import reviews, sentences_and_targets
 from mlprun.data.source import IGNORED, Examples
-from mlprun.data.synthetic_text import reviews, sentences_and_targets
-from mlprun.data.text import TextFiles, TextStream, imdb, imdb_masked, language_model, masked, python_docs, text_folder
-from mlprun.data.tokens import MASK, PADDING, SPECIAL, UNKNOWN
+from mlprun.data.text import imdb as imdb_module
+from mlprun.data.text.documents import TextFiles, TextStream, text_folder
+from mlprun.data.text.files import cut_pieces, read_text
+from mlprun.data.text.imdb import imdb, imdb_masked
+from mlprun.data.text.language_model import language_model, masked, python_docs
+from mlprun.data.text.masking import mask_tokens
+from mlprun.data.text.tokenizer import MASK, PADDING, SPECIAL, UNKNOWN
 from mlprun.errors import ConfigError, DataError
-from mlprun.training import checkpoint
+from mlprun.runs import checkpoint
 from tests.helpers.files import write
 
 TEXT = {
@@ -133,7 +137,7 @@ def test_files_that_cannot_be_used_are_named(films, files, problem):
 
 def test_a_mark_at_the_start_and_windows_lines_are_not_text(tmp_path):
     write(tmp_path, {"a.txt": b"\xef\xbb\xbfone\r\ntwo\rthree\n"})
-    assert data_text.read_text(tmp_path / "a.txt") == "one\ntwo\nthree\n"
+    assert read_text(tmp_path / "a.txt") == "one\ntwo\nthree\n"
 
 
 def test_an_unknown_way_of_holding_is_refused(films):
@@ -171,7 +175,7 @@ def mirror(tmp_path, monkeypatch):
     """The URL of a small archive of the same layout, whose checksum counts as the published one."""
     archive = imdb_archive()
     served = write(tmp_path / "served", {"aclImdb_v1.tar.gz": archive})
-    monkeypatch.setattr(data_text, "IMDB_MD5", hashlib.md5(archive).hexdigest())
+    monkeypatch.setattr(imdb_module, "IMDB_MD5", hashlib.md5(archive).hexdigest())
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args): ...
@@ -243,7 +247,7 @@ def test_every_token_but_the_first_is_a_target_once(tmp_path):
 
 
 def test_no_word_is_cut_in_two_between_the_parts():
-    parts = data_text._pieces("word " * 100, 0.13, 0.17)
+    parts = cut_pieces("word " * 100, 0.13, 0.17)
     assert "".join(parts) == "word " * 100
     assert {word for part in parts for word in part.split()} == {"word"}
 
@@ -448,7 +452,7 @@ def test_a_bag_of_words_cannot_tell_reviews_as_well_as_pairs_can():
 
 def test_reviews_fit_the_defaults_of_their_file():
     config = check(Composer().compose(["data=reviews"]))
-    source = build.construct(config.data.dataset, "data.dataset")
+    source = construct(config.data.dataset, "data.dataset")
     assert isinstance(source.train, Examples)
     assert (len(source.train), len(source.test)) == (8000, 2000)
     assert len(source.tokenizer) <= config.data.text.vocab_size
@@ -463,7 +467,7 @@ def test_reviews_fit_the_defaults_of_their_file():
 def test_a_config_says_what_a_folder_holds(films):
     config = check(Composer().compose(["data=text_folder", f"data.root={films}", "data.text.max_length=7"]))
     assert (config.data.num_outputs, config.data.input_shape) == (2, [7])
-    source = build.construct(config.data.dataset, "data.dataset")
+    source = construct(config.data.dataset, "data.dataset")
     assert source.train.inputs.shape == (6, 7)
 
 
@@ -471,7 +475,7 @@ def test_a_value_that_cannot_work_is_named_by_the_key_that_was_typed(films):
     line = ["data=text_folder", f"data.root={films}", "data.text.tokens=bpe", "data.text.vocab_size=100"]
     config = check(Composer().compose(line))
     with pytest.raises(ConfigError) as refused:
-        build.construct(config.data.dataset, "data.dataset")
+        construct(config.data.dataset, "data.dataset")
     assert str(refused.value).startswith("data.text.vocab_size=100: is too small for")
     with pytest.raises(ConfigError, match=r"^data.text.max_length=0: must be 1 or more"):
         check(Composer().compose(["data=reviews", "data.text.max_length=0"]))

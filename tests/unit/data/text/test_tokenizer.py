@@ -11,7 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlprun.data.tokens import MASK, PADDING, SPECIAL, UNKNOWN, Tokenizer, encode_all, make_tokenizer, portions
+from mlprun.data.text.tokenizer import (
+    MASK,
+    PADDING,
+    SPECIAL,
+    UNKNOWN,
+    Tokenizer,
+    encode_all,
+    make_tokenizer,
+    portions,
+)
 from mlprun.errors import ConfigError, DataError
 
 FILM = ["the film was good", "the film was not good", "the plot was not bad"]
@@ -123,7 +132,7 @@ def test_a_book_is_cut_portion_by_portion_into_the_tokens_of_the_whole(kind, mon
     book = "".join(draw.choices(pieces, k=3000))
     whole = make([book], kind, lowercase=True, vocab_size=400)
     tokens, ids = whole.cut(book), whole.encode(book)
-    monkeypatch.setattr("mlprun.data.tokens._PORTION", 20)
+    monkeypatch.setattr("mlprun.data.text.tokenizer._PORTION", 20)
     parts = list(portions(book))
     assert len(parts) > 100
     assert "".join(parts) == book

@@ -1,0 +1,266 @@
+"""Runs that differ in nothing but their seed, together, and how their configurations differ."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import mean
+from typing import Any
+
+from mlprun.analysis.diff import MISSING
+from mlprun.analysis.statistics import mean_or_none, separable
+from mlprun.runs.collect import Run, sort_by_name
+from mlprun.tasks import lower_is_better
+
+UNFINISHED = ("running", "interrupted")
+SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the first that a data set has is shown
+
+
+@dataclass
+class Configuration:
+    """What was run with one or several seeds.
+
+    Attributes:
+        config: what its runs share: without the seed, and without what no result depends on.
+        typed: `{"optim": "adam", "optim.lr": "0.1"}`, from the override lines of one of them, less what is not in
+            `config`.
+        runs: completed, one a seed: of repeats the newest, and a reproduction only where the original is missing.
+        failed: those that ended without a result.
+        unfinished: running or interrupted.
+        repeats: completed, but of a seed that is there already, so they say nothing new.
+    """
+
+    config: dict[str, Any]
+    typed: dict[str, str]
+    runs: list[Run] = field(default_factory=list)
+    failed: list[Run] = field(default_factory=list)
+    unfinished: list[Run] = field(default_factory=list)
+    repeats: list[Run] = field(default_factory=list)
+
+    @property
+    def monitor(self) -> str:
+        """The metric that its runs were selected by."""
+        return str(self.config["monitor"])
+
+    @property
+    def data(self) -> str:
+        """The name of the data set."""
+        return str(self.config.get("data", {}).get("name", ""))
+
+    @property
+    def values(self) -> list[float]:
+        """The monitored value of each of `runs`."""
+        return self.metric(self.monitor)
+
+    def metric(self, name: str) -> list[float]:
+        """The metric of those of `runs` that have it."""
+        return [value for _, record in self.runs if (value := metric_of(record, name)) is not None]
+
+    @property
+    def num_runs(self) -> int:
+        """With those that have no result."""
+        return len(self.runs) + len(self.failed) + len(self.unfinished)
+
+    @property
+    def elapsed_sec(self) -> float | None:
+        """Mean of `runs`."""
+        return mean_or_none([sec for _, record in self.runs if (sec := _number(record.get("elapsed_sec"))) is not None])
+
+    @property
+    def status(self) -> str:
+        """`completed` if a run is, else how its runs ended."""
+        if self.runs:
+            return "completed"
+        return "failed" if self.failed else str(self.unfinished[0][1]["status"])
+
+
+def configurations(runs: Iterable[Run]) -> list[Configuration]:
+    """The runs, those that differ in their seed alone together; runs without a config are left out.
+
+    What decides is the resolved config, not what was typed. Runs whose code, device or packages differ are one
+    configuration all the same.
+
+    Args:
+        runs: as `read_runs` returns them.
+    """
+    from mlprun.config.identity import identity  # late: it brings Hydra
+
+    groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
+    for path, record in runs:
+        if "config" in record:
+            shared = identity(record["config"])
+            shared.pop("seed", None)
+            key = json.dumps(_as_floats(shared), sort_keys=True, default=str)
+            groups.setdefault(key, (shared, []))[1].append((path, record))
+    return [_configuration(shared, group) for shared, group in groups.values()]
+
+
+def _configuration(config: dict[str, Any], runs: list[Run]) -> Configuration:
+    first = runs[0][1]
+    typed = {
+        key: value
+        for key, value in typed_overrides(first).items()
+        if find_key(config, key) is not MISSING or find_key(first["config"], key) is MISSING
+    }
+    made = Configuration(config, typed)
+    of_seed: dict[str, Run] = {}
+    for path, record in sorted(runs, key=lambda run: ("reproduces" not in run[1], str(run[1].get("started_at", "")))):
+        if record["status"] in UNFINISHED:
+            made.unfinished.append((path, record))
+        elif record["status"] != "completed" or metric_of(record, made.monitor) is None:
+            made.failed.append((path, record))
+        else:
+            seed = str(record["config"].get("seed", path))
+            made.repeats += [of_seed[seed]] if seed in of_seed else []
+            of_seed[seed] = (path, record)
+    made.runs = sort_by_name(of_seed.values())
+    return made
+
+
+def _as_floats(value: Any) -> Any:
+    """With 1 as 1.0, for which it may be typed."""
+    if isinstance(value, dict):
+        return {key: _as_floats(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def typed_overrides(record: dict[str, Any]) -> dict[str, str]:
+    lines = [line.lstrip("+~").partition("=") for line in override_lines(record)]
+    return {key.partition("@")[0]: value for key, _, value in lines}
+
+
+def override_lines(record: dict[str, Any]) -> list[str]:
+    """The override lines that make the run's config, with what was changed when it was continued."""
+    lines = record.get("overrides")
+    found = [str(line) for line in lines] if isinstance(lines, list) else []
+    resumed = record.get("resumed")
+    entries = [entry for entry in resumed if isinstance(entry, dict)] if isinstance(resumed, list) else []
+    changed = {str(line).partition(": ")[0] for entry in entries for line in entry.get("changed", [])}
+    for key in sorted(changed & {"epochs", "steps"}):
+        found = [line for line in found if line.partition("=")[0] != key]
+        found.append(f"{key}={format_value(record['config'].get(key))}")
+    return found
+
+
+def metric_of(record: dict[str, Any], name: str) -> float | None:
+    metrics = record.get("metrics")
+    return _number(metrics.get(name)) if isinstance(metrics, dict) else None
+
+
+def _number(value: Any) -> float | None:
+    """`value` if it is a finite number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+@dataclass
+class Block:
+    """Configurations that can be compared: of one data set, by one metric.
+
+    Attributes:
+        ranked: best first.
+        others: without a result.
+        separable: of each that is ranked, from the first; None for the first itself, and where there is no test.
+    """
+
+    ranked: list[Configuration]
+    others: list[Configuration]
+    separable: list[bool | None]
+
+    @property
+    def all(self) -> list[Configuration]:
+        return [*self.ranked, *self.others]
+
+
+def comparable_blocks(found: list[Configuration]) -> list[Block]:
+    blocks = []
+    for key in dict.fromkeys((c.data, c.monitor) for c in found):
+        inside = [c for c in found if (c.data, c.monitor) == key]
+        sign = 1 if lower_is_better(key[1]) else -1
+        ranked = sorted((c for c in inside if c.runs), key=lambda c: sign * mean(c.values))
+        tests = [separable(ranked[0].values, c.values) for c in ranked[1:]]
+        blocks.append(Block(ranked, [c for c in inside if not c.runs], [None, *tests] if ranked else []))
+    return blocks
+
+
+def differing_columns(found: list[Configuration]) -> dict[str, list[str]]:
+    """Key -> its value in each configuration: the keys that were typed and whose values differ.
+
+    Values are those of the resolved config, so a default that was not typed is seen too; a choice of a group is the
+    word that was typed.
+    """
+    columns: dict[str, list[str]] = {}
+    for key in dict.fromkeys(key for c in found for key in c.typed):
+        cells = _cells(found, key)
+        if len(set(cells)) > 1:
+            columns[key] = cells
+    # What nobody typed may differ too (a YAML file that was edited): as many keys as tell all apart.
+    flats = [flatten(c.config) for c in found]
+    for key in dict.fromkeys(key for flat in flats for key in flat):
+        known = list(zip([(c.data, c.monitor) for c in found], *columns.values(), strict=True))
+        if len(set(known)) == len(found):
+            break
+        cells = ["" if key not in flat else format_value(flat[key]) for flat in flats]
+        if key not in columns and len(set(zip(known, cells, strict=True))) > len(set(known)):
+            columns[key] = cells
+    return columns
+
+
+def labels(found: list[Configuration]) -> list[str]:
+    """What tells each configuration from the others, as one would type it: `optim=adam optim.lr=0.1`."""
+    columns = differing_columns(found)
+    return [" ".join(f"{key}={cells[i]}" for key, cells in columns.items() if cells[i]) for i in range(len(found))]
+
+
+def _cells(found: list[Configuration], key: str) -> list[str]:
+    values = [find_key(c.config, key) for c in found]
+    if not any(isinstance(value, dict) and value for value in values):
+        return [
+            c.typed.get(key, "") if value is MISSING else format_value(value)
+            for c, value in zip(found, values, strict=True)
+        ]
+    # A group: who did not type its choice made the same as who did, if but for other typed keys all of it is alike.
+    typed = {name for c in found for name in c.typed}
+    alike = [
+        json.dumps({k: v for k, v in flatten({key: value}).items() if k not in typed}, sort_keys=True, default=str)
+        for value in values
+    ]
+    words = {like: c.typed[key] for c, like in zip(found, alike, strict=True) if key in c.typed}
+    return [
+        c.typed.get(key) or words.get(like) or _name(value) for c, like, value in zip(found, alike, values, strict=True)
+    ]
+
+
+def _name(group: Any) -> str:
+    """The class of what a group builds, or the data set's name."""
+    if not isinstance(group, dict):
+        return "" if group is MISSING else format_value(group)
+    return str(group.get("name") or str(group.get("_target_", "")).rpartition(".")[2])
+
+
+def find_key(config: dict[str, Any], key: str) -> Any:
+    node: Any = config
+    for part in re.split(r"[./]", key):
+        node = node.get(part, MISSING) if isinstance(node, dict) else MISSING
+    return node
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def format_value(value: Any) -> str:
+    """`value` as one would type it, on one line; 1.0 as 1."""
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    if not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return " ".join(value.splitlines())

@@ -1,0 +1,286 @@
+"""How two runs differ: config, code, environment, data, rows and tensors."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from mlprun.errors import RunError
+
+WIDTH = 40  # of a value on the terminal; longer ones are cut
+LISTED = 5  # values of a row that are shown
+NAMES = ("first", "second")
+_DIGEST = re.compile(r"^(sha256:[0-9a-f]{12}(?=[0-9a-f]{52}$)|[0-9a-f]{12}(?=[0-9a-f]{28}$)).*")  # of it, twelve digits
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "(not there)"
+
+
+MISSING = _Missing()
+"""Stands in a `Difference` for what one side does not have."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value that two runs do not share.
+
+    Attributes:
+        key: dotted (`optim.lr`).
+        first: `MISSING` where the first run has no such key.
+        second: the same of the second run.
+    """
+
+    key: str
+    first: Any
+    second: Any
+
+    def __str__(self) -> str:
+        first, second = self.texts()
+        return f"{self.key}: {first} | {second}"
+
+    def texts(self) -> tuple[str, str]:
+        """Both values for the terminal: on a line, cut to `WIDTH`, and never looking alike."""
+        first, second = format_value(self.first), format_value(self.second)
+        if first == second:  # the number 1 and the text "1"
+            first, second = format_value(self.first, quoted=True), format_value(self.second, quoted=True)
+        short = _DIGEST.sub(r"\1", first), _DIGEST.sub(r"\1", second)
+        if short[0] != short[1]:
+            first, second = short
+        # Where both begin alike for longer than there is room, the beginning says nothing: show where they part.
+        common = _shared(first, second)
+        start = max(0, common - WIDTH // 4) if common > WIDTH * 3 // 4 else 0
+        return _cut(first, start), _cut(second, start)
+
+
+@dataclass(frozen=True)
+class RowDifference:
+    """The first step at which two runs' metrics.jsonl part.
+
+    Attributes:
+        step: the optimizer step.
+        differences: the most telling first; one of key `step` where only one run has a row for it.
+        same: rows before it, which are the same in both.
+    """
+
+    step: int
+    differences: list[Difference]
+    same: int = 0
+
+    def __str__(self) -> str:
+        if self.differences[0].key == "step":
+            has = "second" if self.differences[0].first is MISSING else "first"
+            return f"step {self.step}: only the {has} run has it"
+        lines = [f"step {self.step}:", *(f"  {difference}" for difference in self.differences[:LISTED])]
+        if len(self.differences) > LISTED:
+            lines.append(f"  … {len(self.differences) - LISTED} more")
+        return "\n".join(lines)
+
+    def headline(self, names: tuple[str, str]) -> str:
+        """Where the runs of these names part, in a line."""
+        only = ""
+        if self.differences[0].key == "step":
+            only = f", which only {names[self.differences[0].first is MISSING]} has"
+        compare_rows = "1 row before it is" if self.same == 1 else f"{self.same} rows before it are"
+        before = f" ({compare_rows} the same)" if self.same else ""
+        return f"they part at step {self.step}{only}{before}"
+
+    def table(self, names: tuple[str, str]) -> list[tuple[str, str, str]]:
+        """What each has there, under a heading."""
+        if self.differences[0].key == "step":
+            return []
+        listed = [(d.key, *d.texts()) for d in self.differences[:LISTED]]
+        more = len(self.differences) - LISTED
+        return [(f"step {self.step}", *names), *listed, *([(f"… {more} more", "", "")] if more > 0 else [])]
+
+
+def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Difference]]:
+    """What may make two runs come out differently, by section: `config`, `code`, `environment`, `data`.
+
+    What merely names a place (the host's name, the paths of Python and of the data) is left out. Keys that a record
+    lacks, because it is of an older version or because its run never began, count as `MISSING`.
+
+    Args:
+        first: what one run.json holds.
+        second: what the other holds.
+    """
+    sections = (_config, _code, _environment, _data)
+    return {section.__name__[1:]: differences(section(first), section(second)) for section in sections}
+
+
+def _config(record: Mapping[str, Any]) -> dict[str, Any]:
+    return _flat(record_section(record, "config"))
+
+
+def _code(record: Mapping[str, Any]) -> dict[str, Any]:
+    git, ours = record_section(record, "git"), record.get("mlprun")
+    found = _chosen("git", git, ("commit", "changes"))
+    if git.get("dirty") and "changes" not in git:
+        found["git.changes"] = "not recorded"
+    found |= _chosen("mlprun", ours if isinstance(ours, dict) else {"version": ours}, ("version", "source", "commit"))
+    return found | {f"sources.{file}": digest for file, digest in record_section(record, "sources").items()}
+
+
+def _environment(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{f"packages.{name}": version for name, version in record_section(record, "packages").items()},
+        **_chosen("host", record_section(record, "host"), ("platform", "cpu", "num_cpus")),
+        **_chosen("device", record_section(record, "device"), ("type", "name", "num_threads")),
+    }
+
+
+def _data(record: Mapping[str, Any]) -> dict[str, Any]:
+    fingerprints = record_section(record_section(record, "data"), "fingerprints")
+    parts = {file: Path(file).parts for file in fingerprints}
+    # The same data may lie elsewhere: below the folder that holds all of it, names are compared.
+    above = _shared(*(part[:-1] for part in parts.values()))
+    found = {"/".join(parts[file][above:]): digest for file, digest in fingerprints.items()}
+    started = {
+        "tokens": record_section(record, "data").get("tokens"),
+        "weights": record_section(record, "weights").get("sha256"),
+    }
+    return found | {name: digest for name, digest in started.items() if digest is not None}
+
+
+def record_section(record: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _chosen(prefix: str, values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {f"{prefix}.{key}": values[key] for key in keys if values.get(key) is not None}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"optim": {"lr": 0.1}}` -> `{"optim.lr": 0.1}`; an empty dict is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """What two flat dicts do not share, in the order of their keys."""
+    keys = dict.fromkeys([*first, *second])
+    pairs = (Difference(key, first.get(key, MISSING), second.get(key, MISSING)) for key in keys)
+    return [pair for pair in pairs if not same_json(pair.first, pair.second)]
+
+
+def same_json(first: Any, second: Any) -> bool:
+    """As JSON has it: NaN is NaN, while 1, 1.0 and true are three things."""
+    if first is MISSING or second is MISSING:
+        return first is second
+    return json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
+
+
+def compare_rows(first: Path, second: Path) -> RowDifference | None:
+    """The first step at which two metrics.jsonl differ in more than speed; None if there is none.
+
+    Values must be equal to the last bit; one that was not finite is stored as null, and equals another such.
+
+    Raises:
+        RunError: a file is missing or holds a damaged line.
+    """
+    ours, theirs = _read_rows(first), _read_rows(second)
+    for same, step in enumerate(sorted({*ours, *theirs})):
+        if step not in ours:
+            return RowDifference(step, [Difference("step", MISSING, step)], same)
+        if step not in theirs:
+            return RowDifference(step, [Difference("step", step, MISSING)], same)
+        if found := differences(ours[step], theirs[step]):
+            found.sort(key=lambda d: (d.key != "train/loss", not d.key.startswith("val/")))
+            return RowDifference(step, found, same)
+    return None
+
+
+def _read_rows(file: Path) -> dict[int, dict[str, Any]]:
+    """Step -> what was computed at it, without what was measured by the clock or of the machine."""
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}") from error
+    found: dict[int, dict[str, Any]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line.decode())
+        except ValueError as error:
+            raise RunError(
+                f"{file} is damaged: line {number} is no JSON ({error})\n  without that line, the rest can be compared"
+            ) from error
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise RunError(f"{file} is damaged: line {number} is no object with a step")
+        computed = {key: row[key] for key in row if not key.startswith("perf/") and not key.endswith("_sec")}
+        found.setdefault(row["step"], {}).update(computed)
+    return found
+
+
+def compare_tensors(first: Any, second: Any, path: str = "") -> list[str]:
+    """Dotted paths at which two checkpoints are not bit-identical, such as `model.0.weight`.
+
+    Tensors differ by dtype, shape or bits, so that a NaN equals a NaN of the same bits, and 0 is not -0; on which
+    device they lie does not matter. Plain values differ by type or value. A dict's order does not matter.
+
+    Args:
+        first: dicts, lists and tuples, nested, of tensors and plain values.
+        second: the same.
+        path: of the two; what the returned ones begin with.
+    """
+    import torch
+
+    if isinstance(first, dict) and isinstance(second, dict):
+        found = []
+        for key in dict.fromkeys([*first, *second]):
+            below = f"{path}.{key}" if path else str(key)
+            found += compare_tensors(first.get(key, MISSING), second.get(key, MISSING), below)
+        return found
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return compare_tensors(dict(enumerate(first)), dict(enumerate(second)), path)
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        same = first.dtype == second.dtype and first.shape == second.shape and torch.equal(_bits(first), _bits(second))
+    elif isinstance(first, float) and isinstance(second, float):
+        same = struct.pack("d", first) == struct.pack("d", second)
+    else:
+        same = type(first) is type(second) and first == second
+    return [] if same else [path]
+
+
+def _bits(tensor: Any) -> Any:
+    import torch
+
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+    dense = plain if plain.layout == torch.strided else plain.to_dense()
+    # Not contiguous(), which lets a single element keep a stride that view refuses.
+    return dense.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
+
+
+def format_value(value: Any, quoted: bool = False) -> str:
+    """`value` on a line, as one would type it."""
+    if value is MISSING:
+        return repr(value)
+    text = value if isinstance(value, str) and not quoted else json.dumps(value, ensure_ascii=quoted)
+    return " ".join(text.splitlines())
+
+
+def _shared(*sequences: Sequence[str]) -> int:
+    """How many items all of them begin with."""
+    return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences, strict=False)))
+
+
+def _cut(text: str, start: int) -> str:
+    text = f"…{text[start + 1 :]}" if start else text
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+
+
+def columns(rows: Sequence[tuple[str, ...]], indent: str = "") -> list[str]:
+    """The rows' cells below each other; lines for the terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

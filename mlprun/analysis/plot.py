@@ -1,0 +1,156 @@
+"""Curves as a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlprun.analysis.curves import Curve, Series, curve, default_metrics, mean_curve, metrics_of
+from mlprun.runs.collect import Run
+from mlprun.tasks import lower_is_better
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+AXES = ("step", "epoch", "optim/lr")
+LISTED = 12  # entries of a legend
+FEW = 40  # points of a curve that are marked one by one
+DECADES = 2  # a loss that spans more is drawn on a logarithmic axis
+X_LABELS = {"step": "step (optimizer updates)", "epoch": "epoch", "optim/lr": "learning rate"}
+
+
+def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> Figure:
+    """A panel for each metric, with a line for each series: the mean of several seeds, and the band of their values.
+
+    Args:
+        series: as `collect` gives them.
+        metrics: such as `val/loss`.
+        x: one of `AXES`; the axis of `optim/lr` is logarithmic.
+    """
+    figure, panels = _panels([1.0] * len(metrics), x)
+    for panel, metric in zip(panels, metrics, strict=True):
+        for each, colour in zip(series, _colours(len(series)), strict=True):
+            curves = [curve(rows, metric, x) for rows in each.rows if rows]
+            _line(panel, curves, colour, each.label or None)
+        panel.set_ylabel(metric)
+        _scale(panel, metric)
+        if len(series) == 1 and len(series[0].runs) == 1 and x != "optim/lr":
+            _mark_best(panel, series[0], x)
+    counts = sorted({len(each.runs) for each in series})
+    if counts[-1] > 1:
+        several = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        panels[0].set_title(f"mean of {several} seeds; the band is from the smallest to the largest", fontsize=10)
+    elif len(series) == 1:
+        panels[0].set_title(_title(series[0].runs[0]), fontsize=10)
+    if len(series) > 1:
+        _legend(figure, panels[0], len(series))
+    return figure
+
+
+def draw_run(series: Series, x: str = "step") -> Figure:
+    """One run: the losses in a panel, accuracy or the like below it, the learning rate in a narrow third.
+
+    The test scores are marked at the best step, and a line goes through all panels there.
+    """
+    rows, (_, record) = series.rows[0], series.runs[0]
+    there = metrics_of([series])
+    score = next((name for name in default_metrics([series]) if not name.endswith("/loss")), None)
+    upper = [["train/loss", "val/loss"]]
+    if score is not None:
+        upper.append([f"train/{score.partition('/')[2]}", score])
+    lower = [["optim/lr"]] if "optim/lr" in there else []
+    figure, panels = _panels([1.0] * len(upper) + [0.4] * len(lower), x)
+    colours = {"train": "tab:blue", "val": "tab:orange", "optim": "tab:gray"}
+    for panel, metrics in zip(panels, [*upper, *lower], strict=True):
+        name = metrics[-1].partition("/")[2]
+        for metric in metrics:
+            if metric in there:
+                _line(panel, [curve(rows, metric, x)], colours[metric.partition("/")[0]], metric)
+        _scale(panel, metrics[-1])
+        panel.set_ylabel("learning rate" if name == "lr" else name.replace("_", " "))
+        at = _mark_best(panel, series, x)
+        tested = (record.get("metrics") or {}).get(f"test/{name}")
+        if at is not None and tested is not None:
+            panel.plot([at], [tested], "*", color="tab:red", markersize=12, label=f"test/{name} {tested:.4g}")
+        if name != "lr":  # the line at the best step is named once
+            handles, texts = panel.get_legend_handles_labels()
+            kept = [i for i, text in enumerate(texts) if panel is panels[0] or not text.startswith("best step")]
+            panel.legend([handles[i] for i in kept], [texts[i] for i in kept], fontsize=8)
+    panels[0].set_title(_title(series.runs[0]), fontsize=10)
+    return figure
+
+
+def _panels(heights: Sequence[float], x: str) -> tuple[Figure, list[Axes]]:
+    """A figure with panels below each other that share the horizontal axis."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 1.0 + 2.4 * sum(heights)), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
+    panels: list[Axes] = [row[0] for row in grid]
+    for panel in panels:
+        panel.grid(alpha=0.3)
+        if x == "optim/lr":
+            panel.set_xscale("log")
+    panels[-1].set_xlabel(X_LABELS[x])
+    return figure, panels
+
+
+def _line(panel: Axes, curves: Sequence[Curve], colour: Any, label: str | None) -> None:
+    """One curve, or the mean of several and their band."""
+    if len(curves) == 1:
+        xs, ys = curves[0]
+    else:
+        (xs, ys), low, high = mean_curve(curves)
+        panel.fill_between(xs, low, high, color=colour, alpha=0.2, linewidth=0)
+    marker = "." if len(xs) <= FEW else None
+    panel.plot(xs, ys, color=colour, label=label, marker=marker, linewidth=1.3)
+
+
+def _mark_best(panel: Axes, series: Series, x: str) -> float | None:
+    """A line at the best step, and where that is; None where the run has no best step yet."""
+    best = series.runs[0][1].get("best_step")
+    xs, _ = curve([row for row in series.rows[0] if row.get("step") == best], "step", x)
+    if not xs:
+        return None
+    panel.axvline(xs[0], color="tab:red", linestyle=":", linewidth=1, label=f"best step {best}")
+    return xs[0]
+
+
+def _scale(panel: Axes, metric: str) -> None:
+    """A logarithmic axis for what is a loss or the like, and spans decades."""
+    drawn: list[Any] = [line.get_ydata() for line in panel.get_lines()]
+    values = [float(y) for ys in drawn for y in ys if math.isfinite(y)]
+    falls = metric != "optim/lr" and lower_is_better(metric)
+    if falls and values and min(values) > 0 and max(values) / min(values) > 10**DECADES:
+        panel.set_yscale("log")
+
+
+def _colours(count: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    if count <= 10:
+        return [colormaps["tab10"](i) for i in range(count)]
+    return [colormaps["viridis"](0.95 * i / (count - 1)) for i in range(count)]
+
+
+def _legend(figure: Figure, panel: Axes, count: int) -> None:
+    """Below the panels, for labels may be long."""
+    handles, texts = panel.get_legend_handles_labels()
+    chosen = range(count) if count <= LISTED else [round(i * (count - 1) / (LISTED - 1)) for i in range(LISTED)]
+    title = None if count <= LISTED else f"{LISTED} of {count}"
+    longest = max(len(text) for text in texts)
+    figure.legend(
+        [handles[i] for i in chosen], [texts[i] for i in chosen], loc="outside lower center", fontsize=8, title=title,
+        ncols=max(1, min(3, 100 // (longest + 8))),
+    )  # fmt: skip
+
+
+def _title(run: Run) -> str:
+    path, record = run
+    status = str(record.get("status"))
+    name = path.resolve().name
+    return (name if len(name) <= 80 else f"{name[:79]}…") + ("" if status == "completed" else f"  ({status})")

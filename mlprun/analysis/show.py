@@ -1,0 +1,128 @@
+"""`mlprun show`: one run in words, or how two differ."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlprun.analysis.diff import (
+    MISSING,
+    NAMES,
+    Difference,
+    columns,
+    compare_records,
+    compare_rows,
+    format_value,
+    record_section,
+    same_json,
+)
+from mlprun.errors import RunError
+from mlprun.runs.collect import Run
+
+
+def show(first: Run, second: Run | None = None) -> list[str]:
+    """Lines for the terminal: what a run is, or how two differ and what each reached.
+
+    Args:
+        first: directory and record.
+        second: the run to compare it with.
+    """
+    return _one(*first) if second is None else _two(first, second)
+
+
+def _one(path: Path, record: Mapping[str, Any]) -> list[str]:
+    compare_rows = [
+        ("run", str(path)),
+        ("status", record.get("status")),
+        ("error", str(record.get("error", "")).partition("\n")[0]),
+        ("command", record.get("command")),
+        ("folder", record.get("folder")),
+        ("git", _commit(record_section(record, "git"), path)),
+        ("mlprun", _version(record.get("mlprun"))),
+        ("device", _device(record_section(record, "device"))),
+        ("started", record.get("started_at")),
+        ("elapsed", _seconds(record.get("elapsed_sec"))),
+        ("steps", record.get("steps")),
+        ("skipped", record.get("skipped_steps") or None),
+        ("best step", record.get("best_step")),
+        *((name, _number(value)) for name, value in record_section(record, "metrics").items()),
+        *(("resumed", _resumed(again)) for again in record.get("resumed", [])),
+        ("reproduces", record.get("reproduces")),
+    ]
+    return columns([(name, format_value(value)) for name, value in compare_rows if value not in (None, "")])
+
+
+def _commit(git: Mapping[str, Any], path: Path) -> str:
+    if not git.get("dirty"):
+        return str(git.get("commit", ""))
+    kept = str(path / "code.patch") if (path / "code.patch").is_file() else git.get("patch", "not kept")
+    return f"{git.get('commit')}, with uncommitted changes: {kept}"
+
+
+def _version(ours: Any) -> str:
+    if not isinstance(ours, dict):
+        return str(ours or "")
+    commit = f", commit {ours['commit']}{', changed' * bool(ours.get('dirty'))}" if "commit" in ours else ""
+    return f"{ours.get('version')}{commit}"
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    count = device.get("num_threads")
+    threads = f"{count} thread{'s' * (count != 1)}" if count else None
+    return ", ".join(str(part) for part in dict.fromkeys([device.get("type"), device.get("name"), threads]) if part)
+
+
+def _seconds(elapsed: float | None) -> str | None:
+    return None if elapsed is None else f"{elapsed:.1f} sec"
+
+
+def _resumed(again: Mapping[str, Any]) -> str:
+    step = f"step {again['step']}" if "step" in again else None
+    changed = f"changed: {', '.join(again['changed'])}" if again.get("changed") else None
+    return ", ".join(str(part) for part in (again.get("at"), step, again.get("command"), changed) if part)
+
+
+def _two(first: Run, second: Run) -> list[str]:
+    lines = columns([(name, str(path)) for name, (path, _) in zip(NAMES, (first, second), strict=True)])
+    found = compare_records(first[1], second[1])
+    for section, differing in found.items():
+        lines += ["", section]
+        lines += columns([(d.key, *d.texts()) for d in differing], "  ") or ["  no difference"]
+    patches = [path / "code.patch" for path, _ in (first, second)]
+    if all(patch.is_file() for patch in patches) and not filecmp.cmp(patches[0], patches[1], shallow=False):
+        lines += ["", "the uncommitted changes differ:", f"  diff {patches[0]} {patches[1]}"]
+    lines += ["", "results", *columns(_results(first[1], second[1]), "  ")]
+    files = [path / "metrics.jsonl" for path, _ in (first, second)]
+    if not found["config"] and all(file.is_file() for file in files):  # with another config they differ anyway
+        lines += ["", "metrics.jsonl", *_parting(*files)]
+    return lines
+
+
+def _parting(first: Path, second: Path) -> list[str]:
+    try:
+        row = compare_rows(first, second)
+    except RunError as error:
+        return [f"  {line}" for line in str(error).splitlines()]
+    if row is None:
+        return ["  no difference"]
+    return [f"  {row.headline(NAMES)}", *columns(row.table(NAMES), "  ")]
+
+
+def _results(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Status, steps and metrics of both runs, a row each, under a heading."""
+    found = [("", *NAMES)]
+    for name, key in (("status", "status"), ("steps", "steps"), ("best step", "best_step")):
+        found.append((name, format_value(first.get(key, MISSING)), format_value(second.get(key, MISSING))))
+    ours, theirs = record_section(first, "metrics"), record_section(second, "metrics")
+    for name in dict.fromkeys([*ours, *theirs]):
+        pair = ours.get(name, MISSING), theirs.get(name, MISSING)
+        short = _number(pair[0]), _number(pair[1])
+        # two numbers that look alike and are not show all their digits
+        found.append((name, *(short if short[0] != short[1] or same_json(*pair) else Difference(name, *pair).texts())))
+    return found
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else "not finite" if value is None else format_value(value)

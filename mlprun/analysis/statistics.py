@@ -1,0 +1,71 @@
+"""Means, intervals and tests over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+LEVEL = 0.95  # of intervals and tests
+
+
+def mean_or_none(values: Sequence[float]) -> float | None:
+    return mean(values) if values else None
+
+
+def sd_or_none(values: Sequence[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% confidence interval of the mean, None for fewer than two values.
+
+    mean ± t(0.975, n - 1) · s / √n, with s the sample standard deviation (its sum of squares divided by n - 1) and
+    t(p, df) the quantile of Student's t distribution: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2,
+    "Confidence Limits for the Mean". It takes the values for independent and about normal.
+
+    Args:
+        values: finite numbers, one a seed.
+    """
+    if len(values) < 2:
+        return None
+    half = _quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return mean(values) - half, mean(values) + half
+
+
+def separable(first: Sequence[float], second: Sequence[float]) -> bool | None:
+    """Whether two means differ by more than chance explains, by Welch's t-test: two-sided, at 95%.
+
+    They do if |mean1 - mean2| / √(v1 + v2) > t(0.975, df), where v = s² / n of each and
+    df = (v1 + v2)² / (v1² / (n1 - 1) + v2² / (n2 - 1)):
+    B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
+    involved", Biometrika 34 (1947) 28-35; NIST/SEMATECH e-Handbook, 1.3.5.3, "Two-Sample t-Test for Equal Means".
+
+    Where neither varies, any difference counts. Nothing is corrected for the number of comparisons, nor for the best
+    being chosen by the same values: of many equal configurations, some are called different.
+
+    Args:
+        first: finite numbers, one a seed.
+        second: likewise; as many or not.
+
+    Returns:
+        None where a single value says nothing of its variation, so that there is no test.
+    """
+    if len(first) < 2 or len(second) < 2:
+        return None
+    difference = abs(mean(first) - mean(second))
+    errors = stdev(first) / math.sqrt(len(first)), stdev(second) / math.sqrt(len(second))
+    error = math.hypot(*errors)
+    if error == 0:
+        return difference > 0
+    # df as above, divided through by (v1 + v2)²: the squares of tiny numbers would be 0
+    shares = [(e / error) ** 2 for e in errors]
+    df = 1 / (shares[0] ** 2 / (len(first) - 1) + shares[1] ** 2 / (len(second) - 1))
+    return difference / error > _quantile(df)
+
+
+def _quantile(df: float) -> float:
+    """t(0.975, df)."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, (1 + LEVEL) / 2))

@@ -1,0 +1,81 @@
+"""`mlprun plot`: curves of a run, or of several in one picture."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlprun.analysis.curves import Series, collect, default_metrics, is_run, metrics_of
+from mlprun.analysis.plot import AXES, draw, draw_run
+from mlprun.errors import ConfigError, RunError, suggestion
+from mlprun.runs.collect import read_runs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".pdf", ".svg")
+
+
+def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    """`mlprun plot RUN_DIR …`."""
+    parser.add_argument("paths", type=Path, metavar="RUN_DIR", nargs="+", help="or a sweep, or any folder of runs")
+    parser.add_argument(
+        "--metric", action="append", metavar="NAME", help="a panel for this one, such as val/accuracy; may be repeated"
+    )
+    parser.add_argument("--x", default="step", metavar="|".join(AXES), help="the horizontal axis; step by default")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)}; by default curves.png")
+    options = parser.parse_intermixed_args(arguments)
+    if options.x not in AXES:
+        raise ConfigError("--x", options.x, "no such axis", suggestion(options.x, AXES))
+    if options.output and options.output.suffix not in FORMATS:
+        raise ConfigError("--output", options.output, "is no picture", f"let it end in {', '.join(FORMATS)}")
+    series = collect(options.paths)
+    there = metrics_of(series)
+    for name in options.metric or []:
+        if name not in there:
+            raise ConfigError("--metric", name, "no row has it", suggestion(name, there))
+    if missing := len(_named_runs(options.paths)) - sum(len(each.runs) for each in series):
+        left_out = _named_runs(options.paths) - {path for each in series for path, _ in each.runs}
+        named = ", ".join(str(path) for path in sorted(left_out)[:3]) + ", …" * (missing > 3)
+        why = "no row yet, another try of a seed, or not completed where others are"
+        print(f"left out ({why}): {named}", file=sys.stderr)
+    alone = len(series) == 1 and len(series[0].runs) == 1
+    if alone and not options.metric and options.x != "optim/lr":
+        figure = draw_run(series[0], options.x)
+    else:
+        figure = draw(series, list(dict.fromkeys(options.metric or default_metrics(series))), options.x)
+    print(_save(figure, options.output or _place(options.paths, series)))
+    return 0
+
+
+def _named_runs(paths: Sequence[Path]) -> set[Path]:
+    return {path for folder in paths for path, _ in ([(folder, 0)] if is_run(folder) else read_runs(folder))}
+
+
+def _place(paths: Sequence[Path], series: Sequence[Series]) -> Path:
+    """curves.png in the run, or in the folder that holds all."""
+    if len(series) == 1 and len(series[0].runs) == 1:
+        return series[0].runs[0][0] / "curves.png"
+    folder = Path(os.path.commonpath([path.absolute() for path in paths]))
+    return Path(os.path.relpath(folder) if Path.cwd() in [folder, *folder.parents] else folder, "curves.png")
+
+
+def _save(figure: Figure, file: Path) -> Path:
+    """Write the picture; returns its path.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    picture = io.BytesIO()
+    figure.savefig(picture, format=file.suffix[1:])
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture.getvalue())
+    except OSError as error:
+        raise RunError(f"{file} cannot be written: {error.strerror}\n  choose another with --output FILE") from error
+    return file

@@ -1,0 +1,241 @@
+"""Composes a line of overrides into a config, as Hydra does, with messages in the user's own terms."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.types import RunMode
+from omegaconf import BooleanNode, DictConfig, OmegaConf
+
+from mlprun.config.checks import check
+from mlprun.config.identity import LENGTH_KEYS, RESULT_FREE, RESUMABLE
+from mlprun.config.nodes import find_node, iter_nodes
+from mlprun.config.overrides import ask_for_multirun, check_boolean, parse_override, typed_value
+from mlprun.config.resolvers import conf_dir  # and registers the resolvers
+from mlprun.config.schema import FOREIGN, Config
+from mlprun.config.suggest import nearest_key, raise_explained
+from mlprun.errors import ConfigError, suggestion
+
+
+class Composer:
+    """Composes configs as Hydra does, but says what is wrong in the user's own terms.
+
+    Args:
+        config_dir: the user's folder of YAML (`--config-dir`), or None.
+        config_name: the primary config.
+    """
+
+    def __init__(self, config_dir: str | None = None, config_name: str = "config") -> None:
+        search_path = create_config_search_path(str(conf_dir()))
+        # In a checkout ./conf is mlprun's own, which is searched anyway.
+        if config_dir is not None and Path(config_dir).resolve() != conf_dir().resolve():
+            folder = Path(config_dir).absolute()
+            _check_user_folder(folder)
+            search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+        setup_globals()  # Hydra's own resolvers, such as now:
+        Plugins.instance()
+        self._loader = ConfigLoaderImpl(config_search_path=search_path)
+        self._config_name = config_name
+        self._groups: dict[str, list[str]] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}  # by the choices of groups
+        self._parsed: dict[str, Override] = {}
+
+    def points(self, overrides: list[str]) -> Iterator[list[str]]:
+        """The override lines of each job of a grid sweep; one line where nothing is swept.
+
+        A search space that is no grid (`interval(0, 1)`) is left to its sweeper.
+        """
+        swept = self.compose(overrides, multirun=True)
+        parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
+        lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
+        axes: dict[str, list[str]] = {}
+        grid = str(OmegaConf.select(swept, "hydra.sweeper._target_")).endswith(".BasicSweeper")
+        for override in self._parse(lines):
+            key = override.get_key_element()
+            aside = [k for k in (*RESUMABLE, *RESULT_FREE) if k not in LENGTH_KEYS]
+            if override.is_sweep_override() and any(key == k or key.startswith(f"{k}.") for k in aside):
+                raise ConfigError(key, typed_value(override), "takes one value in a sweep", "no result depends on it")
+            if not override.is_sweep_override():
+                axes[key] = [override.input_line or key]
+            elif override.is_discrete_sweep():
+                axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            elif grid:
+                raise ConfigError(
+                    key, typed_value(override), "is no list of values, and the sweep is a grid",
+                    "write range(0,5), choice(a,b) or a,b; an interval needs another hydra/sweeper",
+                )  # fmt: skip
+        for point in itertools.product(*axes.values()):
+            yield list(point)
+
+    def compose(self, overrides: list[str], *, multirun: bool = False) -> DictConfig:
+        """The config for a line of overrides, with its `hydra` node; `multirun` allows several values a key.
+
+        Raises:
+            ConfigError: a group, choice, key or type that does not exist, with what was probably meant.
+        """
+        run_mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+        if multirun:
+            aside = self.of_swept_groups(overrides)
+            overrides = [line for line in overrides if line not in aside]
+        parsed, base = self._checked(overrides, run_mode)
+        if all(self._is_group(o.key_or_group) and not o.is_sweep_override() for o in parsed):
+            return base
+        return self._load(overrides, run_mode, parsed)
+
+    def of_swept_groups(self, overrides: list[str]) -> list[str]:
+        """The lines below a group of which several are swept: in `model=lstm,gru model.width=8` the last.
+
+        What keys there are depends on the choice, so each point is held against its own, and not the whole against
+        the default.
+        """
+        parsed = self._parse(overrides)
+        groups = {o.key_or_group for o in parsed if o.is_sweep_override() and self._is_group(o.key_or_group)}
+        return [
+            line
+            for line, override in zip(overrides, parsed, strict=True)
+            if any(override.key_or_group.startswith(f"{group}.") for group in groups)
+        ]
+
+    def point(self, overrides: list[str]) -> Config:
+        """The checked config of one job of a sweep, in a fifth of the time: what the groups give is composed once.
+
+        Raises:
+            ConfigError: as `compose` and `check`.
+        """
+        parsed, base = self._checked(overrides, RunMode.RUN)
+        cfg = copy.deepcopy(base)
+        values = [o for o in parsed if not self._is_group(o.key_or_group)]
+        try:
+            self._loader._apply_overrides_to_config(values, cfg)  # as Hydra itself ends a composition
+        except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
+            raise_explained(error, parsed)
+        return check(cfg)
+
+    def _checked(self, overrides: list[str], run_mode: RunMode) -> tuple[list[Override], DictConfig]:
+        """The overrides, each known to be possible, and what the choices among them compose to."""
+        parsed = self._parse(overrides)
+        for override in parsed:
+            self._check_choice(override, run_mode)
+        choices = [o.input_line or "" for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()]
+        key = (run_mode.name, *choices)
+        if key not in self._bases:
+            self._bases[key] = self._load(choices, run_mode)
+        base = self._bases[key]
+        for override in parsed:
+            if not self._is_group(override.key_or_group):
+                self._check_key(override, base, run_mode)
+        return parsed, base
+
+    def _load(self, overrides: list[str], run_mode: RunMode, parsed: Iterable[Override] = ()) -> DictConfig:
+        try:
+            return self._loader.load_configuration(self._config_name, overrides, run_mode)
+        except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
+            raise_explained(error, parsed)
+
+    def _parse(self, overrides: list[str]) -> list[Override]:
+        parser = OverridesParser.create(config_loader=self._loader)
+        for line in overrides:
+            if line not in self._parsed:
+                self._parsed[line] = parse_override(parser, line)
+        return [self._parsed[line] for line in overrides]
+
+    def _is_group(self, name: str) -> bool:
+        return bool(self._choices(name))
+
+    def _choices(self, group: str) -> list[str]:
+        if group not in self._groups:
+            self._groups[group] = self._loader.get_group_options(group, ObjectType.CONFIG) if group else []
+        return self._groups[group]
+
+    def _check_choice(self, override: Override, run_mode: RunMode) -> None:
+        group, known = override.key_or_group, self._choices(override.key_or_group)
+        if not known:
+            return
+        if override.is_delete():
+            raise ConfigError(
+                f"~{group}", ConfigError.MISSING, "a run needs one", f"write {group}=…; it has {', '.join(known)}"
+            )
+        if override.is_add() or override.is_force_add():
+            raise ConfigError(
+                override.input_line or group, ConfigError.MISSING, "the group is there already",
+                f"write {group}={typed_value(override)}, without the +",
+            )  # fmt: skip
+        swept = override.is_sweep_override()
+        if swept and run_mode is RunMode.RUN:
+            ask_for_multirun(override)
+        for choice in override.sweep_iterator() if swept else [override.value()]:
+            if choice is None and group in ("experiment", "debug"):
+                continue
+            if isinstance(choice, list | dict):
+                raise ConfigError(
+                    group, typed_value(override), "takes one name", "several, with -m: a,b without brackets"
+                )
+            folder, _, leaf = str(choice).rpartition("/")  # a user's own files may lie deeper
+            there = self._choices(f"{group}/{folder}") if folder else known
+            if leaf not in there:
+                raise ConfigError(group, choice, f"there is no {group} of that name", suggestion(leaf, there or known))
+
+    def _check_key(self, override: Override, base: DictConfig, run_mode: RunMode) -> None:
+        key = override.key_or_group
+        if override.is_sweep_override() and run_mode is RunMode.RUN:
+            ask_for_multirun(override)
+        if key == "hydra.searchpath":
+            raise ConfigError(
+                key, typed_value(override), "is not supported", "name your folder with --config-dir FOLDER"
+            )
+        if override.package is not None or key.startswith("hydra.") or key == "hydra":
+            return  # Hydra checks its own typed nodes
+        foreign = any(key.startswith(node + ".") for node in FOREIGN)
+        if (node := find_node(base, key)) is not None:
+            if override.is_delete() and not foreign:
+                raise ConfigError(
+                    f"~{key}", ConfigError.MISSING, "a key of mlprun's own cannot be removed", f"write {key}=…"
+                )
+            if override.is_add() and not override.is_force_add():
+                raise ConfigError(
+                    f"+{key}",
+                    ConfigError.MISSING,
+                    "the key is there already",
+                    f"write {key}=…, without the +",
+                )
+            if not override.is_delete() and isinstance(node, BooleanNode):
+                check_boolean(override)
+            return
+        if foreign and (override.is_add() or override.is_force_add()):
+            return  # an argument of somebody's class; build.py holds it against the signature
+        if key.isupper():
+            raise ConfigError(
+                key, typed_value(override), "is a variable of the shell", f"set it first: {key}=… mlprun …"
+            )
+        keys = [k for k, _ in iter_nodes(base) if not k.startswith("hydra.")]
+        groups = [g for g in self._loader.list_groups("") if g != "hydra"]
+        remedy = nearest_key(key, [*groups, *keys])
+        if foreign and not override.is_delete():
+            remedy += f"\n  (to pass a further argument to the class in {key.rsplit('.', 1)[0]}, write +{key}=…)"
+        raise ConfigError(key, typed_value(override), "there is no such key", remedy)
+
+
+def _check_user_folder(folder: Path) -> None:
+    """Refuse a user's file that bears the name of one of ours: Hydra would silently take only one of them."""
+    if not folder.is_dir():
+        raise ConfigError("--config-dir", folder, "there is no such folder")
+    for file in sorted(folder.rglob("*.y*ml")):
+        name = file.relative_to(folder)
+        if (conf_dir() / name).is_file():
+            raise ConfigError(
+                "--config-dir",
+                file,
+                f"mlprun has a {name} of its own, and only one of the two could be used",
+                f"rename yours, for example to {name.with_stem('my_' + name.stem)}",
+            )

@@ -1,0 +1,77 @@
+"""What `${mlprun.…:}` in the YAML stands for, and where the YAML is."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from mlprun.config.checks import VALUE_CHECKS, check
+from mlprun.config.identity import fingerprint
+from mlprun.data.audio.mel import Frames
+from mlprun.data.folders import num_class_folders
+from mlprun.errors import ConfigError
+
+
+def conf_dir() -> Path:
+    """The folder of mlprun's own YAML: inside the package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside, beside = package / "conf", package.parent / "conf"
+    return inside if inside.is_dir() else beside
+
+
+def _data_root() -> str:
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return os.path.expanduser(os.environ.get("MLPRUN_DATA") or f"{cache}/mlprun/data")
+
+
+def _run_name(_root_: DictConfig) -> str:
+    """`digits_mlp_adam`: the choices, or the class where it is not the choice's."""
+    choices, overrides = _root_.hydra.runtime.choices, _root_.hydra.overrides.task
+    names = [_root_.data.name]
+    for group in ("model", "optim"):
+        own = choices[group] == "custom" or any(o.startswith(f"{group}._target_=") for o in overrides)
+        names.append(_root_[group]._target_.rpartition(".")[2] if own else choices[group])
+    return _file_name("_".join(names))
+
+
+def _point_name(_root_: DictConfig) -> str:
+    """The directory of a point of a sweep: what is swept, as typed, and a hash of what it is.
+
+    A point that was there before keeps its directory, whatever else is swept now.
+    """
+    mark = fingerprint(check(_root_).to_dict())
+    folder = Path(_root_.hydra.sweep.dir)
+    if (there := point_directory(folder, mark)) is not None:
+        return there.name
+    shared = _root_.hydra.job.config.override_dirname.exclude_keys
+    lines = [line for line in _root_.hydra.overrides.task if line.partition("=")[0] not in shared]
+    return f"{_file_name(','.join(lines))[:80] or 'run'}_{mark}"
+
+
+def point_directory(folder: Path, mark: str) -> Path | None:
+    """Where the point with this fingerprint lies below the sweep's folder, if it was begun."""
+    return next(iter(sorted(folder.glob(f"*_{mark}"))), None)
+
+
+def _frames(audio: DictConfig) -> Frames:
+    """What follows from a `data.audio`; asked while the config is still being resolved, so it checks the keys."""
+    for name in map(str, audio):
+        key = f"data.audio.{name}"
+        if key in VALUE_CHECKS and (problem := VALUE_CHECKS[key](audio[name])) is not None:
+            raise ConfigError(key, audio[name], problem)
+    return Frames(**{str(name): value for name, value in audio.items()})
+
+
+def _file_name(text: str) -> str:
+    """`text` without what a file name or a shell would trip over, at most 120 characters."""
+    return re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[\[\]{}'\"]", "", text))[:120].strip("-.")
+
+
+OmegaConf.register_new_resolver("mlprun.data_root", _data_root, replace=True)
+OmegaConf.register_new_resolver("mlprun.run_name", _run_name, replace=True)
+OmegaConf.register_new_resolver("mlprun.point_name", _point_name, replace=True)
+OmegaConf.register_new_resolver("mlprun.num_class_folders", num_class_folders, replace=True)
+OmegaConf.register_new_resolver("mlprun.num_frames", lambda audio: _frames(audio).num_frames, replace=True)

@@ -1,0 +1,70 @@
+"""DataLoader workers: what they draw, and how they end."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from mlprun import randomness, signals
+
+
+class Positioned(Dataset[Any]):
+    """A map-style data set whose `(epoch, index)` decides what its random transformations draw."""
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+
+    def __getitem__(self, position: tuple[int, int]) -> Any:
+        epoch, index = position
+        randomness.seed_all(self.seed, "example", epoch, index)
+        return self.dataset[index]
+
+
+class PositionedStream(IterableDataset[Any]):
+    """A stream whose (epoch, position) decides what it draws, whatever else draws between two examples."""
+
+    def __init__(self, stream: Dataset[Any], seed: int, epoch: int) -> None:
+        self.stream, self.seed, self.epoch = stream, seed, epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        randomness.seed_all(self.seed, "stream", self.epoch)
+        examples = iter(self.stream)
+        for position in itertools.count():
+            randomness.seed_all(self.seed, "example", self.epoch, position)
+            try:
+                example = next(examples)
+            except StopIteration:
+                return
+            yield example
+
+
+def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Its batches. What asks to stop does not wait for busy workers, as a DataLoader that is thrown away does."""
+    examples = iter(loader)
+    try:
+        yield from examples
+    finally:
+        if signals.stop_requested_by():
+            signals.end_workers()
+
+
+def live_with_run(parent: int, worker: int) -> None:
+    """In a worker: leave Ctrl-C to the run, which may still need a batch, and end when the run is killed.
+
+    torch's own watchdog looks every five seconds, and not at all while a worker waits for its data.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        # A fork server's workers are its own children; it ends with the run, and they with it.
+        if os.getppid() != parent and multiprocessing.get_start_method() != "forkserver":
+            os._exit(1)  # the run was gone before that

@@ -1,0 +1,102 @@
+"""Scaling by statistics of the training split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from mlprun import randomness
+from mlprun.data.parts import Part, StreamHead
+from mlprun.data.source import Examples
+from mlprun.errors import ConfigError
+
+# Lazy data is too large to be read whole for its statistics: this many training examples stand for it.
+STATISTICS_SAMPLE = 2048
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """`(x - shift) / scale` in float32, by channel of an image or by feature.
+
+    Attributes:
+        shift, scale: float32, shape (C, 1, 1) for images, (D,) for features, () where all are scaled alike.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Scale a batch of shape (N, *input_shape); whole numbers other than bytes (token ids) pass unchanged."""
+        if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
+            return inputs
+        return inputs.to(torch.float32).sub(self.shift).div_(self.scale)
+
+    def inverse(self, scaled: Tensor) -> Tensor:
+        """The values that were scaled; for bytes as floats."""
+        return scaled * self.scale + self.shift
+
+    def to(self, device: torch.device) -> Normalizer:
+        """The same on `device`."""
+        return Normalizer(self.shift.to(device), self.scale.to(device))
+
+
+def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | None, seed: int = 0) -> Normalizer:
+    """The scaling of `data.normalize`, from the training split (or from a part that is to be scaled by its own).
+
+    Args:
+        part: the split without random transformations.
+        how: `none` keeps stored values; `minmax` maps to [0, 1], images by their format's range, features by
+            the smallest and largest value; `standardize` gives mean 0 and standard deviation 1, where no
+            variance counts as 1.
+        value_range: the image format's range, or None.
+        seed: chooses the sample that stands for lazy data.
+    """
+    identity = Normalizer(torch.zeros(()), torch.ones(()))
+    if how == "none":
+        return identity
+    if how == "minmax" and value_range is not None:
+        low, high = value_range
+        return Normalizer(torch.tensor(float(low)), torch.tensor(float(high - low)))
+    inputs = (part if isinstance(part, Examples) else sample_examples(part, seed)).inputs
+    if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
+        raise ConfigError("data.normalize", how, "is for quantities; these inputs are token ids", "leave it out")
+    # All but the channel of an image, or but the feature.
+    axes = [0, *range(2, inputs.dim())]
+    shape = [-1, *[1] * (inputs.dim() - 2)]
+    if how == "minmax":
+        shift, top = inputs.amin(axes).double(), inputs.amax(axes).double()
+        scale = top - shift
+    else:
+        count = inputs.numel() // inputs.shape[1]
+        if inputs.dtype == torch.uint8:
+            # Bytes are counted: exact whatever the number of threads, and ten times as fast as a sum of squares.
+            counts = torch.stack([torch.bincount(each.flatten(), minlength=256) for each in inputs.unbind(1)])
+            values = torch.arange(256)
+            total, squares = (counts * values).sum(1).double(), (counts * values.square()).sum(1).double()
+        else:
+            total = squares = torch.zeros(inputs.shape[1], dtype=torch.float64)
+            for chunk in inputs.split(4096):  # in chunks: the float64 copy of a large set would not fit
+                total = total + chunk.sum(axes, dtype=torch.float64)
+                squares = squares + chunk.double().square().sum(axes)
+        shift = total / count
+        scale = (squares / count - shift.square()).clamp(min=0).sqrt()
+        # Rounding leaves a constant feature a trace of variance.
+        scale[scale <= 1e-7 * shift.abs()] = 0
+    scale[scale == 0] = 1
+    return Normalizer(shift.reshape(shape).float(), scale.reshape(shape).float())
+
+
+def sample_examples(part: Dataset[Any], seed: int) -> Examples:
+    """The examples that stand for lazy data."""
+    if isinstance(part, IterableDataset):
+        examples = list(StreamHead(part, STATISTICS_SAMPLE))
+    else:
+        count = len(part)  # type: ignore[arg-type]
+        chosen = torch.randperm(count, generator=randomness.generator(seed, "statistics"))[:STATISTICS_SAMPLE]
+        examples = [part[int(i)] for i in chosen.sort().values]
+    inputs, targets = ([torch.as_tensor(example[i]) for example in examples] for i in (0, 1))
+    return Examples(torch.stack(inputs), torch.stack(targets))

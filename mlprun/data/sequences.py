@@ -1,0 +1,63 @@
+"""Batches of sequences: their lengths and their padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlprun.data.source import IGNORED
+from mlprun.data.text.tokenizer import PADDING
+
+
+class Batch(NamedTuple):
+    """Examples on the device, scaled.
+
+    Attributes:
+        inputs: (N, *input_shape), float32, or whole numbers (int64 for token ids, cut to the longest sequence).
+        targets: (N,) int64 or (N, num_outputs) float32, scaled like the inputs if they are to be; (N, L) int64 where
+            each token has one.
+        epoch: number of the pass over the training split, from 0.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    epoch: int = 0
+
+
+def lengths(ids: Tensor, padding: int) -> Tensor:
+    """How far each sequence goes before nothing but padding follows, int64 (N,); 1 or more.
+
+    Args:
+        ids: (N, L) of whole numbers.
+        padding: the id that fills up.
+    """
+    places = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+    # in chunks: the int64 of a large set would not fit
+    found = [((chunk != padding) * places).amax(1).clamp(min=1) for chunk in ids.split(4096)]
+    return torch.cat(found)
+
+
+def concat_batches(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one, on the CPU; sequences and targets of tokens are padded to the longest of all."""
+
+    def joined(tensors: list[Tensor], filling: int) -> Tensor:
+        if not tensors[0].is_floating_point() and tensors[0].dim() == 2:
+            widest = max(each.shape[1] for each in tensors)
+            tensors = [F.pad(each, (0, widest - each.shape[1]), value=filling) for each in tensors]
+        return torch.cat([each.cpu() for each in tensors])
+
+    return Batch(joined([b.inputs for b in batches], PADDING), joined([b.targets for b in batches], IGNORED))
+
+
+def cut_to(inputs: Tensor, targets: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    """Sequences, and the targets of their tokens where they have such, without the columns behind the longest."""
+    of_tokens = targets.dim() > 1 and not targets.is_floating_point()  # else the values of a regression
+    return inputs[:, :longest], targets[:, :longest] if of_tokens else targets
+
+
+def cut_padding(inputs: Tensor, targets: Tensor, padding: int | None) -> tuple[Tensor, Tensor]:
+    return (inputs, targets) if padding is None else cut_to(inputs, targets, int(lengths(inputs, padding).max()))

@@ -1,0 +1,190 @@
+"""What the data are: targets, inputs before and after scaling, texts, and the first examples as a picture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlprun import randomness
+from mlprun.config.schema import Config
+from mlprun.data.batches import TrainBatches
+from mlprun.data.sequences import Batch, concat_batches, lengths
+from mlprun.data.source import IGNORED, Examples
+from mlprun.data.splits import Splits
+from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
+from mlprun.inspection import figures
+from mlprun.job.summary import counted
+from mlprun.predict.inputs import shortened
+from mlprun.tasks import BY_TOKEN
+
+NUM_SHOWN = 16  # examples in samples.png
+NUM_POINTS = 2000  # of a scatter plot
+NUM_VALUES = 20_000_000  # input values that statistics are made of, at most
+
+
+def first_examples(batches: TrainBatches) -> Batch:
+    """At least `NUM_SHOWN` examples, the first that the run meets, augmented and scaled as it gets them; on the CPU."""
+    taken: list[Batch] = []
+    with randomness.preserved():
+        for batch in batches.starting_at(0):
+            taken.append(batch)
+            if sum(len(each.targets) for each in taken) >= NUM_SHOWN or len(taken) == batches.steps_per_epoch:
+                break
+    return concat_batches(taken)
+
+
+def data_lines(config: Config, parts: Splits, first: Batch) -> list[str]:
+    """Targets and inputs of the training split in numbers, before and after scaling."""
+    lines = []
+    targets = _targets(parts.train)
+    if targets is None:
+        lines.append("          targets of train  not counted: only reading all of it would tell")
+    elif config.data.task in BY_TOKEN:
+        told = f"{int((targets != IGNORED).sum()):,} tokens"
+        if parts.perturb is not None:
+            share = float((first.targets != IGNORED).sum() / (first.inputs != PADDING).sum())
+            told = f"{share:.0%} of the tokens, others in every batch"
+        lines.append(f"          targets of train  {told}, each of {config.data.num_outputs:,} classes")
+    elif config.data.task == "classification":
+        counts = torch.bincount(targets.flatten(), minlength=max(config.data.num_outputs, 2)).tolist()
+        lines += _counts(counts, class_names(config, parts))
+    else:
+        lines.append(f"          targets of train  {_statistics(targets)}")
+    if parts.tokenizer is not None:
+        return [*lines, *_text_lines(config, parts, parts.tokenizer, first)]
+    part = parts.train
+    if isinstance(part, Examples):
+        per_example = max(1, part.inputs[:1].numel())
+        many = max(1, NUM_VALUES // per_example)
+        chosen = torch.randperm(len(part), generator=randomness.generator(0, "inspect"))[:many].sort().values
+        raw = part.inputs if len(part) <= many else part.inputs[chosen]
+        scaled = parts.normalizer(raw)
+        of = "train" if len(raw) == len(part) else f"{len(raw):,} examples of train, drawn at random"
+    else:
+        scaled = first.inputs
+        raw = _unscaled(parts, scaled)
+        of = f"the first {len(scaled)} examples of train"
+    kind = str(raw.dtype).removeprefix("torch.")
+    lines.append(f"          inputs as stored  {f'{kind}, ' if isinstance(part, Examples) else ''}{_statistics(raw)}")
+    if scaled.dtype == raw.dtype and not raw.is_floating_point():
+        lines.append("          inputs, scaled    whole numbers are left as they are")
+    else:
+        lines.append(f"          inputs, scaled    {_statistics(scaled)}  (data.normalize={config.data.normalize})")
+    lines[-2] += f"  (of {of})"
+    return lines
+
+
+def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batch) -> list[str]:
+    """The vocabulary, how long the texts are, what is unknown and what is padding, and the first example."""
+    text = config.data.text
+    part = parts.train.inputs if isinstance(parts.train, Examples) else first.inputs
+    of = "train" if isinstance(parts.train, Examples) else f"the first {len(part)} examples of train"
+    sizes = lengths(part, PADDING)
+    kind = {"bpe": "byte pairs"}.get(text.tokens, text.tokens) + f", up to {text.ngrams} of them" * (text.ngrams > 1)
+    unknown = int((part == UNKNOWN).sum()) / int(sizes.sum())
+    full = float((sizes == text.max_length).double().mean())
+    ids = first.inputs[0, : int(lengths(first.inputs[:1], PADDING))].tolist()
+    target = ""
+    if config.data.task == "classification":
+        target = f"  -> {class_names(config, parts)[int(first.targets[0])]}"
+    # `first` is some batches as one, padded to the longest of all; a batch alone, to its own
+    size = len(first.inputs) if config.batch_size == "all" else config.batch_size
+    batches = lengths(first.inputs, PADDING).split(size)
+    cells = sum(len(batch) * int(batch.max()) for batch in batches)
+    padding = 1 - sum(int(batch.sum()) for batch in batches) / cells
+    return [
+        f"          tokens            {kind}{', lower case' * text.lowercase}; {len(tokenizer):,} in the vocabulary"
+        f" (of data.text.vocab_size={text.vocab_size}); {unknown:.2%} of {of} are unknown",
+        f"          lengths           {int(sizes.min())} to {int(sizes.max())} tokens, median {int(sizes.median())};"
+        f" {full:.1%} fill data.text.max_length={text.max_length} or are cut there  (of {of})",
+        f"          padding           {padding:.1%} of the first batches' {cells:,} tokens",
+        f"          the first text    {shortened(tokenizer.decode(ids))}{target}",
+    ]
+
+
+def _unscaled(parts: Splits, inputs: Tensor) -> Tensor:
+    """What the normaliser was given."""
+    return parts.normalizer.inverse(inputs) if inputs.is_floating_point() else inputs
+
+
+def _targets(part: Any) -> Tensor | None:
+    """All targets of a split, where they are known without reading the examples."""
+    if isinstance(part, Examples):
+        return part.targets
+    if isinstance(part, torch.utils.data.Subset):
+        targets = _targets(part.dataset)
+        return None if targets is None else targets[torch.as_tensor(part.indices)]
+    targets = getattr(part, "targets", None)  # by torchvision's convention
+    return targets if isinstance(targets, Tensor) else None if targets is None else torch.as_tensor(targets)
+
+
+def _statistics(values: Tensor) -> str:
+    total = squares = 0.0
+    for chunk in values.split(4096):  # the float64 copy of a large set would not fit
+        exact = chunk.double()
+        total, squares = total + float(exact.sum()), squares + float(exact.square().sum())
+    mean = total / values.numel()
+    deviation = math.sqrt(max(0.0, squares / values.numel() - mean**2))
+    mean = 0.0 if abs(mean) < 1e-5 * deviation else mean  # what rounding leaves
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.4g} to {high:.4g}, mean {mean:.4g}, standard deviation {deviation:.4g}"
+
+
+def class_names(config: Config, parts: Splits) -> list[str]:
+    number = max(config.data.num_outputs, 2)
+    return list(parts.class_names) if len(parts.class_names) == number else [str(i) for i in range(number)]
+
+
+def _counts(counts: list[int], names: list[str]) -> list[str]:
+    """How many examples each class has; of many classes, the smallest and the largest."""
+    head = "          classes of train  "
+    if len(counts) > 20:
+        few, many = counts.index(min(counts)), counts.index(max(counts))
+        return [f"{head}{counts[few]:,} ({names[few]}) to {counts[many]:,} ({names[many]}) examples each"]
+    lines = [head]
+    for name, count in zip(names, counts, strict=True):
+        word = f"{name}: {count:,}  "
+        if len(lines[-1]) + len(word) > 110:
+            lines.append(" " * len(head))
+        lines[-1] += word
+    return [line.rstrip() for line in lines]
+
+
+def samples_figure(config: Config, parts: Splits, first: Batch) -> Any:
+    """A picture of some training examples as stored; None for data that has none."""
+    inputs, targets = _unscaled(parts, first.inputs[:NUM_SHOWN]), first.targets[:NUM_SHOWN]
+    if parts.target_normalizer is not None:
+        targets = parts.target_normalizer.inverse(targets)
+    names = class_names(config, parts)
+    classifies = config.data.task == "classification"
+    if inputs.dim() == 2 and (inputs.shape[1] == 2 or (inputs.shape[1] == 1 and not classifies)):
+        part, few = parts.train, Batch(inputs, targets)
+        if isinstance(part, Examples):
+            order = torch.randperm(len(part), generator=randomness.generator(0, "inspect"))[:NUM_POINTS]
+            few = Batch(part.inputs[order], part.targets[order])
+        if few.targets.dim() == 1 or few.targets.shape[1] == 1:
+            title = f"{config.data.name}: {counted(len(few.targets), 'training example')}"
+            return figures.scatter_figure(
+                few.inputs.numpy(), few.targets.flatten().numpy(), names if classifies else None, title
+            )
+        return None
+    if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
+        return None
+    if inputs.dim() == 4 and inputs.shape[1] in (1, 3):
+        images = inputs.permute(0, 2, 3, 1).squeeze(3) if inputs.shape[1] == 1 else inputs.permute(0, 2, 3, 1)
+    elif inputs.dim() == 3:
+        images = inputs
+    else:
+        return None
+    if classifies:
+        captions = [names[int(label)] for label in targets]
+    else:
+        captions = [", ".join(f"{value:.3g}" for value in row) for row in targets.flatten(1).tolist()]
+    low, high = float(images.min()), float(images.max())
+    if isinstance(parts.train, Examples) and parts.train.inputs.dtype == torch.uint8 and high > 127:
+        low, high = 0.0, 255.0
+    title = f"{config.data.name}: the first training examples (seed={config.seed}), as stored: {low:.3g} to {high:.3g}"
+    return figures.images_figure(images.numpy(), captions, title, (low, high))

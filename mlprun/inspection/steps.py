@@ -1,0 +1,125 @@
+"""How fast the devices and a step are, and whether the gradients are right."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import torch
+from torch import nn
+
+from mlprun import randomness
+from mlprun.config.schema import Config
+from mlprun.data.batches import TrainBatches
+from mlprun.data.normalize import Normalizer
+from mlprun.data.sequences import Batch
+from mlprun.data.source import Examples
+from mlprun.data.splits import Splits
+from mlprun.errors import DivergedError, RunError
+from mlprun.inspection import gradients, timing
+from mlprun.inspection.terminal import print_lines
+from mlprun.job.build_learner import build_learner, build_loss, build_model
+from mlprun.job.summary import counted
+from mlprun.job.weights import initial_weights
+from mlprun.training import finetune
+from mlprun.training.loop import Plan
+
+NUM_GRADIENT_EXAMPLES = 4
+
+
+def device_lines(parts: Splits, first: Batch, batch_size: int) -> list[str]:
+    """Each device, how fast it multiplies matrices, and how fast data gets there."""
+    part = parts.train
+    if isinstance(part, Examples):
+        some = part[slice(0, batch_size)]
+        batch = (some.inputs, some.targets)
+    else:
+        batch = (first.inputs[:batch_size], first.targets[:batch_size])
+    lines = []
+    for place, device in enumerate(timing.devices()):
+        lines.append(f"{'' if place else 'devices':<7} {timing.describe(device)}")
+        products = [f"{size}x{size} {timing.matmul_gflops(device, size):,.0f}" for size in timing.MATRIX_SIZES]
+        lines.append(f"          float32 matrix products, GFLOP/s: {', '.join(products)}")
+        if device.type == "cpu":
+            lines.append("          data needs no move: it is there")
+            continue
+        moved = f"moves a batch of {len(batch[1])} in {_duration(timing.transfer_sec(batch, device))}"
+        if isinstance(part, Examples):
+            whole = (part.inputs, part.targets)
+            moved += (
+                f", the training data at once in {_duration(timing.transfer_sec(whole, device, most=3))}"
+                if timing.fits(part, device)
+                else "; the training data is too large to be held there"
+            )
+        lines.append(f"          {moved}")
+    return lines
+
+
+def step_lines(
+    config: Config, plan: Plan, batches: TrainBatches, where: torch.device, targets: Normalizer | None
+) -> list[str]:
+    """How long a training step takes, measured on a model that is thrown away, and what follows for the run."""
+    learner = build_learner(config, _first_model(config), plan, where, targets)
+    with randomness.preserved():
+        try:
+            seconds, count = timing.step_sec(learner, batches, plan.num_steps)
+        except DivergedError as error:
+            return [f"speed   not measured: the run would stop at {error}"]
+    name = f"{where}, {counted(torch.get_num_threads(), 'thread')}" if where.type == "cpu" else str(where)
+    moved = "once, before the first step" if isinstance(batches.part, Examples) else "with every batch"
+    return [
+        f"speed   {_duration(seconds)} a training step on {name} (median of {count}), "
+        f"{batches.batch_size / seconds:,.0f} examples a second",
+        f"          {counted(plan.num_steps, 'step')} take {_duration(seconds * plan.num_steps)}; evaluations and start"
+        " come on top",
+        f"          a GPU pays where it saves more of a step than moving data costs; here data moves {moved}",
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} us"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
+
+
+def _first_model(config: Config) -> nn.Module:
+    """The model as a run begins with it: with the weights that it is given, and frozen where it is to be."""
+    model = build_model(config)
+    if (weights := initial_weights(config, model, None)) is not None:
+        finetune.load(weights[1], model)
+    for name in finetune.frozen(config.trainer.freeze, model):
+        model.get_parameter(name).requires_grad_(False)
+    return model
+
+
+def check_gradients(config: Config, first: Batch) -> RunError | None:
+    """Print a table of all parameters; what to say if a gradient is wrong."""
+    some = Batch(first.inputs[:NUM_GRADIENT_EXAMPLES], first.targets[:NUM_GRADIENT_EXAMPLES])
+    print_lines("gradients of the first weights, autograd against central differences in float64, "
+           f"of {len(some.targets)} examples, at up to {gradients.ENTRIES} entries of each parameter",
+           f"          {'parameter':<40} {'entries':>7} {'at kinks':>8} {'largest relative error':>22}")  # fmt: skip
+    found = []
+    for row in gradients.compare(_first_model(config), build_loss(config), some, config.seed):
+        found.append(row)
+        told = "WRONG" if row.num_wrong else "ok" if row.num_kinks < row.num_entries else "nothing to compare"
+        told += ", not used by the loss" * (not row.is_used)
+        print_lines(
+            f"          {row.name:<40} {row.num_entries:>7} {row.num_kinks:>8} {row.largest_error:>22.1e}  {told}"
+        )
+    wrong = [row for row in found if row.num_wrong]
+    if not wrong:
+        return None
+    worst = wrong[-1]  # a fault spoils the gradients of all that runs before it: the last is the nearest to it
+    others = f", and so are those of {counted(len(wrong) - 1, 'parameter')} before it" * (len(wrong) > 1)
+    cause = (
+        "it is detached from the loss: .detach(), .data, .item() or no_grad on the way"
+        if not worst.is_used
+        else "the likely cause is a torch.autograd.Function, in its layer or after it, whose backward is not the "
+        "derivative of its forward, or something held constant on the way (a straight-through estimator and "
+        "spectral_norm are so on purpose)"
+    )
+    return RunError(
+        f"the gradient of '{worst.name}' is wrong at {worst.num_wrong} of {worst.num_entries} entries, with a relative "
+        f"error of up to {worst.largest_error:.2g}{others}\n  {cause}"
+    )

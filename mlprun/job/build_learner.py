@@ -1,0 +1,187 @@
+"""From config to model, loss, optimizer, schedule and learner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from mlprun import randomness
+from mlprun.config import durations
+from mlprun.config.instantiate import construct, locate
+from mlprun.config.schema import Config
+from mlprun.data.normalize import Normalizer
+from mlprun.errors import ConfigError
+from mlprun.tasks import lower_is_better
+from mlprun.training import finetune
+from mlprun.training.learner import Learner
+from mlprun.training.loop import Plan
+from mlprun.training.losses import Loss
+from mlprun.training.schedule import FactorSchedule, Schedule, Warmup
+from mlprun.training.torch_schedules import TorchSchedule, lengths_in_steps
+
+
+def build_plan(config: Config, steps_per_epoch: int | None) -> Plan:
+    """Every duration of the config in steps."""
+    if steps_per_epoch is None:
+        lengths = {"eval_every": config.eval_every, "checkpoint.every": config.checkpoint.every}
+        missing = [] if config.steps is not None else ["steps=1000"]
+        missing += [f"{key}=10%" for key, text in lengths.items() if "epoch" in text]
+        if missing:
+            raise ConfigError(
+                "data.dataset",
+                ConfigError.MISSING,
+                "is a stream, whose epochs have no known number of steps",
+                f"give lengths in steps or as a share of the run, for example {' '.join(missing)}",
+            )
+    num_steps = config.steps if config.steps is not None else config.epochs * (steps_per_epoch or 0)
+
+    def steps(key: str, text: str) -> int:
+        return durations.parse(text, key=key).steps(steps_per_epoch, num_steps)
+
+    return Plan(
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        eval_every=steps("eval_every", config.eval_every),
+        log_every=steps("logging.every", config.logging.every),
+        save_every=steps("checkpoint.every", config.checkpoint.every),
+        monitor=config.monitor,
+        mode="min" if lower_is_better(config.monitor) else "max",
+        patience=config.early_stopping.patience,
+        min_delta=config.early_stopping.min_delta,
+    )
+
+
+def build_model(config: Config) -> nn.Module:
+    """The model, on the CPU, with weights that are a function of the seed."""
+    randomness.seed_all(config.seed, "weights")
+    built = construct(config.model, "model")
+    if not isinstance(built, nn.Module):
+        raise ConfigError("model._target_", config.model["_target_"], "does not give a torch.nn.Module")
+    if not any(p.requires_grad for p in built.parameters()):
+        raise ConfigError("model", ConfigError.MISSING, "has no parameter to train")
+    return built
+
+
+def frozen_modules(config: Config, module: nn.Module) -> dict[str, nn.Module]:
+    """The modules, by name, that `trainer.freeze` keeps in evaluation mode while training."""
+    return finetune.frozen_modules(finetune.frozen(config.trainer.freeze, module), module)
+
+
+def num_trained_parameters(config: Config, module: nn.Module) -> int:
+    """Parameters that are neither frozen by `trainer.freeze` nor by the module itself."""
+    frozen = finetune.frozen(config.trainer.freeze, module)
+    return sum(p.numel() for name, p in module.named_parameters() if p.requires_grad and name not in frozen)
+
+
+def build_loss(config: Config) -> Loss:
+    """The loss; raises ConfigError where it does not fit the targets."""
+    node = dict(config.loss)
+    one_hot = bool(node.pop("one_hot", False))  # ours; a loss without the key has no use for it
+    for name in ("weight", "pos_weight"):  # torch wants tensors, and a line of text has lists and numbers
+        if isinstance(node.get(name), list | int | float):
+            node[name] = torch.tensor(node[name], dtype=torch.float32)
+    criterion = construct(node, "loss")
+    if not isinstance(criterion, nn.Module):
+        raise ConfigError("loss._target_", node["_target_"], "does not give a torch.nn.Module")
+    if config.data.normalize_targets and isinstance(criterion, nn.BCELoss | nn.BCEWithLogitsLoss):
+        raise ConfigError(
+            "data.normalize_targets", True, f"{type(criterion).__name__} takes probabilities, in [0, 1]", "leave it out"
+        )
+    return Loss(criterion, config.data.task, config.data.num_outputs, one_hot)
+
+
+def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over the parameters that are trained."""
+    frozen = finetune.frozen(config.trainer.freeze, module)
+    trained = [p for name, p in module.named_parameters() if p.requires_grad and name not in frozen]
+    groups: list[Any] = trained
+    if not config.trainer.decay_all:
+        # Biases and the scales of norms are 1-D; decaying them shrinks what carries no complexity.
+        groups = [
+            {"params": [p for p in trained if p.dim() > 1]},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+    built = construct(config.optim, "optim", groups)
+    if not isinstance(built, torch.optim.Optimizer):
+        raise ConfigError("optim._target_", config.optim["_target_"], "does not give a torch.optim.Optimizer")
+    if isinstance(built, torch.optim.LBFGS) and config.trainer.precision == "fp16":
+        raise ConfigError("trainer.precision", "fp16", "cannot be scaled within a step of lbfgs", "use fp32 or bf16")
+    if isinstance(built, torch.optim.LBFGS) and config.batch_size != "all":
+        raise ConfigError(
+            "batch_size", config.batch_size, "lbfgs needs the whole data at every step", "add batch_size=all"
+        )
+    return built
+
+
+def build_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: Plan) -> Schedule:
+    """The learning-rate schedule over the run, after `scheduler.warmup`."""
+    node = dict(config.scheduler)
+    text = node.pop("warmup", "0 steps")  # a scheduler of the user's own may leave our key out
+    warmup = durations.parse(text, key="scheduler.warmup").steps(steps.steps_per_epoch, steps.num_steps)
+    if warmup >= steps.num_steps > 1:
+        raise ConfigError("scheduler.warmup", text, f"fills the whole run of {steps.num_steps} steps", "shorten it")
+    cls = locate(node.pop("_target_"), "scheduler._target_")
+    if not (isinstance(cls, type) and issubclass(cls, (FactorSchedule, LRScheduler))):
+        raise ConfigError(
+            "scheduler._target_", config.scheduler["_target_"], "is not a schedule",
+            "derive it from mlprun.training.schedule.FactorSchedule or torch.optim.lr_scheduler.LRScheduler",
+        )  # fmt: skip
+
+    def in_steps(key: str, value: object) -> int:
+        return durations.parse(value, key=key).steps(steps.steps_per_epoch, steps.num_steps - warmup)
+
+    try:
+        arguments = lengths_in_steps(cls, node, in_steps)
+    except ConfigError as error:
+        raise error.under("scheduler") from error
+    full = {"_target_": config.scheduler["_target_"], **arguments}
+    if issubclass(cls, FactorSchedule):
+        return Warmup(construct(full, "scheduler"), warmup)
+    # a torch scheduler writes the rates as it is made, so it gets the optimizer that trains
+    return TorchSchedule(construct(full, "scheduler", the_optimizer), warmup)
+
+
+def learning_rates(config: Config, module: nn.Module, steps: Plan, up_to: int) -> list[list[float]]:
+    """The learning rates of every parameter group at steps 0 to `up_to` - 1, without training."""
+    scratch = build_optimizer(config, module)
+    the_schedule = build_schedule(config, scratch, steps)
+    drawn = []
+    for step in range(up_to):
+        the_schedule.apply(scratch, step)
+        drawn.append([float(group["lr"]) for group in scratch.param_groups])
+    return drawn
+
+
+def build_learner(
+    config: Config, module: nn.Module, steps: Plan, where: torch.device, targets: Normalizer | None = None
+) -> Learner:
+    """The learner, with the module moved to the device and what is frozen held; `targets`: how they are scaled."""
+    if config.data.normalize_targets and targets is None:
+        raise TypeError("the metrics need to know how the targets were scaled")
+    module.to(where)
+    frozen = finetune.frozen(config.trainer.freeze, module)
+    for name, parameter in module.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+    the_optimizer = build_optimizer(config, module)
+    return Learner(
+        module,
+        build_loss(config).to(where),
+        the_optimizer,
+        build_schedule(config, the_optimizer, steps),
+        where,
+        task=config.data.task,
+        num_outputs=config.data.num_outputs,
+        seed=config.seed,
+        accumulate=config.trainer.accumulate,
+        grad_clip=config.trainer.grad_clip,
+        precision=config.trainer.precision,
+        on_nan=config.trainer.on_nan,
+        compiled=config.trainer.compile,
+        in_evaluation=frozen_modules(config, module).values(),
+        targets=targets,
+    )

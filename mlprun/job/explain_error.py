@@ -1,0 +1,89 @@
+"""What to tell the user of an exception: what went wrong, where, and the key to turn."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+from mlprun.config.schema import Config
+from mlprun.errors import UserError, is_users_own
+
+
+def explain(error: Exception, config: Config, anomaly: str = "") -> str:
+    """What to tell the user of any exception, without a traceback of ours; frames of the user's own code are shown.
+
+    Args:
+        error: what ended the run.
+        config: of the run.
+        anomaly: what torch's anomaly detection warned of before it, with the frames of the forward pass.
+    """
+    if anomaly:
+        frames = re.findall(r'  File "([^"]+)", line (\d+), in (\S+)\n    (.*)', anomaly)
+        own = [frame for frame in frames if is_users_own(frame[0])] or frames[-1:]
+        return f"{explain(error, config).splitlines()[0]}\n  made in the forward pass by\n" + "\n".join(
+            f'  File "{file}", line {line}, in {name}\n    {code}' for file, line, name, code in own
+        )
+    return str(error) if isinstance(error, UserError) else _explain(error, config)
+
+
+def _explain(error: Exception, config: Config) -> str:
+    text, kind = str(error), type(error).__name__
+    first = text.splitlines()[0] if text else "(no message)"
+    data, parts = config.data, config.trainer.accumulate
+    # what the learner knows of the place: layer, step and shapes
+    notes = [f"  {line}" for note in getattr(error, "__notes__", []) for line in note.splitlines()]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = "".join(traceback.format_list([f for f in frames if is_users_own(f.filename)][-8:])).rstrip().splitlines()
+    if data.num_workers and (
+        isinstance(error, EOFError | ConnectionError) or re.search("is killed by signal|exited unexpectedly", text)
+    ):
+        return (
+            f"a DataLoader worker process is gone: {kind}: {first}"
+            f"\n  it was killed or ran out of memory; data.num_workers={data.num_workers}, and 0 needs none"
+        )
+    in_worker = "DataLoader worker" in text
+    memory = "out of memory|not enough memory|[Cc]an(?:'t|not) allocate mem|Unable to allocate"
+    if kind in ("OutOfMemoryError", "MemoryError") or re.search(memory, text):
+        said = re.search(r"(?i)(tried|unable) to allocate ([\d.]+) ?(\w+)", text)
+        asked = (f"{int(said[2]) / 2**30:,.1f} GiB" if said[3] == "bytes" else f"{said[2]} {said[3]}") if said else ""
+        if in_worker:
+            remedy = f"a DataLoader worker has no room; data.num_workers={data.num_workers}, and fewer need less"
+        elif any(line.startswith("  at an evaluation") for line in notes):
+            remedy = "an evaluation reads many examples at once: data.limit_eval=… or a smaller model needs less"
+        elif not any(line.startswith("  at step") for line in notes):
+            remedy = "that was not in a training step: a smaller model, or less data (data.limit=…), needs less"
+        elif config.batch_size == parts:
+            remedy = "a step takes one example at a time already: a smaller model or smaller inputs need less"
+        else:
+            more = 2 * parts if config.batch_size == "all" else min(2 * parts, config.batch_size)
+            remedy = (
+                f"trainer.accumulate={more} keeps the same effective batch in about {parts / more:.0%} of the memory"
+            )
+        head = f"out of memory with batch_size={config.batch_size} trainer.accumulate={parts}"
+        return "\n".join([f"{head}, asking for {asked}" if asked else head, *notes, f"  {remedy}", *own])
+    if "device-side assert" in text:
+        return "\n".join([
+            f"{kind}: {first}", *notes,
+            "  a GPU does not say which value was wrong; most often a label outside 0 to"
+            f" data.num_outputs - 1 (data.num_outputs={data.num_outputs}), or an index past an embedding",
+            "  the same line with device=cpu names it",
+        ])  # fmt: skip
+    if "deterministic" in text and "implementation" in text:
+        remedy = "  set trainer.deterministic=false to allow it; the run may then not repeat bit by bit"
+        return "\n".join([first, *notes, remedy, *own])
+    if any("_utils/collate.py" in place for place in (text, *(frame.filename for frame in frames))):
+        return (
+            f"data: the examples of a batch do not go together: {text.splitlines()[-1] if text else kind}"
+            f"\n  each must be (input, target), with an input of data.input_shape={data.input_shape}"
+        )
+    if in_worker and 'File "' in text:  # it sends its traceback as text
+        lines = [line for line in text.splitlines() if line.strip()]
+        return "\n".join([lines[0], *lines[-8:]])
+    if "index out of range in self" in text:
+        notes.append("  an index into an embedding must be 0 to num_embeddings - 1")
+    if notes and isinstance(error, RuntimeError | IndexError):  # torch's own, mostly of shapes
+        notes.append(
+            f"  data.input_shape={data.input_shape} data.num_outputs={data.num_outputs} batch_size={config.batch_size}"
+            f" trainer.accumulate={parts}"
+        )
+    return "\n".join([f"{kind}: {first}", *notes, *(own or ["  MLPRUN_TRACEBACK=1 shows where; so does train.log"])])

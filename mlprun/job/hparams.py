@@ -1,0 +1,39 @@
+"""The row of a run in TensorBoard's HParams table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """What a run may be told apart by, for TensorBoard's table: `optim` -> `Adam`, `optim.lr` -> 0.001.
+
+    Paths, sizes that follow from the data, and what is switched off (null, false) are left out.
+    """
+    flat: dict[str, bool | float | str] = {}
+    for name, value in values.items():
+        if (
+            name
+            in (
+                "logging",
+                "checkpoint",
+                "sweep",
+                "inspect",
+                "max_time",
+                "root",
+                "dataset",
+                "input_shape",
+                "num_outputs",
+            )
+            or value in (None, {})
+            or (name == "freeze" and not value)
+            or (name in ("text", "audio") and prefix == "data." and name not in values["dataset"])  # not read
+        ):
+            continue
+        if name == "_target_":
+            flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]
+        elif isinstance(value, dict):
+            flat |= hyperparameters(value, f"{prefix}{name}.")
+        elif value is not False:
+            flat[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat

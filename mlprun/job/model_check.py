@@ -1,0 +1,223 @@
+"""A trial batch through model and loss: do they fit, and how large is the model?"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlprun.config.schema import Config
+from mlprun.data.batches import TrainBatches
+from mlprun.data.sequences import Batch
+from mlprun.errors import ConfigError, UserError
+from mlprun.tasks import BY_TOKEN
+from mlprun.training.losses import Loss
+
+# Multiply-adds of a step below which a second thread saves at most a third of it, and two runs side by side
+# make better use of two cores (measured: benchmarks/threads.py).
+ONE_THREAD_BELOW = 200e6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with weights, as a trial batch met it; shapes without the batch."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    num_parameters: int
+    macs: int = 0  # multiply-adds for one example, of a linear or convolution layer
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What a trial batch tells of a model.
+
+    Attributes:
+        layers: those with parameters of their own, in the order they ran.
+        num_parameters: all, trained or not.
+        macs: multiply-adds of the linear, convolution and recurrent layers for one example.
+    """
+
+    layers: list[Layer]
+    num_parameters: int
+    macs: int
+
+    def num_threads(self, batch_size: int) -> int:
+        """CPU threads that pay for a step of this size: a function of the config and the machine alone."""
+        work = 3 * max(self.macs, self.num_parameters) * batch_size  # forward, and twice that backward
+        return 1 if work < ONE_THREAD_BELOW else len(os.sched_getaffinity(0)) if hasattr(
+            os, "sched_getaffinity"
+        ) else os.cpu_count() or 1  # fmt: skip
+
+
+def check_model(config: Config, module: nn.Module, criterion: Loss, trial: Batch) -> ModelSummary:
+    """Run two examples through model and loss, and say which layer and which key is at fault if they do not fit.
+
+    Args:
+        module: on the CPU; its state is not changed.
+        trial: a batch on the CPU.
+
+    Raises:
+        ConfigError: model and data, or outputs and loss, do not fit.
+    """
+    running: list[tuple[str, nn.Module, list[int]]] = []
+    layers: list[Layer] = []
+
+    def entered(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            shape = list(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else []
+            running.append((name, layer, shape))
+
+        return hook
+
+    def left(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        name, *_ = running.pop()
+        own = sum(p.numel() for p in layer.parameters(recurse=False))
+        output = output[0] if isinstance(layer, nn.RNNBase) else output
+        if own and isinstance(output, Tensor):
+            weight = getattr(layer, "weight", None)
+            macs = 0
+            if isinstance(layer, nn.RNNBase):  # each weight meets each token
+                macs = sum(p.numel() for p in layer.parameters() if p.dim() > 1) * inputs[0].shape[-2]
+            elif isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
+                macs = weight.numel() * output[0].numel() // weight.shape[0]
+            layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), own, macs))
+
+    hooks = [m.register_forward_pre_hook(entered(name)) for name, m in module.named_modules()]
+    hooks += [m.register_forward_hook(left) for m in module.modules()]
+    inputs, targets = trial.inputs[:2], trial.targets[:2]
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            outputs = module(inputs)
+    except torch.OutOfMemoryError:
+        raise  # the shapes are not to blame
+    except ConfigError as error:
+        raise error.under("model") from error
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        name, layer, shape = running[-1] if running else ("", module, list(inputs.shape))
+        where = f"layer '{name}' {_short(layer)}" if name else _short(layer)
+        raise ConfigError(
+            "model", ConfigError.MISSING,
+            f"{where} cannot take an input of shape {shape}: {str(error).splitlines()[0]}",
+            _remedy(config, inputs, layer),
+        ) from error  # fmt: skip
+    finally:
+        for handle in hooks:
+            handle.remove()
+        module.train(was_training)
+    by_token = config.data.task in BY_TOKEN
+    wanted = [*inputs.shape[: 2 if by_token else 1], config.data.num_outputs]
+    if not isinstance(outputs, Tensor) or list(outputs.shape) != wanted:
+        found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise ConfigError(
+            "model", ConfigError.MISSING, f"gives outputs of shape {found} for {len(inputs)} examples, not {wanted}",
+            f"data.task={config.data.task} needs data.num_outputs={config.data.num_outputs} outputs at each token"
+            if by_token
+            else f"the data has data.num_outputs={config.data.num_outputs}: the model's last layer must be as wide",
+        )  # fmt: skip
+    if config.data.task == "language_modeling" and not inputs.is_meta:
+        _check_causal(module, inputs, outputs)
+    try:
+        with torch.no_grad():
+            value = criterion(outputs, targets)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise ConfigError(
+            "loss", ConfigError.MISSING,
+            f"{config.loss['_target_']} does not fit outputs of shape {list(outputs.shape)} and targets of shape "
+            f"{list(targets.shape)} ({targets.dtype}): {str(error).splitlines()[0]}",
+            "for classes use loss=cross_entropy, for values loss=mse",
+        ) from error  # fmt: skip
+    if value.dim() != 0:
+        raise ConfigError(
+            "loss",
+            ConfigError.MISSING,
+            f"gives shape {list(value.shape)}, not one number",
+            "set loss.reduction=mean",
+        )
+    return ModelSummary(layers, sum(p.numel() for p in module.parameters()), sum(layer.macs for layer in layers))
+
+
+def _remedy(config: Config, inputs: Tensor, layer: nn.Module) -> str:
+    """What to do about a model that cannot take the inputs of the data; `layer` is where it failed."""
+    if not inputs.is_floating_point() and isinstance(layer, nn.Embedding) and not inputs.is_meta:
+        low, high = int(inputs.min()), int(inputs.max())
+        if low < 0 or high >= layer.num_embeddings:
+            return (
+                f"it has {layer.num_embeddings} rows, and the ids of two examples go from {low} to {high}: "
+                "set data.text.vocab_size to one more than the largest id there is"
+            )
+    if not inputs.is_floating_point() and not isinstance(layer, nn.Embedding):
+        return "the inputs are whole numbers, as of texts: choose from embedding_average, rnn, gru, lstm, transformer"
+    if inputs.is_floating_point() and any(isinstance(m, nn.Embedding) for m in layer.modules()):
+        return (
+            f"the inputs of {config.data.name} are no token ids: choose a model of numbers or images, such as model=mlp"
+        )
+    return (
+        f"one example has data.input_shape={_listed(config.data.input_shape)}; "
+        "do the sizes in the model follow from input_shape?"
+    )
+
+
+def _check_causal(module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
+    """Raise ConfigError if an output of a language model depends on tokens that come after its own."""
+    middle = inputs.shape[1] // 2
+    changed = inputs.clone()
+    changed[:, middle:] = (changed[:, middle:] + 1) % outputs.shape[-1]
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        again = module(changed)
+    module.train(was_training)
+    if not torch.allclose(outputs[:, :middle], again[:, :middle], rtol=1e-3, atol=1e-4):
+        raise ConfigError(
+            "model", ConfigError.MISSING, "sees the tokens that it is to predict: its outputs change with what follows",
+            "a language model may look back only; for words hidden in a text, which both sides tell, use "
+            "data.task=token_classification",
+        )  # fmt: skip
+
+
+def check_batch_norm(fit: ModelSummary, batches: TrainBatches, accumulate: int, frozen: Collection[str] = ()) -> None:
+    """Raise ConfigError if batch normalisation would meet a single value a channel, which has no variance.
+
+    Args:
+        fit: tells the layers.
+        batches, accumulate: how many examples meet.
+        frozen: names of layers that stay in evaluation mode, and look at no batch.
+    """
+    norms = [x for x in fit.layers if x.kind.startswith("BatchNorm") and x.name not in frozen]
+    alone = [x for x in norms if math.prod(x.output_shape[1:]) == 1]
+    count = batches.num_examples
+    if not alone or count is None:
+        return
+
+    def smallest(batch_size: int) -> int:
+        last = count % batch_size or batch_size
+        return min(batch_size // accumulate, last // min(accumulate, last))
+
+    if smallest(batches.batch_size) < 2:
+        fits = next((size for size in range(batches.batch_size + 1, count + 1) if smallest(size) > 1), None)
+        raise ConfigError(
+            "batch_size",
+            batches.batch_size,
+            f"a batch (of {count} examples in all) would give the layer '{alone[0].name}' a single one to normalise",
+            f"choose batch_size={fits}" if fits else "use more data, or a model without batch normalisation",
+        )
+
+
+def _short(layer: nn.Module) -> str:
+    text = repr(layer)
+    return text if len(text) < 100 and "\n" not in text else type(layer).__name__
+
+
+def _listed(values: list[int]) -> str:
+    return "[" + ",".join(map(str, values)) + "]"

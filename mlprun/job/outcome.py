@@ -1,0 +1,32 @@
+"""How a job ended, and the line that continues it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        status: `completed`, `failed` or `interrupted`.
+        directory: of the run.
+        metrics: `val/…` of the best checkpoint and `test/…`.
+        objective: the monitored value of the best checkpoint, NaN for a run without one.
+        exit_status: for the command line.
+        began: whether a step was to be done; what fails before it leaves nothing worth keeping.
+    """
+
+    status: str
+    directory: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+    objective: float = float("nan")
+    exit_status: int = 0
+    began: bool = True
+
+
+def resume_line(path: Path) -> str:
+    return f"mlprun resume {shlex.quote(str(path))}"

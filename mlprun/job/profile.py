@@ -1,0 +1,34 @@
+"""A torch.profiler trace of a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlprun.data.batches import TrainBatches
+from mlprun.data.sequences import Batch
+
+
+def profile_batches(batches: TrainBatches, trace: Path) -> TrainBatches:
+    """The same batches, with a torch.profiler trace of steps 4-8 written to `trace` as they are taken."""
+    return _ProfiledBatches(batches, trace)
+
+
+class _ProfiledBatches(TrainBatches):
+    def __init__(self, batches: TrainBatches, trace: Path) -> None:
+        vars(self).update(vars(batches))
+        self._trace = trace
+
+    def starting_at(self, step: int) -> Iterator[Batch]:
+        from torch.profiler import ProfilerActivity, profile, schedule
+
+        activities = [ProfilerActivity.CPU]
+        activities += [ProfilerActivity.CUDA] if self.device.type == "cuda" else []
+        with profile(
+            activities=activities,
+            schedule=schedule(wait=2, warmup=1, active=5, repeat=1),
+            on_trace_ready=lambda p: p.export_chrome_trace(str(self._trace)),
+        ) as profiler:
+            for batch in super().starting_at(step):
+                yield batch
+                profiler.step()

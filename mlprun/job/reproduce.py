@@ -1,0 +1,223 @@
+"""Run again from a run's record, and compare bit by bit."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlprun.analysis.diff import columns, compare_records, compare_rows, compare_tensors, differences
+from mlprun.config.identity import identity
+from mlprun.config.schema import Config
+from mlprun.config.stored import from_record
+from mlprun.config.trust import check_targets
+from mlprun.errors import ConfigError, RunError
+from mlprun.job.run import run_job
+from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git
+
+CHECKPOINTS = ("best.pt", "last.pt")
+NAMES = ("original", "again")
+
+
+def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
+    """Repeat the run in `path` in a new directory, and print where the two part; 0 if nowhere, else 1.
+
+    Nothing in `path` is written.
+
+    Args:
+        path: of a completed run.
+        command: the whole line that was typed, for the new run's record.
+        trust: also call stored targets that are neither a library's own nor from the current folder.
+
+    Raises:
+        UserError: no run, one that has not ended, or one whose config cannot be built here.
+        KeyboardInterrupt: asked to stop.
+    """
+    original = RunDirectory(path)
+    record = _completed(original)
+    if path.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise RunError(
+            f"{path} is where you stand, and the new run would be written into it"
+            f"\n  go back to the folder where it was started: cd {shlex.quote(str(record.get('folder')))}"
+        )
+    if not trust:
+        check_targets(record["config"], Path.cwd(), path)
+    config = from_record(record["config"])
+    config = replace(config, trainer=replace(config.trainer, max_time=None), device=_device(config, record))
+    for problem in _check(original):  # before hours are spent on it
+        print(f"warning: {problem}\n  it cannot be compared", file=sys.stderr)
+    again = RunDirectory(claim(f"{datetime.now():outputs/%Y-%m-%d/%H-%M-%S}_{_name(path)}_again"))
+    keep_out_of_git(Path("outputs"))
+    outcome = run_job(
+        config,
+        again.path,
+        command,
+        record.get("overrides", []),
+        num_threads=record["device"]["num_threads"],
+        reproduces=path,
+    )
+    if outcome.status != "completed":
+        if not outcome.began:
+            shutil.rmtree(again.path)
+        if record.get("folder") not in (None, str(Path.cwd())):
+            print(
+                f"the run was started in {record['folder']}: its own classes and relative paths are found there",
+                file=sys.stderr,
+            )
+        return outcome.exit_status
+    is_identical, lines = _compare(original, record, again)
+    print(f"again   {again.path}", *lines, sep="\n")
+    return 0 if is_identical else 1
+
+
+def _completed(run: RunDirectory) -> dict[str, Any]:
+    """The record of a run that can be repeated.
+
+    Raises:
+        RunError: there is none.
+    """
+    record = run.read()
+    status = record.get("status")
+    if status != "completed":
+        error = str(record.get("error", "")).partition("\n")[0]
+        remedy = "wait for its end; if it was killed, finish it" if status == "running" else "finish it first"
+        raise RunError(
+            f"{run.path} is '{status}'{f' ({error})' if error else ''}, and only a completed run can be compared"
+            f"\n  {remedy}: mlprun resume {shlex.quote(str(run.path))}"
+        )
+    if missing := [key for key in ("config", "metrics") if not isinstance(record.get(key), dict)]:
+        raise RunError(f"{run.record_file} is damaged: it has no {' and no '.join(missing)}")
+    if not isinstance(record.get("device"), dict) or "num_threads" not in record["device"]:
+        raise RunError(f"{run.record_file} is damaged: it does not say on which device, with how many threads")
+    return record
+
+
+def _name(path: Path) -> str:
+    """The run's own name: without the time, and without what an earlier reproduction added."""
+    name = re.sub(r"^\d\d-\d\d-\d\d_", "", path.resolve().name)
+    return re.sub(r"_again_[0-9a-f]{4}$", "", name)
+
+
+def _device(config: Config, record: dict[str, Any]) -> str:
+    """The config's device, but where `auto` would choose another than the run had, that one."""
+    from mlprun.job.build_data import find_device
+
+    wanted = record["device"].get("type")
+    try:
+        if str(find_device(config)) != wanted:
+            find_device(replace(config, device=str(wanted)))
+            return str(wanted)
+        return config.device
+    except ConfigError as error:
+        print(
+            f"warning: the run was on {wanted} ({record['device'].get('name')}), which is not there ({error.remedy})"
+            "\n  on another device it comes out a little different",
+            file=sys.stderr,
+        )
+        return "auto"
+
+
+# ---------------------------------------------------------------------------------------------- comparison
+
+
+def _check(run: RunDirectory) -> list[str]:
+    """What of a run cannot be compared, and why."""
+    from mlprun.runs import checkpoint
+
+    found = []
+    for name in ("metrics.jsonl", *CHECKPOINTS):
+        try:
+            if name in CHECKPOINTS:
+                checkpoint.load(run.checkpoints / name)
+            else:
+                compare_rows(run.metrics_file, run.metrics_file)
+        except RunError as error:
+            found.append(str(error).splitlines()[0])
+    return found
+
+
+def _compare(original: RunDirectory, record: dict[str, Any], again: RunDirectory) -> tuple[bool, list[str]]:
+    """Whether two completed runs are identical, and what to say of it."""
+    from mlprun.runs import checkpoint
+
+    table: list[tuple[str, str, str]] = []
+    unusable, headline, stored = list[str](), "", None
+    try:
+        if (row := compare_rows(original.metrics_file, again.metrics_file)) is not None:
+            headline, table = row.headline(NAMES), row.table(NAMES)
+    except RunError as error:
+        unusable.append(str(error))
+    now = again.read()
+    if metrics := differences(record["metrics"], now["metrics"]):
+        table += [("result", *NAMES), *((d.key, *d.texts()) for d in metrics)]
+    found = columns(table, "  ")
+    for name in CHECKPOINTS:
+        try:
+            states = [checkpoint.load(run.checkpoints / name) for run in (original, again)]
+        except RunError as error:
+            unusable.append(str(error))
+            continue
+        stored = stored or states[0]["config"]
+        # What it was to do after this step may have been changed by a resume; what it is, not.
+        ours, theirs = ({**state, "config": identity(state["config"], length=False)} for state in states)
+        if parts := compare_tensors(ours, theirs):
+            more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+            found.append(f"  {name}: {', '.join(parts[:3])}{more}")
+    problems = [f"  not compared: {line}" for text in unusable for line in text.splitlines()[:1]]
+    sections = compare_records(record, now)
+    changed = [f"  {section}: {d}" for section in ("code", "environment", "data") for d in sections[section]]
+    patches = [run.path / "code.patch" for run in (original, again)]
+    if any(d.key == "git.changes" for d in sections["code"]) and all(patch.is_file() for patch in patches):
+        changed.append(f"    diff {shlex.quote(str(patches[0]))} {shlex.quote(str(patches[1]))}")
+    if headline or found:
+        causes = [f"  {cause}" for cause in _history(record, stored)] + changed
+        said = ["different" + f": {headline}" * bool(headline), *found, *problems, "what may be the cause:"]
+        return False, said + (causes or [f"  {line}" for line in _unrecorded(record["config"])])
+    rows = len(again.metrics_file.read_text(encoding="utf-8").splitlines())
+    said = [f"identical: {rows} rows of metrics.jsonl, the test scores, and every bit of best.pt and last.pt"]
+    if problems:
+        said = ["no difference, but not all could be compared:", *problems]
+    return not problems, said + (["although these differ:", *changed] if changed else [])
+
+
+def _history(record: dict[str, Any], stored: Any) -> Iterator[str]:
+    """What happened to the original that a repetition from its record does not repeat.
+
+    Args:
+        stored: the config in one of its checkpoints.
+    """
+    if stored:
+        ours, theirs = ({"config": identity(c, length=False)} for c in (stored, record["config"]))
+        for difference in compare_records(ours, theirs)["config"]:
+            yield f"run.json is not what the run was made with: {difference}"
+    for entry in record.get("resumed", []):
+        for line in entry.get("changed", []):
+            if line.startswith(("epochs:", "steps:")):
+                yield f"made longer at step {entry.get('step')}: {line}; until then it ran by its old length"
+            elif not line.startswith(("checkpoint.", "trainer.max_time")):  # these decide nothing
+                yield f"resumed at step {entry.get('step')}: {line}"
+
+
+def _unrecorded(config: dict[str, Any]) -> Iterator[str]:
+    """Why a run may come out otherwise although nothing that is recorded differs."""
+    yield "nothing that is recorded of code, environment and data differs, so the run does not repeat itself"
+    if not config.get("trainer", {}).get("deterministic", True):
+        yield "trainer.deterministic=false: some kernels add in another order each time"
+    if own := sorted(_own_targets(config)):
+        yield f"{', '.join(own)}: does it draw what no seed decides (os.urandom, the clock, the order of a set),"
+        yield "or read files that have changed? Of a data set of your own there are no fingerprints"
+
+
+def _own_targets(node: Any) -> set[str]:
+    """The `_target_`s that are neither mlprun's nor torch's."""
+    if isinstance(node, dict):
+        target = str(node.get("_target_", "mlprun"))
+        own = set() if target.partition(".")[0] in ("mlprun", "torch", "torchvision") else {target}
+        return own.union(*(_own_targets(value) for value in node.values()))
+    return set().union(*(_own_targets(value) for value in node)) if isinstance(node, list) else set()

@@ -1,0 +1,233 @@
+"""One job: from a checked config to a finished run directory. What every launcher calls.
+
+A failure is recorded in the run's own directory and returned, never raised, so that a sweep goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlprun import signals
+from mlprun.analysis.diff import compare_records
+from mlprun.config.durations import parse_seconds
+from mlprun.config.identity import fingerprint, identity
+from mlprun.config.schema import Config
+from mlprun.config.stored import from_record, resumed
+from mlprun.config.trust import check_targets
+from mlprun.errors import ConfigError, DivergedError, RunError, UserError
+from mlprun.job.explain_error import explain
+from mlprun.job.outcome import Outcome, resume_line
+from mlprun.job.train import result_line, train_run
+from mlprun.runs.directory import RunDirectory
+from mlprun.runs.log import RunLog
+
+log = logging.getLogger("mlprun")
+
+
+def run_job(
+    config: Config,
+    path: Path,
+    command: str,
+    overrides: list[str],
+    *,
+    num_threads: int | None = None,
+    reproduces: Path | None = None,
+) -> Outcome:
+    """Train, validate and test as `config` says, in the directory `path`.
+
+    A directory that holds a run of this config already is finished, or its result returned.
+
+    Args:
+        config: checked.
+        path: made if it is not there.
+        command: the whole line that was typed, for the record.
+        overrides: those of this job.
+        num_threads: what `trainer.num_threads=null` stands for; None: the rule's own choice.
+        reproduces: the run that this one repeats, for the record.
+
+    Raises:
+        UserError: the directory cannot be used; nothing is recorded then.
+        KeyboardInterrupt: after the run was marked `interrupted`.
+    """
+    signals.install()
+    directory = RunDirectory(path)
+    if directory.record_file.exists():
+        stored = _read(directory)["config"]
+        if fingerprint(stored) != fingerprint(config.to_dict()):
+            there, here = ({"config": identity(c)} for c in (stored, config.to_dict()))
+            differences = compare_records(there, here)["config"]
+            remedy = "choose another directory, or remove this one"
+            if {d.key for d in differences} <= {"epochs", "steps"}:
+                remedy = f"to make it longer: {resume_line(path)} {differences[0].key}={differences[0].second}"
+            raise ConfigError("hydra.run.dir", path, f"holds a run of another config: {differences[0]}", remedy)
+        return _continue(directory, config, command)
+    with contextlib.ExitStack() as stack:
+        with signals.deferred:  # from the lock to the record
+            stack.enter_context(directory.held())
+            stack.enter_context(_marked(directory))
+            if directory.record_file.exists():  # another process was quicker
+                raise RunError(f"{path} holds a run already\n  continue it with {resume_line(path)}")
+            more = {} if reproduces is None else {"reproduces": str(reproduces)}
+            directory.start(config.to_dict(), command, overrides, **more)
+        return _attempt(config, directory, command, None, num_threads)
+
+
+def resume_job(path: Path, lines: list[str], command: str, *, trust: bool = False) -> Outcome:
+    """Continue the run in `path` from its newest checkpoint; a completed one returns its result.
+
+    Args:
+        path: of the run.
+        lines: override lines of the keys in `config.RESUMABLE`.
+        command: the whole line that was typed, for the record.
+        trust: also call stored targets that are neither a library's own nor from the current folder.
+
+    Raises:
+        UserError: no run, in use, nothing to go on from, or a line that cannot work.
+        KeyboardInterrupt: after the run was marked `interrupted`.
+    """
+    signals.install()
+    directory = RunDirectory(path)
+    record = _read(directory)
+    config = resumed(from_record(record["config"]), lines)
+    if not trust and _ended(record, config) is None:
+        check_targets(record["config"], Path.cwd(), path)
+    return _continue(directory, config, command)
+
+
+def _read(directory: RunDirectory) -> dict[str, Any]:
+    """The run's record, with what is needed to go on."""
+    record = directory.read()
+    if missing := sorted({"status", "config"} - record.keys()):
+        raise RunError(f"{directory.record_file} is damaged: it has no {' and no '.join(missing)}")
+    return record
+
+
+def _continue(directory: RunDirectory, config: Config, command: str) -> Outcome:
+    """Finish the run that the directory holds, or return its result."""
+    record = _read(directory)
+    if (outcome := _ended(record, config)) is not None:
+        _show_result(outcome, directory, record)
+        return outcome
+    with contextlib.ExitStack() as stack:
+        with signals.deferred:
+            stack.enter_context(directory.held())
+            stack.enter_context(_marked(directory))
+            earlier = _read(directory)  # once more, now that nobody else writes it
+            if (outcome := _ended(earlier, config)) is not None:
+                _show_result(outcome, directory, earlier)
+                return outcome
+            now = {**directory.reopen(earlier), "config": config.to_dict()}
+        return _attempt(config, directory, command, (earlier, now), earlier.get("device", {}).get("num_threads"))
+
+
+def _ended(record: dict[str, Any], config: Config) -> Outcome | None:
+    """The outcome of a completed run to which `config` adds nothing, else None.
+
+    Raises:
+        ConfigError: the run is longer already than `config` says.
+        RunError: the record is damaged.
+    """
+    if record["status"] != "completed":
+        return None
+    if missing := sorted({"metrics", "steps", "ended_by", "best_step"} - record.keys()):
+        raise RunError(f"the run's record is damaged: it is completed and has no {', '.join(missing)}")
+    per_epoch = record.get("steps_per_epoch")
+    length = config.steps if config.steps is not None else per_epoch and config.epochs * per_epoch
+    if record["ended_by"] == "finished" and length is not None and length != record["steps"]:
+        if length > record["steps"]:
+            return None
+        key = "epochs" if config.steps is None else "steps"
+        raise ConfigError(
+            key, getattr(config, key), f"the run has done {record['steps']} steps already, and this would be {length}"
+        )
+    metrics = {name: math.nan if value is None else value for name, value in record["metrics"].items()}
+    return Outcome("completed", Path(), metrics, metrics.get(config.monitor, math.nan))
+
+
+def _attempt(
+    config: Config,
+    directory: RunDirectory,
+    command: str,
+    earlier: tuple[dict[str, Any], dict[str, Any]] | None,
+    num_threads: int | None,
+) -> Outcome:
+    """Train, and record how it ended, whatever happens."""
+    limit = config.trainer.max_time
+    with RunLog(directory.log_file) as warned:
+        log.debug("command: %s", command)
+        try:
+            with signals.after(None if limit is None else parse_seconds(limit, "trainer.max_time")):
+                return train_run(config, directory, command, earlier, num_threads)
+        except KeyboardInterrupt as stop:
+            return _interrupted(directory, str(stop) or "SIGINT", stop)
+        except Exception as error:
+            if "killed by signal: Terminated" in str(error):  # a worker, and the run's own SIGTERM may be on its way
+                with contextlib.suppress(signals.Stop), signals.deferred:
+                    time.sleep(0.1)
+            if by := signals.stop_requested_by():  # what was broken off may say so in its own words
+                log.debug("%s", "".join(traceback.format_exception(error)))
+                if isinstance(error, UserError):  # it could not be saved, say
+                    log.error("error: %s", error)
+                return _interrupted(directory, by, error)
+            if earlier is not None and isinstance(error, ConfigError):  # refused: the run is what it was
+                log.error("error: %s", error)
+                directory.put_back(earlier[0])
+                return Outcome("failed", directory.path, exit_status=error.exit_status)
+            return _failed(error, directory, config, warned.anomaly, began=earlier is not None)
+
+
+@contextlib.contextmanager
+def _marked(directory: RunDirectory) -> Iterator[None]:
+    """A request to stop that comes before the training does leaves no run that seems to be running."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if directory.is_open:
+            _interrupted(directory, str(stop) or "SIGINT", stop)
+        raise
+
+
+def _interrupted(directory: RunDirectory, by: str, error: BaseException) -> Outcome:
+    """Record it and say how to go on; only a time limit, which is the run's own, lets others go on."""
+    with contextlib.suppress(signals.Stop), signals.deferred:
+        directory.finish("interrupted", stopped_by=by)
+        words = {"SIGINT": "Ctrl-C", signals.MAX_TIME: "trainer.max_time, the time limit"}
+        log.error("interrupted by %s\nresume  %s", words.get(by, by), resume_line(directory.path))
+        signals.end_workers()
+    if by != signals.MAX_TIME:
+        raise signals.Stop(by) from error
+    signals.disarm()
+    return Outcome("interrupted", directory.path, exit_status=signals.exit_status(by))
+
+
+def _show_result(outcome: Outcome, directory: RunDirectory, record: dict[str, Any]) -> None:
+    """What a run that is done had found."""
+    print(f"completed already, nothing to add  {directory.path}")
+    if record["ended_by"] == "early_stopping":
+        print(f"it ended by early stopping at step {record['steps']} of {record.get('num_steps', '?')}")
+    print(result_line(outcome.metrics, record["best_step"], record["config"]["monitor"]))
+
+
+def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: str, *, began: bool) -> Outcome:
+    """Record the failure, say it once, and keep the whole traceback in train.log."""
+    shown = explain(error, config, anomaly)
+    details = "".join(traceback.format_exception(error))
+    log.debug("%s", details)
+    if os.environ.get("MLPRUN_TRACEBACK") == "1":
+        print(details, file=sys.stderr)
+    log.error("error: %s", shown)
+    directory.finish("failed", error=shown, traceback=str(directory.log_file))
+    status = error.exit_status if isinstance(error, UserError) else 1
+    began = began or directory.metrics_file.exists() or not isinstance(error, UserError)
+    # what would fail in the same way again is not worth a resume
+    if began and not isinstance(error, ConfigError | DivergedError) and not shown.startswith("out of memory"):
+        log.error("resume  %s", resume_line(directory.path))
+    return Outcome("failed", directory.path, exit_status=status, began=began)

@@ -1,0 +1,76 @@
+"""What is about to be trained, line by line, as a run and `mlprun inspect` print it. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlprun.config.schema import Config
+
+if TYPE_CHECKING:
+    from mlprun.job.model_check import ModelSummary
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 thread`, `1,294 threads`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def data_line(config: Config, sizes: dict[str, int | None]) -> str:
+    """The data's name, its sizes and its shapes.
+
+    Args:
+        config: checked.
+        sizes: examples of each split, None where the data does not tell.
+    """
+    data = config.data
+    known = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
+    kind = {
+        "classification": f"{max(data.num_outputs, 2)} classes",
+        "regression": counted(data.num_outputs, "value"),
+    }.get(data.task, f"{data.num_outputs:,} classes of each token")
+    return f"data    {data.name}: {known}; inputs {'x'.join(map(str, data.input_shape))}, {kind}"
+
+
+def model_lines(
+    config: Config, fit: ModelSummary, num_trained: int, *, most: int | None = None, macs: bool = False
+) -> list[str]:
+    """The model and a table of its layers.
+
+    Args:
+        config: checked.
+        fit: what a trial batch told of the model.
+        num_trained: parameters that are not frozen.
+        most: with more layers than that, only the first and the last five are named; None: all are.
+        macs: also the multiply-adds for one example, of every layer and in all.
+    """
+    work = f", {fit.macs:,} multiply-adds an example (linear, convolution and recurrent layers)" if macs else ""
+    trained = f", {num_trained:,} trained" if num_trained < fit.num_parameters else ""
+    lines = [f"model   {_class_name(config.model)}: {fit.num_parameters:,} parameters{trained}{work}"]
+    shown = list(fit.layers)
+    if most is not None and len(shown) > most:
+        shown[5:-5] = []
+    name = max([28, *(len(layer.name) for layer in shown)])
+    kind = max([14, *(len(layer.kind) for layer in shown)])
+    rows = []
+    for layer in shown:
+        shape = "x".join(map(str, layer.output_shape))
+        row = f"{layer.name or '(model)':<{name}} {layer.kind:<{kind}} -> {shape:<12} {layer.num_parameters:>12,}"
+        rows.append(f"          {row}" + (f" {layer.macs:>14,}" if macs and layer.macs else ""))
+    if len(shown) < len(fit.layers):
+        rows[5:5] = [f"          … {len(fit.layers) - 10} more layers"]
+    if macs:
+        head = f"{'layer':<{name}} {'':<{kind}}    {'output':<12} {'parameters':>12} {'multiply-adds':>14}"
+        lines.append(f"          {head}")
+    return lines + rows
+
+
+def optim_line(config: Config) -> str:
+    """The optimizer, its rate, the schedule and the loss."""
+    rate = config.optim.get("lr")
+    lr = "" if rate is None else f", lr {rate:g}"
+    names = [_class_name(node) for node in (config.optim, config.scheduler, config.loss)]
+    return f"optim   {names[0]}{lr}, {names[1]}; {names[2]}"
+
+
+def _class_name(node: dict[str, object]) -> str:
+    return str(node["_target_"]).rpartition(".")[2]

@@ -1,0 +1,137 @@
+"""Pictures of image models: filters, feature maps, and the surest mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from mlprun.data.parts import size
+from mlprun.data.splits import Splits
+from mlprun.pictures.base import (
+    MAX_EXAMPLES,
+    class_name,
+    decoded,
+    evenly_spaced,
+    first_examples,
+    image_sheet,
+    images_figure,
+    input_shape,
+    is_token_data,
+    model_outputs,
+    put_image,
+    raise_unfit,
+    texts_figure,
+    to_displayable,
+)
+from mlprun.tasks import BY_TOKEN
+from mlprun.training.learner import Learner
+from mlprun.training.metrics import predicted_classes
+
+MAX_FILTERS = 64
+MAX_MAPS, MAX_LAYERS = 8, 5
+
+
+def filters(learner: Learner, splits: Splits) -> Figure:
+    """The weights of the first layer as pictures: what each unit or channel looks for.
+
+    Red is positive, blue negative, on one scale; filters of a convolution over three channels are shown in their
+    colours. At most `MAX_FILTERS`, the first.
+    """
+    shape = input_shape(splits)
+    layer = next((m for m in learner.model.modules() if isinstance(m, nn.Linear | nn.Conv2d)), None)
+    if layer is None or len(shape) != 3:
+        raise_unfit(
+            "filters", "shows the first linear or convolutional layer over images", "images, such as data=digits"
+        )
+    weight = layer.weight.detach().float().cpu()
+    if isinstance(layer, nn.Linear):
+        if weight.shape[1] != np.prod(shape):
+            raise_unfit("filters", "shows a first linear layer that sees the whole image", "model=mlp or model=cnn")
+        weight = weight.reshape(-1, *shape)
+    shown = weight[:MAX_FILTERS]
+    limit = float(shown.abs().max()) or 1.0
+    if shown.shape[1] == 3:
+        tiles: Sequence[Any] = [(0.5 + 0.5 * one / limit).permute(1, 2, 0).numpy() for one in shown]
+    else:
+        tiles = [one.mean(0).numpy() for one in shown]
+    name = next(name for name, module in learner.model.named_modules() if module is layer)
+    title = f"weights of {name}" + (f", {len(shown)} of {len(weight)}" if len(shown) < len(weight) else "")
+    is_output = learner.task == "classification" and len(weight) == learner.num_outputs and isinstance(layer, nn.Linear)
+    return images_figure(
+        title + f"; red {limit:.2g}, blue -{limit:.2g}" * (shown.shape[1] != 3),
+        tiles,
+        [class_name(splits, i) for i in range(len(shown))] if is_output else (),
+        cmap="RdBu_r", vmin=-limit, vmax=limit,
+    )  # fmt: skip
+
+
+def feature_maps(learner: Learner, splits: Splits) -> Figure:
+    """What the convolutions make of the first image of the validation split: a row a layer, a tile a channel."""
+    layers = {name: m for name, m in learner.model.named_modules() if isinstance(m, nn.Conv2d)}
+    if not layers or len(input_shape(splits)) != 3:
+        raise_unfit("feature_maps", "shows what convolutions give", "model=cnn")
+    image = first_examples(splits.val, 1)
+    maps: dict[str, Tensor] = {}
+    hooks = []
+    for name, layer in layers.items():
+
+        def keep(_: nn.Module, __: object, output: Tensor, name: str = name) -> None:
+            maps.setdefault(name, output.detach().float().cpu())
+
+        hooks.append(layer.register_forward_hook(keep))
+    try:
+        model_outputs(learner, splits, image.inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    names = [list(maps)[i] for i in evenly_spaced(len(maps), MAX_LAYERS)]
+    figure, axes = image_sheet("channels of the convolutions", MAX_MAPS + 1, len(names), 1.0, 1.2)
+    put_image(
+        axes, to_displayable(image.inputs[0]), 0.2, 0, class_name(splits, int(image.targets.flatten()[0])), cmap="gray"
+    )
+    for row, name in enumerate(names):
+        count = maps[name].shape[1]
+        shown = f"{name}, {MAX_MAPS} of {count}" if count > MAX_MAPS else name
+        axes.text(1.04, 1.2 * row + 0.21, shown, fontsize=8, ha="left", va="bottom")
+        for column, one in enumerate(maps[name][0, :MAX_MAPS], start=1):
+            put_image(axes, one.numpy(), 1.2 * row + 0.2, column, cmap="viridis")
+    return figure
+
+
+def misclassified(learner: Learner, splits: Splits) -> Figure:
+    """The images or texts of the validation split that the model gets wrong, the most certain mistakes first."""
+    is_text = is_token_data(splits)
+    if learner.task in BY_TOKEN:
+        problem = "shows examples with their classes, and here each token of an example has one"
+        raise_unfit("misclassified", problem, "data.task=classification, such as data=imdb")
+    if learner.task != "classification" or (len(input_shape(splits)) != 3 and not is_text):
+        raise_unfit(
+            "misclassified", "shows images or texts with their classes", "such data, as data=digits or data=imdb"
+        )
+    val = first_examples(splits.val, MAX_EXAMPLES)
+    outputs = model_outputs(learner, splits, val.inputs)
+    guess = predicted_classes(outputs, learner.loss.threshold)
+    certainty = outputs.amax(1) if outputs.shape[1] > 1 else (outputs - learner.loss.threshold).abs().flatten()
+    if outputs.shape[1] > 1:
+        certainty = certainty - outputs.gather(1, val.targets[:, None]).flatten()  # margin over the true class
+    wrong = (guess != val.targets).nonzero().flatten()
+    wrong = wrong[certainty[wrong].argsort(descending=True)]
+    chances = learner.loss.probabilities(outputs) if is_text else None
+    if chances is not None:  # the captions say it so; what is rounded to 1 stays in the order of the margins
+        wrong = wrong[chances[wrong, guess[wrong]].argsort(descending=True, stable=True)]
+    worst = wrong[:25]
+    captions = [f"{class_name(splits, int(guess[i]))}, is {class_name(splits, int(val.targets[i]))}" for i in worst]
+    what = "texts" if is_text else "images"
+    some = f"{len(val.targets)} val {what}" if size(splits.val) == len(val.targets) else f"{len(val.targets)} of val"
+    title = f"{len(wrong)} of {some} wrong"
+    if is_text:
+        if chances is not None:
+            captions = [f"{100 * chances[i, guess[i]]:.1f} % {c}" for i, c in zip(worst, captions, strict=True)]
+        texts = [decoded(splits.tokenizer, val.inputs[i]) for i in worst]
+        return texts_figure(title, len(wrong), captions, texts)
+    title += f", the {len(worst)} surest" * (len(worst) < len(wrong))
+    return images_figure(title, [to_displayable(val.inputs[i]) for i in worst], captions, cmap="gray")

@@ -1,0 +1,106 @@
+"""Pictures of inputs with one or two numbers: the fitted curve, the decision boundary; predictions against targets."""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.figure import Figure
+
+from mlprun.data.splits import Splits
+from mlprun.pictures.base import (
+    MAX_POINTS,
+    class_colours,
+    class_name,
+    first_examples,
+    input_shape,
+    is_token_data,
+    model_outputs,
+    new_figure,
+    raise_unfit,
+)
+from mlprun.training.learner import Learner
+from mlprun.training.metrics import predicted_classes
+
+MAX_OUTPUTS = 8
+
+
+def fit(learner: Learner, splits: Splits) -> Figure:
+    """What a regression on one feature has learnt: the points of train and val, and the fitted curve."""
+    if learner.task != "regression" or learner.num_outputs != 1 or input_shape(splits) != (1,) or is_token_data(splits):
+        raise_unfit("fit", "shows one value as a function of one feature", "data=line or data=parabola")
+    figure, axes = new_figure("fitted curve")
+    train, val = first_examples(splits.train, MAX_POINTS), first_examples(splits.val, MAX_POINTS)
+    axes.plot(train.inputs.flatten(), train.targets.flatten(), ".", color="0.7", label="train")
+    axes.plot(val.inputs.flatten(), val.targets.flatten(), ".", color="tab:blue", label="val")
+    low, high = float(train.inputs.min()), float(train.inputs.max())
+    x = torch.linspace(low, high, 256)[:, None]
+    # the curve may leave the points far behind, in the first steps or when it diverges
+    targets = train.targets
+    margin = max(0.25 * float(targets.max() - targets.min()), 1e-6)
+    axes.set_ylim(float(targets.min()) - margin, float(targets.max()) + margin)
+    axes.plot(x.flatten(), model_outputs(learner, splits, x).flatten(), color="tab:red", linewidth=2, label="model")
+    axes.set_xlabel("feature")
+    axes.set_ylabel("target")
+    axes.legend(loc="best", framealpha=0.9)
+    return figure
+
+
+def boundary(learner: Learner, splits: Splits) -> Figure:
+    """The class that the model chooses in each place of the plane, for two features; wrong points are ringed."""
+    if learner.task != "classification" or input_shape(splits) != (2,) or is_token_data(splits):
+        raise_unfit(
+            "boundary", "shows classes as a function of two features", "data=moons, xor, spirals, blobs or circles"
+        )
+    figure, axes = new_figure("decision boundary", width=5.4)
+    train, val = first_examples(splits.train, MAX_POINTS), first_examples(splits.val, MAX_POINTS)
+    both = torch.cat([train.inputs, val.inputs])
+    low, high = both.amin(0), both.amax(0)
+    border = 0.1 * (high - low).clamp(min=1e-6)
+    xs, ys = (torch.linspace(float(a), float(b), 200) for a, b in zip(low - border, high + border, strict=True))
+    grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)  # (ys, xs, 2)
+    outputs = model_outputs(learner, splits, grid.reshape(-1, 2))
+    chosen = predicted_classes(outputs, learner.loss.threshold)
+    num_classes = max(learner.num_outputs, 2)
+    colours = class_colours(num_classes)
+    shaded = 1 - 0.35 * (1 - colours[chosen.numpy()])  # pale, so that the points stand out
+    extent = (float(xs[0]), float(xs[-1]), float(ys[0]), float(ys[-1]))
+    axes.imshow(
+        shaded.reshape(len(ys), len(xs), 3), extent=extent, origin="lower", aspect="auto", interpolation="nearest"
+    )
+    for one in range(num_classes):  # by class: of their numbers, a contour between 0 and 2 would be two
+        inside = (chosen == one).reshape(len(ys), len(xs)).float()
+        if 0 < float(inside.mean()) < 1:
+            axes.contour(xs, ys, inside, levels=[0.5], colors="black", linewidths=0.6)
+    for part, area, edge in ((train, 7, "none"), (val, 30, "white")):
+        where = part.inputs.numpy()
+        axes.scatter(where[:, 0], where[:, 1], s=area, c=colours[part.targets.numpy()], edgecolors=edge, linewidths=0.6)
+    guess = predicted_classes(model_outputs(learner, splits, val.inputs), learner.loss.threshold)
+    wrong = val.inputs[guess != val.targets].numpy()
+    axes.scatter(wrong[:, 0], wrong[:, 1], s=70, facecolors="none", edgecolors="black", linewidths=1.2)
+    axes.set_xlabel("feature 0")
+    axes.set_ylabel("feature 1")
+    if num_classes <= 10:
+        for one in range(num_classes):
+            axes.scatter([], [], s=22, c=[colours[one]], label=class_name(splits, one))
+        axes.legend(title="class", fontsize=8, loc="upper right", framealpha=0.9)
+    axes.set_title(f"large points: val, {len(wrong)} of {len(val.targets)} wrong (ringed)", fontsize=10)
+    return figure
+
+
+def predictions(learner: Learner, splits: Splits) -> Figure:
+    """Predicted against true values of a regression on the validation split; a perfect model is on the diagonal."""
+    if learner.task != "regression":
+        raise_unfit("predictions", "compares predicted with true values", "a regression, such as data=diabetes")
+    val = first_examples(splits.val, MAX_POINTS)
+    outputs = model_outputs(learner, splits, val.inputs)
+    targets = val.targets.reshape(len(outputs), -1)
+    figure, axes = new_figure(f"predictions on val, {len(targets)} examples", width=5.0)
+    for column in range(min(targets.shape[1], MAX_OUTPUTS)):
+        label = f"output {column}" if targets.shape[1] > 1 else None
+        axes.plot(targets[:, column], outputs[:, column], ".", label=label)
+    ends = [float(targets.min()), float(targets.max())]
+    axes.plot(ends, ends, color="0.4", linewidth=1)
+    if targets.shape[1] > 1:
+        axes.legend(loc="best", fontsize=8)
+    axes.set_xlabel("true value")
+    axes.set_ylabel("predicted value")
+    return figure

@@ -1,0 +1,107 @@
+"""A finished run, ready to be asked: its best checkpoint and what it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlprun.config.schema import Config
+from mlprun.config.stored import from_record
+from mlprun.config.trust import check_targets
+from mlprun.errors import ConfigError, RunError
+from mlprun.process import without_collections
+from mlprun.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    import torch
+
+    from mlprun.data.splits import Splits
+    from mlprun.training.learner import Learner
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run with its best checkpoint, ready to be asked.
+
+    Attributes:
+        learner: with the weights of the best checkpoint, on `where`.
+        state: that checkpoint.
+        parts: the data, where it was asked for.
+    """
+
+    config: Config
+    learner: Learner
+    where: torch.device
+    state: dict[str, Any]
+    parts: Splits | None
+
+
+def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
+    """A run's model with the weights of its best checkpoint, with the run's own threads and precision.
+
+    Args:
+        path: of the run.
+        trust: also call stored targets that are neither a library's own nor from the current folder.
+        data: read the data set too.
+
+    Raises:
+        RunError: no run, no checkpoint, or one that does not fit the run's config.
+        ConfigError: the data are read, and are cut into other tokens by now.
+    """
+    directory = RunDirectory(path)
+    record = directory.read()
+    if not {"config", "device", "steps_per_epoch"} <= set(record):
+        raise RunError(f"{directory.record_file} has no config and device: the run never began")
+    if not directory.best.is_file():
+        raise RunError(f"{path} has no best checkpoint: its status is '{record.get('status')}'")
+    if not trust:
+        check_targets(record["config"], Path.cwd(), path)
+    config = from_record(record["config"])
+
+    with without_collections():
+        import torch
+
+        from mlprun import randomness
+        from mlprun.data.normalize import Normalizer
+        from mlprun.job.build_data import build_splits, find_device
+        from mlprun.job.build_learner import build_learner, build_model, build_plan
+        from mlprun.job.weights import check_tokens
+        from mlprun.runs import checkpoint
+
+    torch.set_num_threads(config.trainer.num_threads or 1)  # as the run did while it read the data
+    randomness.set_determinism(config.trainer.deterministic)
+    where = find_device(config)
+    try:
+        parts = build_splits(config) if data else None
+        model = build_model(config)
+    except ConfigError as error:
+        raise RunError(
+            f"{error}\n  the run was started in {record.get('folder')}: its own classes are found there"
+        ) from error
+    torch.set_num_threads(record["device"]["num_threads"])
+    state = checkpoint.load(directory.best, where)
+    if parts is not None:
+        check_tokens(config, parts.tokenizer, state, directory.best)
+    scaling = state.get("target_normalizer")  # where targets are scaled
+    targets = None if scaling is None else Normalizer(**scaling)
+    learner = build_learner(config, model, build_plan(config, record["steps_per_epoch"]), where, targets)
+    try:
+        model.load_state_dict(state["model"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
+    return Finished(config, learner, where, state, parts)
+
+
+def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
+    """The test metrics of the best checkpoint of a run, computed anew.
+
+    Raises:
+        RunError: as `load`, which also tells of the arguments.
+    """
+    from mlprun.job.build_data import build_eval_batches
+
+    run = load(path, trust=trust, data=True)
+    assert run.parts is not None
+    batches = build_eval_batches(run.config, run.parts.test, run.parts, run.where)
+    return {f"test/{name}": value for name, value in run.learner.evaluate(batches).compute().items()}

@@ -1,0 +1,56 @@
+"""All runs below a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mlprun.errors import RunError
+from mlprun.runs.directory import RunDirectory
+
+Run = tuple[Path, dict[str, Any]]  # a run's directory and its record
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """(directory, record) of `folder` itself, if it is a run, and of every run at any depth below it, by name.
+
+    A run.json that is damaged hides no other: its record is `{"status": "failed", "error": …}`, without a config.
+    All others have a status and a config with what ranking needs.
+
+    Args:
+        folder: hidden folders and those of checkpoints are not looked into, symbolic links not followed.
+
+    Raises:
+        RunError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: there is no such folder\n  name one that holds runs, such as outputs")
+    found: list[Path] = []
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "checkpoints"]
+        if "run.json" in files:
+            found.append(Path(path))
+    return sort_by_name((path, _read(path)) for path in found)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = RunDirectory(path).read()
+    except RunError as error:
+        return {"status": "failed", "error": str(error).replace(f"{path}{os.sep}", "")}
+    config = record.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("monitor"), str):
+        return {"status": "failed", "error": "run.json is damaged: it holds no config with a monitor"}
+    if not all(isinstance(config.get(group, {}), dict) for group in ("data", "trainer")):
+        return {"status": "failed", "error": "run.json is damaged: its config's groups are none"}
+    if not isinstance(record.get("status"), str):
+        return {"status": "failed", "error": "run.json is damaged: it does not say how the run ended"}
+    return record
+
+
+def sort_by_name(runs: Iterable[Run]) -> list[Run]:
+    """`2_…` before `10_…`."""
+    return sorted(runs, key=lambda run: re.sub(r"\d+", lambda digits: digits[0].zfill(12), str(run[0])))

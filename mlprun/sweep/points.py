@@ -1,0 +1,137 @@
+"""What a sweep consists of: its points, what is done already, and `sweep.json`, its record."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlprun.config.compose import Composer
+from mlprun.config.identity import fingerprint
+from mlprun.config.resolvers import point_directory
+from mlprun.config.schema import Config
+from mlprun.errors import RunError
+from mlprun.runs import provenance
+from mlprun.runs.directory import RunDirectory, now_utc, read_json, write_json
+
+RECORD = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep.
+
+    Attributes:
+        mark: stands for what the run is (`config.fingerprint`).
+        overrides: its lines.
+        config: checked.
+        path: of the directory that was begun, or None.
+        record: the run.json there, or empty.
+        outdated: files of code that have changed since it was begun.
+    """
+
+    mark: str
+    overrides: list[str]
+    config: Config
+    path: Path | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    outdated: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """`completed`, `failed`, `interrupted`, `running` (by a process that may be gone), or `new`."""
+        return str(self.record.get("status", "new"))
+
+
+def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[list[Point], int]:
+    """Every different point of the override lines, checked, in their order; and how many were named twice.
+
+    Args:
+        composer: composes.
+        lines: with several values a key.
+        folder: of the sweep, None if it is a new one.
+
+    Raises:
+        ConfigError: a point cannot work; nothing was run.
+        RunError: a run.json in the folder is damaged.
+    """
+    now = provenance.mlprun_state(Path(__file__).parents[1])["source"]
+    found: dict[str, Point] = {}
+    num_points = 0
+    for overrides in composer.points(lines):
+        num_points += 1
+        config = composer.point(overrides)
+        mark = fingerprint(config.to_dict())
+        if mark in found:
+            continue
+        path = None if folder is None else point_directory(folder, mark)
+        record: dict[str, Any] = {}
+        if path is not None and (path / "run.json").exists():
+            try:
+                record = RunDirectory(path).read()
+            except RunError as error:
+                raise RunError(f"{error}\n  remove {path}, and the point is run again") from error
+            if not {"status", "config"} <= record.keys():
+                raise RunError(f"{path / 'run.json'} is damaged\n  remove {path}, and the point is run again")
+            if fingerprint(record["config"]) != mark:
+                raise RunError(
+                    f"{path} is not what the sweep made any more: its config was changed, by a resume perhaps"
+                    "\n  move it out of the sweep's folder, and the point is run again"
+                )
+        outdated = _outdated(record, now) if record else ()
+        found[mark] = Point(mark, overrides, config, path, record, outdated)
+    return list(found.values()), num_points - len(found)
+
+
+def table(points: list[Point]) -> list[str]:
+    """The points as lines of text: what would be done, and what is swept."""
+    shared = set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
+    lines = []
+    for point in points:
+        what = {"completed": "done", "new": "to do"}.get(point.status, f"again ({point.status})")
+        what = "outdated" if point.outdated else what
+        swept = "  ".join(line for line in point.overrides if line not in shared)
+        lines.append(f"{what:20} {point.mark}  {swept}")
+    done = sum(point.status == "completed" for point in points)
+    return [*lines, f"{len(points)} runs: {done} done, {len(points) - done} to do"]
+
+
+def _outdated(record: dict[str, Any], source: str) -> tuple[str, ...]:
+    """What code has changed since a run began: mlprun's own, or files of the user's that it had imported."""
+    if "mlprun" not in record:
+        return ()  # it was killed before it could tell
+    changed = []
+    mlprun = record["mlprun"]
+    if not isinstance(mlprun, dict) or mlprun.get("source") != source:
+        changed.append("mlprun")
+    for name, was in record.get("sources", {}).items():
+        file = Path(name)
+        content = file.read_bytes() if file.is_file() else b""
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != was:
+            changed.append(name)
+    return tuple(changed)
+
+
+def note(folder: Path, **values: Any) -> None:
+    """Add to the sweep's record, and write it whole or not at all.
+
+    Raises:
+        RunError: it cannot be written, or what is there is damaged.
+    """
+    file = folder / RECORD
+    write_json(file, {**(read_json(file) if file.exists() else {"started_at": now_utc()}), **values})
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The sweep's record.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    if not (folder / RECORD).is_file():
+        raise RunError(f"{folder} is not a sweep: it has no {RECORD}")
+    record = read_json(folder / RECORD)
+    if missing := {"lines", "typed_in", "needs", "points"} - record.keys():
+        raise RunError(f"{folder / RECORD} is damaged: it has no {', '.join(sorted(missing))}")
+    return record

@@ -1,0 +1,55 @@
+"""What version one called things: the `_target_`s of its records, and of YAML that was written for it, as they are now.
+
+The one place that knows. Imports nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Modules that were moved or split: old module -> {name: today's module}.
+_MOVED = {
+    "mlprun.data.audio": {"mlprun.data.audio.folder": "audio_folder"},
+    "mlprun.data.lessons": {"mlprun.course.noisy_digits": "NoisyDigits"},
+    "mlprun.data.synthetic_audio": {"mlprun.course.tones": "tones"},
+    "mlprun.data.synthetic_text": {"mlprun.course.reviews": "reviews"},
+    "mlprun.data.text": {
+        "mlprun.data.text.documents": "TextFiles TextStream text_folder",
+        "mlprun.data.text.imdb": "imdb imdb_masked",
+        "mlprun.data.text.language_model": "language_model masked python_docs",
+    },
+    "mlprun.data.vision": {"mlprun.data.cifar": "cifar", "mlprun.data.mnist": "idx"},
+    "mlprun.models.cifar_quick": {"mlprun.course.cifar_quick": "CifarQuick"},
+    "mlprun.training.schedule": {
+        "mlprun.training.schedules": "Constant Cosine CosineRestarts ExpRange Inverse Linear MultiStep OneCycle "
+        "Plateau Polynomial RangeTest Step Triangular Triangular2",
+    },
+}
+TARGETS = {
+    f"{old}.{name}": f"{new}.{name}"
+    for old, names in _MOVED.items()
+    for new, listed in names.items()
+    for name in listed.split()
+}
+_OLD_TARGETS = {new: old for old, new in TARGETS.items()}
+
+
+def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
+    """A stored config, of nested dicts and lists, with today's `_target_`s."""
+    return _with_targets(config, TARGETS)  # type: ignore[no-any-return]
+
+
+def downgrade_config(config: dict[str, Any]) -> dict[str, Any]:
+    """A config with the `_target_`s of version one, of which the hashes in directory names are made."""
+    return _with_targets(config, _OLD_TARGETS)  # type: ignore[no-any-return]
+
+
+def _with_targets(value: Any, targets: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: targets.get(item, item)
+            if key == "_target_" and isinstance(item, str)
+            else _with_targets(item, targets)
+            for key, item in value.items()
+        }
+    return [_with_targets(item, targets) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,161 @@
+"""TensorBoard's event files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from mlprun.files import encode_png, fsync, naming_path, sync_folder
+from mlprun.writers.base import Bins, Pixels, Values
+
+# tags of the run's end, and of its start in the HParams table: a run that goes on writes them itself
+WRITTEN_ANEW = ("test/", metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
+EVENT_FILES = f"events.out.tfevents.{10 * '[0-9]'}.*"
+
+
+class TensorBoard:
+    """TensorBoard's event file of one run, with its row of the HParams table.
+
+    torch's SummaryWriter would add a sub-run for the hyperparameters; here they stand in the run's own file.
+    Events reach the system as they are written, and no thread writes them: a TensorBoard that watches sees them at
+    once, and no worker process is forked while a lock is held.
+
+    A TensorBoard that watches remembers how far it has read a file, so a file is never rewritten. Each start makes a
+    new one of what is kept from the newest; at every moment the newest file, by name, is the whole story.
+
+    Args:
+        folder: the run's; made where it is missing.
+        keep_until: step of the checkpoint from which the run goes on; what was written up to there is kept, but not
+            what belongs to a run's end. None for a run that begins: nothing is kept.
+
+    Raises:
+        RunError: a file cannot be read or written; every method may raise it.
+    """
+
+    def __init__(self, folder: Path, keep_until: int | None = None) -> None:
+        with naming_path(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            old = sorted(folder.glob(EVENT_FILES))
+        # Files are read in the order of their names; the clock alone does not make that of their writing.
+        seconds = max([int(time.time()), *(int(path.name.split(".")[3]) + 1 for path in old)])
+        self._path = folder / f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.0"
+        unfinished = folder / ".events.tmp"  # a name that TensorBoard passes over
+        with naming_path(self._path):
+            unfinished.unlink(missing_ok=True)
+            self._file = unfinished.open("wb")
+            self._records = RecordWriter(self._file)
+            for record in _beginning(old[-1] if old else None, keep_until):
+                self._records.write(record)
+            self.flush()
+            unfinished.rename(self._path)
+            sync_folder(folder)
+            # The newest of the old files is emptied, not removed: a TensorBoard that watches it without the data
+            # server opens it at each look, and where that fails never comes to the new one.
+            for path in old[:-1]:
+                path.unlink()
+            if old:
+                os.truncate(old[-1], 0)
+
+    def hparams(self, values: dict[str, bool | float | str]) -> None:
+        """The run's hyperparameters, to be called once, at the start."""
+        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                # the table sorts and filters texts and numbers; it shows booleans unreliably
+                start.hparams[name].string_value = str(value).lower() if isinstance(value, bool) else str(value)
+            else:
+                start.hparams[name].number_value = value
+        self._session(metadata.SESSION_START_INFO_TAG, session_start_info=start)
+
+    def close(self, status: str) -> None:
+        """End the table's row with how the run ended (`completed`, `failed`, `interrupted`), and the file."""
+        ended = api_pb2.STATUS_SUCCESS if status == "completed" else api_pb2.STATUS_FAILURE
+        end = plugin_data_pb2.SessionEndInfo(status=ended, end_time_secs=time.time())
+        try:
+            self._session(metadata.SESSION_END_INFO_TAG, session_end_info=end)
+        finally:
+            with naming_path(self._path):
+                self._file.close()
+
+    def write(self, step: int, epoch: float | None, values: Values) -> None:
+        """One scalar a tag; the epoch is left to metrics.jsonl, so that all curves share the step axis."""
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
+        self._add(summary, step)
+
+    def image(self, tag: str, pixels: Pixels, step: int) -> None:
+        """A picture: uint8 of shape (H, W, 3)."""
+        height, width, channels = pixels.shape
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encode_png(pixels))
+        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
+        """Pictures, and histograms of (bins, 3) lower edges, upper edges and counts."""
+        for tag, pixels in images.items():
+            self.image(tag, pixels, step)
+        if not histograms:
+            return
+        from tensorboard.plugins.histogram.metadata import create_summary_metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        described = create_summary_metadata(display_name=None, description=None)
+        content = [
+            Summary.Value(tag=tag, metadata=described, tensor=make_tensor_proto(bins, dtype=np.float64))
+            for tag, bins in histograms.items()
+        ]
+        self._add(Summary(value=content), step)
+
+    def tick(self, step: int) -> None:
+        """Nothing to do at a step without values."""
+
+    def flush(self) -> None:
+        """Return when every event is on the disk."""
+        with naming_path(self._path):
+            self._file.flush()
+            fsync(self._file.fileno())
+
+    def _session(self, tag: str, **content: Any) -> None:
+        data = plugin_data_pb2.HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, **content)
+        value = Summary.Value(tag=tag, metadata=metadata.create_summary_metadata(data))
+        self._add(Summary(value=[value]), 0)
+
+    def _add(self, summary: Summary, step: int) -> None:
+        with naming_path(self._path):
+            self._records.write(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
+            self._records.flush()
+
+
+def _beginning(old: Path | None, keep_until: int | None) -> Iterator[bytes]:
+    """The first records of an event file: its head, and what is kept of the old one."""
+    records = iter(()) if old is None or keep_until is None else _records(old)
+    first = next(records, None)
+    # TensorBoard sorts runs by the time of their first event, so a run that goes on keeps it.
+    began = time.time() if first is None else Event.FromString(first).wall_time
+    yield Event(wall_time=began, file_version="brain.Event:2").SerializeToString()
+    # A START after another one tells a TensorBoard that watches to forget what it has read from this step on: all.
+    yield Event(wall_time=began, session_log=SessionLog(status=SessionLog.START)).SerializeToString()
+    for record in records:
+        event = Event.FromString(record)
+        if event.step > keep_until or event.HasField("session_log"):
+            continue
+        kept = [value for value in event.summary.value if not value.tag.startswith(WRITTEN_ANEW)]
+        if len(kept) == len(event.summary.value):
+            yield record
+        elif kept:
+            yield Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=kept)).SerializeToString()
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    """The records of an event file, up to where TensorBoard can read it: a torn last one is left out."""
+    with naming_path(path, "read"):
+        yield from RawEventFileLoader(str(path)).Load()
