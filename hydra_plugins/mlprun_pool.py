@@ -8,10 +8,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -19,6 +21,9 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+
+if TYPE_CHECKING:
+    from mlprun.sweep.scheduler import Scheduler
 
 # What there is to set stands in `sweep`. (No dataclass: Hydra runs plugins as modules without a name.)
 NODE = {"_target_": "hydra_plugins.mlprun_pool.PoolLauncher"}
@@ -34,6 +39,7 @@ class PoolLauncher(Launcher):
         if isinstance(loader, ConfigLoaderImpl):
             loader.load_sweep_config = Points(loader).load  # type: ignore[method-assign]
         self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
+        self._scheduler: Scheduler | None = None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; each result is the objective, NaN for a run without one."""
@@ -50,8 +56,19 @@ class PoolLauncher(Launcher):
                 path = folder / config.hydra.sweep.subdir
                 yield scheduler.Job(path, list(overrides), _run, (self.task_function, config))
 
-        objectives = scheduler.launch(jobs(), len(job_overrides), folder)
+        if self._scheduler is None:  # one for all batches of the sweep
+            self._scheduler = scheduler.Scheduler(folder, self._num_jobs())
+        objectives = self._scheduler.launch(jobs())
         return [_returned(list(o), value) for o, value in zip(job_overrides, objectives, strict=True)]
+
+    def _num_jobs(self) -> int | None:
+        """How many the sweep has in all, None where its sweeper decides that on the way."""
+        hydra = self.config.hydra
+        if hydra.sweeper._target_ != "hydra._internal.core_plugins.basic_sweeper.BasicSweeper":
+            return None
+        lines = [*(f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()), *hydra.overrides.task]
+        overrides = OverridesParser.create(self.hydra_context.config_loader).parse_overrides(lines)
+        return len(BasicSweeper.split_arguments(overrides, None)[0])
 
 
 class Points:

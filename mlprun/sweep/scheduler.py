@@ -41,48 +41,62 @@ class Job:
     arguments: tuple[Any, ...]
 
 
-def launch(jobs: Iterable[Job], num_jobs: int, folder: Path) -> list[float]:
-    """Run the jobs that are not done yet; the objective of each, in order, NaN where there is none.
+class Scheduler:
+    """Runs the jobs of one sweep, which its sweeper may hand over in several batches.
 
     Args:
-        jobs: composed one by one, as places become free.
-        num_jobs: how many they are.
         folder: of the sweep; its `sweep.json` says what the points need.
+        num_jobs: how many there will be in all, None where the sweeper decides that on the way.
 
     Raises:
-        KeyboardInterrupt: asked to stop; every run that was under way is saved.
+        RunError: `sweep.json` is not there or damaged.
     """
-    settings = points.read(folder)
-    needs: dict[str, Any] = settings["needs"]
-    limit = settings["max_failures"] or math.inf
-    order: list[Path] = []
-    view = _View(num_jobs)
 
-    def waiting() -> Iterator[forkserver.Job]:
+    def __init__(self, folder: Path, num_jobs: int | None) -> None:
+        self._settings = points.read(folder)
+        self._max_failures = self._settings["max_failures"] or math.inf
+        self._progress = _Progress(num_jobs)
+
+    def launch(self, jobs: Iterable[Job]) -> list[float]:
+        """Run the jobs that are not done yet; the objective of each, in order, NaN where there is none.
+
+        Args:
+            jobs: composed one by one, as places become free.
+
+        Raises:
+            KeyboardInterrupt: asked to stop; every run that was under way is saved.
+        """
+        paths: list[Path] = []
+        progress, ended_before = self._progress, self._has_ended()
+        ending = pool.run(
+            self._to_do(jobs, paths),
+            num_workers=self._settings["num_workers"],
+            num_cores=num_cores(),
+            gpus=self._settings["gpus"],
+            poll=progress.running,
+        )
+        with progress.shown(), contextlib.closing(ending):
+            for ended in ending:
+                progress.ended(ended.job.path)
+        if self._has_ended() and not ended_before:
+            log.error("%d runs failed: no further one was started (sweep.max_failures)", progress.num_failed)
+        return [_objective(path) for path in paths]
+
+    def _has_ended(self) -> bool:
+        return self._progress.num_failed >= self._max_failures
+
+    def _to_do(self, jobs: Iterable[Job], paths: list[Path]) -> Iterator[forkserver.Job]:
+        """Those that must run, until too many have failed; adds the directory of every job to `paths`."""
         for job in jobs:
-            order.append(job.path)
-            if view.num_failed >= limit:
+            paths.append(job.path)
+            if self._has_ended():
                 continue
             if _status(job.path) == "completed":
-                view.ended(job.path, known=True)
+                self._progress.ended(job.path, known=True)
                 continue
-            num_threads = needs.get(job.path.name.rpartition("_")[2], {}).get("num_threads", 1)
+            needs = self._settings["needs"].get(job.path.name.rpartition("_")[2], {})
             job.path.mkdir(parents=True, exist_ok=True)
-            yield forkserver.Job(job.target, job.arguments, job.path, num_threads)
-
-    ending = pool.run(
-        waiting(),
-        num_workers=settings["num_workers"],
-        num_cores=num_cores(),
-        gpus=settings["gpus"],
-        poll=view.running,
-    )
-    with contextlib.closing(view), contextlib.closing(ending):
-        for ended in ending:
-            view.ended(ended.job.path)
-    if view.num_failed >= limit:
-        log.error("%d runs failed: no further one was started (sweep.max_failures)", view.num_failed)
-    return [_objective(path) for path in order]
+            yield forkserver.Job(job.target, job.arguments, job.path, needs.get("num_threads", 1))
 
 
 def places(needs: Iterable[Needs], configs: Iterable[Config]) -> tuple[int, list[str]]:
@@ -128,61 +142,79 @@ def _objective(path: Path) -> float:
     return math.nan if value is None else float(value)
 
 
-class _View:
-    """Who is done and how well: a bar on a terminal, a line a run elsewhere."""
+class _Progress:
+    """Who is done and how well, over all batches of a sweep: a bar on a terminal, a line a run elsewhere."""
 
-    def __init__(self, num_jobs: int) -> None:
+    def __init__(self, num_jobs: int | None) -> None:
         self.num_failed = 0
-        self._best: tuple[float, str] | None = None
-        self._shown = ""
-        live = sys.stderr.isatty()
-        self._bar = tqdm(total=num_jobs, unit="run", leave=False, smoothing=0.0) if live else None
         self._num_jobs, self._num_done = num_jobs, 0
-        self._began, self._num_run = time.monotonic(), 0  # those that were done before take no time
+        self._num_run, self._seconds = 0, 0.0  # without those that were done before, which take no time
+        self._best: tuple[float, str] | None = None
+        self._bar: tqdm[Any] | None = None
+        self._postfix = ""
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """While a batch runs."""
+        self._began, self._postfix = time.monotonic(), ""
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=self._num_jobs, initial=self._num_done, unit="run", leave=False, smoothing=0.0)
+        try:
+            yield
+        finally:
+            self._seconds += time.monotonic() - self._began
+            if self._bar is not None:
+                self._bar.close()
+                self._bar = None
 
     def running(self, jobs: list[forkserver.Job]) -> None:
         """What is under way now."""
-        if self._bar is not None:
-            text = f"{len(jobs)} running"
-            text += f", {self.num_failed} failed" if self.num_failed else ""
-            text += f", best {self._best[0]:.4f} {self._best[1]}" if self._best else ""
-            if text != self._shown:
-                self._shown = text
-                self._bar.set_postfix_str(text)
+        if self._bar is None:
+            return
+        text = f"{len(jobs)} running"
+        text += f", {self.num_failed} failed" if self.num_failed else ""
+        text += f", best {self._best[0]:.4f} {self._best[1]}" if self._best else ""
+        if text != self._postfix:
+            self._postfix = text
+            self._bar.set_postfix_str(text)
 
     def ended(self, path: Path, *, known: bool = False) -> None:
         """A run is over, or was when the sweep began."""
         status = _status(path)
-        record = RunDirectory(path).read() if status != "new" else {}
-        self._num_done += 1
-        self.num_failed += status == "failed"
-        words = f"{status:11} {path.name}"
-        if status == "completed":
-            monitor = record["config"]["monitor"]
-            value = _objective(path)
-            words += f"  {monitor} {value:.4f}" + (" (done before)" if known else f"  {record['elapsed_sec']:.1f} s")
-            sign = 1.0 if lower_is_better(monitor) else -1.0
-            if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
-                self._best = (value, path.name)
-        elif status not in ("failed", "interrupted"):  # it could not even begin, or another process has it
+        if status in ("completed", "failed", "interrupted"):
+            self.num_failed += status == "failed"
+            words = f"{status:11} {path.name}{self._result(path, status, known)}"
+        else:  # it could not even begin, or another process has it
             self.num_failed += 1
             words = f"{'not run':11} {path.name}  see {path / forkserver.OUTPUT}"
-        elif "error" in record:
-            words += f"  {record['error'].splitlines()[0]}"
+        self._num_done += 1
+        self._num_run += not known
         if self._bar is not None:
             self._bar.update(1)
             if status == "completed":
                 return
-        self._num_run += not known
-        if self._bar is None and self._num_run and self._num_done < self._num_jobs:
-            rest = (self._num_jobs - self._num_done) * (time.monotonic() - self._began) / self._num_run
-            words += f"  about {_duration(rest)} left"
-        say(f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}  {words}")
+        say(f"{self._count()}  {words}{'' if self._bar is not None else self._time_left()}")
 
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+    def _result(self, path: Path, status: str, known: bool) -> str:
+        record = RunDirectory(path).read()
+        if status != "completed":
+            return f"  {record['error'].splitlines()[0]}" if "error" in record else ""
+        monitor, value = record["config"]["monitor"], _objective(path)
+        sign = 1.0 if lower_is_better(monitor) else -1.0
+        if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
+            self._best = (value, path.name)
+        return f"  {monitor} {value:.4f}" + (" (done before)" if known else f"  {record['elapsed_sec']:.1f} s")
+
+    def _count(self) -> str:
+        if self._num_jobs is None:
+            return f"{self._num_done:4}"
+        return f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}"
+
+    def _time_left(self) -> str:
+        if self._num_jobs is None or not 0 < self._num_run <= self._num_done < self._num_jobs:
+            return ""
+        seconds = self._seconds + time.monotonic() - self._began
+        return f"  about {_duration((self._num_jobs - self._num_done) * seconds / self._num_run)} left"
 
 
 def _duration(seconds: float) -> str:

@@ -335,6 +335,19 @@ def test_after_so_many_failures_no_further_run_is_started(mlprun):
     assert "runs were not begun" in result.err
 
 
+def test_failures_and_progress_are_counted_over_all_batches_of_a_sweeper(mlprun_process):
+    """No batch of three has two failures."""
+    line = ["-m", *FAST, "optim=sgd", "seed=0,1,2,3", "optim.lr=0.1,0.2,1e12", "sweep.num_workers=1"]
+    result = mlprun_process(*line, "hydra.sweeper.max_batch_size=3", "sweep.max_failures=2")
+    assert result.status == 1
+    assert re.findall(r"^ *(\d+)/12  (\w+)", result.out, re.M) == [
+        ("1", "completed"), ("2", "completed"), ("3", "failed"),
+        ("4", "completed"), ("5", "completed"), ("6", "failed"),
+    ]  # fmt: skip
+    assert result.err.count("2 runs failed: no further one was started (sweep.max_failures)") == 1
+    assert len(records(result.folder)) == 6
+
+
 LONG = ["-m", "data.limit=300", "epochs=40", "checkpoint.every=20 steps", "model.dropout=0.2", "optim.lr=1e-2,1e-3",
         "seed=0,1,2", "sweep.name=long"]  # fmt: skip
 
