@@ -16,7 +16,7 @@ import torch
 from mlprun.errors import RunError
 from mlprun.version_one import upgrade_config
 
-FORMAT = 1
+FORMAT = 1  # one more whenever the keys change, those of `Progress` included; `load` then upgrades the older ones
 
 log = logging.getLogger("mlprun")
 

@@ -110,7 +110,19 @@ class Progress:
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Continue from what `state_dict` gave.
+
+        Raises:
+            RunError: a key is missing or unknown, so the state is of another version of mlprun.
+        """
+        missing, unknown = vars(self).keys() - state.keys(), state.keys() - vars(self).keys()
+        if missing or unknown:
+            found = {"missing": missing, "unknown": unknown}
+            raise RunError(
+                "the checkpoint is of another version of mlprun: in its progress, "
+                + "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in found.items() if names)
+                + "\n  continue with the version that the run's run.json names, or train it anew in another directory"
+            )
         vars(self).update(state)
 
 

@@ -14,6 +14,7 @@ from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.normalize import Normalizer
 from mlprun.data.source import Examples
 from mlprun.errors import RunError
+from mlprun.runs import checkpoint
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan, Progress, train
 from mlprun.training.losses import Loss
@@ -310,6 +311,35 @@ def test_the_best_checkpoint_continues_as_well(uninterrupted):
     resumed.go()
     assert equal(resumed.weights(), uninterrupted.weights())
     assert resumed.rows.after(0) == uninterrupted.rows.after(step)
+
+
+@pytest.mark.parametrize(
+    ("removed", "added", "said"),
+    [
+        (["pending"], [], "missing: pending\n"),
+        (["stale", "best"], [], "missing: best, stale\n"),
+        ([], ["later"], "unknown: later\n"),
+        (["stale"], ["patience"], "missing: stale; unknown: patience\n"),
+    ],
+)
+def test_progress_of_another_version_is_refused(uninterrupted, removed, added, said):
+    """With defaults for what is missing, the run would go on as another one."""
+    state = uninterrupted.progress.state_dict()
+    state = {key: value for key, value in state.items() if key not in removed} | dict.fromkeys(added, 1)
+    progress = Progress()
+    with pytest.raises(RunError, match="another version of mlprun") as caught:
+        progress.load_state_dict(state)
+    assert f"in its progress, {said}" in str(caught.value)
+    assert progress == Progress()
+
+
+def test_the_keys_of_version_one_are_todays():
+    """Else FORMAT rises, and `checkpoint.load` upgrades the old ones."""
+    assert (checkpoint.FORMAT, set(Progress().state_dict())) == (
+        1,
+        {"step", "best", "best_step", "best_values", "reference", "stale", "sums", "examples", "updates", "skipped",
+         "num_rows", "pending"},
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("ended", ["finished", "early_stopping"])
