@@ -110,8 +110,8 @@ def test_a_line_is_looked_at_and_leaves_pictures_and_no_run(mlprun_process):
     assert "inspect" not in mlprun_process("runs").out
 
 
-def test_it_says_how_it_is_used(mlprun_process):
-    result = mlprun_process("inspect", "--help")
+def test_it_says_how_it_is_used(mlprun):
+    result = mlprun("inspect", "--help")
     assert result.status == 0
     assert "usage: mlprun inspect" in result.out
     assert "--config-dir" in result.out
@@ -220,8 +220,8 @@ def test_a_plot_in_characters():
     assert braille[0].endswith("⡸⢱")
 
 
-def test_a_terminal_without_unicode_gets_letters(mlprun_process):
-    result = mlprun_process("inspect", "scheduler=cosine", "steps=20", PYTHONIOENCODING="ascii")
+def test_a_terminal_without_unicode_gets_letters(mlprun_shell):
+    result = mlprun_shell("inspect", "scheduler=cosine", "steps=20", PYTHONIOENCODING="ascii")
     assert result.status == 0, result.err
     assert "0.001 |***" in result.out
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
-import sys
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mlprun.runs.directory import RunDirectory
+from tests.helpers.lines import Line
 from tests.helpers.runs import record_of, rows_of, same
 
 
@@ -20,8 +19,8 @@ def last(run):
     return torch.load(run / "checkpoints" / "last.pt", weights_only=True)
 
 
-def test_the_default_line_learns_the_digits(mlprun_process):
-    result = mlprun_process()
+def test_the_default_line_learns_the_digits(mlprun_shell):
+    result = mlprun_shell()
     assert result.status == 0, result.err
     assert result.record()["metrics"]["test/accuracy"] >= 0.95
     assert "Traceback" not in result.err
@@ -153,13 +152,10 @@ def test_eval_of_a_spoilt_run_says_what_is_wrong(mlprun, spoil, said):
 
 
 def test_twelve_runs_started_in_the_same_second_have_twelve_directories(tmp_path):
-    line = [sys.executable, "-m", "mlprun", "debug=one_batch", "data=iris", "hydra.run.dir=outputs/same"]
     # all of them with the very same name to begin with: the claim has to keep them apart
-    line = [*line[:-1]]
-    jobs = [subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(12)]
-    printed = [job.communicate(timeout=240)[0] for job in jobs]
-    assert all(job.returncode == 0 for job in jobs)
-    named = {re.findall(r"^run +(\S+)$", text, re.MULTILINE)[-1] for text in printed}
+    lines = [Line(tmp_path, "debug=one_batch", "data=iris") for _ in range(12)]
+    assert [line.wait() for line in lines] == [0] * 12
+    named = {re.findall(r"^run +(\S+)$", line.output, re.MULTILINE)[-1] for line in lines}
     assert len(named) == 12
     assert all(RunDirectory(tmp_path / name).read()["status"] == "completed" for name in named)
 
@@ -242,18 +238,6 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(mlprun):
     assert "early stopping: val/loss did not improve for 2 evaluations" in result.out
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_stops_a_run_marks_it_interrupted(tmp_path, sent, status):
-    job = subprocess.Popen([sys.executable, "-m", "mlprun", "epochs=100000"], cwd=tmp_path, stdout=subprocess.PIPE)
-    while b"step" not in job.stdout.readline():
-        pass  # it has not trained yet
-    job.send_signal(sent)
-    job.communicate(timeout=60)
-    assert job.returncode == status
-    (file,) = tmp_path.glob("outputs/*/*/run.json")
-    assert json.loads(file.read_text())["status"] == "interrupted"
-
-
 def test_debug_profile_writes_a_trace(mlprun):
     result = mlprun("debug=profile")
     trace = json.loads((result.runs[0] / "trace.json").read_text())
@@ -284,10 +268,9 @@ def test_batches_of_all_and_of_one(mlprun):
 
 
 def test_torch_compile_gives_the_plain_state_dict(mlprun):
-    result = mlprun("debug=fast", "trainer.compile=true", "steps=2", "eval_every='1 step'")
+    result = mlprun("debug=fast", "trainer.compile=true", "model=linear", "steps=2", "eval_every='1 step'")
     assert result.status == 0, result.err
-    assert set(last(result.runs[0])["model"]) == {f"{layer}.{kind}" for layer in ("hidden.0", "hidden.2", "output")
-                                                  for kind in ("weight", "bias")}  # fmt: skip
+    assert set(last(result.runs[0])["model"]) == {"output.weight", "output.bias"}
 
 
 def test_options_may_stand_anywhere_on_the_line(mlprun):
@@ -309,17 +292,10 @@ def test_two_classes_may_be_told_apart_by_one_output(mlprun):
     assert "2 classes" in result.out
 
 
-def test_a_reader_that_leaves_does_not_end_the_run(tmp_path):
-    line = f"{sys.executable} -m mlprun epochs=3 | head -1"
-    subprocess.run(line, shell=True, cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    (file,) = tmp_path.glob("outputs/*/*/run.json")
-    assert json.loads(file.read_text())["status"] == "completed"
-
-
-def test_a_users_file_with_the_name_of_a_library_hides_nothing(mlprun_process, tmp_path):
+def test_a_users_file_with_the_name_of_a_library_hides_nothing(mlprun_shell, tmp_path):
     for name in ("yaml.py", "torch.py", "random.py"):
         (tmp_path / name).write_text("raise SystemExit('hidden')\n")
-    assert mlprun_process("debug=fast").status == 0
+    assert mlprun_shell("debug=fast").status == 0
 
 
 def test_val_and_test_data_of_ones_own(mlprun):

@@ -1,4 +1,4 @@
-"""Lines as processes of their own that share one import of torch, so that tests can kill many of them."""
+"""Lines as processes of their own that share one import of torch, so that tests can start and kill many of them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,54 @@ import os
 import random
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import pytest
+
+from tests.helpers.runs import record_of
+
 CONTEXT = multiprocessing.get_context("forkserver")
-# A line as a shell starts it imports these for three seconds; `test_resume.py` has some of that kind too.
+# A line as a shell starts it imports these for three seconds; some tests have it so: `mlprun_shell`.
 CONTEXT.set_forkserver_preload(["mlprun.cli.main", "mlprun.job.figures", "mlprun.training.loop", "mlprun.writers.tensorboard", "torch._dynamo"])  # fmt: skip  # noqa: E501
+IN_PROC = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes through /proc")
 
 
-def _main(words: list[str], folder: str, output: str) -> None:
+@dataclass(frozen=True)
+class Result:
+    """What a line did.
+
+    Attributes:
+        status: exit status.
+        out, err: what it printed.
+        folder: where it was typed.
+    """
+
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def runs(self) -> list[Path]:
+        """The run directories below the folder, by name."""
+        return sorted(file.parent for file in self.folder.glob("outputs/**/run.json"))
+
+    def record(self) -> dict:
+        """run.json of the only run."""
+        (run,) = self.runs
+        return record_of(run)
+
+
+def run_line(words: list[str], folder: str, output: str, errors: str, environment: dict[str, str]) -> None:
+    """What the process of a `Line` does; in one file, what it prints has its order."""
     os.setsid()  # a group of its own, as a shell gives it
     multiprocessing.set_start_method("fork", force=True)  # for its own workers, as in any process
+    os.environ.update(environment)
     os.chdir(folder)
-    log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    for number, file in ((1, output), (2, errors)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.argv = ["mlprun", *words]
     from mlprun.cli import main
 
@@ -35,9 +68,13 @@ class Line:
         pid: of the process.
     """
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    target = staticmethod(run_line)
+
+    def __init__(self, folder: Path, *words: str, split: bool = False, **environment: str) -> None:
         self._output = folder / f"output-{random.randrange(10**9)}.txt"
-        self._process = CONTEXT.Process(target=_main, args=([*words], str(folder), str(self._output)))
+        self._errors = self._output.with_suffix(".err") if split else self._output
+        arguments = ([*words], str(folder), str(self._output), str(self._errors), environment)
+        self._process = CONTEXT.Process(target=self.target, args=arguments)
         self._process.start()
         self.pid = self._process.pid
 
@@ -63,6 +100,11 @@ class Line:
     def output(self) -> str:
         """What it has printed so far."""
         return self._output.read_text() if self._output.exists() else ""
+
+    @property
+    def errors(self) -> str:
+        """What it has printed to stderr, if that was split off."""
+        return self._errors.read_text() if self._errors.exists() else ""
 
 
 def wait_until(condition, timeout: float = 60) -> None:

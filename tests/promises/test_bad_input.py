@@ -222,9 +222,9 @@ def assert_short(result, said):
         assert part in result.err
 
 
-def test_no_torch_is_imported_for_a_typo(mlprun_process):
+def test_no_torch_is_imported_for_a_typo(mlprun_shell):
     for line in (["lr=0.1"], ["-m", "optim=sgd,admw"], ["batch_size=0"]):
-        result = mlprun_process(*line, PYTHONPROFILEIMPORTTIME="1")
+        result = mlprun_shell(*line, PYTHONPROFILEIMPORTTIME="1")
         assert result.status == 2
         assert "hydra.core" in result.err
         assert "| torch" not in result.err

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.helpers.runs import record_of
+
 USERS_CODE = """
 import atexit
 import threading
@@ -40,9 +42,9 @@ LINE = [
 
 
 @pytest.mark.parametrize("words", [LINE, ["-m", *LINE]], ids=["a run", "a job of a sweep"])
-def test_what_users_code_left_open_is_written_and_its_threads_end(tmp_path, mlprun_process, words):
+def test_what_users_code_left_open_is_written_and_its_threads_end(tmp_path, mlprun_shell, words):
     (tmp_path / "users_code.py").write_text(USERS_CODE)
-    result = mlprun_process(*words)
+    result = mlprun_shell(*words)
     assert result.status == 0, result.err
     assert (tmp_path / "notes.txt").read_text().startswith("read")
     assert (tmp_path / "numbers.bin").read_bytes().startswith(b"123")
@@ -51,11 +53,12 @@ def test_what_users_code_left_open_is_written_and_its_threads_end(tmp_path, mlpr
     assert "leaked" not in result.err
 
 
-def test_a_reader_that_leaves_early_breaks_nothing(tmp_path):
-    line = f"{sys.executable} -m mlprun debug=fast | head -n 1"
+def test_a_reader_that_leaves_early_breaks_nothing_and_does_not_end_the_run(tmp_path):
+    line = f"{sys.executable} -m mlprun debug=fast hydra.run.dir=run | head -n 1"
     done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.stdout.startswith("data ")
     assert done.stderr == ""
+    assert record_of(tmp_path / "run")["status"] == "completed"
 
 
 def test_a_profiler_still_says_what_it_saw(tmp_path):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import shlex
-import subprocess
-import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +13,9 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from mlprun.cli.main import main
+from mlprun.cli.main import VERBS
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
-from mlprun.config.identity import fingerprint
 from mlprun.config.resolvers import conf_dir
 from mlprun.config.schema import Config
 from mlprun.course import experiments
@@ -58,7 +53,7 @@ def test_every_command_of_an_experiment_composes(composer, files, file):
     named: list[str] = []  # some runs need another's first
     for words in [line[1:] for line in commands]:
         line = shlex.join(words)
-        if words[0] in main.VERBS:  # what is done with the run afterwards
+        if words[0] in VERBS:  # what is done with the run afterwards
             continue
         overrides = [word for word in words if "=" in word]
         names = [word.removeprefix("experiment=").split(",") for word in overrides if word.startswith("experiment=")]
@@ -75,8 +70,8 @@ def test_every_command_of_an_experiment_composes(composer, files, file):
 
 
 def shortening(config: Config) -> tuple[str, ...]:
-    """The override lines that make a run of a second or two of any experiment."""
-    lines = ["debug=fast"]
+    """The override lines that make a run of a second or less of any experiment."""
+    lines = ["debug=fast", "steps=2", "eval_every=2 steps"]
     whole_batches = config.batch_size == "all" or config.trainer.accumulate > 32
     lines += ["batch_size=all"] if whole_batches else []  # lbfgs takes no other, and 32 cannot be split into 64
     # 128 examples would not show every class; a vocabulary need not be seen
@@ -139,31 +134,18 @@ def files(tmp_path_factory) -> Iterator[Path]:
         yield root
 
 
-@pytest.mark.timeout(600)
-def test_every_experiment_runs_shortened(tmp_path, composer, files):
-    """As sweeps over the experiments, whose processes are forked: much faster than a start for each."""
-    write_texts(tmp_path / "texts", ("neg", "pos"), 60)  # what experiment=text_files is told to read
-    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for file in FILES:
-        config = check(composer.compose([f"experiment={file.stem}"]))
-        if config.data.dataset["_target_"].startswith(NEEDS_FILES_OF_YOUR_OWN):
-            continue
-        wants_gpu = config.device.startswith("cuda") or config.trainer.precision == "fp16"
-        if not wants_gpu or torch.cuda.is_available():
-            groups[shortening(config)].append(file.stem)
-    for number, (lines, names) in enumerate(groups.items()):
-        # One alone is no sweep: with -m, it would be the sweep that the file itself may bring.
-        many = ["-m", f"sweep.name=s{number}"] if len(names) > 1 else [f"hydra.run.dir=outputs/sweeps/s{number}"]
-        done = subprocess.run(
-            [sys.executable, "-m", "mlprun", f"experiment={','.join(names)}", *lines, *many],
-            cwd=tmp_path, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        records = [json.loads(file.read_text()) for file in tmp_path.glob(f"outputs/sweeps/s{number}/**/run.json")]
-        assert {record["status"] for record in records} == {"completed"}
-        # some differ in what they draw only
-        points = {fingerprint(composer.point([f"experiment={name}", *lines]).to_dict()) for name in names}
-        assert len(records) == len(points)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_an_experiment_runs_shortened(mlprun, tmp_path, composer, files, file):
+    config = check(composer.compose([f"experiment={file.stem}"]))
+    if config.data.dataset["_target_"].startswith(NEEDS_FILES_OF_YOUR_OWN):
+        pytest.skip("it needs pictures of one's own")
+    if (config.device.startswith("cuda") or config.trainer.precision == "fp16") and not torch.cuda.is_available():
+        pytest.skip("it needs a GPU")
+    if file.stem == "text_files":
+        write_texts(tmp_path / "texts", ("neg", "pos"), 60)
+    result = mlprun(f"experiment={file.stem}", *shortening(config))
+    assert result.status == 0, f"{result.out}\n{result.err}"
+    assert result.record()["status"] == "completed"
 
 
 # ------------------------------------------------------------------------------------------------------ the header

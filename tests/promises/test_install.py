@@ -50,8 +50,8 @@ def test_the_console_script_is_the_program(tmp_path):
 @pytest.mark.parametrize(
     "line", [["--help"], ["--cfg", "job"], ["experiments"], ["-sc", "install=bash"], ["-sc", "query=bash"]]
 )
-def test_what_needs_no_torch_imports_none(mlprun_process, line):
-    done = mlprun_process(*line, PYTHONPROFILEIMPORTTIME="1", COMP_LINE="mlprun optim=ada", COMP_POINT="16")
+def test_what_needs_no_torch_imports_none(mlprun_shell, line):
+    done = mlprun_shell(*line, PYTHONPROFILEIMPORTTIME="1", COMP_LINE="mlprun optim=ada", COMP_POINT="16")
     assert done.status == 0
     assert done.out
     imported = {row.rpartition("|")[2].strip().split(".")[0] for row in done.err.splitlines()}
@@ -59,17 +59,17 @@ def test_what_needs_no_torch_imports_none(mlprun_process, line):
     assert not imported & {"torch", "torchvision", "sklearn", "tensorboard", "numpy"}
 
 
-def test_tab_completes_groups_choices_and_keys(mlprun_process):
+def test_tab_completes_groups_choices_and_keys(mlprun_shell):
     def completed(line):
-        return mlprun_process("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))).out.split()
+        return mlprun_shell("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line))).out.split()
 
     assert completed("mlprun optim=ada") == ["optim=adadelta", "optim=adagrad", "optim=adam", "optim=adamw"]
     assert "trainer.grad_clip=" in completed("mlprun trainer.")
     assert "scheduler=" in completed("mlprun sched")
 
 
-def test_help_explains_groups_keys_and_examples(mlprun_process):
-    shown = mlprun_process("--help").out
+def test_help_explains_groups_keys_and_examples(mlprun_shell):
+    shown = mlprun_shell("--help").out
     explained = [
         "mlprun model=mlp optim=adam",
         "mlprun -m optim.lr=1e-3,3e-3 seed=0,1,2",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.io import wavfile
 
 from mlprun.config.resolvers import conf_dir
 from tests.helpers.files import REPOSITORY, find_mnist
+from tests.helpers.lines import finish
 
 TEXT = (REPOSITORY / "README.md").read_text()
 
@@ -52,22 +54,31 @@ def users_folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """The folder with the finished runs `a` and `b`."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ("a", "b"):
+        finish(folder, "epochs=1", "data.limit=100", f"hydra.run.dir={name}")
+    return folder
+
+
 @pytest.mark.parametrize("line", LINES)
-def test_every_command_runs(mlprun, users_folder, line):
+def test_every_command_runs(mlprun, users_folder, two_runs, line):
     words = shlex.split(line, comments=True)[1:]
     if "data=mnist" in words:
         if find_mnist() is None:
             pytest.skip("the real MNIST is neither in ../shared/data nor in MLPRUN_DATA")
         words.append(f"data.root={find_mnist()}")
     if "--length" in words:
-        mlprun("data=python_docs", "model=lstm", "debug=fast", "hydra.run.dir=language")
+        mlprun("data=python_docs", "model=lstm", "model.hidden_size=16", "debug=fast", "hydra.run.dir=language")
         words = ["language" if word == "RUN_DIR" else word for word in words]
     elif "trainer.weights=pretrained" in words:
         mlprun("experiment=masked_words", "debug=fast", "hydra.run.dir=pretrained")
         words += ["debug=fast"]
     elif {"RUN_DIR", "RUN_A"} & {*words}:
-        runs = [mlprun("epochs=1", "data.limit=100", f"hydra.run.dir={name}").folder / name for name in ("a", "b")]
-        stands_for = {"RUN_DIR": str(runs[0]), "RUN_A": str(runs[0]), "RUN_B": str(runs[1])}
+        shutil.copytree(two_runs, users_folder, dirs_exist_ok=True)
+        stands_for = {"RUN_DIR": "a", "RUN_A": "a", "RUN_B": "b"}
         words = [stands_for.get(word, word) for word in words]
     elif "SWEEP_DIR" in words:
         mlprun("-m", "debug=fast", "seed=0,1", "sweep.name=s")
@@ -76,6 +87,8 @@ def test_every_command_runs(mlprun, users_folder, line):
         mlprun("debug=fast")
     elif any("=" in word for word in words) or not words:
         words += ["debug=fast"] if not any(word.startswith("debug=") for word in words) else []
+        words += ["steps=2", "eval_every=2 steps"] if "-m" in words else []
+        words += ["data.dataset.num_examples=200"] if "data=reviews" in words else []
     result = mlprun(*words)
     assert result.status == 0, result.err
 

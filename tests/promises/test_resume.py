@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from mlprun.runs import checkpoint
-from tests.helpers.lines import Line, children, finish, is_running, wait_until
+from tests.helpers.lines import IN_PROC, Line, children, finish, is_running, wait_until
 from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of, rows_of
 from tests.helpers.users_code import NOISY, STREAM, USERS_DATA
 
@@ -116,7 +116,7 @@ def with_workers(tmp_path) -> Path:
     return tmp_path
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
+@IN_PROC
 def test_a_worker_that_is_killed_ends_the_run_which_can_go_on(with_workers):
     with Line(with_workers, *WORKERS) as line:
         wait_until(lambda: last_step(with_workers) >= 30 and children(line.pid))
@@ -138,7 +138,7 @@ def try_kill(pid: int) -> bool:
     return True
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
+@IN_PROC
 def test_workers_do_not_outlive_a_killed_run(with_workers):
     with Line(with_workers, *WORKERS) as line:
         wait_until(lambda: last_step(with_workers) >= 30 and children(line.pid))

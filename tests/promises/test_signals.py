@@ -23,13 +23,11 @@ import pytest
 from mlprun import signals
 from mlprun.config.durations import parse_seconds
 from mlprun.errors import ConfigError
-from tests.helpers import lines
-from tests.helpers.lines import CONTEXT, Line, children, finish, is_running, wait_until
+from tests.helpers.lines import IN_PROC, Line, children, finish, is_running, run_line, wait_until
 from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of
 
 SOON = 10  # seconds, on a machine that does much else; what a test has to wait for else would take a minute
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-IN_PROC = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
 
 # The user's own code, which stays where the file `hold` says: a minute asleep, or until the file is gone.
 USERS_CODE = """
@@ -277,20 +275,16 @@ def test_sigterm_twice_is_one_and_ctrl_c_after_it_waits_as_well(folder):
         assert_stopped(line.output.replace(NOTE, ""), folder, "SIGTERM")
 
 
+def ignore_and_run(*arguments) -> None:
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    run_line(*arguments)
+
+
 class Deaf(Line):
     """A line that ignores a signal from its start, as `nohup` and a shell's `&` leave it."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
-        self._output = folder / "output.txt"
-        self._process = CONTEXT.Process(target=_deaf, args=([*words], str(folder), str(self._output)))
-        self._process.start()
-        self.pid = self._process.pid
-
-
-def _deaf(words: list[str], folder: str, output: str) -> None:
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    lines._main(words, folder, output)
+    target = staticmethod(ignore_and_run)
 
 
 def test_what_was_ignored_from_the_start_stays_so(folder):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlprun.sweep import scheduler
-from tests.helpers.lines import Line, children, finish, is_running, wait_until
+from tests.helpers.lines import IN_PROC, Line, children, finish, is_running, wait_until
 from tests.helpers.runs import assert_identical, record_of, same, weights_of
 
 FAST = ["debug=fast", "data=iris"]
@@ -89,27 +89,28 @@ def test_every_run_of_a_sweep_is_a_run_like_any_other(mlprun):
 
 
 def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun):
-    line = ["-m", *FAST, "model.dropout=0.3", "optim.lr=1e-2,1e-3", "seed=5,6"]
+    line = ["-m", *FAST, "model.dropout=0.3"]
+    four, two = ["optim.lr=1e-2,1e-3", "seed=5,6"], ["optim.lr=1e-2,1e-3", "seed=6"]
     ways = {
-        "one": ["sweep.num_workers=1"],
-        "two": ["sweep.num_workers=2"],
-        "four": ["sweep.num_workers=4"],
-        "hydra": ["hydra/launcher=basic"],
-        "joblib": ["hydra/launcher=joblib"],
-        "submitit": ["hydra/launcher=submitit_local"],
+        "one": [*four, "sweep.num_workers=1"],
+        "two": [*four, "sweep.num_workers=2"],
+        "four": [*four, "sweep.num_workers=4"],
+        "hydra": [*four, "hydra/launcher=basic"],
+        "joblib": [*two, "hydra/launcher=joblib"],  # which imports torch anew for each worker
+        "submitit": [*two, "hydra/launcher=submitit_local"],  # and for each run
     }
     for name, words in ways.items():
         result = mlprun(*line, *words, f"sweep.name={name}")
         assert result.status == 0, result.err
     alone = mlprun(*FAST, "model.dropout=0.3", "optim.lr=1e-3", "seed=6", "hydra.run.dir=alone").folder / "alone"
     sweeps = [result.folder / SWEEPS / name for name in ways]
-    names = [sorted(run.parent.name for run in sweep.glob("*/run.json")) for sweep in sweeps]
-    assert len(names[0]) == 4
-    assert names == [names[0]] * len(ways)
-    for name in names[0]:
-        assert all(same(weights_of(sweeps[0] / name), weights_of(sweep / name)) for sweep in sweeps[1:])
-    (twin,) = [name for name in names[0] if name.startswith("optim.lr=0.001,seed=6_")]
-    assert same(weights_of(sweeps[0] / twin), weights_of(alone))
+    runs = [{run.parent.name.rpartition("_")[2]: run.parent for run in sweep.glob("*/run.json")} for sweep in sweeps]
+    assert [len(found) for found in runs] == [4, 4, 4, 4, 2, 2]
+    for found in runs:
+        assert set(found) <= set(runs[0])
+        assert all(same(weights_of(runs[0][point]), weights_of(run)) for point, run in found.items())
+    (twin,) = sweeps[0].glob("optim.lr=0.001,seed=6_*")
+    assert same(weights_of(twin), weights_of(alone))
 
 
 def test_nor_on_a_neighbours_number_of_threads(mlprun, mlprun_process):
@@ -348,7 +349,7 @@ def test_failures_and_progress_are_counted_over_all_batches_of_a_sweeper(mlprun_
     assert len(records(result.folder)) == 6
 
 
-LONG = ["-m", "data.limit=300", "epochs=40", "checkpoint.every=20 steps", "model.dropout=0.2", "optim.lr=1e-2,1e-3",
+LONG = ["-m", "data.limit=300", "epochs=15", "checkpoint.every=20 steps", "model.dropout=0.2", "optim.lr=1e-2,1e-3",
         "seed=0,1,2", "sweep.name=long"]  # fmt: skip
 
 
@@ -364,7 +365,7 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes through /proc")
+@IN_PROC
 def test_kill_9_of_the_whole_tree_and_the_same_line_again(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
@@ -387,7 +388,7 @@ def test_kill_9_of_the_whole_tree_and_the_same_line_again(tmp_path):
     assert {name: (broken / SWEEPS / "long" / name / "run.json").stat().st_mtime_ns for name in done} == done
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes through /proc")
+@IN_PROC
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_request_to_stop_stops_all_of_it_and_resume_goes_on(tmp_path, number, status):
     with Line(tmp_path, *LONG, "epochs=400") as line:
@@ -434,8 +435,8 @@ def test_runs_shows_the_leaderboard_any_time(mlprun):
     assert "nowhere" in nothing.err
 
 
-def test_a_sweep_without_a_terminal_says_how_long_it_will_take(mlprun_process):
-    result = mlprun_process("-m", "seed=0,1,2", "debug=fast")
+def test_a_sweep_without_a_terminal_says_how_long_it_will_take(mlprun):
+    result = mlprun("-m", "seed=0,1,2", "debug=fast")
     lines = [line for line in result.out.splitlines() if re.match(r"\d/3 ", line)]
     assert [bool(re.search(r"  about \d+ (s|min) left$", line)) for line in lines] == [True, True, False]
 

@@ -208,9 +208,9 @@ def test_a_killed_run_on_text_is_resumed_to_the_same_bits(tmp_path, texts, book,
 # -------------------------------------------------------------------------------- sweeps and fine-tuning
 
 
-def test_models_are_swept_with_a_key_that_they_share_and_the_default_model_lacks(mlprun_process, texts):
+def test_models_are_swept_with_a_key_that_they_share_and_the_default_model_lacks(mlprun, texts):
     sweep = ["-m", "model=lstm,gru", "model.hidden_size=8", "model.width=6,8", "sweep.name=models"]
-    result = mlprun_process(*classified(texts, "epochs=1", "batch_size=64", *sweep))
+    result = mlprun(*classified(texts, "epochs=1", "batch_size=64", *sweep))
     assert result.status == 0, result.err
     records = [record_of(run) for run in result.runs]
     models = [record["config"]["model"] for record in records]

@@ -149,8 +149,8 @@ def test_what_cannot_be_drawn_is_said_before_the_first_step(mlprun, tmp_path, wo
     assert not result.runs
 
 
-def test_a_sweep_says_it_before_its_first_run(mlprun_process):
-    result = mlprun_process("-m", "seed=0,1", "logging.pictures=[boundry]", "debug=fast")
+def test_a_sweep_says_it_before_its_first_run(mlprun):
+    result = mlprun("-m", "seed=0,1", "logging.pictures=[boundry]", "debug=fast")
     assert result.status == 2
     assert "did you mean 'boundary'?" in result.err
     assert not result.runs
