@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import io
 import json
 import math
 import os
@@ -35,7 +35,7 @@ from mlprun.analysis.table import (
     render,
     test_metric,
 )
-from mlprun.errors import RunError
+from mlprun.files import atomic_write, naming_path
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.tasks import lower_is_better
 
@@ -244,12 +244,7 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
                 *(interval(values) or (None, None)),
                 *(mean_or_none(c.metric(name)) for name in scores), c.elapsed_sec, tested, *map(";".join, folders),
             ])  # fmt: skip
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *rows])
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise RunError(f"{path} cannot be written: {error.strerror}") from error
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows([header, *rows])
+    with naming_path(path), atomic_write(path) as file:
+        file.write(table.getvalue().encode())

@@ -8,16 +8,15 @@ import hashlib
 import http.client
 import json
 import logging
-import os
 import threading
 import urllib.request
-import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO
 
 from mlprun.errors import DataError
+from mlprun.files import atomic_write
 
 log = logging.getLogger("mlprun")
 
@@ -29,10 +28,7 @@ CHUNK = 1 << 18
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` that takes its place when the block ends without an error.
-
-    The folder is made when it is missing. The temporary name is unique, so processes that write the
-    same file at the same time do not meet.
+    """`atomic_write` into a folder that is made when it is missing, and left alone when it is read-only.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -42,15 +38,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         # The superuser could write here all the same; who took the write bits away meant it.
         raise PermissionError(errno.EACCES, "read-only folder", str(existing))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as file:
+        yield file
 
 
 def download(urls: Sequence[str], path: Path, md5: str) -> None:

@@ -146,7 +146,7 @@ def train_run(
     board.hparams(hyperparameters(config.to_dict()))
     console = Console(plan.num_steps, progress.step)
     rows = JsonLines(directory.metrics_file, kept)
-    writer = Writers(board, rows, PictureFiles(directory.path / "pictures"), console)
+    writer = Writers(board, rows, PictureFiles(directory.pictures), console)
     val = build_eval_batches(config, parts.val, parts, where)
     status = "failed"
     try:

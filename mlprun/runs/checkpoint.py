@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from mlprun.errors import RunError
+from mlprun.files import atomic_write
 from mlprun.version_one import upgrade_config
 
 FORMAT = 1  # one more whenever the keys change, those of `Progress` included; `load` then upgrades the older ones
@@ -27,16 +27,10 @@ def save(state: dict[str, Any], path: Path) -> None:
     Raises:
         RunError: the file cannot be written (a full disk, no permission).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with atomic_write(path) as file:
             torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         text = f"checkpoint {path} could not be written: {error}"
         if isinstance(error, RuntimeError):  # torch's words do not tell a full disk from another fault
             text = f"{text.splitlines()[0]}\n  {shutil.disk_usage(path.parent).free:,} bytes are free on its disk"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.errors import RunError
+from mlprun.files import atomic_write
 from mlprun.runs import provenance
 from mlprun.version_one import upgrade_config
 
@@ -85,13 +86,10 @@ def write_json(file: Path, record: dict[str, Any]) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, file)
+        with atomic_write(file) as whole:
+            whole.write(f"{json.dumps(record, indent=2)}\n".encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise _cannot_write(file.parent, error) from error
 
 
@@ -115,6 +113,7 @@ class RunDirectory:
         self.log_file = path / "train.log"
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
+        self.pictures = path / "pictures"
         self._record: dict[str, Any] = {}
         self._started, self._earlier_sec = time.monotonic(), 0.0
 
@@ -203,7 +202,7 @@ class RunDirectory:
         """
         self._record = dict(record)
         self._earlier_sec = record.get("elapsed_sec", 0.0)
-        for leftover in self.path.glob(".*.tmp"):
+        for leftover in (*self.path.glob(".*.tmp"), *self.pictures.glob(".*.tmp")):
             leftover.unlink()
         number = 1 + len(record.get("resumed", []))
         first = "git" not in record  # a kill came before it could be found out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlprun.files import encode_png, naming_path
+from mlprun.files import atomic_write, encode_png, naming_path
 from mlprun.writers.base import Bins, Pixels, Values
 
 
@@ -27,9 +27,8 @@ class PictureFiles:
             path = self._folder / f"{tag.rpartition('/')[2]}_{step:07d}.png"
             with naming_path(path):
                 self._folder.mkdir(exist_ok=True)
-                half = path.with_name(f".{path.name}")
-                half.write_bytes(encode_png(pixels))
-                half.replace(path)
+                with atomic_write(path) as file:
+                    file.write(encode_png(pixels))
 
     def write(self, step: int, epoch: float | None, values: Values) -> None:
         """Nothing: numbers are written elsewhere."""

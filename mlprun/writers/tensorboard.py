@@ -16,7 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from mlprun.files import encode_png, fsync, naming_path, sync_folder
+from mlprun.files import atomic_write, encode_png, fsync, naming_path
 from mlprun.writers.base import Bins, Pixels, Values
 
 # tags of the run's end, and of its start in the HParams table: a run that goes on writes them itself
@@ -47,19 +47,18 @@ class TensorBoard:
         with naming_path(folder):
             folder.mkdir(parents=True, exist_ok=True)
             old = sorted(folder.glob(EVENT_FILES))
+            for unfinished in folder.glob(".*.tmp"):  # a kill left it
+                unfinished.unlink()
         # Files are read in the order of their names; the clock alone does not make that of their writing.
         seconds = max([int(time.time()), *(int(path.name.split(".")[3]) + 1 for path in old)])
         self._path = folder / f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.0"
-        unfinished = folder / ".events.tmp"  # a name that TensorBoard passes over
         with naming_path(self._path):
-            unfinished.unlink(missing_ok=True)
-            self._file = unfinished.open("wb")
+            with atomic_write(self._path) as file:
+                records = RecordWriter(file)
+                for record in _beginning(old[-1] if old else None, keep_until):
+                    records.write(record)
+            self._file = self._path.open("ab")
             self._records = RecordWriter(self._file)
-            for record in _beginning(old[-1] if old else None, keep_until):
-                self._records.write(record)
-            self.flush()
-            unfinished.rename(self._path)
-            sync_folder(folder)
             # The newest of the old files is emptied, not removed: a TensorBoard that watches it without the data
             # server opens it at each look, and where that fails never comes to the new one.
             for path in old[:-1]:

@@ -113,7 +113,7 @@ def cifar_mirror(served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def leftovers(root: Path) -> list[Path]:
-    return list(root.rglob("*.part"))
+    return list(root.rglob("*.tmp"))
 
 
 def check_idx(source: Source) -> None:
