@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -80,18 +81,27 @@ def disarm() -> None:
 class _Deferred:
     """A block that a request waits for; may be nested."""
 
+    def __init__(self, *, raises: bool) -> None:
+        self._raises = raises
+
     def __enter__(self) -> None:
         global _depth
         _depth += 1
 
     def __exit__(self, kind: object, *_: object) -> None:
-        global _depth
+        global _depth, _raised
         _depth -= 1
-        if _depth == 0 and kind is None and (by := stop_requested_by()):
+        if _depth or not (by := stop_requested_by()):
+            return
+        if not self._raises:
+            _wake_soon()
+        elif kind is None:
+            _raised = True
             raise Stop(by)
 
 
-deferred = _Deferred()  # `with stopping.deferred:`; one object, for it is entered twice a step
+deferred = _Deferred(raises=True)  # `with signals.deferred:`; one object, for it is entered twice a step
+finalizing = _Deferred(raises=False)  # the same where an exception would be lost: `Stop` comes right after
 
 
 @contextlib.contextmanager
@@ -128,6 +138,10 @@ def _wake(delay: float = 0.0) -> None:
         signal.pthread_kill(main, _WAKE)
 
 
+def _wake_soon() -> None:
+    _thread.start_new_thread(_wake, (0.05,))  # not threading's, whose locks the main thread may hold
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     global _signal, _raised
     if os.getpid() != _process:  # forked from it, a worker perhaps: no run to save here
@@ -147,7 +161,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
         if not _must_go_on(frame):
             _raised = True
             raise Stop(by)
-        _thread.start_new_thread(_wake, (0.05,))  # not threading's, whose locks the main thread may hold
+        _wake_soon()
     if number == signal.SIGINT:
         # not print: the signal may have come in the middle of one
         with contextlib.suppress(OSError):
@@ -164,15 +178,24 @@ def _leave_terminal() -> None:
     os.close(nowhere)
 
 
-# Of a lock they would leave it locked; what `__del__` raises is lost; by `detach` a DataLoader takes a tensor from a
-# worker, and by `_shutdown_workers` it sends them home; `_launch` forks one, and what its hooks raise is lost.
-_WHOLE = ("__enter__", "__exit__", "acquire", "release", "__del__", "detach", "_shutdown_workers", "_launch")
+# Broken off there, a lock would stay locked, or torch's gradient mode as it was set for a block. In users' code these
+# are names like any other.
+_WHOLE = frozenset(("__enter__", "__exit__", "acquire", "release"))
+_LIBRARIES = sys.stdlib_module_names | {"torch", "mlprun"}
 
 
 def _must_go_on(frame: FrameType | None) -> bool:
-    """Whether what runs cannot be broken off: an import, which a sweep's next job could not do again, or `_WHOLE`."""
+    """Whether what runs cannot be broken off: `_WHOLE` of a library, a destructor, an import.
+
+    What a destructor raises is lost, and a sweep's next job could not import anew what was imported by half.
+    """
+    in_library = True
     while frame is not None:
-        if frame.f_code.co_name in _WHOLE or frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        code = frame.f_code
+        in_library = in_library and str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
+        if in_library and code.co_name in _WHOLE:
+            return True
+        if code.co_name == "__del__" or code.co_filename == "<frozen importlib._bootstrap>":
             return True
         frame = frame.f_back
     return False

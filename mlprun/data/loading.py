@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mlprun import randomness, signals
 
+POLL_SECONDS = 0.2  # how soon a request to stop is heard while workers are busy
+
 
 class Positioned(Dataset[Any]):
     """A map-style data set whose `(epoch, index)` decides what its random transformations draw."""
@@ -48,12 +50,38 @@ class PositionedStream(IterableDataset[Any]):
 
 def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
     """Its batches. What asks to stop does not wait for busy workers, as a DataLoader that is thrown away does."""
-    examples = iter(loader)
+    if loader.num_workers == 0:
+        yield from loader
+        return
+    loader.timeout = POLL_SECONDS
+    batches: Iterator[Any] | None = None
     try:
-        yield from examples
+        with signals.deferred:  # between two forks, say, torch could not end the workers
+            batches = iter(loader)
+        while True:
+            with signals.deferred:  # a tensor's memory is taken over, and queues locked and unlocked
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                except RuntimeError as error:
+                    if not _may_go_on(batches, error):
+                        raise
+                    continue
+            yield batch
     finally:
-        if signals.stop_requested_by():
-            signals.end_workers()
+        with signals.finalizing:
+            if signals.stop_requested_by():
+                signals.end_workers()
+            del batches  # which ends the workers
+
+
+def _may_go_on(batches: Iterator[Any], error: RuntimeError) -> bool:
+    """Whether to ask for the same batch again, of which nothing is lost, or to hear what asks to stop."""
+    if signals.stop_requested_by():  # which the workers may have got as well, and died of
+        return True
+    pinning = getattr(batches, "_pin_memory_thread", None)  # torch looks after it only where there is no timeout
+    return str(error).startswith("DataLoader timed out") and (pinning is None or pinning.is_alive())
 
 
 def live_with_run(parent: int, worker: int) -> None:

@@ -16,7 +16,9 @@ import termios
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,12 +63,13 @@ class Dying:
         hold("del")
 
 class Data(Dataset):
+    def detach(self):  # called as what torch must not be broken off in
+        hold("evaluation batch" if torch.is_inference_mode_enabled() else "batch")
     def __len__(self):
         return 300
     def __getitem__(self, i):
-        evaluating = torch.is_inference_mode_enabled()
-        hold("evaluation batch" if evaluating else "batch")
-        if evaluating:
+        self.detach()
+        if torch.is_inference_mode_enabled():
             hold("swallowing batch")
             Dying()
         return torch.rand(6) + i % 3, i % 3
@@ -579,16 +582,6 @@ class Dying:
         Dying.done = be_asked()
 
 
-class Entered:
-    done = False
-
-    def __enter__(self):
-        self.done = be_asked()
-
-    def __exit__(self, *_):
-        pass
-
-
 def be_asked() -> bool:
     signal.raise_signal(signal.SIGTERM)
     time.sleep(0.1)
@@ -603,11 +596,32 @@ def test_a_destructor_ends_first(installed):
     assert Dying.done
 
 
-def test_entering_a_block_ends_first(installed):
-    entered = Entered()
-    with stops("SIGTERM"), entered:
+def test_a_librarys_lock_is_taken_first(installed):
+    entered = False
+    be_asked = partial(signal.raise_signal, signal.SIGTERM)
+    lock = SimpleNamespace(__enter__=be_asked, __exit__=lambda *_: None, acquire=None, release=None)
+    with stops("SIGTERM"), threading.Condition(lock):
+        entered = True
         stay()
-    assert entered.done
+    assert entered
+
+
+@pytest.mark.parametrize("name", ["detach", "acquire", "release", "__enter__", "__exit__", "_launch"])
+def test_a_users_function_is_broken_off_whatever_its_name(installed, name):
+    namespace = dict(globals())
+    exec(f"def {name}():\n    signal.raise_signal(signal.SIGTERM)\n    stay()", namespace)
+    with stops("SIGTERM"):
+        namespace[name]()
+
+
+def test_what_would_be_lost_comes_right_after(installed):
+    done = False
+    with stops("SIGTERM"):
+        with signals.finalizing:
+            signal.raise_signal(signal.SIGTERM)
+            done = True
+        stay()
+    assert done
 
 
 def test_an_import_ends_first(installed, tmp_path, monkeypatch):
