@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlprun.analysis.configurations import configurations, labels
 from mlprun.errors import RunError
+from mlprun.runs import metrics
 from mlprun.runs.collect import Run, read_runs
 from mlprun.runs.directory import RunDirectory
+from mlprun.runs.metrics import Row
 
-Row = dict[str, Any]  # of metrics.jsonl
 Curve = tuple[list[float], list[float]]  # x and y; y is NaN where the value was not finite
 
 
@@ -35,7 +34,7 @@ class Series:
     rows: list[list[Row]] = field(default_factory=list)
 
 
-def read_rows(path: Path) -> list[Row]:
+def rows_of(path: Path) -> list[Row]:
     """The rows of a run's metrics.jsonl; empty for a run that has not logged yet.
 
     A last line without its end is left out: the run may be writing it.
@@ -47,26 +46,14 @@ def read_rows(path: Path) -> list[Row]:
         RunError: a line is damaged, or the file cannot be read.
     """
     file = RunDirectory(path).metrics_file
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RunError(f"{file} cannot be read: {error.strerror}") from error
-    rows = []
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise RunError(f"{file}, line {number}: damaged, not an object\n  remove the line, then plot") from error
-    return rows
+    return metrics.read_rows(file, remedy="remove the line, then plot") if file.exists() else []
 
 
 def curve(rows: Iterable[Row], metric: str, x: str = "step") -> Curve:
     """A metric over `x`: the rows that have both, in their order.
 
     Args:
-        rows: as `read_rows` gives them.
+        rows: as `rows_of` gives them.
         metric: such as `val/loss`.
         x: `step`, `epoch`, or any metric, such as `optim/lr`.
 
@@ -130,11 +117,9 @@ def collect(paths: Sequence[Path]) -> list[Series]:
             groups += [[run] for run in runs[:1] if run[0] == path]
             continue
         for found in configurations(runs):
-            kinds = (
-                [run for run in kind if read_rows(run[0])] for kind in (found.runs, found.unfinished, found.failed)
-            )
+            kinds = ([run for run in kind if rows_of(run[0])] for kind in (found.runs, found.unfinished, found.failed))
             groups.append(next((kind for kind in kinds if kind), []))
-    read = [(group, [read_rows(path) for path, _ in group]) for group in groups]
+    read = [(group, [rows_of(path) for path, _ in group]) for group in groups]
     drawn = {str([path for path, _ in group]): (group, rows) for group, rows in read if any(rows)}
     if not drawn:
         named = ", ".join(map(str, paths))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.errors import RunError
+from mlprun.runs.metrics import DamagedRowError, Row, read_rows
 
 WIDTH = 40  # of a value on the terminal; longer ones are cut
 LISTED = 5  # values of a row that are shown
@@ -188,7 +189,7 @@ def compare_rows(first: Path, second: Path) -> RowDifference | None:
     Raises:
         RunError: a file is missing or holds a damaged line.
     """
-    ours, theirs = _read_rows(first), _read_rows(second)
+    ours, theirs = _computed(first), _computed(second)
     for same, step in enumerate(sorted({*ours, *theirs})):
         if step not in ours:
             return RowDifference(step, [Difference("step", MISSING, step)], same)
@@ -200,24 +201,17 @@ def compare_rows(first: Path, second: Path) -> RowDifference | None:
     return None
 
 
-def _read_rows(file: Path) -> dict[int, dict[str, Any]]:
+def _computed(file: Path) -> dict[int, Row]:
     """Step -> what was computed at it, without what was measured by the clock or of the machine."""
+    found: dict[int, Row] = {}
     try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise RunError(f"{file} cannot be read: {error.strerror}") from error
-    found: dict[int, dict[str, Any]] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line.decode())
-        except ValueError as error:
-            raise RunError(
-                f"{file} is damaged: line {number} is no JSON ({error})\n  without that line, the rest can be compared"
-            ) from error
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise RunError(f"{file} is damaged: line {number} is no object with a step")
-        computed = {key: row[key] for key in row if not key.startswith("perf/") and not key.endswith("_sec")}
-        found.setdefault(row["step"], {}).update(computed)
+        for row in read_rows(file, keep_torn=True):
+            computed = {key: row[key] for key in row if not key.startswith("perf/") and not key.endswith("_sec")}
+            found.setdefault(row["step"], {}).update(computed)
+    except DamagedRowError as error:
+        raise RunError(
+            f"{file} is damaged: line {error.number} {error.reason}\n  without that line, the rest can be compared"
+        ) from error
     return found
 
 

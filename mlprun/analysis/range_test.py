@@ -7,12 +7,13 @@ where they are too high. The suggestion is the rate at which it falls most steep
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mlprun.runs.metrics import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +79,7 @@ class Curve:
 
 def read(path: Path) -> tuple[list[float], list[float | None]]:
     """Rates and losses of the rows of a metrics.jsonl; a loss that was not finite is None."""
-    rows = [row for line in path.read_text(encoding="utf-8").splitlines() if "train/loss" in (row := json.loads(line))]
+    rows = [row for row in read_rows(path) if "train/loss" in row]
     return [row["optim/lr"] for row in rows], [row["train/loss"] for row in rows]
 
 

@@ -20,6 +20,7 @@ from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, RunError
 from mlprun.job.run import run_job
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git
+from mlprun.runs.metrics import read_rows
 
 CHECKPOINTS = ("best.pt", "last.pt")
 NAMES = ("original", "again")
@@ -179,7 +180,7 @@ def _compare(original: RunDirectory, record: dict[str, Any], again: RunDirectory
         causes = [f"  {cause}" for cause in _history(record, stored)] + changed
         said = ["different" + f": {headline}" * bool(headline), *found, *problems, "what may be the cause:"]
         return False, said + (causes or [f"  {line}" for line in _unrecorded(record["config"])])
-    rows = len(again.metrics_file.read_text(encoding="utf-8").splitlines())
+    rows = len(read_rows(again.metrics_file))
     said = [f"identical: {rows} rows of metrics.jsonl, the test scores, and every bit of best.pt and last.pt"]
     if problems:
         said = ["no difference, but not all could be compared:", *problems]

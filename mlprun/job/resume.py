@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mlprun.errors import ConfigError, RunError
 from mlprun.job.build_learner import build_plan, learning_rates
 from mlprun.job.weights import check_tokens
 from mlprun.runs.checkpoint import Checkpointer
+from mlprun.runs.metrics import count_rows
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan, Progress
 
@@ -99,9 +99,7 @@ def restore(
             "best.pt will be the best from here on"
         )
         progress.best = progress.best_values = None
-    rows = metrics_file.read_bytes() if metrics_file.exists() else b""
-    kept = progress.step - progress.pending
-    lost = progress.num_rows - sum(int(step) <= kept for step in re.findall(rb'^{"step": (\d+),', rows, re.MULTILINE))
+    lost = progress.num_rows - count_rows(metrics_file, progress.step - progress.pending)
     if lost > 0:
         said.append(f"{metrics_file} has lost {lost} of {progress.num_rows} rows up to here")
     if batches.is_stream and progress.step:

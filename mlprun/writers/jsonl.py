@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from pathlib import Path
 
-from mlprun.errors import RunError
 from mlprun.files import fsync, naming_path, sync_folder
+from mlprun.runs.metrics import cut_rows, format_row
 from mlprun.writers.base import Bins, Pixels, Values
 
 
@@ -28,15 +25,14 @@ class JsonLines:
         self._path = path
         with naming_path(path):
             if keep_until is not None and path.exists():
-                os.truncate(path, _length(path, keep_until))
+                cut_rows(path, keep_until)
             self._file = path.open("w" if keep_until is None else "a", encoding="utf-8")
             sync_folder(path.parent)
 
     def write(self, step: int, epoch: float | None, values: Values) -> None:
-        """Append a line; JSON knows no NaN, so a value that is not finite becomes null."""
-        shown = {tag: value if math.isfinite(value) else None for tag, value in values.items()}
+        """Append a row."""
         with naming_path(self._path):
-            self._file.write(json.dumps({"step": step, "epoch": epoch, **shown}) + "\n")
+            self._file.write(format_row(step, epoch, values))
             self._file.flush()
 
     def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
@@ -55,23 +51,3 @@ class JsonLines:
         """Close the file."""
         with naming_path(self._path):
             self._file.close()
-
-
-def _length(path: Path, keep_until: int) -> int:
-    """Bytes that the rows up to a step take; steps are ascending."""
-    length = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                later = json.loads(line)["step"] > keep_until
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    f"{path}, line {number}: damaged, not an object with a `step`\n"
-                    "  mend the line or remove it, then resume"
-                ) from error
-            if later:
-                break
-            length += len(line)
-    return length
