@@ -49,7 +49,7 @@ class ConfigError(UserError, ValueError):
         super().__init__(key, value, problem, remedy)
 
     def __str__(self) -> str:
-        head = self.key if self.value is self.MISSING else f"{self.key}={_shown(self.value)}"
+        head = self.key if self.value is self.MISSING else f"{self.key}={shown(self.value)}"
         text = f"{head}: {self.problem}"
         return f"{text}\n  {self.remedy}" if self.remedy else text
 
@@ -58,7 +58,7 @@ class ConfigError(UserError, ValueError):
         return ConfigError(f"{prefix}.{self.key}", self.value, self.problem, self.remedy)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """`value` as one would type it on the command line, cut to a readable length."""
     if value is None:
         return "null"

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from mlprun.config.checks import VALUE_CHECKS, check
+from mlprun.config.checks import check
 from mlprun.config.identity import fingerprint
+from mlprun.config.options import iter_options
+from mlprun.config.schema import Audio
 from mlprun.data.audio.mel import Frames
 from mlprun.data.folders import num_class_folders
 from mlprun.errors import ConfigError
@@ -58,10 +60,9 @@ def point_directory(folder: Path, mark: str) -> Path | None:
 
 def _frames(audio: DictConfig) -> Frames:
     """What follows from a `data.audio`; asked while the config is still being resolved, so it checks the keys."""
-    for name in map(str, audio):
-        key = f"data.audio.{name}"
-        if key in VALUE_CHECKS and (problem := VALUE_CHECKS[key](audio[name])) is not None:
-            raise ConfigError(key, audio[name], problem)
+    for key, option, value in iter_options(Audio, audio, "data.audio."):
+        if option.check is not None and (problem := option.check.problem(value)) is not None:
+            raise ConfigError(key, value, problem)
     return Frames(**{str(name): value for name, value in audio.items()})
 
 

@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlprun.config.checks import check
-from mlprun.config.compose import Composer
 from mlprun.config.identity import RESUMABLE
 from mlprun.config.nodes import find_node, iter_nodes
 from mlprun.config.overrides import parse_override, typed_value
@@ -22,11 +21,6 @@ def from_record(stored: dict[str, Any]) -> Config:
     """The `Config` of a run that was recorded in `run.json`; keys that are newer than the run get their defaults."""
     try:
         cfg = OmegaConf.merge(OmegaConf.structured(Config), stored)
-        missing = [key for key, node in iter_nodes(cfg) if node._is_missing()]  # type: ignore[arg-type]
-        if missing:
-            defaults = Composer().compose([])
-            for key in missing:
-                OmegaConf.update(cfg, key, OmegaConf.select(defaults, key))
         return check(cfg)  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise_explained(error)

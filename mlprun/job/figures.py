@@ -10,9 +10,8 @@ import torch
 from torch.utils.data import Subset
 
 from mlprun import randomness
-from mlprun.config.checks import PICTURES
 from mlprun.config.instantiate import locate
-from mlprun.config.schema import Config
+from mlprun.config.schema import PICTURES, Config
 from mlprun.data.batches import EvalBatches
 from mlprun.data.parts import size
 from mlprun.data.sequences import Batch

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from mlprun import randomness
-from mlprun.config.checks import PICTURES
+from mlprun.config.schema import PICTURES
 from mlprun.pictures import images, plane, text
 from mlprun.pictures.base import to_pixels
 from mlprun.training.histograms import NUM_BINS, bins, probe

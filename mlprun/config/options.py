@@ -1,0 +1,60 @@
+"""Dataclass fields that say what a config key means and which values it may have."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlprun.config.ranges import Range
+
+DURATION = "duration"  # the unit of `10 epochs`, `500 steps`, `5%`
+CLOCK_TIME = "wall-clock time"  # the unit of `2h`, `90 min`, `02:00:00`
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field says of its key, beside the default.
+
+    Attributes:
+        meaning: one line.
+        check: the values it may have; None: whatever the type allows.
+        unit: of the value, where it has one.
+        section: the dataclass of the keys below it, for a key that is a group.
+    """
+
+    meaning: str
+    check: Range | None = None
+    unit: str = ""
+    section: type | None = None
+
+
+def option(default: Any, meaning: str, *, check: Range | None = None, unit: str = "", section: Any = None) -> Any:
+    """A dataclass field for a key; `default` is copied for each config."""
+    metadata = {"option": Option(meaning, check, unit, section)}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: copy.copy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def group(section: type) -> Any:
+    """A dataclass field for a group of keys; the docstring of `section` is its meaning."""
+    return field(default_factory=section, metadata={"option": Option(section.__doc__ or "", section=section)})
+
+
+def iter_options(section: type, config: Any, prefix: str = "") -> Iterator[tuple[str, Option, Any]]:
+    """(dotted key, option, value) of every key below a section; a group that is null has none."""
+    for spec in dataclasses.fields(section):
+        entry: Option = spec.metadata["option"]
+        value = getattr(config, spec.name)
+        if entry.section is None:
+            yield f"{prefix}{spec.name}", entry, value
+        elif value is not None:
+            yield from iter_options(entry.section, value, f"{prefix}{spec.name}.")
+
+
+def default_of(spec: dataclasses.Field[Any]) -> Any:
+    """The default of a field; a new object where it can be changed."""
+    return spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()
