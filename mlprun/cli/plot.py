@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".pdf", ".svg")
 
 
-def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """`mlprun plot RUN_DIR …`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", type=Path, metavar="RUN_DIR", nargs="+", help="or a sweep, or any folder of runs")
     parser.add_argument(
         "--metric", action="append", metavar="NAME", help="a panel for this one, such as val/accuracy; may be repeated"
     )
     parser.add_argument("--x", default="step", metavar="|".join(AXES), help="the horizontal axis; step by default")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)}; by default curves.png")
-    options = parser.parse_intermixed_args(arguments)
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Draw the picture; the exit status."""
     if options.x not in AXES:
         raise ConfigError("--x", options.x, "no such axis", suggestion(options.x, AXES))
     if options.output and options.output.suffix not in FORMATS:

@@ -20,8 +20,7 @@ from mlprun.runs.directory import RunDirectory
 from mlprun.tasks import BY_TOKEN
 
 
-def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """`mlprun predict RUN_DIR INPUT …`."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument(
         "inputs",
@@ -38,12 +37,15 @@ def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--seed", type=int, help="of those draws; 0")
     parser.add_argument("--json", action="store_true", help="one object a line")
-    parser.add_argument(
-        "--trust", action="store_true", help="call what the run's config names even if it is no library's own"
-    )
-    # argparse takes -1.5,2 for an option, but not what begins with a space
-    words = [f" {word}" if re.match(r"-[\d.].*,", word) else word for word in arguments]
-    options = parser.parse_intermixed_args(words)
+
+
+def escaped(arguments: Sequence[str]) -> list[str]:
+    """The words for argparse, which takes -1.5,2 for an option, but not what begins with a space."""
+    return [f" {word}" if re.match(r"-[\d.].*,", word) else word for word in arguments]
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Predict, print and draw; the exit status."""
     inputs, indices = [word.strip() if word[:2] == " -" else word for word in options.inputs], options.index or []
     if bool(inputs) == bool(indices):
         problem = "takes files or examples of the test part, not both" if inputs else "has nothing to predict"

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlprun.config.durations import parse as parse_duration
 from mlprun.config.durations import parse_seconds
-from mlprun.config.nodes import iter_nodes
+from mlprun.config.hydra_private import is_missing, iter_nodes
 from mlprun.config.options import CLOCK_TIME, DURATION, iter_options
 from mlprun.config.schema import Config
 from mlprun.config.suggest import raise_explained
@@ -47,7 +47,7 @@ def check(cfg: DictConfig) -> Config:
         cfg.pop("hydra", None)
     try:
         for key, node in iter_nodes(cfg):
-            if node._is_missing():
+            if is_missing(node):
                 raise ConfigError(key, ConfigError.MISSING, "has no value", f"add {key}=… to the command line")
         config = OmegaConf.to_object(cfg)
     except OmegaConfBaseException as error:

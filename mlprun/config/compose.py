@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
-from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import BooleanNode, DictConfig, OmegaConf
 
 from mlprun.config.checks import check
+from mlprun.config.hydra_private import Loader, find_node, iter_nodes
 from mlprun.config.identity import LENGTH_KEYS, RESULT_FREE, RESUMABLE
-from mlprun.config.nodes import find_node, iter_nodes
-from mlprun.config.overrides import ask_for_multirun, check_boolean, parse_override, typed_value
+from mlprun.config.overrides import ask_for_multirun, check_boolean, typed_value
 from mlprun.config.resolvers import conf_dir  # and registers the resolvers
 from mlprun.config.schema import FOREIGN, Config
 from mlprun.config.suggest import nearest_key, raise_explained
@@ -37,19 +29,25 @@ class Composer:
     """
 
     def __init__(self, config_dir: str | None = None, config_name: str = "config") -> None:
-        search_path = create_config_search_path(str(conf_dir()))
+        folder = None
         # In a checkout ./conf is mlprun's own, which is searched anyway.
         if config_dir is not None and Path(config_dir).resolve() != conf_dir().resolve():
             folder = Path(config_dir).absolute()
             _check_user_folder(folder)
-            search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
-        setup_globals()  # Hydra's own resolvers, such as now:
-        Plugins.instance()
-        self._loader = ConfigLoaderImpl(config_search_path=search_path)
-        self._config_name = config_name
-        self._groups: dict[str, list[str]] = {}
-        self._bases: dict[tuple[str, ...], DictConfig] = {}  # by the choices of groups
-        self._parsed: dict[str, Override] = {}
+        self.loader = Loader(conf_dir(), folder)
+        self.config_name = config_name
+
+    def parse(self, lines: list[str]) -> list[Override]:
+        """The overrides, each parsed once; raises ConfigError if one cannot be read."""
+        return [self.loader.parse(line) for line in lines]
+
+    def is_multirun(self, lines: list[str]) -> bool:
+        """Whether the lines, or a file of YAML that they choose, say `hydra.mode=MULTIRUN`."""
+        parsed = self.parse(lines)
+        for override in parsed:
+            if override.key_or_group == "hydra.mode":
+                return str(override.value()) == RunMode.MULTIRUN.name
+        return bool(self._checked_choices(parsed, RunMode.MULTIRUN).hydra.mode == RunMode.MULTIRUN)
 
     def points(self, overrides: list[str]) -> Iterator[list[str]]:
         """The override lines of each job of a grid sweep; one line where nothing is swept.
@@ -60,8 +58,7 @@ class Composer:
         parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
         lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
         axes: dict[str, list[str]] = {}
-        grid = str(OmegaConf.select(swept, "hydra.sweeper._target_")).endswith(".BasicSweeper")
-        for override in self._parse(lines):
+        for override in self.parse(lines):
             key = override.get_key_element()
             aside = [k for k in (*RESUMABLE, *RESULT_FREE) if k not in LENGTH_KEYS]
             if override.is_sweep_override() and any(key == k or key.startswith(f"{k}.") for k in aside):
@@ -70,13 +67,26 @@ class Composer:
                 axes[key] = [override.input_line or key]
             elif override.is_discrete_sweep():
                 axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            elif grid:
+            elif self.is_grid(swept):
                 raise ConfigError(
                     key, typed_value(override), "is no list of values, and the sweep is a grid",
                     "write range(0,5), choice(a,b) or a,b; an interval needs another hydra/sweeper",
                 )  # fmt: skip
         for point in itertools.product(*axes.values()):
             yield list(point)
+
+    @staticmethod
+    def is_grid(cfg: DictConfig) -> bool:
+        """Whether the config's sweeper runs every combination, and nothing else."""
+        return bool(cfg.hydra.sweeper._target_ == "hydra._internal.core_plugins.basic_sweeper.BasicSweeper")
+
+    def rewritten(self, overrides: list[str]) -> dict[str, str]:
+        """The lines with one value, and how Hydra's own sweeper writes them; empty where it leaves them out."""
+        single = [o for o in self.parse(overrides) if not o.is_sweep_override()]
+        return {
+            str(o.input_line): "" if o.is_hydra_override() else f"{o.get_key_element()}={o.get_value_element_as_str()}"
+            for o in single
+        }
 
     def compose(self, overrides: list[str], *, multirun: bool = False) -> DictConfig:
         """The config for a line of overrides, with its `hydra` node; `multirun` allows several values a key.
@@ -88,10 +98,11 @@ class Composer:
         if multirun:
             aside = self.of_swept_groups(overrides)
             overrides = [line for line in overrides if line not in aside]
-        parsed, base = self._checked(overrides, run_mode)
-        if all(self._is_group(o.key_or_group) and not o.is_sweep_override() for o in parsed):
-            return base
-        return self._load(overrides, run_mode, parsed)
+        parsed = self._checked(overrides, run_mode)[0]
+        try:
+            return self.loader.load_configuration(self.config_name, overrides, run_mode)
+        except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
+            raise_explained(error, parsed)
 
     def of_swept_groups(self, overrides: list[str]) -> list[str]:
         """The lines below a group of which several are swept: in `model=lstm,gru model.width=8` the last.
@@ -99,7 +110,7 @@ class Composer:
         What keys there are depends on the choice, so each point is held against its own, and not the whole against
         the default.
         """
-        parsed = self._parse(overrides)
+        parsed = self.parse(overrides)
         groups = {o.key_or_group for o in parsed if o.is_sweep_override() and self._is_group(o.key_or_group)}
         return [
             line
@@ -108,58 +119,36 @@ class Composer:
         ]
 
     def point(self, overrides: list[str]) -> Config:
-        """The checked config of one job of a sweep, in a fifth of the time: what the groups give is composed once.
+        """The checked config of one job of a sweep.
 
         Raises:
             ConfigError: as `compose` and `check`.
         """
-        parsed, base = self._checked(overrides, RunMode.RUN)
-        cfg = copy.deepcopy(base)
-        values = [o for o in parsed if not self._is_group(o.key_or_group)]
-        try:
-            self._loader._apply_overrides_to_config(values, cfg)  # as Hydra itself ends a composition
-        except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
-            raise_explained(error, parsed)
-        return check(cfg)
+        return check(self.compose(overrides))
 
     def _checked(self, overrides: list[str], run_mode: RunMode) -> tuple[list[Override], DictConfig]:
         """The overrides, each known to be possible, and what the choices among them compose to."""
-        parsed = self._parse(overrides)
-        for override in parsed:
-            self._check_choice(override, run_mode)
-        choices = [o.input_line or "" for o in parsed if self._is_group(o.key_or_group) and not o.is_sweep_override()]
-        key = (run_mode.name, *choices)
-        if key not in self._bases:
-            self._bases[key] = self._load(choices, run_mode)
-        base = self._bases[key]
+        parsed = self.parse(overrides)
+        base = self._checked_choices(parsed, run_mode)
         for override in parsed:
             if not self._is_group(override.key_or_group):
                 self._check_key(override, base, run_mode)
         return parsed, base
 
-    def _load(self, overrides: list[str], run_mode: RunMode, parsed: Iterable[Override] = ()) -> DictConfig:
+    def _checked_choices(self, parsed: list[Override], run_mode: RunMode) -> DictConfig:
+        for override in parsed:
+            self._check_choice(override, run_mode)
+        choices = [str(o.input_line) for o in parsed if self.loader.is_choice(o) and not o.is_sweep_override()]
         try:
-            return self._loader.load_configuration(self._config_name, overrides, run_mode)
-        except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
+            return self.loader.base(self.config_name, choices, run_mode)
+        except Exception as error:  # as above
             raise_explained(error, parsed)
 
-    def _parse(self, overrides: list[str]) -> list[Override]:
-        parser = OverridesParser.create(config_loader=self._loader)
-        for line in overrides:
-            if line not in self._parsed:
-                self._parsed[line] = parse_override(parser, line)
-        return [self._parsed[line] for line in overrides]
-
     def _is_group(self, name: str) -> bool:
-        return bool(self._choices(name))
-
-    def _choices(self, group: str) -> list[str]:
-        if group not in self._groups:
-            self._groups[group] = self._loader.get_group_options(group, ObjectType.CONFIG) if group else []
-        return self._groups[group]
+        return bool(self.loader.options(name))
 
     def _check_choice(self, override: Override, run_mode: RunMode) -> None:
-        group, known = override.key_or_group, self._choices(override.key_or_group)
+        group, known = override.key_or_group, self.loader.options(override.key_or_group)
         if not known:
             return
         if override.is_delete():
@@ -182,7 +171,7 @@ class Composer:
                     group, typed_value(override), "takes one name", "several, with -m: a,b without brackets"
                 )
             folder, _, leaf = str(choice).rpartition("/")  # a user's own files may lie deeper
-            there = self._choices(f"{group}/{folder}") if folder else known
+            there = self.loader.options(f"{group}/{folder}") if folder else known
             if leaf not in there:
                 raise ConfigError(group, choice, f"there is no {group} of that name", suggestion(leaf, there or known))
 
@@ -219,7 +208,7 @@ class Composer:
                 key, typed_value(override), "is a variable of the shell", f"set it first: {key}=… mlprun …"
             )
         keys = [k for k, _ in iter_nodes(base) if not k.startswith("hydra.")]
-        groups = [g for g in self._loader.list_groups("") if g != "hydra"]
+        groups = [g for g in self.loader.list_groups("") if g != "hydra"]
         remedy = nearest_key(key, [*groups, *keys])
         if foreign and not override.is_delete():
             remedy += f"\n  (to pass a further argument to the class in {key.rsplit('.', 1)[0]}, write +{key}=…)"

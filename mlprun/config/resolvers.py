@@ -36,21 +36,16 @@ def _run_name(_root_: DictConfig) -> str:
     for group in ("model", "optim"):
         own = choices[group] == "custom" or any(o.startswith(f"{group}._target_=") for o in overrides)
         names.append(_root_[group]._target_.rpartition(".")[2] if own else choices[group])
-    return _file_name("_".join(names))
+    return file_name("_".join(names))
 
 
 def _point_name(_root_: DictConfig) -> str:
-    """The directory of a point of a sweep: what is swept, as typed, and a hash of what it is.
-
-    A point that was there before keeps its directory, whatever else is swept now.
-    """
+    """The directory of a point that nobody planned, as those of a sweeper that searches: its lines, and its hash."""
     mark = fingerprint(check(_root_).to_dict())
     folder = Path(_root_.hydra.sweep.dir)
     if (there := point_directory(folder, mark)) is not None:
         return there.name
-    shared = _root_.hydra.job.config.override_dirname.exclude_keys
-    lines = [line for line in _root_.hydra.overrides.task if line.partition("=")[0] not in shared]
-    return f"{_file_name(','.join(lines))[:80] or 'run'}_{mark}"
+    return f"{file_name(','.join(_root_.hydra.overrides.task))[:80] or 'run'}_{mark}"
 
 
 def point_directory(folder: Path, mark: str) -> Path | None:
@@ -66,7 +61,7 @@ def _frames(audio: DictConfig) -> Frames:
     return Frames(**{str(name): value for name, value in audio.items()})
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
     """`text` without what a file name or a shell would trip over, at most 120 characters."""
     return re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[\[\]{}'\"]", "", text))[:120].strip("-.")
 

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mlprun.config.checks import check
+from mlprun.config.hydra_private import find_node, iter_nodes
 from mlprun.config.identity import RESUMABLE
-from mlprun.config.nodes import find_node, iter_nodes
 from mlprun.config.overrides import parse_override, typed_value
 from mlprun.config.schema import Config
 from mlprun.config.suggest import nearest_key, raise_explained

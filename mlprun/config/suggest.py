@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mlprun.config.nodes import iter_nodes
+from mlprun.config.hydra_private import iter_nodes
 from mlprun.config.overrides import typed_value
 from mlprun.config.schema import Config
 from mlprun.errors import ConfigError, UserError, near

@@ -16,7 +16,6 @@ what to look at may go on over further lines. Below the header stands the config
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -213,31 +212,3 @@ def page(found: Iterable[Experiment]) -> list[str]:
 
 def _cut(line: str) -> str:
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1].rstrip()}…"
-
-
-def command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
-    """`mlprun experiments [TOPIC or word]`."""
-    parser.add_argument("words", metavar="TOPIC, NAME or word", nargs="*")
-    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="list those of your own in DIR, too")
-    parser.add_argument("--markdown", action="store_true", help="all of them as a page with what they measured")
-    options = parser.parse_args(arguments)
-    if options.markdown:
-        print("\n".join(page(ready())))
-        return 0
-    words = " ".join(options.words)
-    found = [*ready(), *(users_own(options.config_dir) if options.config_dir else [])]
-    if exact := [each for each in found if each.name == words]:
-        print(exact[0].file.read_text(encoding="utf-8", errors="replace").rstrip())
-        print(f"\nfile    {exact[0].file}")
-        return 0
-    told = chosen(found, words)
-    for line in listing(told):
-        print(line)
-    name = told[0].name if len(told) == 1 else "NAME"
-    option = f" --config-dir {options.config_dir}" if options.config_dir else ""
-    rows = [(f"mlprun experiments{option} {name}", "shows its file"), (f"mlprun{option} experiment={name}", "runs it")]
-    width = max(len(line) for line, _ in rows)
-    print()
-    for line, what in rows:
-        print(f"{line.ljust(width)}  {what}")
-    return 0

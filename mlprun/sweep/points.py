@@ -9,7 +9,7 @@ from typing import Any
 
 from mlprun.config.compose import Composer
 from mlprun.config.identity import fingerprint
-from mlprun.config.resolvers import point_directory
+from mlprun.config.resolvers import file_name, point_directory
 from mlprun.config.schema import Config
 from mlprun.errors import RunError
 from mlprun.runs import provenance
@@ -82,6 +82,26 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
         outdated = _outdated(record, now) if record else ()
         found[mark] = Point(mark, overrides, config, path, record, outdated)
     return list(found.values()), num_points - len(found)
+
+
+def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tuple[str, ...], str]:
+    """The directory of each point, by its override lines, also as Hydra's own sweeper writes them.
+
+    It is what is swept, as typed, and a hash of what the point is. A point that was begun keeps its directory,
+    whatever else is swept now.
+
+    Args:
+        points: of the sweep.
+        rewritten: `Composer.rewritten` of the sweep's lines.
+    """
+    shared = set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
+    names = {}
+    for point in points:
+        swept = [line for line in point.overrides if line not in shared]
+        name = point.path.name if point.path else f"{file_name(','.join(swept))[:80] or 'run'}_{point.mark}"
+        names[tuple(line for line in point.overrides if rewritten.get(line, line))] = name
+        names[tuple(said for line in point.overrides if (said := rewritten.get(line, line)))] = name
+    return names
 
 
 def table(points: list[Point]) -> list[str]:

@@ -161,7 +161,7 @@ RPROP = ["optim=custom", "optim._target_=torch.optim.Rprop"]
 )
 def test_a_point_of_a_sweep_is_composed_as_hydra_composes_it(hydra, points):
     """The launcher composes what points share once; Hydra all of it for each."""
-    loader = Composer()._loader
+    loader = Composer().loader
     master = loader.load_configuration("config", [*hydra, "seed=0,1"], RunMode.MULTIRUN)
     whole, quick = loader.load_sweep_config, Points(loader).load
     for point in [*points, *points]:

@@ -180,7 +180,7 @@ def sweep(folder: Path, grace: float) -> None:
         yield Job(work_on, (folder / "c",), folder / "c")
 
     forkserver.GRACE_SECONDS = grace
-    cli._train = lambda _: len(list(pool.run(jobs(), num_workers=2, num_cores=2)))
+    cli.train = lambda _: len(list(pool.run(jobs(), num_workers=2, num_cores=2)))
     pool.start_server([ME])
     cli.main()
 

@@ -1,0 +1,41 @@
+"""`mlprun inspect`: look before training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mlprun.cli.line import check_words, parse_line
+from mlprun.config.checks import check
+from mlprun.errors import ConfigError
+from mlprun.process import without_collections
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for a training; see mlprun --help")
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your folder of YAML")
+    parser.add_argument("--config-name", "-cn", metavar="NAME", default="config", help="the primary config")
+    parser.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Look at what the line would train, and leave pictures in a folder that is no run's; the exit status."""
+    check_words(options.overrides)
+    if options.multirun:
+        raise ConfigError("-m", ConfigError.MISSING, "is for sweeps", "inspect looks at one config: leave it out")
+    flags = ["--config-name", options.config_name, *(["--config-dir", options.config_dir] * bool(options.config_dir))]
+    line = parse_line([*options.overrides, *flags], command)
+    line.refuse("sweep", "is for sweeps", "leave it out")
+    composed = line.composer.compose(line.words)
+    config = check(composed)
+    is_chosen = line.sets("hydra.run.dir")
+    folder = Path(composed.hydra.run.dir)
+    if is_chosen and any((folder / name).exists() for name in ("run.json", "sweep.json")):
+        raise ConfigError("hydra.run.dir", folder, "holds a run or a sweep", "choose another, or leave it out")
+    if not is_chosen:
+        folder = Path("outputs", "inspect", f"{folder.parent.name}_{folder.name}")
+
+    with without_collections():
+        from mlprun.inspection.inspect import inspect
+
+    return inspect(config, folder, claim=not is_chosen)

@@ -1,0 +1,24 @@
+"""`mlprun runs`: the leaderboard of a folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mlprun.errors import RunError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"))
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Print what the runs in a folder found, those of sweeps and others; the exit status."""
+    from mlprun.analysis.leaderboard import leaderboard
+    from mlprun.runs.collect import read_runs
+
+    if not options.folder.is_dir():
+        raise RunError(f"there is no folder {options.folder}")
+    for line in leaderboard(read_runs(options.folder)):
+        print(line)
+    return 0

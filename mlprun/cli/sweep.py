@@ -1,0 +1,197 @@
+"""`mlprun -m …`: a run for every point, and what they found."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mlprun.cli.line import Line, first_folder
+from mlprun.cli.task import Task
+from mlprun.config.identity import fingerprint
+from mlprun.config.schema import SweepConfig
+from mlprun.errors import ConfigError
+from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make, now_utc
+from mlprun.runs.log import say
+
+if TYPE_CHECKING:
+    from mlprun.sweep.points import Point
+
+POOL = "hydra_plugins.mlprun_pool.PoolLauncher"
+# What a job imports, imported once by the process that starts them all.
+PRELOADED = [
+    *("hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.figures", "mlprun.writers.tensorboard"),
+    *("mlprun.training.loop", "mlprun.job.resume", "torch._dynamo", "PIL.ImageDraw"),
+]
+# What is said of one occasion only is no part of the line that the record keeps.
+ONE_OCCASION = ("sweep.dry_run", "sweep.stale", "hydra.sweep.dir")
+
+
+def sweep(line: Line, folder: Path | None = None, *, again: bool = False) -> int:
+    """Run every point that is not done, after all were checked; 1 if any failed.
+
+    Args:
+        line: of the sweep.
+        folder: where it is; None: where the line says.
+        again: the sweep's record has the line already.
+    """
+    from mlprun.sweep import points as planning
+
+    composer = line.composer
+    cfg = composer.compose(line.words, multirun=True)
+    settings = composer.point(next(composer.points(line.words))).sweep
+    on_pool = cfg.hydra.launcher._target_ == POOL
+    if on_pool and not settings.dry_run:
+        from mlprun.sweep import pool
+
+        pool.start_server(PRELOADED)
+    is_explicit = folder is not None or line.sets("hydra.sweep.dir")
+    if folder is None and is_explicit:
+        folder = Path(cfg.hydra.sweep.dir)
+    elif folder is None and settings.name is not None:
+        folder = Path("outputs", "sweeps", settings.name)
+    if is_explicit and folder is not None and (folder / "run.json").exists():
+        raise ConfigError("hydra.sweep.dir", folder, "is the directory of a run", "choose another")
+    points, num_repeated = planning.points(composer, line.words, folder)
+    composer.loader.num_jobs = len(points) + num_repeated if composer.is_grid(cfg) else None
+    _announce(points, num_repeated, settings.stale)
+    if settings.dry_run:
+        for row in planning.table(points):
+            print(row)
+        return 0
+    is_new = folder is None or not folder.exists()
+    folder = folder or claim(cfg.hydra.sweep.dir)
+    make(folder)
+    if not is_explicit:
+        keep_out_of_git(first_folder(folder))
+    cfg.hydra.sweep.dir = str(folder)
+    try:
+        with RunDirectory(folder).held():
+            return _run_points(line, cfg, points, folder, settings, again=again)
+    finally:
+        if is_new and not (folder / planning.RECORD).exists():  # it would only look like a sweep
+            shutil.rmtree(folder)
+
+
+def _run_points(
+    line: Line, cfg: DictConfig, points: list[Point], folder: Path, settings: SweepConfig, *, again: bool
+) -> int:
+    from mlprun.sweep import points as planning
+
+    to_do = _remove_outdated(points, settings.stale)
+    _record_plan(line, cfg, points, to_do, folder, settings, again=again)
+    line.composer.loader.point_names.update(planning.directory_names(points, line.composer.rewritten(line.words)))
+    status, failed = "interrupted", False
+    try:
+        if to_do or cfg.hydra.launcher._target_ != POOL:
+            failed = not _run_hydra(line, cfg)
+        status = "completed"
+    finally:  # also after Ctrl-C: what is done is done
+        failed |= _summarise(folder, points, started=status == "completed")
+        planning.note(folder, status=status, ended_at=now_utc())
+    return 1 if failed else 0
+
+
+def _remove_outdated(points: list[Point], stale: str) -> list[Point]:
+    """The points to run; with `sweep.stale=redo` the directories of those that older code made are removed."""
+    redone = [p for p in points if p.outdated and stale == "redo"]
+    for point in redone:
+        if point.path is not None:
+            shutil.rmtree(point.path)
+    return [p for p in points if p.status != "completed" or p in redone]
+
+
+def _record_plan(
+    line: Line,
+    cfg: DictConfig,
+    points: list[Point],
+    to_do: list[Point],
+    folder: Path,
+    settings: SweepConfig,
+    *,
+    again: bool,
+) -> None:
+    """Check the points as far as that needs torch, decide how many run at a time, and write it into sweep.json."""
+    from mlprun.sweep import points as planning
+    from mlprun.sweep import preflight, scheduler
+
+    on_pool = cfg.hydra.launcher._target_ == POOL
+    needs, dead = preflight.check([(" ".join(p.overrides), p.config) for p in to_do]) if on_pool else ({}, [])
+    for mark in dead:
+        print(f"warning: the check of a point died; its run will tell: {mark}", file=sys.stderr)
+    num_workers, gpus = scheduler.places(needs.values(), [p.config for p in to_do])
+    num_workers = settings.num_workers or num_workers
+    earlier = planning.read(folder) if (folder / planning.RECORD).exists() else {"lines": [], "needs": {}, "points": {}}
+    kept = [w for w, o in zip(line.words, line.overrides, strict=True) if o.key_or_group not in ONE_OCCASION]
+    words = [*kept, *line.flags]
+    planning.note(
+        folder,
+        status="running",
+        lines=earlier["lines"] if again else [*(known for known in earlier["lines"] if known != words), words],
+        typed_in=str(Path.cwd()),
+        max_failures=settings.max_failures,
+        num_workers=num_workers,
+        gpus=gpus,
+        needs={**earlier["needs"], **{mark: dataclasses.asdict(need) for mark, need in needs.items()}},
+        points={**earlier["points"], **{p.mark: p.overrides for p in points}},
+    )
+    at_a_time = min(num_workers, len(gpus) or scheduler.num_cores())
+    say(
+        f"sweep   {len(to_do)} of {len(points)} runs to do in {folder}"
+        + (f"  {at_a_time} side by side" if on_pool and to_do else "")
+    )
+
+
+def _run_hydra(line: Line, cfg: DictConfig) -> bool:
+    """What `hydra.main` does for a sweep, with a config that is composed already; whether its launcher succeeded."""
+    cfg.hydra.mode = RunMode.MULTIRUN
+    configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
+    context = line.composer.loader.context(cfg)
+    context.callbacks.on_multirun_start(config=cfg, config_name=line.options.config_name)
+    task = Task(line.command)
+    sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=task)
+    try:
+        sweeper.sweep(arguments=[str(o.input_line) for o in line.overrides if not o.is_hydra_override()])
+    except Exception as error:  # a launcher's or a sweeper's own
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        return False
+    context.callbacks.on_multirun_end(config=cfg, config_name=line.options.config_name)
+    return True
+
+
+def _announce(points: list[Point], num_repeated: int, stale: str) -> None:
+    """What is known of a sweep before it runs."""
+    if num_repeated:
+        print(f"{num_repeated} points were named twice, and are run once", file=sys.stderr)
+    outdated = [point for point in points if point.outdated]
+    if outdated:
+        names = ", ".join(dict.fromkeys(name for point in outdated for name in point.outdated))
+        remedy = "they are run again" if stale == "redo" else "kept; sweep.stale=redo runs them again"
+        print(f"warning: {names} changed since {len(outdated)} runs were made: {remedy}", file=sys.stderr)
+
+
+def _summarise(folder: Path, points: list[Point], *, started: bool) -> bool:
+    """Print what a sweep found, and keep it as leaderboard.csv; whether a run failed or is missing."""
+    from mlprun.analysis.leaderboard import leaderboard, write_csv
+    from mlprun.runs.collect import read_runs
+
+    runs = read_runs(folder)
+    for row in ["", *leaderboard(runs)]:
+        say(row)
+    write_csv(runs, folder / "leaderboard.csv")
+    done = {fingerprint(record["config"]): record["status"] for _, record in runs if "config" in record}
+    statuses = [done.get(point.mark, "missing") for point in points]
+    if missing := statuses.count("missing"):
+        print(f"error: {missing} of {len(points)} runs were not begun", file=sys.stderr)
+    say(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")
+    if not started:
+        say(f"resume  mlprun resume {shlex.quote(str(folder))}")
+    return any(status != "completed" for status in statuses)

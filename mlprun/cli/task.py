@@ -1,0 +1,69 @@
+"""The function that Hydra calls for each job, in this process or in one that a launcher started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer  # a launcher's process has no resolvers of ours before this import
+from mlprun.config.schema import Config
+from mlprun.errors import UserError
+from mlprun.job.outcome import Outcome
+from mlprun.job.run import run_job
+
+__all__ = ["Composer", "Task", "add_current_folder", "report"]
+
+
+@dataclass
+class Task:
+    """A job of this command.
+
+    Attributes:
+        command: the line that was typed.
+        composed, config: a single run's, which was checked before it had a directory.
+        outcome: of the last job that ran in this process.
+    """
+
+    command: str
+    composed: DictConfig | None = None
+    config: Config | None = None
+    outcome: Outcome | None = None
+
+    def __call__(self, cfg: DictConfig) -> float:
+        """Run the job; the value of its monitor, NaN if it has none."""
+        add_current_folder()
+        settings = HydraConfig.get()
+        path = Path(settings.runtime.output_dir)
+        path = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
+        overrides = list(settings.overrides.task)
+        if settings.mode is RunMode.MULTIRUN:
+            print(f"\nrun {settings.job.num}  {' '.join(overrides)}", flush=True)
+        try:
+            config = self.config if self.config is not None and cfg == self.composed else check(cfg)
+            self.outcome = run_job(config, path, self.command, overrides)
+        except UserError as error:
+            report(error)
+            self.outcome = Outcome("failed", path, exit_status=error.exit_status)
+        return self.outcome.objective
+
+
+def report(error: UserError) -> None:
+    """Print the message of an error, with its traceback if that was asked for."""
+    if os.environ.get("MLPRUN_TRACEBACK") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {error}", file=sys.stderr)
+
+
+def add_current_folder() -> None:
+    """Let a user's own modules be found in the current folder; last, so that no file there hides a library."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

@@ -1,0 +1,208 @@
+"""Every private name of Hydra and OmegaConf that mlprun uses, until they have a public one.
+
+- `ConfigLoaderImpl`: composing through `hydra.compose` reports neither the key at fault nor the choices of a group, and
+  reads all YAML again for every point of a sweep.
+- `Hydra`, `Callbacks`, `get_args_parser`, `create_config_search_path`: what `hydra.main` does, without its second
+  parse of the command line and its second and third composition.
+- `_get_node`, `_is_none`, `_is_missing` of OmegaConf: its public access resolves interpolations.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.errors import ConfigCompositionException
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, ListConfig, open_dict
+
+from mlprun.config.overrides import parse_override
+
+VERSION_BASE = "1.3"
+
+
+def set_up() -> None:
+    """What `hydra.main` sets for the whole process: its resolvers, its version's behaviour, the name of the job."""
+    version.setbase(VERSION_BASE)
+    setup_globals()
+    JobRuntime.instance().set("name", "mlprun")
+
+
+def argument_parser() -> ArgumentParser:
+    """Hydra's parser of the command line, with its own options and the overrides."""
+    return get_args_parser()
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's config loader, which reads the YAML once for each set of choices and parses each override once.
+
+    Hydra's launchers and sweepers get it in their `HydraContext`, so they compose their points with it, too.
+
+    Args:
+        folder: of the primary config.
+        user_folder: searched before it, or None.
+
+    Attributes:
+        num_compositions: how often YAML was composed.
+        point_names: the directory of each planned point of a sweep, by its override lines.
+        num_jobs: of a sweep whose points are all planned, else None.
+    """
+
+    def __init__(self, folder: Path, user_folder: Path | None = None) -> None:
+        search_path = create_config_search_path(str(folder))
+        if user_folder is not None:
+            search_path.prepend("command-line", f"file://{user_folder}", SearchPathQuery(provider="schema"))
+        set_up()
+        Plugins.instance()
+        super().__init__(config_search_path=search_path)
+        self.num_compositions = 0
+        self._bases: dict[tuple[object, ...], DictConfig] = {}
+        self._parsed: dict[str, Override] = {}
+        self._options: dict[str, list[str]] = {}
+        self.point_names: dict[tuple[str, ...], str] = {}
+        self.num_jobs: int | None = None
+
+    def parse(self, line: str) -> Override:
+        """The override; raises ConfigError if it cannot be read."""
+        if line not in self._parsed:
+            self._parsed[line] = parse_override(OverridesParser.create(config_loader=self), line)
+        return self._parsed[line]
+
+    def options(self, group: str) -> list[str]:
+        """The choices of a group; empty if it is none."""
+        if group not in self._options:
+            self._options[group] = self.get_group_options(group, ObjectType.CONFIG) if group else []
+        return self._options[group]
+
+    def is_choice(self, override: Override) -> bool:
+        """Whether the override chooses from a group."""
+        return bool(self.options(override.key_or_group))
+
+    def base(self, config_name: str | None, choices: list[str], run_mode: RunMode) -> DictConfig:
+        """What a set of choices composes to; not to be changed."""
+        key = (config_name, *choices)
+        if key not in self._bases:
+            self.num_compositions += 1
+            try:
+                self._bases[key] = super().load_configuration(config_name, choices, RunMode.RUN)
+            except ConfigCompositionException:
+                if run_mode is RunMode.RUN:
+                    raise
+                # a default that is `???` may be what is swept; not kept, for a run would miss it
+                return super().load_configuration(config_name, choices, run_mode)
+        return self._bases[key]
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """As Hydra's: the composed config, with its `hydra` node."""
+        parsed = [self.parse(line) for line in overrides]
+        if validate_sweep_overrides:
+            self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
+        single = [o for o in parsed if not o.is_sweep_override()]
+        choices = [str(o.input_line) for o in single if self.is_choice(o)]
+        cfg: DictConfig = copy.deepcopy(self.base(config_name, choices, run_mode))
+        self._apply_overrides_to_config([o for o in single if not self.is_choice(o)], cfg)
+        self._note_overrides(cfg, parsed)
+        return cfg
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """As Hydra's, with the sweep's directory, and in it the one that was planned for the point."""
+        cfg: DictConfig = super().load_sweep_config(master_config, sweep_overrides)
+        cfg.hydra.mode, cfg.hydra.sweep.dir = master_config.hydra.mode, master_config.hydra.sweep.dir
+        if (name := self.point_names.get(tuple(sweep_overrides))) is not None:
+            cfg.hydra.sweep.subdir = name
+        return cfg
+
+    @staticmethod
+    def _note_overrides(cfg: DictConfig, overrides: list[Override]) -> None:
+        """Record in the `hydra` node what was typed, as Hydra does at the end of a composition."""
+        task = [o for o in overrides if not o.is_hydra_override()]
+        with open_dict(cfg.hydra):
+            cfg.hydra.overrides.task = [o.input_line for o in task]
+            cfg.hydra.overrides.hydra = [o.input_line for o in overrides if o.is_hydra_override()]
+            for key in cfg.hydra.job.env_copy:
+                cfg.hydra.job.env_set[key] = os.environ[key]
+        cfg.hydra.runtime.cwd = os.getcwd()
+        names = cfg.hydra.job.config.override_dirname
+        cfg.hydra.job.override_dirname = get_overrides_dirname(
+            overrides=task, kv_sep=names.kv_sep, item_sep=names.item_sep, exclude_keys=names.exclude_keys
+        )
+
+    def show(self, options: Namespace) -> None:
+        """Answer `--help`, `--hydra-help`, `--cfg`, `--info` and `--shell-completion`, as `hydra.main` does."""
+        from hydra._internal.hydra import Hydra
+
+        hydra, parser = Hydra(task_name="mlprun", config_loader=self), argument_parser()
+        name, overrides = options.config_name, options.overrides
+        if options.help:
+            hydra.app_help(config_name=name, args_parser=parser, args=options)
+        elif options.hydra_help:
+            hydra.hydra_help(config_name=name, args_parser=parser, args=options)
+        elif options.shell_completion:
+            hydra.shell_completion(config_name=name, overrides=overrides)
+        elif options.info:
+            hydra.show_info(options.info, config_name=name, overrides=overrides)
+        else:
+            hydra.show_cfg(name, overrides, options.cfg, options.package, options.resolve)
+
+    def context(self, cfg: DictConfig) -> HydraContext:
+        """What Hydra's launchers, sweepers and `run_job` are given, with the callbacks of the config."""
+        return HydraContext(config_loader=self, callbacks=Callbacks(cfg))
+
+
+def job_context(cfg: DictConfig) -> HydraContext:
+    """As `Loader.context`, for a job that composes nothing any more."""
+    return HydraContext(config_loader=None, callbacks=Callbacks(cfg))  # type: ignore[arg-type]
+
+
+# ----------------------------------------------------------------------------------------------------- nodes
+
+
+def find_node(cfg: DictConfig, key: str) -> Any:
+    """The node at a dotted key, with nothing resolved; None where there is none."""
+    node: Any = cfg
+    for part in re.split(r"[.\[\]]+", key.rstrip("]")):
+        if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
+            node = node._get_node(int(part))
+        elif isinstance(node, DictConfig) and not (node._is_none() or node._is_missing()) and part in list(node):
+            node = node._get_node(part)
+        else:
+            return None
+    return node
+
+
+def iter_nodes(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, node) of everything in `cfg`, with nothing resolved."""
+    if cfg._is_none() or cfg._is_missing():
+        return
+    for name in map(str, cfg):
+        node = cfg._get_node(name)
+        yield f"{prefix}{name}", node
+        if isinstance(node, DictConfig):
+            yield from iter_nodes(node, f"{prefix}{name}.")
+
+
+def is_missing(node: Any) -> bool:
+    """Whether a node is `???`."""
+    return bool(node._is_missing())
