@@ -257,12 +257,17 @@ class EvalBatches:
                 yield batch
 
 
+def fits_in_memory(examples: Examples, device: torch.device) -> bool:
+    """Whether the examples take at most half of the device's free memory, so that they are held there."""
+    num_bytes = examples.inputs.nbytes + examples.targets.nbytes
+    return device.type != "cuda" or num_bytes <= torch.cuda.mem_get_info(device)[0] / 2
+
+
 def _moved(examples: Examples, device: torch.device) -> Examples:
-    """The examples on the device, if they take at most half of its free memory."""
+    """The examples on the device, if they fit."""
     if device.type == "cpu":
         return examples
-    num_bytes = examples.inputs.nbytes + examples.targets.nbytes
-    if device.type == "cuda" and num_bytes > torch.cuda.mem_get_info(device)[0] / 2:
+    if not fits_in_memory(examples, device):
         return Examples(examples.inputs.pin_memory(), examples.targets.pin_memory())
     return Examples(examples.inputs.to(device), examples.targets.to(device))
 

@@ -8,9 +8,7 @@ import torch
 from torch import nn
 
 from mlprun import randomness
-from mlprun.config.schema import Config
-from mlprun.data.batches import TrainBatches
-from mlprun.data.normalize import Normalizer
+from mlprun.data.batches import fits_in_memory
 from mlprun.data.sequences import Batch
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
@@ -18,10 +16,9 @@ from mlprun.errors import DivergedError, RunError
 from mlprun.inspection import gradients, timing
 from mlprun.inspection.terminal import print_lines
 from mlprun.job.build_learner import build_learner, build_loss, build_model
+from mlprun.job.prepare import Experiment
 from mlprun.job.summary import counted
-from mlprun.job.weights import initial_weights
 from mlprun.training import finetune
-from mlprun.training.loop import Plan
 
 NUM_GRADIENT_EXAMPLES = 4
 
@@ -47,24 +44,24 @@ def device_lines(parts: Splits, first: Batch, batch_size: int) -> list[str]:
             whole = (part.inputs, part.targets)
             moved += (
                 f", the training data at once in {_duration(timing.transfer_sec(whole, device, most=3))}"
-                if timing.fits(part, device)
+                if fits_in_memory(part, device)
                 else "; the training data is too large to be held there"
             )
         lines.append(f"          {moved}")
     return lines
 
 
-def step_lines(
-    config: Config, plan: Plan, batches: TrainBatches, where: torch.device, targets: Normalizer | None
-) -> list[str]:
+def step_lines(experiment: Experiment) -> list[str]:
     """How long a training step takes, measured on a model that is thrown away, and what follows for the run."""
-    learner = build_learner(config, _first_model(config), plan, where, targets)
+    batches, plan, device = experiment.batches, experiment.plan, experiment.device
+    targets = experiment.splits.target_normalizer
+    learner = build_learner(experiment.config, _first_model(experiment), plan, device, targets)
     with randomness.preserved():
         try:
             seconds, count = timing.step_sec(learner, batches, plan.num_steps)
         except DivergedError as error:
             return [f"speed   not measured: the run would stop at {error}"]
-    name = f"{where}, {counted(torch.get_num_threads(), 'thread')}" if where.type == "cpu" else str(where)
+    name = f"{device}, {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device)
     moved = "once, before the first step" if isinstance(batches.part, Examples) else "with every batch"
     return [
         f"speed   {_duration(seconds)} a training step on {name} (median of {count}), "
@@ -83,24 +80,25 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
 
 
-def _first_model(config: Config) -> nn.Module:
-    """The model as a run begins with it: with the weights that it is given, and frozen where it is to be."""
-    model = build_model(config)
-    if (weights := initial_weights(config, model, None)) is not None:
-        finetune.load(weights[1], model)
-    for name in finetune.frozen(config.trainer.freeze, model):
+def _first_model(experiment: Experiment) -> nn.Module:
+    """A new model as a run begins with it: with the weights that it is given, and frozen where it is to be."""
+    model = build_model(experiment.config)
+    if experiment.weights is not None:
+        finetune.load(experiment.weights[1], model)
+    for name in finetune.frozen(experiment.config.trainer.freeze, model):
         model.get_parameter(name).requires_grad_(False)
     return model
 
 
-def check_gradients(config: Config, first: Batch) -> RunError | None:
+def check_gradients(experiment: Experiment, first: Batch) -> RunError | None:
     """Print a table of all parameters; what to say if a gradient is wrong."""
     some = Batch(first.inputs[:NUM_GRADIENT_EXAMPLES], first.targets[:NUM_GRADIENT_EXAMPLES])
     print_lines("gradients of the first weights, autograd against central differences in float64, "
            f"of {len(some.targets)} examples, at up to {gradients.ENTRIES} entries of each parameter",
            f"          {'parameter':<40} {'entries':>7} {'at kinks':>8} {'largest relative error':>22}")  # fmt: skip
     found = []
-    for row in gradients.compare(_first_model(config), build_loss(config), some, config.seed):
+    config = experiment.config
+    for row in gradients.compare(_first_model(experiment), build_loss(config), some, config.seed):
         found.append(row)
         told = "WRONG" if row.num_wrong else "ok" if row.num_kinks < row.num_entries else "nothing to compare"
         told += ", not used by the loss" * (not row.is_used)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mlprun.data.batches import TrainBatches
-from mlprun.data.source import Examples
 from mlprun.training.learner import Learner
 
 MATRIX_SIZES = (256, 1024, 2048)
@@ -75,12 +74,6 @@ def transfer_sec(tensors: tuple[Tensor, ...], device: torch.device, most: int = 
     if device.type == "cpu":
         return 0.0
     return median_sec(lambda: [tensor.to(device) for tensor in tensors], device, most=most)
-
-
-def fits(examples: Examples, device: torch.device) -> bool:
-    """Whether a run would hold the examples in the device's memory."""
-    num_bytes = examples.inputs.nbytes + examples.targets.nbytes
-    return device.type != "cuda" or num_bytes <= torch.cuda.mem_get_info(device)[0] / 2
 
 
 def step_sec(learner: Learner, batches: TrainBatches, most: int, budget_sec: float = 0.5) -> tuple[float, int]:

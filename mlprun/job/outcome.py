@@ -1,4 +1,4 @@
-"""How a job ended, and the line that continues it."""
+"""How a job ended, its result, and the line that continues it."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ class Outcome:
 
 def resume_line(path: Path) -> str:
     return f"mlprun resume {shlex.quote(str(path))}"
+
+
+def result_line(metrics: dict[str, float], best_step: int, monitor: str) -> str:
+    tested = "  ".join(f"{k.removeprefix('test/')} {v:.4f}" for k, v in metrics.items() if k.startswith("test/"))
+    return f"test    {tested}  (best checkpoint: step {best_step}, {monitor} {metrics[monitor]:.4f})"

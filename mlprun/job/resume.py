@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from mlprun.analysis.diff import compare_records
 from mlprun.config.identity import identity
 from mlprun.config.schema import Config
-from mlprun.data.batches import TrainBatches
-from mlprun.data.text.tokenizer import Tokenizer
 from mlprun.errors import ConfigError, RunError
+from mlprun.job.attempt import Attempt
 from mlprun.job.build_learner import build_plan, learning_rates
+from mlprun.job.prepare import Experiment
 from mlprun.job.weights import check_tokens
-from mlprun.runs.checkpoint import Checkpointer
+from mlprun.runs.checkpoint import Recovered
+from mlprun.runs.directory import now_utc
 from mlprun.runs.metrics import count_rows
-from mlprun.training.learner import Learner
-from mlprun.training.loop import Plan, Progress
+from mlprun.training.loop import Progress
+
+log = logging.getLogger("mlprun")
 
 
 def explain_length_change(
@@ -39,71 +43,104 @@ def explain_length_change(
     return found
 
 
-def restore(
-    config: Config,
-    plan: Plan,
-    batches: TrainBatches,
-    learner: Learner,
-    progress: Progress,
-    saver: Checkpointer,
-    metrics_file: Path,
-    steps_before: int | None,
-    tokenizer: Tokenizer | None = None,
-) -> list[str]:
-    """Put learner and progress where the newest checkpoint left them; what the user should know of it, line by line.
+def resume_training(
+    attempt: Attempt, before: dict[str, Any], now: dict[str, Any], around: dict[str, Any], command: str
+) -> None:
+    """Put learner and progress where the newest checkpoint left them; print and record what is not as it was.
 
     Args:
-        config: of the run as it goes on.
-        plan, batches: its own.
-        learner, progress: new; changed in place.
-        saver: has the checkpoints.
-        metrics_file: metrics.jsonl, to see that it is whole.
-        steps_before: how many the record says were done, None if it does not.
-        tokenizer: of the data, if they are text.
+        attempt: its learner and progress are new, and changed in place.
+        before: the record as the last attempt left it.
+        now: the record of this attempt.
+        around: what `surroundings` says of this attempt.
+        command: the command line, for the record.
 
     Raises:
         RunError: no checkpoint can be used, or the newest one is another run's.
-        ConfigError: the run is longer already than `config` says, or token ids mean other tokens now.
+        ConfigError: the run is longer already than the config says, or token ids mean other tokens now.
     """
-    recovered = saver.recover(learner.device)
+    lines = _restore(attempt, before.get("steps"))
+    # of weights that a checkpoint has by now, the file does not matter any more
+    typed, found = _changes(before, {**now, "weights": before.get("weights"), **around})
+    if found:
+        lines += ["since the run began these have changed, and its result may too:", *(f"  {line}" for line in found)]
+    for line in lines:
+        log.info("%s", line)
+    entry = {"at": now_utc(), "step": attempt.progress.step, "command": command, "changed": [*typed, *found]}
+    entry |= {key: before[key] for key in ("metrics", "best_step", "ended_by") if key in before}
+    attempt.directory.update(config=attempt.experiment.config.to_dict())
+    attempt.directory.update(resumed=[*before.get("resumed", []), entry])
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What was typed to change a run, and what else is not as it was when it began; one line each."""
+    # what an attempt that ended early had not written yet is no difference
+    found = compare_records(before, {key: value for key, value in now.items() if key in before})
+    others = [str(d) for section in ("code", "environment", "data") for d in found[section]]
+    return [str(d) for d in found["config"]], others
+
+
+def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
+    """Learner and progress from the newest checkpoint, and what the user should know of it, line by line."""
+    experiment, progress = attempt.experiment, attempt.progress
+    plan = experiment.plan
+    recovered = attempt.saver.recover(experiment.device)
     if recovered is None:
         done = f", though the run had done {steps_before} steps" if steps_before else ""
         return [f"there is no checkpoint{done}: starting from step 0"]
     state = recovered.state
+    length = {key: state["config"][key] for key in ("epochs", "steps")}
+    longer = length != {key: getattr(experiment.config, key) for key in length}
+    _load(attempt, recovered, new_length=longer)
+    lines = [f"resumed at step {progress.step} of {plan.num_steps}, from {recovered.path}"]
+    if longer:
+        lines += _length_lines(experiment, length, progress.step)
+    if recovered.best_is_lost:
+        lines.append(
+            f"the best checkpoint, of step {progress.best_step} ({experiment.config.monitor} {progress.best:g}), is "
+            "lost: best.pt will be the best from here on"
+        )
+        progress.best = progress.best_values = None
+    lines += _lost_rows(attempt.directory.metrics_file, progress)
+    if experiment.batches.is_stream and progress.step:
+        lines.append("the training data is a stream, read again up to here: exact if it gives the same order again")
+    if recovered.path.name != "last.pt":  # a kill came between two writes
+        attempt.saver.save_last(state, keep=progress.step % plan.save_every == 0)
+    return lines
+
+
+def _load(attempt: Attempt, recovered: Recovered, *, new_length: bool) -> None:
+    experiment, progress, state = attempt.experiment, attempt.progress, recovered.state
+    config = experiment.config
     stored, own = ({"config": identity(c, length=False)} for c in (state["config"], config.to_dict()))
     if others := compare_records(stored, own)["config"]:
         raise RunError(f"checkpoint {recovered.path} is of another config than this run: {others[0]}")
-    check_tokens(config, tokenizer, state, recovered.path)
-    length = {key: state["config"][key] for key in ("epochs", "steps")}
-    longer = length != {key: getattr(config, key) for key in length}
+    check_tokens(config, experiment.splits.tokenizer, state, recovered.path)
     try:
-        learner.load_state_dict(state, new_length=longer)
+        attempt.learner.load_state_dict(state, new_length=new_length)
         progress.load_state_dict(state["progress"])
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"checkpoint {recovered.path} does not fit the run's config: {error}") from error
-    key = "epochs" if config.steps is None else "steps"
-    if progress.step > plan.num_steps:
+    num_steps = experiment.plan.num_steps
+    if progress.step > num_steps:
+        key = "epochs" if config.steps is None else "steps"
         raise ConfigError(
-            key, getattr(config, key), f"the run has done {progress.step} steps, and this would be {plan.num_steps}"
+            key, getattr(config, key), f"the run has done {progress.step} steps, and this would be {num_steps}"
         )
-    said = [f"resumed at step {progress.step} of {plan.num_steps}, from {recovered.path}"]
-    if longer:
-        effects = explain_length_change(
-            replace(config, **length), config, learner.model, batches.steps_per_epoch, progress.step
-        )
-        how = "differs from an uninterrupted run's:" if effects else "is that of an uninterrupted run"
-        said += [f"the length is {plan.num_steps} steps now; the result {how}", *(f"  {effect}" for effect in effects)]
-    if recovered.best_is_lost:
-        said.append(
-            f"the best checkpoint, of step {progress.best_step} ({config.monitor} {progress.best:g}), is lost: "
-            "best.pt will be the best from here on"
-        )
-        progress.best = progress.best_values = None
+
+
+def _length_lines(experiment: Experiment, length: dict[str, Any], step: int) -> list[str]:
+    """What to say of a run whose `epochs` and `steps` were `length` up to `step`."""
+    before = replace(experiment.config, **length)
+    steps_per_epoch = experiment.batches.steps_per_epoch
+    effects = explain_length_change(before, experiment.config, experiment.model, steps_per_epoch, step)
+    how = "differs from an uninterrupted run's:" if effects else "is that of an uninterrupted run"
+    return [
+        f"the length is {experiment.plan.num_steps} steps now; the result {how}",
+        *(f"  {effect}" for effect in effects),
+    ]
+
+
+def _lost_rows(metrics_file: Path, progress: Progress) -> list[str]:
     lost = progress.num_rows - count_rows(metrics_file, progress.step - progress.pending)
-    if lost > 0:
-        said.append(f"{metrics_file} has lost {lost} of {progress.num_rows} rows up to here")
-    if batches.is_stream and progress.step:
-        said.append("the training data is a stream, read again up to here: exact if it gives the same order again")
-    if recovered.path.name != "last.pt":  # a kill came between two writes
-        saver.save_last(state, keep=progress.step % plan.save_every == 0)
-    return said
+    return [f"{metrics_file} has lost {lost} of {progress.num_rows} rows up to here"] if lost > 0 else []

@@ -24,8 +24,8 @@ from mlprun.config.stored import from_record, resumed
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, DivergedError, RunError, UserError
 from mlprun.job.explain_error import explain
-from mlprun.job.outcome import Outcome, resume_line
-from mlprun.job.train import result_line, train_run
+from mlprun.job.outcome import Outcome, result_line, resume_line
+from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import RunLog
 
@@ -165,6 +165,9 @@ def _attempt(
         log.debug("command: %s", command)
         try:
             with signals.after(None if limit is None else parse_seconds(limit, "trainer.max_time")):
+                # torch is imported here, when the run has its directory and its record
+                with without_collections():
+                    from mlprun.job.train import train_run
                 return train_run(config, directory, command, earlier, num_threads)
         except KeyboardInterrupt as stop:
             return _interrupted(directory, str(stop) or "SIGINT", stop)

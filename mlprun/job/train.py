@@ -5,20 +5,36 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
+import torch
+import torch._dynamo  # which the first optimizer imports
+from torch import Tensor
+
 from mlprun import signals
-from mlprun.analysis.diff import compare_records
 from mlprun.config.schema import Config
+from mlprun.data.batches import TrainBatches
 from mlprun.errors import DivergedError
 from mlprun.job import summary
+from mlprun.job.attempt import Attempt, surroundings
+from mlprun.job.figures import build_drawing
 from mlprun.job.hparams import hyperparameters
-from mlprun.job.outcome import Outcome
-from mlprun.process import without_collections
-from mlprun.runs import provenance
-from mlprun.runs.directory import RunDirectory, now_utc
+from mlprun.job.memory import peak_mem_mib
+from mlprun.job.outcome import Outcome, result_line
+from mlprun.job.prepare import Experiment, checkpoint_extras, prepare
+from mlprun.job.profile import profile_batches
+from mlprun.job.resume import resume_training
+from mlprun.runs import checkpoint
+from mlprun.runs.directory import RunDirectory
+from mlprun.training import finetune
+from mlprun.training.loop import Drawn, Progress, train
+from mlprun.training.metrics import confusion_rows
+from mlprun.training.schedules import is_range_test
+from mlprun.writers.collection import Writers
+from mlprun.writers.console import Console
+from mlprun.writers.image_files import PictureFiles
+from mlprun.writers.jsonl import JsonLines
+from mlprun.writers.tensorboard import TensorBoard
 
 log = logging.getLogger("mlprun")
 
@@ -30,162 +46,57 @@ def train_run(
     earlier: tuple[dict[str, Any], dict[str, Any]] | None,
     num_threads: int | None,
 ) -> Outcome:
-    # torch comes in here, when the run has its directory and its record
-    with without_collections():
-        import torch
-        import torch._dynamo  # which the first optimizer imports
+    """Train from the newest checkpoint or from the start, then test the best checkpoint.
 
-        from mlprun import randomness
-        from mlprun.job.build_data import (
-            build_eval_batches,
-            build_splits,
-            build_train_batches,
-            find_device,
-            split_sizes,
-            trial_batch,
-        )
-        from mlprun.job.build_learner import (
-            build_learner,
-            build_loss,
-            build_model,
-            build_plan,
-            frozen_modules,
-            num_trained_parameters,
-        )
-        from mlprun.job.figures import build_drawing
-        from mlprun.job.model_check import check_batch_norm, check_model
-        from mlprun.job.profile import profile_batches
-        from mlprun.job.resume import restore
-        from mlprun.job.weights import initial_weights
-        from mlprun.runs import checkpoint
-        from mlprun.training import finetune
-        from mlprun.training.loop import Progress, train
-        from mlprun.training.schedules import is_range_test
-        from mlprun.writers.collection import Writers
-        from mlprun.writers.console import Console
-        from mlprun.writers.image_files import PictureFiles
-        from mlprun.writers.jsonl import JsonLines
-        from mlprun.writers.tensorboard import TensorBoard
-
-    # Before anything is computed: the last bits of the data's statistics and of the weights depend on it too.
-    torch.set_num_threads(config.trainer.num_threads or 1)
-    randomness.set_determinism(config.trainer.deterministic)
+    Args:
+        config: checked.
+        directory: of the run, open.
+        command: the command line, for the record.
+        earlier: the record as the last attempt left it, and of this attempt; None in a new run.
+        num_threads: what `trainer.num_threads=null` stands for; None: chosen by the size of a step.
+    """
     torch.autograd.set_detect_anomaly(config.trainer.detect_anomaly)
-    where = find_device(config)
-    parts = build_splits(config)
-    criterion = build_loss(config)
-    batches = build_train_batches(config, parts, where)
-    plan = build_plan(config, batches.steps_per_epoch)
-    model = build_model(config)
-    fit = check_model(config, model, criterion, trial_batch(config, parts))
-    check_batch_norm(fit, batches, config.trainer.accumulate, frozen_modules(config, model))
-    num_threads = (
-        config.trainer.num_threads or num_threads or fit.num_threads(batches.batch_size // config.trainer.accumulate)
-    )
-    torch.set_num_threads(num_threads)
     saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
-    weights = (
-        initial_weights(config, model, parts.tokenizer) if saver.is_empty() else None
-    )  # else a checkpoint has them
-    if weights is not None:
-        finetune.load(weights[1], model)
-    learner = build_learner(config, model, plan, where, parts.target_normalizer)
-    num_trained = num_trained_parameters(config, model)
-    device_name = torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
-    device = {"type": str(where), "name": device_name, "num_threads": num_threads}
-    data = {"sizes": split_sizes(parts), "fingerprints": parts.fingerprints or {}}
-    data |= {} if parts.tokenizer is None else {"tokens": parts.tokenizer.digest()}
-    progress, kept = Progress(), None
-    sources = provenance.sources(Path.cwd())
+    experiment = prepare(config, num_threads=num_threads, has_checkpoint=not saver.is_empty())
+    attempt = Attempt(experiment, experiment.build_learner(), Progress(), saver, directory)
+    learner, progress = attempt.learner, attempt.progress
+    around = surroundings(experiment)
     if earlier is not None:
-        steps_before = earlier[0].get("steps")
-        said = restore(
-            config, plan, batches, learner, progress, saver, directory.metrics_file, steps_before, parts.tokenizer
-        )
-        kept = progress.step - progress.pending if progress.step else None
-        before, now = earlier
-        # of weights that a checkpoint has by now, the file does not matter any more
-        start = _recorded(*weights) if weights is not None else before.get("weights")
-        typed, found = _changes(before, {**now, "device": device, "data": data, "sources": sources, "weights": start})
-        said += ["since the run began these have changed, and its result may too:"] * bool(found)
-        for line in [*said, *(f"  {line}" for line in found)]:
-            log.info("%s", line)
-        entry = {"at": now_utc(), "step": progress.step, "command": command, "changed": [*typed, *found]}
-        directory.update(config=config.to_dict())
-        entry |= {key: before[key] for key in ("metrics", "best_step", "ended_by") if key in before}
-        directory.update(resumed=[*before.get("resumed", []), entry])
+        resume_training(attempt, *earlier, around, command)
+        if "data" in earlier[0]:  # data and sources are recorded once, when the run begins
+            around = {key: value for key, value in around.items() if key not in ("data", "sources")}
     directory.update(
-        device=device,
-        num_parameters=fit.num_parameters,
-        num_trained_parameters=num_trained,
-        num_steps=plan.num_steps,
-        steps_per_epoch=plan.steps_per_epoch,
-        **({} if earlier is not None and "data" in earlier[0] else {"data": data, "sources": sources}),
-        **({} if weights is None else {"weights": _recorded(*weights)}),
+        device=around.pop("device"),
+        num_parameters=experiment.summary.num_parameters,
+        num_trained_parameters=experiment.num_trained_parameters,
+        num_steps=experiment.plan.num_steps,
+        steps_per_epoch=experiment.plan.steps_per_epoch,
+        **around,
     )
-    draw = build_drawing(config, learner, parts)
+    draw = build_drawing(config, learner, experiment.splits)
+    first = None
     if progress.step == 0:
         learner.schedule.apply(learner.optimizer, 0)  # a histogram at the start is of the first step's rate
-    # Before anything is said or begun: a picture may not fit the data.
-    first = draw(0) if progress.step == 0 else None
-    for line in (
-        summary.data_line(config, split_sizes(parts)),
-        *summary.model_lines(config, fit, num_trained, most=12),
-        summary.optim_line(config),
-        f"length  {plan.num_steps:,} steps of {batches.batch_size} examples",
-        f"device  {device_name}, {summary.counted(num_threads, 'thread')}",
-        f"run     {directory.path}",
-    ):
-        log.info("%s", line)
-    if config.trainer.freeze and config.trainer.weights is None:
-        log.warning("what trainer.freeze freezes keeps its random first weights: trainer.weights=… gives it others")
-    if weights is not None:
-        log.info("weights %s", finetune.summary(weights[1], str(config.trainer.weights)))
-
-    board = TensorBoard(directory.path, kept)
-    board.hparams(hyperparameters(config.to_dict()))
-    console = Console(plan.num_steps, progress.step)
-    rows = JsonLines(directory.metrics_file, kept)
-    writer = Writers(board, rows, PictureFiles(directory.pictures), console)
-    val = build_eval_batches(config, parts.val, parts, where)
+        first = draw(0)  # before anything is printed or begun: a picture may not fit the data
+    _log_start(experiment, directory)
+    board, writer = _open_writers(attempt)
+    val = experiment.val_batches()
     status = "failed"
     try:
         if first is not None:
-            with signals.deferred:
-                if first.values:
-                    writer.write(0, 0.0, first.values)
-                    progress.num_rows += 1
-                writer.draw(0, first.images, first.histograms)
+            _write_first(first, writer, progress)
         reason = train(
             learner,
-            batches if not config.trainer.profile else profile_batches(batches, directory.path / "trace.json"),
+            _batches(experiment, directory),
             lambda: _named("val", learner.evaluate(val).compute()),
-            plan,
+            experiment.plan,
             progress,
             writer,
             saver,
-            {
-                "config": config.to_dict(),
-                "normalizer": {"shift": parts.normalizer.shift, "scale": parts.normalizer.scale},
-                "class_names": list(parts.class_names),
-                "image_format": parts.image_format(),
-                **_scaled_targets(parts),
-                **({} if parts.tokenizer is None else {"tokenizer": parts.tokenizer.to_plain()}),
-            },
+            checkpoint_extras(experiment),
             draw,
         )
-        if progress.best is None:
-            raise DivergedError(
-                f"{config.monitor} was never finite, so there is no best checkpoint to test"
-                "\n  try a lower optim.lr or trainer.grad_clip=1.0"
-            )
-        model.load_state_dict(checkpoint.load(directory.best, where)["model"])
-        tested = learner.evaluate(build_eval_batches(config, parts.test, parts, where))
-        scores = _named("test", tested.compute())
-        metrics = {**(progress.best_values or {}), **scores}
-        board.write(progress.step, None, scores)
-        if config.data.task == "classification":
-            _confusion(tested.confusion, parts.class_names, directory, board, progress.step)
+        metrics = _test(attempt, board)
         if is_range_test(learner.schedule):
             _report_range_test(directory, board, progress.step, ended_early=reason == "diverged")
         status = "completed"
@@ -195,59 +106,77 @@ def train_run(
     finally:
         directory.update(steps=progress.step, skipped_steps=progress.skipped)
         writer.close(status)
-    if progress.skipped:
-        log.warning("%d steps were not finite and were skipped (trainer.on_nan=skip)", progress.skipped)
-    directory.finish(
-        "completed",
-        best_step=progress.best_step,
-        ended_by=reason,
-        metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
-        peak_mem_mib=_peak_memory(where),
-    )
-    if reason == "early_stopping":
-        log.info("early stopping: %s did not improve for %d evaluations", config.monitor, progress.stale)
-    log.info("%s", result_line(metrics, progress.best_step, config.monitor))
-    return Outcome("completed", directory.path, metrics, progress.best)
+    return _finish(attempt, reason, metrics)
 
 
-def _recorded(weights: Any, taken: Any) -> dict[str, Any]:
-    """Where the first weights came from, for the record."""
-    return {
-        "path": str(weights.path),
-        "sha256": weights.digest,
-        "num_tensors": len(taken.tensors),
-        "new": taken.new,
-    }
+def _log_start(experiment: Experiment, directory: RunDirectory) -> None:
+    config, num_trained = experiment.config, experiment.num_trained_parameters
+    for line in (
+        summary.data_line(config, experiment.split_sizes),
+        *summary.model_lines(config, experiment.summary, num_trained, most=12),
+        summary.optim_line(config),
+        f"length  {experiment.plan.num_steps:,} steps of {experiment.batches.batch_size} examples",
+        f"device  {experiment.device_name}, {summary.counted(experiment.num_threads, 'thread')}",
+        f"run     {directory.path}",
+    ):
+        log.info("%s", line)
+    if config.trainer.freeze and config.trainer.weights is None:
+        log.warning("what trainer.freeze freezes keeps its random first weights: trainer.weights=… gives it others")
+    if experiment.weights is not None:
+        log.info("weights %s", finetune.summary(experiment.weights[1], str(config.trainer.weights)))
 
 
-def _scaled_targets(parts: Any) -> dict[str, Any]:
-    """How predictions become values in the data's own units, for the checkpoints; empty where they are already."""
-    scaling = parts.target_normalizer
-    return {} if scaling is None else {"target_normalizer": {"shift": scaling.shift, "scale": scaling.scale}}
+def _open_writers(attempt: Attempt) -> tuple[TensorBoard, Writers]:
+    """TensorBoard, and all writers as one; what they have of an attempt before is kept up to its checkpoint."""
+    directory, progress = attempt.directory, attempt.progress
+    kept = progress.step - progress.pending if progress.step else None
+    board = TensorBoard(directory.path, kept)
+    board.hparams(hyperparameters(attempt.experiment.config.to_dict()))
+    console = Console(attempt.experiment.plan.num_steps, progress.step)
+    rows = JsonLines(directory.metrics_file, kept)
+    return board, Writers(board, rows, PictureFiles(directory.pictures), console)
 
 
-def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What was typed to change a run, and what else is not as it was when it began; one line each."""
-    # what an attempt that ended early had not written yet is no difference
-    found = compare_records(earlier, {key: value for key, value in now.items() if key in earlier})
-    return [str(d) for d in found["config"]], [
-        str(d) for section in ("code", "environment", "data") for d in found[section]
-    ]
+def _write_first(first: Drawn, writer: Writers, progress: Progress) -> None:
+    with signals.deferred:
+        if first.values:
+            writer.write(0, 0.0, first.values)
+            progress.num_rows += 1
+        writer.draw(0, first.images, first.histograms)
 
 
-def result_line(metrics: dict[str, float], best_step: int, monitor: str) -> str:
-    tested = "  ".join(f"{k.removeprefix('test/')} {v:.4f}" for k, v in metrics.items() if k.startswith("test/"))
-    return f"test    {tested}  (best checkpoint: step {best_step}, {monitor} {metrics[monitor]:.4f})"
+def _batches(experiment: Experiment, directory: RunDirectory) -> TrainBatches:
+    if not experiment.config.trainer.profile:
+        return experiment.batches
+    return profile_batches(experiment.batches, directory.path / "trace.json")
+
+
+def _test(attempt: Attempt, board: TensorBoard) -> dict[str, float]:
+    """The val metrics of the best checkpoint and its test metrics, which are also written."""
+    experiment, progress, directory = attempt.experiment, attempt.progress, attempt.directory
+    if progress.best is None:
+        raise DivergedError(
+            f"{experiment.config.monitor} was never finite, so there is no best checkpoint to test"
+            "\n  try a lower optim.lr or trainer.grad_clip=1.0"
+        )
+    experiment.model.load_state_dict(checkpoint.load(directory.best, experiment.device)["model"])
+    tested = attempt.learner.evaluate(experiment.test_batches())
+    scores = _named("test", tested.compute())
+    board.write(progress.step, None, scores)
+    if experiment.config.data.task == "classification":
+        _confusion(tested.confusion, experiment.splits.class_names, directory, board, progress.step)
+    return {**(progress.best_values or {}), **scores}
 
 
 def _named(split: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in values.items()}
 
 
-def _confusion(confusion: Any, class_names: tuple[str, ...], directory: RunDirectory, board: Any, step: int) -> None:
+def _confusion(
+    confusion: Tensor, class_names: tuple[str, ...], directory: RunDirectory, board: TensorBoard, step: int
+) -> None:
     """The test split's confusion matrix, as numbers and as a picture in TensorBoard."""
     from mlprun.pictures.confusion import heat_map
-    from mlprun.training.metrics import confusion_rows
 
     named = len(class_names) == len(confusion)
     labels = list(class_names) if named else [str(i) for i in range(len(confusion))]
@@ -256,8 +185,8 @@ def _confusion(confusion: Any, class_names: tuple[str, ...], directory: RunDirec
     board.image("test/confusion_matrix", heat_map(confusion.cpu().numpy(), labels), step)
 
 
-def _report_range_test(directory: RunDirectory, board: Any, step: int, *, ended_early: bool) -> None:
-    """What a learning-rate range test found, said, recorded and drawn."""
+def _report_range_test(directory: RunDirectory, board: TensorBoard, step: int, *, ended_early: bool) -> None:
+    """What a learning-rate range test found, printed, recorded and drawn."""
     from mlprun.analysis import range_test
     from mlprun.pictures.base import to_pixels
 
@@ -269,13 +198,19 @@ def _report_range_test(directory: RunDirectory, board: Any, step: int, *, ended_
     board.image("pictures/lr_range", to_pixels(figure), step)
 
 
-def _peak_memory(where: Any) -> float:
-    """Largest memory in use so far, MiB: the device's on a GPU, else the process's."""
-    import torch
-
-    if where.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(where) / 2**20, 1)
-    import resource
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+def _finish(attempt: Attempt, reason: str, metrics: dict[str, float]) -> Outcome:
+    progress, directory, monitor = attempt.progress, attempt.directory, attempt.experiment.config.monitor
+    if progress.skipped:
+        log.warning("%d steps were not finite and were skipped (trainer.on_nan=skip)", progress.skipped)
+    directory.finish(
+        "completed",
+        best_step=progress.best_step,
+        ended_by=reason,
+        metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
+        peak_mem_mib=peak_mem_mib(attempt.experiment.device),
+    )
+    if reason == "early_stopping":
+        log.info("early stopping: %s did not improve for %d evaluations", monitor, progress.stale)
+    log.info("%s", result_line(metrics, progress.best_step, monitor))
+    assert progress.best is not None  # else there was no best checkpoint to test
+    return Outcome("completed", directory.path, metrics, progress.best)

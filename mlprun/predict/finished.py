@@ -62,16 +62,14 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     with without_collections():
         import torch
 
-        from mlprun import randomness
         from mlprun.data.normalize import Normalizer
-        from mlprun.job.build_data import build_splits, find_device
+        from mlprun.job.build_data import build_splits
         from mlprun.job.build_learner import build_learner, build_model, build_plan
+        from mlprun.job.prepare import configure_torch
         from mlprun.job.weights import check_tokens
         from mlprun.runs import checkpoint
 
-    torch.set_num_threads(config.trainer.num_threads or 1)  # as the run did while it read the data
-    randomness.set_determinism(config.trainer.deterministic)
-    where = find_device(config)
+    where = configure_torch(config)
     try:
         parts = build_splits(config) if data else None
         model = build_model(config)

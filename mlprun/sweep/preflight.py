@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlprun.config.identity import fingerprint
 from mlprun.config.schema import Config
 from mlprun.errors import UserError
 from mlprun.sweep.forkserver import Job
 from mlprun.sweep.pool import run
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,53 +89,12 @@ def check(named: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[s
 
 def _check(named: list[tuple[str, Config]], results: Path) -> None:
     """In a process with torch: one line of results a point, as soon as it is known."""
-    import torch
-
-    from mlprun.job.build_data import build_splits, build_train_batches, find_device
-    from mlprun.job.build_learner import (
-        build_optimizer,
-        build_plan,
-        build_schedule,
-        frozen_modules,
-    )
-    from mlprun.job.figures import picture_functions
-    from mlprun.job.model_check import check_batch_norm
-    from mlprun.job.weights import initial_weights
-
-    torch.set_num_threads(1)
-    remembered: dict[str, Any] = {}
-
-    def once(name: str, config: Config, keys: Sequence[str], make: Callable[[], Any]) -> Any:
-        values = config.to_dict()
-        key = json.dumps([name, *(values[k] for k in keys)], default=str)
-        if key not in remembered:
-            if name == "parts":  # one data set at a time in memory
-                remembered.clear()
-            remembered[key] = make()
-        return remembered[key]
-
+    memory = _Memory()
     with results.open("a", encoding="utf-8") as file:
         for key, config in named:
             answer: dict[str, Any] = {"key": key}
             try:
-                where = find_device(config)
-                parts = once("parts", config, ["data"], partial(build_splits, config))
-                batches = build_train_batches(config, parts, torch.device("cpu"))
-                plan = build_plan(config, batches.steps_per_epoch)
-
-                model, fit = once("fit", config, ["data", "model", "loss"], partial(_fit, config, parts))
-                first_weights = partial(initial_weights, config, model, parts.tokenizer)
-                once("weights", config, ["data", "model", "trainer"], first_weights)
-                frozen = frozen_modules(config, model)
-                check_batch_norm(fit, batches, config.trainer.accumulate, frozen)
-                picture_functions(config)
-                build_schedule(config, build_optimizer(config, model), plan)
-                micro_batch = batches.batch_size // config.trainer.accumulate
-                answer["num_threads"] = config.trainer.num_threads or fit.num_threads(micro_batch)
-                answer["device"] = where.type
-                answer["num_gpus"] = torch.cuda.device_count() if where.type == "cuda" else 0
-                unit = 2**20 if os.uname().sysname == "Darwin" else 2**10
-                answer["memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+                answer |= asdict(_needs(config, memory))
             except UserError as error:
                 answer |= {"error": str(error), "status": error.exit_status}
             except Exception:  # the user's own code: its run will record it, frames and all
@@ -142,23 +102,37 @@ def _check(named: list[tuple[str, Config]], results: Path) -> None:
             print(json.dumps(answer), file=file, flush=True)
 
 
-def _fit(config: Config, parts: Any) -> Any:
-    """The model and what a trial batch tells of it; without its numbers where the model can do without them."""
+def _needs(config: Config, memory: _Memory) -> Needs:
     import torch
 
-    from mlprun.job.build_data import trial_batch
-    from mlprun.job.build_learner import (
-        build_loss,
-        build_model,
-    )
-    from mlprun.job.model_check import check_model
+    from mlprun.job.build_learner import build_optimizer, build_schedule
+    from mlprun.job.figures import picture_functions
+    from mlprun.job.memory import peak_mem_mib
+    from mlprun.job.prepare import prepare
 
-    trial = trial_batch(config, parts)
-    try:
-        with torch.device("meta"):
-            model, criterion = build_model(config), build_loss(config)
-        shapes = trial._replace(inputs=trial.inputs.to("meta"), targets=trial.targets.to("meta"))
-        return model, check_model(config, model, criterion, shapes)
-    except Exception:  # a mismatch, or a model that looks at its numbers: the real batch will tell which
-        model = build_model(config)
-        return model, check_model(config, model, build_loss(config), trial)
+    experiment = prepare(config, dry=True, once=partial(memory.once, config.to_dict()))
+    picture_functions(config)
+    build_schedule(config, build_optimizer(config, experiment.model), experiment.plan)
+    device = experiment.device.type
+    return Needs(
+        num_threads=experiment.num_threads,
+        device=device,
+        num_gpus=torch.cuda.device_count() if device == "cuda" else 0,
+        memory_mib=peak_mem_mib(torch.device("cpu")),
+    )
+
+
+class _Memory:
+    """What points before have built, for those with the same values of some keys."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def once(self, values: dict[str, Any], keys: tuple[str, ...], make: Callable[[], T]) -> T:
+        key = json.dumps([keys, *(values[k] for k in keys)], default=str)
+        if key not in self._made:
+            if keys == ("data",):  # one data set at a time in memory
+                self._made.clear()
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made

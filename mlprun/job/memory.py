@@ -1,0 +1,16 @@
+"""How much memory the process has used at most."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+
+
+def peak_mem_mib(device: torch.device) -> float:
+    """Largest memory in use so far, MiB: allocated on the device if it is a GPU, else resident in the process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
