@@ -21,10 +21,10 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mlprun import signals
 from mlprun.errors import RunError
@@ -54,10 +54,58 @@ class Job:
 
 @dataclass
 class Running:
+    """A job that has been started.
+
+    Attributes:
+        job: the one.
+        gpu: the name that it has to itself, or None.
+        began: `time.monotonic()` at its first start.
+        deaths: what its attempts died of.
+    """
+
     job: Job
     gpu: str | None
     began: float = field(default_factory=time.monotonic)
     deaths: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """What a job's process takes over from the one that wants the job done.
+
+    Attributes:
+        folder: the current one.
+        environment: its variables.
+        path: `sys.path`.
+        arguments: `sys.argv`.
+    """
+
+    folder: str
+    environment: dict[str, str]
+    path: list[str]
+    arguments: list[str]
+
+    @classmethod
+    def now(cls) -> Caller:
+        """This process, as it is now."""
+        return cls(os.getcwd(), dict(os.environ), [*sys.path], [*sys.argv])
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What the server is sent for each job.
+
+    Attributes:
+        number: what its end is reported with.
+        caller: `Caller`.
+        output: the file that its output goes to.
+        call: the pickled target and its arguments; only the job's own process may import what they are made of.
+    """
+
+    number: int
+    caller: Caller
+    output: Path
+    call: bytes
 
 
 class Server:
@@ -67,7 +115,7 @@ class Server:
         self.modules = modules
         self._is_ready = False
         self.connection, theirs = Pipe()
-        with theirs:
+        with theirs, signals.deferred:
             code = "from mlprun.sweep import forkserver; forkserver._serve()"
             # -P: the path is the one here, while `-c` would put the current folder before the libraries
             self.process = subprocess.Popen(
@@ -107,15 +155,13 @@ class Server:
             except EOFError as error:
                 raise ConnectionResetError from error
 
-    def start(self, number: int, one: Running, inherited: tuple[str, dict[str, str], list[str], list[str]]) -> None:
+    def start(self, number: int, one: Running, caller: Caller) -> None:
         """Have it fork a process; how that ends comes back with `number`."""
-        folder, environment, path, arguments = inherited
         if one.gpu is not None:
-            environment = {**environment, "CUDA_VISIBLE_DEVICES": one.gpu}
-        # Bytes, for only the job's own process may import what it is made of.
-        call = pickle.dumps((one.job.target, one.job.args))
+            caller = replace(caller, environment={**caller.environment, "CUDA_VISIBLE_DEVICES": one.gpu})
+        order = _Order(number, caller, one.job.path / OUTPUT, pickle.dumps((one.job.target, one.job.args)))
         with signals.deferred, contextlib.suppress(OSError):  # if it is gone, `receive` says so
-            self.connection.send((number, (folder, environment, path, arguments, one.job.path / OUTPUT, call)))
+            self.connection.send(order)
 
     def stop(self) -> None:
         """End the jobs, first by asking, later by force, and then the server."""
@@ -150,61 +196,73 @@ def _serve() -> None:
                 importlib.import_module(name)
     for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
         finalizer.atexit = False  # the libraries' own would take 30 ms of every job, to take apart what ends anyway
-    running: dict[int, int] = {}  # process -> number
+    server = os.getpid()
+    numbers: dict[int, int] = {}  # of the orders, by process
     try:
-        work = _fork_jobs(connection, running)
+        order = _fork_jobs(connection, numbers)
     except (EOFError, OSError):  # the owner has let go, or is dead
-        for pid in running:
+        for pid in numbers:
             _kill_group(pid)
-        for pid in running:
+        for pid in numbers:
             os.waitpid(pid, 0)
         os._exit(0)
-    _work(*work)
+    _enter_job(server, order)
+    _do(order.call)
 
 
-def _fork_jobs(connection: Connection[Any, Any], running: dict[int, int]) -> tuple[Any, ...]:
+def _fork_jobs(connection: Connection[Any, Any], numbers: dict[int, int]) -> _Order:
     """Fork and reap for as long as there is an owner; return only in a forked process, with what it is to do."""
-    reaper, writer = os.pipe()  # readable when a child has ended
+    child_ended, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    server, asked_to_stop = os.getpid(), False
+    asked_to_stop = False
     connection.send(None)
     while True:
-        ready = wait([connection, reaper])
-        if reaper in ready:
-            os.read(reaper, 4096)
-            for pid in [*running]:
-                reaped, status = os.waitpid(pid, os.WNOHANG)
-                if reaped:
-                    _kill_group(pid)  # what it left behind
-                    connection.send((running.pop(pid), os.waitstatus_to_exitcode(status)))
+        ready = wait([connection, child_ended])
+        if child_ended in ready:
+            os.read(child_ended, 4096)
+            _reap(connection, numbers)
         if connection in ready:
-            message = connection.recv()
-            if message is None:
+            order: _Order | None = connection.recv()
+            if order is None:
                 asked_to_stop = True
-                for pid in running:
+                for pid in numbers:
                     os.kill(pid, signal.SIGTERM)
-            else:
-                number, work = message
-                try:
-                    pid = os.fork()
-                except OSError as error:
-                    print(f"a job cannot have a process: {error}", file=sys.stderr, flush=True)
-                    connection.send((number, os.EX_OSERR))
-                    continue
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    os.close(reaper)
-                    os.close(writer)
-                    connection.close()
-                    return (server, *work)
-                with contextlib.suppress(OSError):  # it does the same; whoever comes first
-                    os.setpgid(pid, pid)
-                running[pid] = number
-        if asked_to_stop and not running:
+            elif _fork(connection, order, numbers):
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.close(child_ended)
+                os.close(writer)
+                connection.close()
+                return order
+        if asked_to_stop and not numbers:
             connection.send(None)
+
+
+def _reap(connection: Connection[Any, Any], numbers: dict[int, int]) -> None:
+    """Report the jobs that have ended."""
+    for pid in [*numbers]:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            _kill_group(pid)  # what it left behind
+            connection.send((numbers.pop(pid), os.waitstatus_to_exitcode(status)))
+
+
+def _fork(connection: Connection[Any, Any], order: _Order, numbers: dict[int, int]) -> bool:
+    """Fork a process for a job; whether this is the new one. If there can be none, it is reported as ended."""
+    try:
+        pid = os.fork()
+    except OSError as error:
+        print(f"a job cannot have a process: {error}", file=sys.stderr, flush=True)
+        connection.send((order.number, os.EX_OSERR))
+        return False
+    if pid == 0:
+        return True
+    with contextlib.suppress(OSError):  # it does the same; whoever comes first
+        os.setpgid(pid, pid)
+    numbers[pid] = order.number
+    return False
 
 
 def _kill_group(pid: int) -> None:
@@ -212,16 +270,8 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _work(
-    server: int,
-    folder: str,
-    environment: dict[str, str],
-    path: list[str],
-    arguments: list[str],
-    output: Path,
-    call: bytes,
-) -> None:
-    """Make this process a job's, and do the job."""
+def _enter_job(server: int, order: _Order) -> None:
+    """Make this process, forked from the one with the id `server`, that of a job."""
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     if sys.platform == "linux":
@@ -231,11 +281,11 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner asks with SIGTERM
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    sys.path[:], sys.argv[:] = path, arguments
-    output.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.environ.update(order.caller.environment)
+    os.chdir(order.caller.folder)
+    sys.path[:], sys.argv[:] = order.caller.path, order.caller.arguments
+    order.output.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(order.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
@@ -245,6 +295,10 @@ def _work(
         for number in (1, 2)
     )
     faulthandler.enable()
+
+
+def _do(call: bytes) -> NoReturn:
+    """Call the job's target, and end the process with its exit status."""
     status = 0
     try:
         target, args = pickle.loads(call)

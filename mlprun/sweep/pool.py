@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from mlprun.errors import RunError
 from mlprun.runs.directory import RunDirectory, now_utc, write_json
-from mlprun.sweep.forkserver import OUTPUT, Job, Running, Server
+from mlprun.sweep.forkserver import OUTPUT, Caller, Job, Running, Server
 
 POLL_SECONDS = 0.5
 
@@ -77,59 +75,86 @@ def run(
         KeyboardInterrupt: when all jobs are gone.
     """
     global _server
-    places = min(num_workers, len(gpus)) if gpus else num_workers
-    if places < 1:
+    num_places = min(num_workers, len(gpus)) if gpus else num_workers
+    if num_places < 1:
         raise ValueError(f"num_workers must be at least 1, not {num_workers}")
-    free = list(gpus)
-    inherited = (os.getcwd(), dict(os.environ), [*sys.path], [*sys.argv])
-    queue, waiting = iter(jobs), None
-    running: dict[int, Running] = {}
-    number = 0
     server, _server = _server or Server(()), None  # another `run` beside this one has its own
+    pool = _Pool(jobs, server, num_places, num_cores, list(gpus), retry)
     try:
-        while True:
-            while len(running) < places and (waiting := waiting or next(queue, None)) is not None:
-                taken = sum(r.job.num_threads for r in running.values())
-                if running and taken + waiting.num_threads > num_cores:
-                    break
-                server.wait_ready()
-                number += 1
-                running[number] = Running(waiting, free.pop(0) if free else None)
-                server.start(number, running[number], inherited)
-                waiting = None
-            if not running:
-                break
-            while not server.connection.poll(None if poll is None else POLL_SECONDS):
-                if poll is not None:
-                    poll([one.job for one in running.values()])
-            try:
-                ended = [server.receive()]
-            except OSError:  # somebody killed it, and its jobs died with it
-                server.close()
-                server = Server(server.modules)
-                ended = [(known, -signal.SIGKILL) for known in running]
-            for known, exitcode in ended:
-                one = running[known]
-                if death := _death(one.job, exitcode):
-                    one.deaths.append(death)
-                    if retry and len(one.deaths) == 1:
-                        server.wait_ready()
-                        server.start(known, one, inherited)
-                        continue
-                del running[known]
-                if one.gpu is not None:
-                    free.append(one.gpu)
-                seconds = time.monotonic() - one.began
-                if death:
-                    _record(one, seconds)
-                yield Ended(one.job, exitcode, len(one.deaths) + (not death), seconds)
+        while pool.fill():
+            pool.wait(poll)
+            yield from pool.take_ended()
     except BaseException:  # also GeneratorExit
-        server.stop()
+        pool.server.stop()
         raise
     if _server is None:
-        _server = server  # for the next sweep of this process
+        _server = pool.server  # for the next sweep of this process
     else:
-        server.close()
+        pool.server.close()
+
+
+class _Pool:
+    """The jobs of one `run` that wait or run, and the server that starts them."""
+
+    def __init__(
+        self, jobs: Iterable[Job], server: Server, num_places: int, num_cores: int, gpus: list[str], retry: bool
+    ) -> None:
+        self.server = server
+        self._jobs = iter(jobs)
+        self._next: Job | None = None  # taken, and too large for the cores that are free now
+        self._num_places, self._num_cores, self._free_gpus, self._retry = num_places, num_cores, gpus, retry
+        self._caller = Caller.now()
+        self._running: dict[int, Running] = {}
+        self._num_started = 0
+
+    def fill(self) -> bool:
+        """Start as many jobs as there is room for; whether any runs now."""
+        while len(self._running) < self._num_places:
+            self._next = self._next or next(self._jobs, None)
+            if self._next is None:
+                break
+            num_taken = sum(one.job.num_threads for one in self._running.values())
+            if self._running and num_taken + self._next.num_threads > self._num_cores:
+                break
+            self.server.wait_ready()
+            self._num_started += 1
+            one = Running(self._next, self._free_gpus.pop(0) if self._free_gpus else None)
+            self._running[self._num_started], self._next = one, None
+            self.server.start(self._num_started, one, self._caller)
+        return bool(self._running)
+
+    def wait(self, poll: Callable[[list[Job]], None] | None) -> None:
+        """Return when something has happened; call `poll` meanwhile."""
+        while not self.server.connection.poll(None if poll is None else POLL_SECONDS):
+            if poll is not None:
+                poll([one.job for one in self._running.values()])
+
+    def take_ended(self) -> list[Ended]:
+        """Those that have ended for good; who died for the first time is started again."""
+        try:
+            exits = [self.server.receive()]
+        except OSError:  # somebody killed it, and its jobs died with it
+            self.server.close()
+            self.server = Server(self.server.modules)
+            exits = [(number, -signal.SIGKILL) for number in self._running]
+        ended = [self._after_exit(number, exitcode) for number, exitcode in exits]
+        return [one for one in ended if one is not None]
+
+    def _after_exit(self, number: int, exitcode: int) -> Ended | None:
+        one = self._running[number]
+        if death := _death(one.job, exitcode):
+            one.deaths.append(death)
+            if self._retry and len(one.deaths) == 1:
+                self.server.wait_ready()
+                self.server.start(number, one, self._caller)
+                return None
+        del self._running[number]
+        if one.gpu is not None:
+            self._free_gpus.append(one.gpu)
+        seconds = time.monotonic() - one.began
+        if death:
+            _record(one, seconds)
+        return Ended(one.job, exitcode, len(one.deaths) + (not death), seconds)
 
 
 def _death(job: Job, exitcode: int) -> str:
