@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import random
+import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from mlprun import signals
+from mlprun.data import loading
 from mlprun.data.augment import augment
 from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.normalize import Normalizer
@@ -335,3 +338,41 @@ def test_evaluation_reads_memory_in_pieces_that_fit():
     lengths = [len(b.targets) for b in EvalBatches(wide, 64, AS_STORED, CPU)]
     assert sum(lengths) == 30
     assert max(lengths) * 3 * 512 * 512 <= 4_000_000
+
+
+# ------------------------------------------------------------------------------------------- slow workers
+
+
+class Sleepy(Dataset[Any]):
+    """Its first and fifth example take longer than one waits at a time."""
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Any:
+        time.sleep(0.3 if index in (0, 4) else 0.0)
+        return torch.tensor([float(index)]), index
+
+
+def test_waiting_in_pieces_loses_no_batch_and_repeats_none(monkeypatch):
+    asked = []
+    may_go_on = loading._may_go_on
+    monkeypatch.setattr(loading, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(loading, "_may_go_on", lambda *those: asked.append(those) or may_go_on(*those))
+    read = torch.cat([b.targets for b in EvalBatches(Sleepy(), 2, AS_STORED, CPU, num_workers=2)])
+    assert read.tolist() == [*range(12)]
+    assert asked
+
+
+@pytest.mark.parametrize(
+    ("error", "pinning", "goes_on"),
+    [
+        ("DataLoader timed out after 0.2 seconds", None, True),
+        ("DataLoader timed out after 0.2 seconds", threading.main_thread(), True),
+        ("DataLoader timed out after 0.2 seconds", threading.Thread(), False),  # it runs no more
+        ("DataLoader worker (pid(s) 7) exited unexpectedly", None, False),
+    ],
+)
+def test_only_a_batch_that_can_still_come_is_waited_for(error, pinning, goes_on):
+    batches: Any = SimpleNamespace(_pin_memory_thread=pinning)
+    assert loading._may_go_on(batches, RuntimeError(error)) == goes_on

@@ -1,0 +1,158 @@
+"""A server that imports once what the jobs of a sweep need, and forks one process for each. Imports no torch.
+
+It owns the jobs: however the connection to it ends, it ends them, so a sweep that is killed leaves nothing running.
+
+It is not multiprocessing's fork server. That one finds the current folder before the libraries, dies of a preload that
+raises, imports the caller's script again in every job, is one for the whole process (the user's own, maybe), lives as
+long as its jobs rather than its parent, and loses a job that is interrupted while the server still imports."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import importlib
+import os
+import pickle
+import signal
+import sys
+import traceback
+import weakref
+from multiprocessing.connection import Connection, wait
+from typing import Any, NoReturn
+
+from mlprun import signals
+from mlprun.process import leave, without_collections
+from mlprun.sweep.forkserver import Order
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def serve() -> None:
+    """Be the server; in the process of a job, be the job."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it ends when its owner lets go of it
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    with without_collections():  # nor do a job's collections visit, and so copy, what is imported here
+        for name in sys.argv[2:]:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+        finalizer.atexit = False  # the libraries' own would take 30 ms of every job, to take apart what ends anyway
+    server = os.getpid()
+    numbers: dict[int, int] = {}  # of the orders, by process
+    try:
+        order = _fork_jobs(connection, numbers)
+    except (EOFError, OSError):  # the owner has let go, or is dead
+        for pid in numbers:
+            _kill_group(pid)
+        for pid in numbers:
+            os.waitpid(pid, 0)
+        os._exit(0)
+    _enter_job(server, order)
+    _do(order.call)
+
+
+def _fork_jobs(connection: Connection[Any, Any], numbers: dict[int, int]) -> Order:
+    """Fork and reap for as long as there is an owner; return only in a forked process, with what it is to do."""
+    child_ended, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    asked_to_stop = False
+    connection.send(None)
+    while True:
+        ready = wait([connection, child_ended])
+        if child_ended in ready:
+            os.read(child_ended, 4096)
+            _reap(connection, numbers)
+        if connection in ready:
+            order: Order | None = connection.recv()
+            if order is None:
+                asked_to_stop = True
+                for pid in numbers:
+                    os.kill(pid, signal.SIGTERM)
+            elif _fork(connection, order, numbers):
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.close(child_ended)
+                os.close(writer)
+                connection.close()
+                return order
+        if asked_to_stop and not numbers:
+            connection.send(None)
+
+
+def _reap(connection: Connection[Any, Any], numbers: dict[int, int]) -> None:
+    """Report the jobs that have ended."""
+    for pid in [*numbers]:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            _kill_group(pid)  # what it left behind
+            connection.send((numbers.pop(pid), os.waitstatus_to_exitcode(status)))
+
+
+def _fork(connection: Connection[Any, Any], order: Order, numbers: dict[int, int]) -> bool:
+    """Fork a process for a job; whether this is the new one. If there can be none, it is reported as ended."""
+    try:
+        pid = os.fork()
+    except OSError as error:
+        print(f"a job cannot have a process: {error}", file=sys.stderr, flush=True)
+        connection.send((order.number, os.EX_OSERR))
+        return False
+    if pid == 0:
+        return True
+    with contextlib.suppress(OSError):  # it does the same; whoever comes first
+        os.setpgid(pid, pid)
+    numbers[pid] = order.number
+    return False
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _enter_job(server: int, order: Order) -> None:
+    """Make this process, forked from the one with the id `server`, that of a job."""
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends also when the server is killed
+        if os.getppid() != server:
+            os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner asks with SIGTERM
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    os.environ.clear()
+    os.environ.update(order.caller.environment)
+    os.chdir(order.caller.folder)
+    sys.path[:], sys.argv[:] = order.caller.path, order.caller.arguments
+    order.output.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(order.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    # By lines: what a job has said is there when it dies.
+    sys.stdout, sys.stderr = (
+        open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )
+    faulthandler.enable()
+
+
+def _do(call: bytes) -> NoReturn:
+    """Call the job's target, and end the process with its exit status."""
+    status = 0
+    try:
+        target, args = pickle.loads(call)
+        target(*args)
+    except KeyboardInterrupt as stop:
+        status = signals.exit_status(str(stop) or "SIGINT")
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it is ending
+    leave(status)
