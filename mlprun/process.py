@@ -17,8 +17,9 @@ from typing import NoReturn
 def without_collections() -> Iterator[None]:
     """Around the imports of torch and what stands on it: hundreds of thousands of objects, all of which stay.
 
-    Looking through them for garbage again and again takes a fifth of the imports' time, and once more in every full
-    collection later on. Does nothing where torch is there: what would be set aside then may be a model that is to go.
+    Looking through them for garbage again and again takes a quarter of a short run's time (dev/LOG.md, "Processes"),
+    and once more in every full collection later on. Does nothing where torch is there: what would be set aside then may
+    be a model that is to go.
     """
     if "torch" in sys.modules or not gc.isenabled():
         yield
@@ -33,7 +34,7 @@ def without_collections() -> Iterator[None]:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process as an interpreter ends, but do not take torch apart, which takes longer than many a run's steps.
+    """End the process as an interpreter ends, but do not take torch apart: that is a second (dev/LOG.md, "Processes").
 
     Threads are waited for, exit functions called, open files flushed. What only `__del__` would do is not done; Python
     promises none of it either. What is frozen is not looked at: in a forked process that would copy all of it.

@@ -17,7 +17,6 @@ import pickle
 import signal
 import sys
 import traceback
-import weakref
 from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
@@ -36,8 +35,6 @@ def serve() -> None:
         for name in sys.argv[2:]:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
-    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
-        finalizer.atexit = False  # the libraries' own would take 30 ms of every job, to take apart what ends anyway
     server = os.getpid()
     numbers: dict[int, int] = {}  # of the orders, by process
     try:
