@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from mlprun.config.checks import check
 from mlprun.config.identity import fingerprint
 from mlprun.config.options import iter_options
+from mlprun.config.point_directories import PointDirectories
 from mlprun.config.schema import Audio
 from mlprun.data.audio.mel import Frames
 from mlprun.data.folders import num_class_folders
@@ -41,16 +42,12 @@ def _run_name(_root_: DictConfig) -> str:
 
 def _point_name(_root_: DictConfig) -> str:
     """The directory of a point that nobody planned, as those of a sweeper that searches: its lines, and its hash."""
-    mark = fingerprint(check(_root_).to_dict())
-    folder = Path(_root_.hydra.sweep.dir)
-    if (there := point_directory(folder, mark)) is not None:
+    config = check(_root_).to_dict()
+    directories = PointDirectories(Path(_root_.hydra.sweep.dir))
+    if (there := directories.find(config)) is not None:
         return there.name
-    return f"{file_name(','.join(_root_.hydra.overrides.task))[:80] or 'run'}_{mark}"
-
-
-def point_directory(folder: Path, mark: str) -> Path | None:
-    """Where the point with this fingerprint lies below the sweep's folder, if it was begun."""
-    return next(iter(sorted(folder.glob(f"*_{mark}"))), None)
+    label = file_name(",".join(_root_.hydra.overrides.task))[:80] or "run"
+    return f"{label}_{directories.free_mark(fingerprint(config))}"
 
 
 def _frames(audio: DictConfig) -> Frames:

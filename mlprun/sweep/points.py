@@ -9,7 +9,8 @@ from typing import Any
 
 from mlprun.config.compose import Composer
 from mlprun.config.identity import fingerprint
-from mlprun.config.resolvers import file_name, point_directory
+from mlprun.config.point_directories import PointDirectories
+from mlprun.config.resolvers import file_name
 from mlprun.config.schema import Config
 from mlprun.errors import RunError
 from mlprun.runs import provenance
@@ -29,6 +30,7 @@ class Point:
         path: of the directory that was begun, or None.
         record: the run.json there, or empty.
         outdated: files of code that have changed since it was begun.
+        free_mark: the end of a new directory's name: the mark, numbered if a directory has it already.
     """
 
     mark: str
@@ -37,6 +39,7 @@ class Point:
     path: Path | None = None
     record: dict[str, Any] = field(default_factory=dict)
     outdated: tuple[str, ...] = ()
+    free_mark: str = ""
 
     @property
     def status(self) -> str:
@@ -57,15 +60,17 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
         RunError: a run.json in the folder is damaged.
     """
     now = provenance.mlprun_state(Path(__file__).parents[1])["source"]
+    directories = None if folder is None else PointDirectories(folder)
     found: dict[str, Point] = {}
     num_points = 0
     for overrides in composer.points(lines):
         num_points += 1
         config = composer.point(overrides)
-        mark = fingerprint(config.to_dict())
+        values = config.to_dict()
+        mark = fingerprint(values)
         if mark in found:
             continue
-        path = None if folder is None else point_directory(folder, mark)
+        path = None if directories is None else directories.find(values)
         record: dict[str, Any] = {}
         if path is not None and (path / "run.json").exists():
             try:
@@ -80,7 +85,8 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
                     "\n  move it out of the sweep's folder, and the point is run again"
                 )
         outdated = _outdated(record, now) if record else ()
-        found[mark] = Point(mark, overrides, config, path, record, outdated)
+        free_mark = directories.free_mark(mark) if directories else mark
+        found[mark] = Point(mark, overrides, config, path, record, outdated, free_mark)
     return list(found.values()), num_points - len(found)
 
 
@@ -98,7 +104,7 @@ def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tupl
     names = {}
     for point in points:
         swept = [line for line in point.overrides if line not in shared]
-        name = point.path.name if point.path else f"{file_name(','.join(swept))[:80] or 'run'}_{point.mark}"
+        name = point.path.name if point.path else f"{file_name(','.join(swept))[:80] or 'run'}_{point.free_mark}"
         names[tuple(line for line in point.overrides if rewritten.get(line, line))] = name
         names[tuple(said for line in point.overrides if (said := rewritten.get(line, line)))] = name
     return names
