@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from mlprun.analysis.diff import MISSING
 from mlprun.analysis.statistics import mean_or_none, separable
 from mlprun.runs.collect import Run, sort_by_name
+from mlprun.runs.record import RunRecord
 from mlprun.tasks import lower_is_better
 
 UNFINISHED = ("running", "interrupted")
@@ -57,7 +57,7 @@ class Configuration:
 
     def metric(self, name: str) -> list[float]:
         """The metric of those of `runs` that have it."""
-        return [value for _, record in self.runs if (value := metric_of(record, name)) is not None]
+        return [value for _, record in self.runs if (value := record.metric(name)) is not None]
 
     @property
     def num_runs(self) -> int:
@@ -67,14 +67,14 @@ class Configuration:
     @property
     def elapsed_sec(self) -> float | None:
         """Mean of `runs`."""
-        return mean_or_none([sec for _, record in self.runs if (sec := _number(record.get("elapsed_sec"))) is not None])
+        return mean_or_none([sec for _, record in self.runs if (sec := record.elapsed_sec) is not None])
 
     @property
     def status(self) -> str:
         """`completed` if a run is, else how its runs ended."""
         if self.runs:
             return "completed"
-        return "failed" if self.failed else str(self.unfinished[0][1]["status"])
+        return "failed" if self.failed else self.unfinished[0][1].status
 
 
 def configurations(runs: Iterable[Run]) -> list[Configuration]:
@@ -90,8 +90,8 @@ def configurations(runs: Iterable[Run]) -> list[Configuration]:
 
     groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
     for path, record in runs:
-        if "config" in record:
-            shared = identity(record["config"])
+        if record.has_config:
+            shared = identity(record.config)
             shared.pop("seed", None)
             key = json.dumps(_as_floats(shared), sort_keys=True, default=str)
             groups.setdefault(key, (shared, []))[1].append((path, record))
@@ -103,17 +103,17 @@ def _configuration(config: dict[str, Any], runs: list[Run]) -> Configuration:
     typed = {
         key: value
         for key, value in typed_overrides(first).items()
-        if find_key(config, key) is not MISSING or find_key(first["config"], key) is MISSING
+        if find_key(config, key) is not MISSING or find_key(first.config, key) is MISSING
     }
     made = Configuration(config, typed)
     of_seed: dict[str, Run] = {}
-    for path, record in sorted(runs, key=lambda run: ("reproduces" not in run[1], str(run[1].get("started_at", "")))):
-        if record["status"] in UNFINISHED:
+    for path, record in sorted(runs, key=lambda run: (not run[1].is_reproduction, run[1].started_at)):
+        if record.status in UNFINISHED:
             made.unfinished.append((path, record))
-        elif record["status"] != "completed" or metric_of(record, made.monitor) is None:
+        elif record.status != "completed" or record.metric(made.monitor) is None:
             made.failed.append((path, record))
         else:
-            seed = str(record["config"].get("seed", path))
+            seed = str(record.config.get("seed", path))
             made.repeats += [of_seed[seed]] if seed in of_seed else []
             of_seed[seed] = (path, record)
     made.runs = sort_by_name(of_seed.values())
@@ -129,33 +129,19 @@ def _as_floats(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def typed_overrides(record: dict[str, Any]) -> dict[str, str]:
+def typed_overrides(record: RunRecord) -> dict[str, str]:
     lines = [line.lstrip("+~").partition("=") for line in override_lines(record)]
     return {key.partition("@")[0]: value for key, _, value in lines}
 
 
-def override_lines(record: dict[str, Any]) -> list[str]:
+def override_lines(record: RunRecord) -> list[str]:
     """The override lines that make the run's config, with what was changed when it was continued."""
-    lines = record.get("overrides")
-    found = [str(line) for line in lines] if isinstance(lines, list) else []
-    resumed = record.get("resumed")
-    entries = [entry for entry in resumed if isinstance(entry, dict)] if isinstance(resumed, list) else []
-    changed = {str(line).partition(": ")[0] for entry in entries for line in entry.get("changed", [])}
+    found = record.overrides or []
+    changed = {str(line).partition(": ")[0] for entry in record.resumed for line in entry.get("changed", [])}
     for key in sorted(changed & {"epochs", "steps"}):
         found = [line for line in found if line.partition("=")[0] != key]
-        found.append(f"{key}={format_value(record['config'].get(key))}")
+        found.append(f"{key}={format_value(record.config.get(key))}")
     return found
-
-
-def metric_of(record: dict[str, Any], name: str) -> float | None:
-    metrics = record.get("metrics")
-    return _number(metrics.get(name)) if isinstance(metrics, dict) else None
-
-
-def _number(value: Any) -> float | None:
-    """`value` if it is a finite number."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
 
 
 @dataclass

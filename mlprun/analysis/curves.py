@@ -112,7 +112,7 @@ def collect(paths: Sequence[Path]) -> list[Series]:
     """
     groups: list[list[Run]] = []
     for path in paths:
-        runs = [(folder, record) for folder, record in read_runs(path) if "config" in record]
+        runs = [(folder, record) for folder, record in read_runs(path) if record.has_config]
         if is_run(path):  # what lies below it is another matter
             groups += [[run] for run in runs[:1] if run[0] == path]
             continue
@@ -157,14 +157,14 @@ def _labels(series: Sequence[Series]) -> list[str]:
             for text, detail, again in zip(said, details, twice, strict=True)
         ]
 
-    said = add([f"seed={s.runs[0][1]['config'].get('seed')}" if len(s.runs) == 1 else "" for s in series])
+    said = add([f"seed={s.runs[0][1].config.get('seed')}" if len(s.runs) == 1 else "" for s in series])
     return add([s.runs[0][0].name for s in series])
 
 
 def default_metrics(series: Sequence[Series]) -> list[str]:
     """Losses, and the monitored or first other metric of the val split."""
     there = metrics_of(series)
-    monitor = str(series[0].runs[0][1]["config"]["monitor"])
+    monitor = series[0].runs[0][1].monitor
     scores = [monitor, "val/accuracy", "val/r2"]
     score = [name for name in scores if name in there and name != "val/loss"][:1]
     return [name for name in ("train/loss", "val/loss", *score) if name in there]

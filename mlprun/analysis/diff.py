@@ -13,6 +13,7 @@ from typing import Any
 
 from mlprun.errors import RunError
 from mlprun.runs.metrics import DamagedRowError, Row, read_rows
+from mlprun.runs.record import section
 
 WIDTH = 40  # of a value on the terminal; longer ones are cut
 LISTED = 5  # values of a row that are shown
@@ -112,47 +113,42 @@ def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
         first: what one run.json holds.
         second: what the other holds.
     """
-    sections = (_config, _code, _environment, _data)
-    return {section.__name__[1:]: differences(section(first), section(second)) for section in sections}
+    parts = (_config, _code, _environment, _data)
+    return {part.__name__[1:]: differences(part(first), part(second)) for part in parts}
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
-    return _flat(record_section(record, "config"))
+    return _flat(section(record, "config"))
 
 
 def _code(record: Mapping[str, Any]) -> dict[str, Any]:
-    git, ours = record_section(record, "git"), record.get("mlprun")
+    git, ours = section(record, "git"), record.get("mlprun")
     found = _chosen("git", git, ("commit", "changes"))
     if git.get("dirty") and "changes" not in git:
         found["git.changes"] = "not recorded"
     found |= _chosen("mlprun", ours if isinstance(ours, dict) else {"version": ours}, ("version", "source", "commit"))
-    return found | {f"sources.{file}": digest for file, digest in record_section(record, "sources").items()}
+    return found | {f"sources.{file}": digest for file, digest in section(record, "sources").items()}
 
 
 def _environment(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **{f"packages.{name}": version for name, version in record_section(record, "packages").items()},
-        **_chosen("host", record_section(record, "host"), ("platform", "cpu", "num_cpus")),
-        **_chosen("device", record_section(record, "device"), ("type", "name", "num_threads")),
+        **{f"packages.{name}": version for name, version in section(record, "packages").items()},
+        **_chosen("host", section(record, "host"), ("platform", "cpu", "num_cpus")),
+        **_chosen("device", section(record, "device"), ("type", "name", "num_threads")),
     }
 
 
 def _data(record: Mapping[str, Any]) -> dict[str, Any]:
-    fingerprints = record_section(record_section(record, "data"), "fingerprints")
+    fingerprints = section(section(record, "data"), "fingerprints")
     parts = {file: Path(file).parts for file in fingerprints}
     # The same data may lie elsewhere: below the folder that holds all of it, names are compared.
     above = _shared(*(part[:-1] for part in parts.values()))
     found = {"/".join(parts[file][above:]): digest for file, digest in fingerprints.items()}
     started = {
-        "tokens": record_section(record, "data").get("tokens"),
-        "weights": record_section(record, "weights").get("sha256"),
+        "tokens": section(record, "data").get("tokens"),
+        "weights": section(record, "weights").get("sha256"),
     }
     return found | {name: digest for name, digest in started.items() if digest is not None}
-
-
-def record_section(record: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = record.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def _chosen(prefix: str, values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

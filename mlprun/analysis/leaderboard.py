@@ -21,7 +21,6 @@ from mlprun.analysis.configurations import (
     comparable_blocks,
     configurations,
     differing_columns,
-    metric_of,
     override_lines,
 )
 from mlprun.analysis.statistics import interval, mean_or_none, sd_or_none
@@ -52,7 +51,7 @@ def leaderboard(runs: Sequence[Run], rows: int = TABLE_ROWS) -> list[str]:
     """
     found = configurations(runs)
     parts = [_block_lines(block, rows) for block in comparable_blocks(found)]
-    damaged = [run for run in runs if "config" not in run[1]]
+    damaged = [run for run in runs if not run[1].has_config]
     parts.append(_unfinished_lines(sort_by_name(run for c in found for run in c.unfinished)))
     parts.append(_failed_lines(sort_by_name([*damaged, *(run for c in found for run in c.failed)])))
     lines = [line for part in parts if part for line in ("", *part)]
@@ -70,7 +69,7 @@ def _block_lines(block: Block, rows: int) -> list[str]:
     lines += _notes(block)
     if block.ranked:
         sign = 1 if better == "lower" else -1
-        run = min(best.runs, key=lambda run: sign * (metric_of(run[1], best.monitor) or 0.0))
+        run = min(best.runs, key=lambda run: sign * (run[1].metric(best.monitor) or 0.0))
         its = f"  the best of its {len(best.runs)} seeds" if len(best.runs) > 1 else ""
         equal = len(_equal_to_best(block))
         lines += [f"{'best ' if equal == 1 else 'equal'}   {_line_to_paste(best)}", f"run     {run[0]}{its}"]
@@ -117,11 +116,11 @@ def _notes(block: Block) -> list[str]:
 
 def _line_to_paste(best: Configuration) -> str:
     """The command that trains the configuration again."""
-    path, record = min(best.runs, key=lambda run: "reproduces" in run[1])
-    if not isinstance(record.get("overrides"), list):
+    path, record = min(best.runs, key=lambda run: run[1].is_reproduction)
+    if record.overrides is None:
         return shlex.join(["mlprun", "reproduce", str(path)])
     kept = [line for line in override_lines(record) if not re.match(r"[+~]*(seed=|(hydra|sweep)[=./@])", line)]
-    return shlex.join(["mlprun", *_config_options(str(record.get("command", ""))), *kept])
+    return shlex.join(["mlprun", *_config_options(record.command), *kept])
 
 
 def _config_options(command: str) -> list[str]:
@@ -139,21 +138,21 @@ def _config_options(command: str) -> list[str]:
 
 
 def _unfinished_lines(runs: list[Run]) -> list[str]:
-    width = max((len(record["status"]) for _, record in runs), default=0)
+    width = max((len(record.status) for _, record in runs), default=0)
     lines = []
     for path, record in runs[:LISTED]:
-        known = record.get("steps") is not None and record.get("num_steps") is not None
-        steps = f"  step {record['steps']} of {record['num_steps']}" if known else ""
-        lines.append(f"{record['status']:{width}}  {path}{steps}")
+        known = record.steps is not None and record.num_steps is not None
+        steps = f"  step {record.steps} of {record.num_steps}" if known else ""
+        lines.append(f"{record.status:{width}}  {path}{steps}")
     return [*lines, *_more(len(runs) - LISTED, "unfinished")]
 
 
 def _failed_lines(runs: list[Run]) -> list[str]:
     lines = []
     for path, record in runs[:LISTED]:
-        reason = str(record.get("error") or "").strip().partition("\n")[0]
+        reason = record.error.strip().partition("\n")[0]
         if not reason:
-            reason = "no finite value to rank it by" if record["status"] == "completed" else str(record["status"])
+            reason = "no finite value to rank it by" if record.status == "completed" else record.status
         file = path / "train.log"
         lines += [f"failed  {file if file.exists() else path}", f"  {cut_middle(reason, WIDTH - 2)}"]
     return [*lines, *_more(len(runs) - LISTED, "failed")]

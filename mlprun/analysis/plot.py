@@ -71,7 +71,7 @@ def draw_run(series: Series, x: str = "step") -> Figure:
         _scale(panel, metrics[-1])
         panel.set_ylabel("learning rate" if name == "lr" else name.replace("_", " "))
         at = _mark_best(panel, series, x)
-        tested = (record.get("metrics") or {}).get(f"test/{name}")
+        tested = record.metrics.get(f"test/{name}")
         if at is not None and tested is not None:
             panel.plot([at], [tested], "*", color="tab:red", markersize=12, label=f"test/{name} {tested:.4g}")
         if name != "lr":  # the line at the best step is named once
@@ -112,7 +112,7 @@ def _line(panel: Axes, curves: Sequence[Curve], colour: Any, label: str | None) 
 
 def _mark_best(panel: Axes, series: Series, x: str) -> float | None:
     """A line at the best step, and where that is; None where the run has no best step yet."""
-    best = series.runs[0][1].get("best_step")
+    best = series.runs[0][1].best_step
     xs, _ = curve([row for row in series.rows[0] if row.get("step") == best], "step", x)
     if not xs:
         return None
@@ -151,6 +151,7 @@ def _legend(figure: Figure, panel: Axes, count: int) -> None:
 
 def _title(run: Run) -> str:
     path, record = run
-    status = str(record.get("status"))
     name = path.resolve().name
-    return (name if len(name) <= 80 else f"{name[:79]}…") + ("" if status == "completed" else f"  ({status})")
+    return (name if len(name) <= 80 else f"{name[:79]}…") + (
+        "" if record.status == "completed" else f"  ({record.status})"
+    )

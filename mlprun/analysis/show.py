@@ -15,11 +15,11 @@ from mlprun.analysis.diff import (
     compare_records,
     compare_rows,
     format_value,
-    record_section,
     same_json,
 )
 from mlprun.errors import RunError
 from mlprun.runs.collect import Run
+from mlprun.runs.record import RunRecord
 
 
 def show(first: Run, second: Run | None = None) -> list[str]:
@@ -32,26 +32,26 @@ def show(first: Run, second: Run | None = None) -> list[str]:
     return _one(*first) if second is None else _two(first, second)
 
 
-def _one(path: Path, record: Mapping[str, Any]) -> list[str]:
-    compare_rows = [
+def _one(path: Path, record: RunRecord) -> list[str]:
+    lines = [
         ("run", str(path)),
-        ("status", record.get("status")),
-        ("error", str(record.get("error", "")).partition("\n")[0]),
-        ("command", record.get("command")),
-        ("folder", record.get("folder")),
-        ("git", _commit(record_section(record, "git"), path)),
+        ("status", record.status),
+        ("error", record.error.partition("\n")[0]),
+        ("command", record.command),
+        ("folder", record.folder),
+        ("git", _commit(record.section("git"), path)),
         ("mlprun", _version(record.get("mlprun"))),
-        ("device", _device(record_section(record, "device"))),
-        ("started", record.get("started_at")),
-        ("elapsed", _seconds(record.get("elapsed_sec"))),
-        ("steps", record.get("steps")),
+        ("device", _device(record.device)),
+        ("started", record.started_at),
+        ("elapsed", _seconds(record.elapsed_sec)),
+        ("steps", record.steps),
         ("skipped", record.get("skipped_steps") or None),
-        ("best step", record.get("best_step")),
-        *((name, _number(value)) for name, value in record_section(record, "metrics").items()),
-        *(("resumed", _resumed(again)) for again in record.get("resumed", [])),
+        ("best step", record.best_step),
+        *((name, _number(value)) for name, value in record.metrics.items()),
+        *(("resumed", _resumed(again)) for again in record.resumed),
         ("reproduces", record.get("reproduces")),
     ]
-    return columns([(name, format_value(value)) for name, value in compare_rows if value not in (None, "")])
+    return columns([(name, format_value(value)) for name, value in lines if value not in (None, "")])
 
 
 def _commit(git: Mapping[str, Any], path: Path) -> str:
@@ -110,12 +110,12 @@ def _parting(first: Path, second: Path) -> list[str]:
     return [f"  {row.headline(NAMES)}", *columns(row.table(NAMES), "  ")]
 
 
-def _results(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _results(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]:
     """Status, steps and metrics of both runs, a row each, under a heading."""
     found = [("", *NAMES)]
     for name, key in (("status", "status"), ("steps", "steps"), ("best step", "best_step")):
         found.append((name, format_value(first.get(key, MISSING)), format_value(second.get(key, MISSING))))
-    ours, theirs = record_section(first, "metrics"), record_section(second, "metrics")
+    ours, theirs = first.metrics, second.metrics
     for name in dict.fromkeys([*ours, *theirs]):
         pair = ours.get(name, MISSING), theirs.get(name, MISSING)
         short = _number(pair[0]), _number(pair[1])

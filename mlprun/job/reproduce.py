@@ -21,6 +21,7 @@ from mlprun.errors import ConfigError, RunError
 from mlprun.job.run import run_job
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git
 from mlprun.runs.metrics import read_rows
+from mlprun.runs.record import RunRecord
 
 CHECKPOINTS = ("best.pt", "last.pt")
 NAMES = ("original", "again")
@@ -45,11 +46,11 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise RunError(
             f"{path} is where you stand, and the new run would be written into it"
-            f"\n  go back to the folder where it was started: cd {shlex.quote(str(record.get('folder')))}"
+            f"\n  go back to the folder where it was started: cd {shlex.quote(str(record.folder))}"
         )
     if not trust:
-        check_targets(record["config"], Path.cwd(), path)
-    config = from_record(record["config"])
+        check_targets(record.config, Path.cwd(), path)
+    config = from_record(record.config)
     config = replace(config, trainer=replace(config.trainer, max_time=None), device=_device(config, record))
     for problem in _check(original):  # before hours are spent on it
         print(f"warning: {problem}\n  it cannot be compared", file=sys.stderr)
@@ -59,16 +60,16 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
         config,
         again.path,
         command,
-        record.get("overrides", []),
-        num_threads=record["device"]["num_threads"],
+        record.overrides or [],
+        num_threads=record.num_threads,
         reproduces=path,
     )
     if outcome.status != "completed":
         if not outcome.began:
             shutil.rmtree(again.path)
-        if record.get("folder") not in (None, str(Path.cwd())):
+        if record.folder not in (None, str(Path.cwd())):
             print(
-                f"the run was started in {record['folder']}: its own classes and relative paths are found there",
+                f"the run was started in {record.folder}: its own classes and relative paths are found there",
                 file=sys.stderr,
             )
         return outcome.exit_status
@@ -77,16 +78,16 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
     return 0 if is_identical else 1
 
 
-def _completed(run: RunDirectory) -> dict[str, Any]:
+def _completed(run: RunDirectory) -> RunRecord:
     """The record of a run that can be repeated.
 
     Raises:
         RunError: there is none.
     """
     record = run.read()
-    status = record.get("status")
+    status = record.status
     if status != "completed":
-        error = str(record.get("error", "")).partition("\n")[0]
+        error = record.error.partition("\n")[0]
         remedy = "wait for its end; if it was killed, finish it" if status == "running" else "finish it first"
         raise RunError(
             f"{run.path} is '{status}'{f' ({error})' if error else ''}, and only a completed run can be compared"
@@ -105,11 +106,11 @@ def _name(path: Path) -> str:
     return re.sub(r"_again_[0-9a-f]{4}$", "", name)
 
 
-def _device(config: Config, record: dict[str, Any]) -> str:
+def _device(config: Config, record: RunRecord) -> str:
     """The config's device, but where `auto` would choose another than the run had, that one."""
     from mlprun.job.build_data import find_device
 
-    wanted = record["device"].get("type")
+    wanted = record.device.get("type")
     try:
         if str(find_device(config)) != wanted:
             find_device(replace(config, device=str(wanted)))
@@ -143,7 +144,7 @@ def _check(run: RunDirectory) -> list[str]:
     return found
 
 
-def _compare(original: RunDirectory, record: dict[str, Any], again: RunDirectory) -> tuple[bool, list[str]]:
+def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> tuple[bool, list[str]]:
     """Whether two completed runs are identical, and what to say of it."""
     from mlprun.runs import checkpoint
 
@@ -155,7 +156,7 @@ def _compare(original: RunDirectory, record: dict[str, Any], again: RunDirectory
     except RunError as error:
         unusable.append(str(error))
     now = again.read()
-    if metrics := differences(record["metrics"], now["metrics"]):
+    if metrics := differences(record.metrics, now.metrics):
         table += [("result", *NAMES), *((d.key, *d.texts()) for d in metrics)]
     found = columns(table, "  ")
     for name in CHECKPOINTS:
@@ -179,7 +180,7 @@ def _compare(original: RunDirectory, record: dict[str, Any], again: RunDirectory
     if headline or found:
         causes = [f"  {cause}" for cause in _history(record, stored)] + changed
         said = ["different" + f": {headline}" * bool(headline), *found, *problems, "what may be the cause:"]
-        return False, said + (causes or [f"  {line}" for line in _unrecorded(record["config"])])
+        return False, said + (causes or [f"  {line}" for line in _unrecorded(record.config)])
     rows = len(read_rows(again.metrics_file))
     said = [f"identical: {rows} rows of metrics.jsonl, the test scores, and every bit of best.pt and last.pt"]
     if problems:
@@ -187,17 +188,17 @@ def _compare(original: RunDirectory, record: dict[str, Any], again: RunDirectory
     return not problems, said + (["although these differ:", *changed] if changed else [])
 
 
-def _history(record: dict[str, Any], stored: Any) -> Iterator[str]:
+def _history(record: RunRecord, stored: Any) -> Iterator[str]:
     """What happened to the original that a repetition from its record does not repeat.
 
     Args:
         stored: the config in one of its checkpoints.
     """
     if stored:
-        ours, theirs = ({"config": identity(c, length=False)} for c in (stored, record["config"]))
+        ours, theirs = ({"config": identity(c, length=False)} for c in (stored, record.config))
         for difference in compare_records(ours, theirs)["config"]:
             yield f"run.json is not what the run was made with: {difference}"
-    for entry in record.get("resumed", []):
+    for entry in record.resumed:
         for line in entry.get("changed", []):
             if line.startswith(("epochs:", "steps:")):
                 yield f"made longer at step {entry.get('step')}: {line}; until then it ran by its old length"

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mlprun import signals
 from mlprun.analysis.diff import compare_records
@@ -28,6 +27,7 @@ from mlprun.job.outcome import Outcome, result_line, resume_line
 from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import RunLog
+from mlprun.runs.record import RunRecord
 
 log = logging.getLogger("mlprun")
 
@@ -60,7 +60,7 @@ def run_job(
     signals.install()
     directory = RunDirectory(path)
     if directory.record_file.exists():
-        stored = _read(directory)["config"]
+        stored = _read(directory).config
         if fingerprint(stored) != fingerprint(config.to_dict()):
             there, here = ({"config": identity(c)} for c in (stored, config.to_dict()))
             differences = compare_records(there, here)["config"]
@@ -96,17 +96,16 @@ def resume_job(path: Path, lines: list[str], command: str, *, trust: bool = Fals
     signals.install()
     directory = RunDirectory(path)
     record = _read(directory)
-    config = resumed(from_record(record["config"]), lines)
+    config = resumed(from_record(record.config), lines)
     if not trust and _ended(record, config) is None:
-        check_targets(record["config"], Path.cwd(), path)
+        check_targets(record.config, Path.cwd(), path)
     return _continue(directory, config, command)
 
 
-def _read(directory: RunDirectory) -> dict[str, Any]:
+def _read(directory: RunDirectory) -> RunRecord:
     """The run's record, with what is needed to go on."""
     record = directory.read()
-    if missing := sorted({"status", "config"} - record.keys()):
-        raise RunError(f"{directory.record_file} is damaged: it has no {' and no '.join(missing)}")
+    record.check_keys(directory.record_file, "status", "config")
     return record
 
 
@@ -124,31 +123,31 @@ def _continue(directory: RunDirectory, config: Config, command: str) -> Outcome:
             if (outcome := _ended(earlier, config)) is not None:
                 _show_result(outcome, directory, earlier)
                 return outcome
-            now = {**directory.reopen(earlier), "config": config.to_dict()}
-        return _attempt(config, directory, command, (earlier, now), earlier.get("device", {}).get("num_threads"))
+            now = RunRecord({**directory.reopen(earlier), "config": config.to_dict()})
+        return _attempt(config, directory, command, (earlier, now), earlier.num_threads)
 
 
-def _ended(record: dict[str, Any], config: Config) -> Outcome | None:
+def _ended(record: RunRecord, config: Config) -> Outcome | None:
     """The outcome of a completed run to which `config` adds nothing, else None.
 
     Raises:
         ConfigError: the run is longer already than `config` says.
         RunError: the record is damaged.
     """
-    if record["status"] != "completed":
+    if record.status != "completed":
         return None
     if missing := sorted({"metrics", "steps", "ended_by", "best_step"} - record.keys()):
         raise RunError(f"the run's record is damaged: it is completed and has no {', '.join(missing)}")
-    per_epoch = record.get("steps_per_epoch")
+    per_epoch = record.steps_per_epoch
     length = config.steps if config.steps is not None else per_epoch and config.epochs * per_epoch
-    if record["ended_by"] == "finished" and length is not None and length != record["steps"]:
+    if record.ended_by == "finished" and length is not None and length != record["steps"]:
         if length > record["steps"]:
             return None
         key = "epochs" if config.steps is None else "steps"
         raise ConfigError(
             key, getattr(config, key), f"the run has done {record['steps']} steps already, and this would be {length}"
         )
-    metrics = {name: math.nan if value is None else value for name, value in record["metrics"].items()}
+    metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
     return Outcome("completed", Path(), metrics, metrics.get(config.monitor, math.nan))
 
 
@@ -156,7 +155,7 @@ def _attempt(
     config: Config,
     directory: RunDirectory,
     command: str,
-    earlier: tuple[dict[str, Any], dict[str, Any]] | None,
+    earlier: tuple[RunRecord, RunRecord] | None,
     num_threads: int | None,
 ) -> Outcome:
     """Train, and record how it ended, whatever happens."""
@@ -211,12 +210,12 @@ def _interrupted(directory: RunDirectory, by: str, error: BaseException) -> Outc
     return Outcome("interrupted", directory.path, exit_status=signals.exit_status(by))
 
 
-def _show_result(outcome: Outcome, directory: RunDirectory, record: dict[str, Any]) -> None:
+def _show_result(outcome: Outcome, directory: RunDirectory, record: RunRecord) -> None:
     """What a run that is done had found."""
     print(f"completed already, nothing to add  {directory.path}")
-    if record["ended_by"] == "early_stopping":
-        print(f"it ended by early stopping at step {record['steps']} of {record.get('num_steps', '?')}")
-    print(result_line(outcome.metrics, record["best_step"], record["config"]["monitor"]))
+    if record.ended_by == "early_stopping":
+        print(f"it ended by early stopping at step {record.steps} of {record.get('num_steps', '?')}")
+    print(result_line(outcome.metrics, record["best_step"], record.monitor))
 
 
 def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: str, *, began: bool) -> Outcome:

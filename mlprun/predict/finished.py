@@ -54,10 +54,10 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     if not {"config", "device", "steps_per_epoch"} <= set(record):
         raise RunError(f"{directory.record_file} has no config and device: the run never began")
     if not directory.best.is_file():
-        raise RunError(f"{path} has no best checkpoint: its status is '{record.get('status')}'")
+        raise RunError(f"{path} has no best checkpoint: its status is '{record.status}'")
     if not trust:
-        check_targets(record["config"], Path.cwd(), path)
-    config = from_record(record["config"])
+        check_targets(record.config, Path.cwd(), path)
+    config = from_record(record.config)
 
     with without_collections():
         import torch
@@ -74,9 +74,7 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
         parts = build_splits(config) if data else None
         model = build_model(config)
     except ConfigError as error:
-        raise RunError(
-            f"{error}\n  the run was started in {record.get('folder')}: its own classes are found there"
-        ) from error
+        raise RunError(f"{error}\n  the run was started in {record.folder}: its own classes are found there") from error
     torch.set_num_threads(record["device"]["num_threads"])
     state = checkpoint.load(directory.best, where)
     if parts is not None:

@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from mlprun.errors import RunError
 from mlprun.runs.directory import RunDirectory
+from mlprun.runs.record import RunRecord
 
-Run = tuple[Path, dict[str, Any]]  # a run's directory and its record
+Run = tuple[Path, RunRecord]  # a run's directory and its record
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -36,19 +36,22 @@ def read_runs(folder: Path) -> list[Run]:
     return sort_by_name((path, _read(path)) for path in found)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> RunRecord:
     try:
         record = RunDirectory(path).read()
     except RunError as error:
-        return {"status": "failed", "error": str(error).replace(f"{path}{os.sep}", "")}
-    config = record.get("config")
-    if not isinstance(config, dict) or not isinstance(config.get("monitor"), str):
-        return {"status": "failed", "error": "run.json is damaged: it holds no config with a monitor"}
-    if not all(isinstance(config.get(group, {}), dict) for group in ("data", "trainer")):
-        return {"status": "failed", "error": "run.json is damaged: its config's groups are none"}
+        return _failed(str(error).replace(f"{path}{os.sep}", ""))
+    if not record.has_config or not isinstance(record.config.get("monitor"), str):
+        return _failed("run.json is damaged: it holds no config with a monitor")
+    if not all(isinstance(record.config.get(group, {}), dict) for group in ("data", "trainer")):
+        return _failed("run.json is damaged: its config's groups are none")
     if not isinstance(record.get("status"), str):
-        return {"status": "failed", "error": "run.json is damaged: it does not say how the run ended"}
+        return _failed("run.json is damaged: it does not say how the run ended")
     return record
+
+
+def _failed(error: str) -> RunRecord:
+    return RunRecord(status="failed", error=error)
 
 
 def sort_by_name(runs: Iterable[Run]) -> list[Run]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import logging
 import os
 import platform
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.errors import RunError
-from mlprun.files import atomic_write
 from mlprun.runs import provenance
-from mlprun.version_one import upgrade_config
+from mlprun.runs.record import RunRecord, cannot_write, read_record, write_json
 
 log = logging.getLogger("mlprun")
 
@@ -43,7 +41,7 @@ def claim(pattern: str) -> Path:
                 continue
             return path
     except OSError as error:
-        raise _cannot_write(Path(pattern).parent, error) from error
+        raise cannot_write(Path(pattern).parent, error) from error
 
 
 def make(path: Path) -> None:
@@ -55,7 +53,7 @@ def make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def keep_out_of_git(folder: Path) -> None:
@@ -63,41 +61,6 @@ def keep_out_of_git(folder: Path) -> None:
     ignore = folder / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n", encoding="utf-8")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The record in `file`.
-
-    Raises:
-        RunError: it cannot be read, or is damaged.
-    """
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read: {error}") from error
-    if not isinstance(record, dict):
-        raise RunError(f"{file} is damaged: it holds no object")
-    return record
-
-
-def write_json(file: Path, record: dict[str, Any]) -> None:
-    """Write the record whole or not at all.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    try:
-        with atomic_write(file) as whole:
-            whole.write(f"{json.dumps(record, indent=2)}\n".encode())
-    except OSError as error:
-        raise _cannot_write(file.parent, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> RunError:
-    return RunError(
-        f"{path}: the output folder cannot be written: {error.strerror}"
-        "\n  make it writable, or choose another with hydra.run.dir=… (a sweep: hydra.sweep.dir=…)"
-    )
 
 
 class RunDirectory:
@@ -114,20 +77,20 @@ class RunDirectory:
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.pictures = path / "pictures"
-        self._record: dict[str, Any] = {}
+        self._record = RunRecord()
         self._started, self._earlier_sec = time.monotonic(), 0.0
 
     @property
     def is_open(self) -> bool:
         """Whether this process has begun the record and not closed it."""
-        return self._record.get("status") == "running"
+        return self._record.status == "running"
 
     @property
     def best(self) -> Path:
         """The checkpoint with the best `monitor`."""
         return self.checkpoints / "best.pt"
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> RunRecord:
         """What `run.json` holds.
 
         Raises:
@@ -138,10 +101,7 @@ class RunDirectory:
                 f"{self.path} is not a run: it has no run.json"
                 "\n  name a run directory, such as outputs/2026-11-21/10-33-12_digits_mlp_adam_3f2a"
             )
-        record = read_json(self.record_file)
-        if isinstance(record.get("config"), dict):
-            record["config"] = upgrade_config(record["config"])
-        return record
+        return read_record(self.record_file)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -158,7 +118,7 @@ class RunDirectory:
         try:
             file = lock_file.open("a+", encoding="utf-8")
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
         with file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,7 +151,7 @@ class RunDirectory:
         )
         self.update(**provenance.collect(Path.cwd(), self.path / "code.patch"))
 
-    def reopen(self, record: dict[str, Any]) -> dict[str, Any]:
+    def reopen(self, record: RunRecord) -> RunRecord:
         """Go on with the run that `record` tells of: status `running` again. The record it is now.
 
         What it says of code and machine stays as it was; what is found now is returned, and the uncommitted changes
@@ -200,11 +160,11 @@ class RunDirectory:
         Raises:
             RunError: it cannot be written.
         """
-        self._record = dict(record)
-        self._earlier_sec = record.get("elapsed_sec", 0.0)
+        self._record = RunRecord(record)
+        self._earlier_sec = record.elapsed_sec or 0.0
         for leftover in (*self.path.glob(".*.tmp"), *self.pictures.glob(".*.tmp")):
             leftover.unlink()
-        number = 1 + len(record.get("resumed", []))
+        number = 1 + len(record.resumed)
         first = "git" not in record  # a kill came before it could be found out
         patch = self.path / ("code.patch" if first else f"code-{number}.patch")
         now = provenance.collect(Path.cwd(), patch)
@@ -213,9 +173,9 @@ class RunDirectory:
         for ended in ("ended_at", "error", "traceback", "stopped_by"):
             self._record.pop(ended, None)
         self.update(**{"status": "running", **{key: value for key, value in now.items() if key not in record}})
-        return {**self._record, **now}
+        return RunRecord({**self._record, **now})
 
-    def put_back(self, record: dict[str, Any]) -> None:
+    def put_back(self, record: RunRecord) -> None:
         """Undo `reopen`: the run could not go on as it was asked to."""
         write_json(self.record_file, record)
 

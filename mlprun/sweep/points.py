@@ -14,7 +14,8 @@ from mlprun.config.resolvers import file_name
 from mlprun.config.schema import Config
 from mlprun.errors import RunError
 from mlprun.runs import provenance
-from mlprun.runs.directory import RunDirectory, now_utc, read_json, write_json
+from mlprun.runs.directory import RunDirectory, now_utc
+from mlprun.runs.record import RunRecord, read_json, write_json
 
 RECORD = "sweep.json"
 
@@ -37,14 +38,14 @@ class Point:
     overrides: list[str]
     config: Config
     path: Path | None = None
-    record: dict[str, Any] = field(default_factory=dict)
+    record: RunRecord = field(default_factory=RunRecord)
     outdated: tuple[str, ...] = ()
     free_mark: str = ""
 
     @property
     def status(self) -> str:
         """`completed`, `failed`, `interrupted`, `running` (by a process that may be gone), or `new`."""
-        return str(self.record.get("status", "new"))
+        return self.record.status or "new"
 
 
 def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[list[Point], int]:
@@ -71,7 +72,7 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
         if mark in found:
             continue
         path = None if directories is None else directories.find(values)
-        record: dict[str, Any] = {}
+        record = RunRecord()
         if path is not None and (path / "run.json").exists():
             try:
                 record = RunDirectory(path).read()
@@ -79,7 +80,7 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
                 raise RunError(f"{error}\n  remove {path}, and the point is run again") from error
             if not {"status", "config"} <= record.keys():
                 raise RunError(f"{path / 'run.json'} is damaged\n  remove {path}, and the point is run again")
-            if fingerprint(record["config"]) != mark:
+            if fingerprint(record.config) != mark:
                 raise RunError(
                     f"{path} is not what the sweep made any more: its config was changed, by a resume perhaps"
                     "\n  move it out of the sweep's folder, and the point is run again"
@@ -123,7 +124,7 @@ def table(points: list[Point]) -> list[str]:
     return [*lines, f"{len(points)} runs: {done} done, {len(points) - done} to do"]
 
 
-def _outdated(record: dict[str, Any], source: str) -> tuple[str, ...]:
+def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
     """What code has changed since a run began: mlprun's own, or files of the user's that it had imported."""
     if "mlprun" not in record:
         return ()  # it was killed before it could tell
@@ -131,7 +132,7 @@ def _outdated(record: dict[str, Any], source: str) -> tuple[str, ...]:
     mlprun = record["mlprun"]
     if not isinstance(mlprun, dict) or mlprun.get("source") != source:
         changed.append("mlprun")
-    for name, was in record.get("sources", {}).items():
+    for name, was in record.sources.items():
         file = Path(name)
         content = file.read_bytes() if file.is_file() else b""
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != was:

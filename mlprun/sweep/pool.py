@@ -10,7 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from mlprun.errors import RunError
-from mlprun.runs.directory import RunDirectory, now_utc, write_json
+from mlprun.runs.directory import RunDirectory, now_utc
+from mlprun.runs.record import write_json
 from mlprun.sweep.forkserver import OUTPUT, Caller, Job, Running, Server
 
 POLL_SECONDS = 0.5
@@ -179,7 +180,7 @@ def _record(one: Running, seconds: float) -> None:
         record = directory.read()
         with directory.held():
             record.pop("traceback", None)  # of an earlier end
-            record["elapsed_sec"] = round(record.get("elapsed_sec", 0.0) + seconds, 3)
+            record["elapsed_sec"] = round((record.elapsed_sec or 0.0) + seconds, 3)
             record |= {"status": "failed", "ended_at": now_utc(), "error": f"{died}{guess}; see {OUTPUT}"}
             write_json(directory.record_file, record)
 

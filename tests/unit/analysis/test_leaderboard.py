@@ -27,6 +27,7 @@ from mlprun.analysis.statistics import interval, separable
 from mlprun.analysis.table import WIDTH
 from mlprun.errors import RunError
 from mlprun.runs.collect import read_runs
+from mlprun.runs.record import RunRecord
 
 CONFIG = {
     "seed": 0,
@@ -65,7 +66,9 @@ def run(*typed: str, value: float | None = 0.5, name: str | None = None, metrics
         "metrics": {config["monitor"]: value, "test/accuracy": 0.75, "test/loss": 0.5} if metrics is None else metrics,
         **record,
     }
-    return Path("outputs/sweeps/it", name or f"{number}"), {k: v for k, v in made.items() if v is not MISSING}
+    return Path("outputs/sweeps/it", name or f"{number}"), RunRecord(
+        {k: v for k, v in made.items() if v is not MISSING}
+    )
 
 
 CHOICES = {"optim=sgd": SGD, "optim=adam": CONFIG["optim"], "model=linear": LINEAR, "model=mlp": CONFIG["model"]}
