@@ -165,9 +165,9 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
         except RunError as error:
             unusable.append(str(error))
             continue
-        stored = stored or states[0]["config"]
+        stored = stored or states[0].config
         # What it was to do after this step may have been changed by a resume; what it is, not.
-        ours, theirs = ({**state, "config": identity(state["config"], length=False)} for state in states)
+        ours, theirs = ({**state, "config": identity(state.config, length=False)} for state in states)
         if parts := compare_tensors(ours, theirs):
             more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
             found.append(f"  {name}: {', '.join(parts[:3])}{more}")

@@ -89,7 +89,7 @@ def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
         done = f", though the run had done {steps_before} steps" if steps_before else ""
         return [f"there is no checkpoint{done}: starting from step 0"]
     state = recovered.state
-    length = {key: state["config"][key] for key in ("epochs", "steps")}
+    length = {key: state.config[key] for key in ("epochs", "steps")}
     longer = length != {key: getattr(experiment.config, key) for key in length}
     _load(attempt, recovered, new_length=longer)
     lines = [f"resumed at step {progress.step} of {plan.num_steps}, from {recovered.path}"]
@@ -112,13 +112,13 @@ def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
 def _load(attempt: Attempt, recovered: Recovered, *, new_length: bool) -> None:
     experiment, progress, state = attempt.experiment, attempt.progress, recovered.state
     config = experiment.config
-    stored, own = ({"config": identity(c, length=False)} for c in (state["config"], config.to_dict()))
+    stored, own = ({"config": identity(c, length=False)} for c in (state.config, config.to_dict()))
     if others := compare_records(stored, own)["config"]:
         raise RunError(f"checkpoint {recovered.path} is of another config than this run: {others[0]}")
     check_tokens(config, experiment.splits.tokenizer, state, recovered.path)
     try:
         attempt.learner.load_state_dict(state, new_length=new_length)
-        progress.load_state_dict(state["progress"])
+        progress.load_state_dict(state.progress)
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"checkpoint {recovered.path} does not fit the run's config: {error}") from error
     num_steps = experiment.plan.num_steps

@@ -159,7 +159,7 @@ def _test(attempt: Attempt, board: TensorBoard) -> dict[str, float]:
             f"{experiment.config.monitor} was never finite, so there is no best checkpoint to test"
             "\n  try a lower optim.lr or trainer.grad_clip=1.0"
         )
-    experiment.model.load_state_dict(checkpoint.load(directory.best, experiment.device)["model"])
+    experiment.model.load_state_dict(checkpoint.load(directory.best, experiment.device).model)
     tested = attempt.learner.evaluate(experiment.test_batches())
     scores = _named("test", tested.compute())
     board.write(progress.step, None, scores)

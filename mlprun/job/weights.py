@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from mlprun.config.schema import Config
 from mlprun.data.text.tokenizer import Tokenizer
 from mlprun.errors import ConfigError
+from mlprun.runs.checkpoint import Checkpoint
 from mlprun.training import finetune
 
 
@@ -54,7 +54,7 @@ def _check_rows(config: Config, module: nn.Module, taken: finetune.MatchedWeight
                 )
 
 
-def check_tokens(config: Config, tokenizer: Tokenizer | None, stored: dict[str, Any], where: Path) -> None:
+def check_tokens(config: Config, tokenizer: Tokenizer | None, stored: Checkpoint, where: Path) -> None:
     """Refuse data whose token ids mean other tokens than those of a checkpoint of the run: all scores would be wrong.
 
     Args:
@@ -66,7 +66,7 @@ def check_tokens(config: Config, tokenizer: Tokenizer | None, stored: dict[str, 
     Raises:
         ConfigError: they do.
     """
-    if "tokenizer" in stored and tokenizer is not None and stored["tokenizer"] != tokenizer.to_plain():
+    if stored.tokenizer is not None and tokenizer is not None and stored.tokenizer != tokenizer.to_plain():
         typed = config.data.text.vocabulary
         changed = "the texts of the training part have" if typed is None else "the run that it names has"
         raise ConfigError(

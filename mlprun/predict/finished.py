@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlprun.config.schema import Config
 from mlprun.config.stored import from_record
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from mlprun.data.splits import Splits
+    from mlprun.runs.checkpoint import Checkpoint
     from mlprun.training.learner import Learner
 
 
@@ -33,7 +34,7 @@ class Finished:
     config: Config
     learner: Learner
     where: torch.device
-    state: dict[str, Any]
+    state: Checkpoint
     parts: Splits | None
 
 
@@ -79,11 +80,11 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     state = checkpoint.load(directory.best, where)
     if parts is not None:
         check_tokens(config, parts.tokenizer, state, directory.best)
-    scaling = state.get("target_normalizer")  # where targets are scaled
+    scaling = state.target_normalizer
     targets = None if scaling is None else Normalizer(**scaling)
     learner = build_learner(config, model, build_plan(config, record["steps_per_epoch"]), where, targets)
     try:
-        model.load_state_dict(state["model"])
+        model.load_state_dict(state.model)
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
     return Finished(config, learner, where, state, parts)

@@ -97,12 +97,12 @@ def _tokenizer(run: Finished) -> Tokenizer:
     """
     from mlprun.data.text.tokenizer import Tokenizer
 
-    if "tokenizer" not in run.state:
+    if run.state.tokenizer is None:
         raise RunError(
             f"the data set, {run.config.data.dataset['_target_']}, gives token ids and does not say of which text"
             "\n  a data set that returns mlprun.data.source.Source may give its tokenizer"
         )
-    return Tokenizer.from_plain(run.state["tokenizer"])
+    return Tokenizer.from_plain(run.state.tokenizer)
 
 
 def continued(

@@ -102,9 +102,9 @@ def predict(
 
     data, learner = run.config.data, run.learner
     # Every run that mlprun made has these; a checkpoint without them is damaged.
-    normalizer = Normalizer(**{name: value.cpu() for name, value in run.state["normalizer"].items()})
+    normalizer = Normalizer(**{name: value.cpu() for name, value in run.state.normalizer.items()})
     given: list[Input] = []
-    padding = PADDING if "tokenizer" in run.state else None
+    padding = None if run.state.tokenizer is None else PADDING
     if indices:
         assert run.parts is not None
         normalizer = run.parts.normalizer_of(run.parts.test)
@@ -126,9 +126,9 @@ def predict(
         texts = [tokenizer.decode(ids) for ids in scaled.tolist()]
         names = [f"{name}: {shortened(text)}" for name, text in zip(names, texts, strict=True)]
     num_classes = max(data.num_outputs, 2) if data.task == "classification" else 0
-    known = run.state["class_names"]
+    known = run.state.class_names
     return Answer(
-        list(known) if len(known) == num_classes else [str(i) for i in range(num_classes)],
+        known if len(known) == num_classes else [str(i) for i in range(num_classes)],
         type(learner.loss.criterion).__name__,
         [
             Prediction(
@@ -158,11 +158,11 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
     if (frames := _frames(run.config)) is not None:
         return [from_sound(word, frames) for word in words]
     shape = run.config.data.input_shape
-    if "tokenizer" in run.state:
+    if run.state.tokenizer is not None:
         from mlprun.data.text.tokenizer import Tokenizer
         from mlprun.predict.inputs import from_text
 
-        tokenizer = Tokenizer.from_plain(run.state["tokenizer"])
+        tokenizer = Tokenizer.from_plain(run.state.tokenizer)
         longest = run.config.data.text.max_length
         texts = [(word, text_of(word)) for word in words]
         return [from_text(text, tokenizer, longest, None if text is word else word) for word, text in texts]
@@ -205,7 +205,7 @@ def text_of(word: str) -> str:
 def _image_format(run: Finished, value_range: tuple[float, float] | None) -> ImageFormat | None:
     from mlprun.predict.inputs import ImageFormat
 
-    stored = run.state.get("image_format") or {"range": None, "border": None}  # of an older run: --range says it
+    stored = run.state.image_format
     found = value_range or stored["range"]
     return None if found is None else ImageFormat(found[0], found[1], stored["border"])
 

@@ -6,9 +6,10 @@ import logging
 import os
 import shutil
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -21,7 +22,92 @@ FORMAT = 1  # one more whenever the keys change, those of `Progress` included; `
 log = logging.getLogger("mlprun")
 
 
-def save(state: dict[str, Any], path: Path) -> None:
+class Checkpoint(dict[str, Any]):
+    """What a checkpoint holds, also what this version does not know, and typed access to what it does."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return int(self["step"])
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The model's state dict."""
+        return self._dict("model")
+
+    @property
+    def optimizer(self) -> dict[str, Any]:
+        """The optimizer's state dict."""
+        return self._dict("optimizer")
+
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """The schedule's state dict."""
+        return self._dict("schedule")
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """How far the run was, and what was best."""
+        return self._dict("progress")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run's, by this version's names."""
+        return self._dict("config")
+
+    @property
+    def normalizer(self) -> dict[str, torch.Tensor]:
+        """`shift` and `scale` of the inputs."""
+        return self._dict("normalizer")
+
+    @property
+    def target_normalizer(self) -> dict[str, torch.Tensor] | None:
+        """`shift` and `scale` of the targets; None where they are not scaled."""
+        return self.get("target_normalizer")
+
+    @property
+    def tokenizer(self) -> dict[str, Any] | None:
+        """What token ids were made with, as plain values; None where the data are no text."""
+        return self.get("tokenizer")
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the data; may be empty."""
+        return list(self["class_names"])
+
+    @property
+    def image_format(self) -> dict[str, Any]:
+        """`range` of black and white and `border` of the data's images; None each where that is not known."""
+        return self.get("image_format") or {"range": None, "border": None}
+
+    def _dict(self, key: str) -> dict[str, Any]:
+        value: dict[str, Any] = self[key]
+        return value
+
+
+def best_checkpoint(path: Path) -> Path:
+    """The file that a run directory, its folder of checkpoints, or a file itself stands for; it may not be there."""
+    if not path.is_dir():
+        return path
+    return path / "best.pt" if path.name == "checkpoints" else path / "checkpoints" / "best.pt"
+
+
+def read_torch_file(file: Path | IO[bytes], device: torch.device | str = "cpu") -> Any:
+    """What `torch.save` wrote of tensors and plain values; no code in it is run, and its checksums are compared.
+
+    Raises:
+        Exception: almost any, for a damaged file.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:  # torch.load itself does not look at the checksums
+            if name := archive.testzip():
+                raise ValueError(f"{name} has another checksum than when it was written")
+    if not isinstance(file, Path):
+        file.seek(0)
+    return torch.load(file, map_location=device, weights_only=True)
+
+
+def save(state: Mapping[str, Any], path: Path) -> None:
     """Write `state` so that `path` holds either the old checkpoint or the new one, never half of one.
 
     Raises:
@@ -37,7 +123,7 @@ def save(state: dict[str, Any], path: Path) -> None:
         raise RunError(text) from error
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read a checkpoint without running any code in it.
 
     Raises:
@@ -46,10 +132,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"there is no checkpoint {path}")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
-            if name := archive.testzip():
-                raise ValueError(f"{name} has another checksum than when it was written")
-        state = torch.load(path, map_location=device, weights_only=True)
+        if not zipfile.is_zipfile(path):  # also torch's own older format, which has no checksums
+            raise zipfile.BadZipFile("File is not a zip file")
+        state = read_torch_file(path, device)
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(f"checkpoint {path} is damaged: {reason}") from error
@@ -57,7 +142,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise RunError(f"{path} is not a checkpoint of mlprun (format {FORMAT})")
     if isinstance(state.get("config"), dict):
         state["config"] = upgrade_config(state["config"])
-    return state
+    return Checkpoint(state)
 
 
 @dataclass(frozen=True)
@@ -70,7 +155,7 @@ class Recovered:
         best_is_lost: no file holds the best checkpoint that `state` tells of.
     """
 
-    state: dict[str, Any]
+    state: Checkpoint
     path: Path
     best_is_lost: bool
 
@@ -87,7 +172,7 @@ class Checkpointer:
         self.folder, self.keep = folder, keep
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save_last(self, state: dict[str, Any], *, keep: bool = True) -> None:
+    def save_last(self, state: Mapping[str, Any], *, keep: bool = True) -> None:
         """Publish `state` as the newest checkpoint, with `keep` also as one of the older ones that are kept."""
         if self.keep and keep:
             save(state, self.folder / f"step_{state['step']}.pt")
@@ -95,7 +180,7 @@ class Checkpointer:
                 old.unlink()
         save(state, self.folder / "last.pt")
 
-    def save_best(self, state: dict[str, Any]) -> None:
+    def save_best(self, state: Mapping[str, Any]) -> None:
         """Publish `state` as the best checkpoint so far."""
         save(state, self.folder / "best.pt")
 
@@ -114,11 +199,11 @@ class Checkpointer:
         """
         for leftover in self.folder.glob(".*.tmp"):
             leftover.unlink()
-        whole: dict[Path, dict[str, Any]] = {}
+        whole: dict[Path, Checkpoint] = {}
         damage: dict[Path, str] = {}
         newest = None
         for path in [self.folder / "last.pt", self.folder / "best.pt", *self._older()]:
-            known = -1 if newest is None else whole[newest]["step"]
+            known = -1 if newest is None else whole[newest].step
             if not path.exists() or (path.stem.startswith("step_") and _number(path) <= known):
                 continue
             try:
@@ -126,7 +211,7 @@ class Checkpointer:
             except RunError as error:
                 damage[path] = str(error)
                 continue
-            if whole[path]["step"] > known:
+            if whole[path].step > known:
                 newest = path
         if newest is None:
             if not damage:
@@ -136,16 +221,16 @@ class Checkpointer:
             os.replace(path, path.with_name(f"{path.name}.damaged"))
             log.warning("%s\n  it is set aside as %s.damaged; going on from %s", text, path.name, newest)
         state = whole[newest]
-        best_step = state["progress"]["best_step"]
-        if (best := whole.get(self.folder / "best.pt")) is not None and best["step"] == best_step:
+        best_step = state.progress["best_step"]
+        if (best := whole.get(self.folder / "best.pt")) is not None and best.step == best_step:
             return Recovered(state, newest, best_is_lost=False)
         kept = self.folder / f"step_{best_step}.pt"
-        if best_step == state["step"] and state["progress"]["best"] is not None:
+        if best_step == state.step and state.progress["best"] is not None:
             self.save_best(state)
         elif kept.exists():
             self.save_best(load(kept, device))
         else:
-            return Recovered(state, newest, best_is_lost=state["progress"]["best"] is not None)
+            return Recovered(state, newest, best_is_lost=state.progress["best"] is not None)
         return Recovered(state, newest, best_is_lost=False)
 
     def _older(self) -> list[Path]:

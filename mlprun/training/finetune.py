@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlprun.errors import ConfigError, near
+from mlprun.runs.checkpoint import best_checkpoint, read_torch_file
 
 # What DistributedDataParallel and torch.compile put before every name.
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -69,20 +69,17 @@ def read(typed: str) -> Weights:
         return ConfigError("trainer.weights", typed, problem, remedy)
 
     path = Path(typed).expanduser().absolute()
-    if path.is_dir():
-        folder = path
-        path = folder / "best.pt" if folder.name == "checkpoints" else folder / "checkpoints" / "best.pt"
-        if not path.is_file():
-            raise refused(
-                "is a folder without checkpoints/best.pt",
-                "name the directory of a run that has been evaluated, or a file",
-            )
+    if path.is_dir() and not best_checkpoint(path).is_file():
+        raise refused(
+            "is a folder without checkpoints/best.pt", "name the directory of a run that has been evaluated, or a file"
+        )
+    path = best_checkpoint(path)
     if not path.is_file():
         raise refused("there is no such file", "a relative path starts in the folder where you stand")
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            held = _load(file)
+            held = read_torch_file(file)
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         if "weights_only" in str(error):  # torch's own words go on for lines about how to run the code
             raise refused("holds more than tensors and plain values, and is not read", _PLAIN) from error
@@ -97,16 +94,6 @@ def read(typed: str) -> Weights:
 
 
 _PLAIN = "it must be a checkpoint of mlprun, or what torch.save(model.state_dict(), …) wrote"
-
-
-def _load(file: IO[bytes]) -> Any:
-    file.seek(0)
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:  # torch.load itself does not look at the checksums
-            if name := archive.testzip():
-                raise ValueError(f"{name} has another checksum than when it was written")
-    file.seek(0)
-    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _tensors(held: Any) -> dict[str, Tensor]:

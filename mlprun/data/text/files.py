@@ -135,9 +135,7 @@ def _stored_tokenizer(text: Text) -> Tokenizer:
     def refused(problem: str, remedy: str = "") -> ConfigError:
         return ConfigError("data.text.vocabulary", typed, problem, remedy)
 
-    path = Path(typed).expanduser().absolute()
-    if path.is_dir():
-        path = path / "best.pt" if path.name == "checkpoints" else path / "checkpoints" / "best.pt"
+    path = checkpoint.best_checkpoint(Path(typed).expanduser().absolute())
     if not path.is_file():
         raise refused(
             f"there is no file {path}", "name the directory of a run that has been evaluated, or a checkpoint"
@@ -146,10 +144,10 @@ def _stored_tokenizer(text: Text) -> Tokenizer:
         stored = checkpoint.load(path)
     except RunError as error:
         raise refused(str(error)) from error
-    if stored.get("tokenizer") is None:
+    if stored.tokenizer is None:
         raise refused("was no run on text: its checkpoint has no tokens", "name a run whose data is text")
     try:
-        tokenizer = Tokenizer.from_plain(stored["tokenizer"])
+        tokenizer = Tokenizer.from_plain(stored.tokenizer)
     except DataError as error:
         raise refused(str(error)) from error
     # a run's record says what its tokens are, so it must not say otherwise

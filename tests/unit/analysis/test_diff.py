@@ -15,9 +15,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlprun.analysis import show as shown
 from mlprun.analysis.diff import MISSING, WIDTH, Difference, compare_records, compare_rows, compare_tensors
-from mlprun.analysis.show import show
 from mlprun.errors import RunError
+from mlprun.runs.record import RunRecord
 
 SHA = {letter: f"sha256:{letter * 64}" for letter in "abcd"}
 IMAGES, LABELS = "/data/MNIST/raw/images.gz", "/data/MNIST/raw/labels.gz"
@@ -48,6 +49,10 @@ RECORD = {
     "metrics": {"val/loss": 0.125, "val/accuracy": 0.9312345678, "test/loss": None},
 }
 SECTIONS = ("config", "code", "environment", "data")
+
+
+def show(*runs: tuple[Path, dict[str, Any]]) -> list[str]:
+    return shown.show(*((path, RunRecord(record)) for path, record in runs))
 
 
 def changed(record: dict[str, Any], place: str, value: Any) -> dict[str, Any]:

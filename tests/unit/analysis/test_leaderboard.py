@@ -27,7 +27,7 @@ from mlprun.analysis.statistics import interval, separable
 from mlprun.analysis.table import WIDTH
 from mlprun.errors import RunError
 from mlprun.runs.collect import read_runs
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import RunRecord, read_record
 
 CONFIG = {
     "seed": 0,
@@ -700,7 +700,7 @@ def test_a_real_sweep_and_its_best_line(mlprun):
     best, *_ = sorted((c for c in configurations(runs) if c.runs), key=lambda c: np.mean(c.values))
     (to_paste,) = [line.removeprefix("best ") for line in lines if line.startswith("best ")]
     assert mlprun(*shlex.split(to_paste)[1:], "seed=1", "hydra.run.dir=again").status == 0
-    again = json.loads(Path("again/run.json").read_text())
+    again = read_record(Path("again/run.json"))
     ((_, original),) = [run for run in best.runs if run[1]["config"]["seed"] == 1]
     assert again["metrics"] == original["metrics"]
     assert len(configurations([*runs, (Path("again"), again)])) == 4

@@ -195,3 +195,48 @@ def test_keep_bounds_the_older_ones(tmp_path, keep, files):
     assert checkpoint.load(folder / "last.pt")["step"] == 110
     assert checkpoint.load(folder / "best.pt")["step"] == 8
     assert [checkpoint.load(folder / name)["step"] for name in files] == [int(f[5:-3]) for f in files]
+
+
+# --------------------------------------------------------------------------------------------- what it holds
+
+
+def test_each_value_by_its_name(tmp_path):
+    content = {
+        "step": 3, "model": {"weight": torch.ones(1)}, "optimizer": {"state": {}}, "schedule": {"last": 1.0},
+        "progress": {"best_step": 2}, "config": {"seed": 0}, "normalizer": {"shift": torch.zeros(1)},
+        "target_normalizer": {"scale": torch.ones(1)}, "tokenizer": {"kind": "words"}, "class_names": ["a", "b"],
+        "image_format": {"range": (0.0, 1.0), "border": 0.0},
+    }  # fmt: skip
+    checkpoint.save({**content, "later": [1]}, tmp_path / "last.pt")
+    loaded = checkpoint.load(tmp_path / "last.pt")
+    for name, value in content.items():
+        assert getattr(loaded, name) == value, name
+    assert loaded["later"] == [1]
+    checkpoint.save(loaded, tmp_path / "again.pt")  # a plain dict again, also with what is unknown
+    assert torch.load(tmp_path / "again.pt", weights_only=True).keys() == loaded.keys()
+
+
+def test_what_a_checkpoint_need_not_have(tmp_path):
+    checkpoint.save({**state(1), "image_format": None}, tmp_path / "last.pt")
+    loaded = checkpoint.load(tmp_path / "last.pt")
+    assert loaded.tokenizer is loaded.target_normalizer is None
+    assert loaded.image_format == {"range": None, "border": None}
+
+
+def test_the_best_checkpoint_behind_a_path(tmp_path):
+    best = tmp_path / "checkpoints" / "best.pt"
+    assert checkpoint.best_checkpoint(tmp_path) == best  # it need not be there
+    best.parent.mkdir()
+    assert checkpoint.best_checkpoint(tmp_path) == checkpoint.best_checkpoint(best.parent) == best
+    assert checkpoint.best_checkpoint(tmp_path / "file.pt") == tmp_path / "file.pt"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_torch_saved_is_read_from_a_path_and_from_an_open_file(tmp_path, zipped):
+    path = tmp_path / "theirs.pt"
+    torch.save([torch.ones(2), 1], path, _use_new_zipfile_serialization=zipped)
+    with path.open("rb") as file:
+        file.read(7)
+        for tensor, number in (checkpoint.read_torch_file(path), checkpoint.read_torch_file(file)):
+            assert torch.equal(tensor, torch.ones(2))
+            assert number == 1
