@@ -42,6 +42,11 @@ def check(cfg: DictConfig) -> Config:
     Raises:
         ConfigError: names the first key that cannot work, its value and the remedy.
     """
+    return check_config(to_config(cfg))
+
+
+def to_config(cfg: DictConfig) -> Config:
+    """The composed config as a `Config` whose types are known to be good, and nothing else."""
     cfg = copy.deepcopy(cfg)
     with flag_override(cfg, ["struct", "readonly"], [False, False]):
         cfg.pop("hydra", None)
@@ -59,9 +64,19 @@ def check(cfg: DictConfig) -> Config:
         name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
         for name, value in config.data.dataset.items()
     }
+    return config
+
+
+def check_config(config: Config) -> Config:
+    """The config itself, if it can work.
+
+    Raises:
+        ConfigError: as `check`.
+    """
     _check_values(config)
     for key, problem_of in _FOREIGN_CHECKS.items():
-        value = OmegaConf.select(cfg, key)
+        group, _, name = key.partition(".")
+        value = getattr(config, group).get(name)
         if (problem := problem_of(value)) is not None:
             raise ConfigError(key, value, problem)
     check_monitor(config.monitor, config.data.task, config.data.num_outputs)

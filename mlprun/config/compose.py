@@ -17,6 +17,7 @@ from mlprun.config.overrides import ask_for_multirun, check_boolean, typed_value
 from mlprun.config.resolvers import conf_dir  # and registers the resolvers
 from mlprun.config.schema import FOREIGN, Config
 from mlprun.config.suggest import nearest_key, raise_explained
+from mlprun.config.template import Template
 from mlprun.errors import ConfigError, suggestion
 
 
@@ -36,6 +37,7 @@ class Composer:
             _check_user_folder(folder)
         self.loader = Loader(conf_dir(), folder)
         self.config_name = config_name
+        self._templates: dict[tuple[str, ...], Template | None] = {}
 
     def parse(self, lines: list[str]) -> list[Override]:
         """The overrides, each parsed once; raises ConfigError if one cannot be read."""
@@ -119,12 +121,22 @@ class Composer:
         ]
 
     def point(self, overrides: list[str]) -> Config:
-        """The checked config of one job of a sweep.
+        """The checked config of one job of a sweep; without a composition where only values differ from another's.
 
         Raises:
             ConfigError: as `compose` and `check`.
         """
-        return check(self.compose(overrides))
+        parsed, base = self._checked(overrides, RunMode.RUN)
+        choices = tuple(str(o.input_line) for o in parsed if self.loader.is_choice(o))
+        if choices not in self._templates:
+            try:
+                self._templates[choices] = Template(base)
+            except ConfigError:  # `model=custom` alone is no whole config
+                self._templates[choices] = None
+        template = self._templates[choices]
+        values = [o for o in parsed if not self.loader.is_choice(o) and not o.is_hydra_override()]
+        config = None if template is None else template.with_values(values)
+        return check(self.compose(overrides)) if config is None else config
 
     def _checked(self, overrides: list[str], run_mode: RunMode) -> tuple[list[Override], DictConfig]:
         """The overrides, each known to be possible, and what the choices among them compose to."""

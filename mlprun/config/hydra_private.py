@@ -4,7 +4,8 @@
   reads all YAML again for every point of a sweep.
 - `Hydra`, `Callbacks`, `get_args_parser`, `create_config_search_path`: what `hydra.main` does, without its second
   parse of the command line and its second and third composition.
-- `_get_node`, `_is_none`, `_is_missing` of OmegaConf: its public access resolves interpolations.
+- `_get_node`, `_is_none`, `_is_missing`, `_set_value` and the like of OmegaConf: its public access resolves
+  interpolations, and converts no single value.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, ListConfig, open_dict
+from omegaconf import DictConfig, ListConfig, ValueNode, open_dict
 
 from mlprun.config.overrides import parse_override
 
@@ -206,3 +207,15 @@ def iter_nodes(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def is_missing(node: Any) -> bool:
     """Whether a node is `???`."""
     return bool(node._is_missing())
+
+
+def is_value(node: Any) -> bool:
+    """Whether a node is a plain value: no group or list, neither `???` nor an interpolation."""
+    return isinstance(node, ValueNode) and not (node._is_missing() or node._is_interpolation())
+
+
+def converted(node: ValueNode, value: Any) -> Any:
+    """The value as a node of this type holds it; raises OmegaConf's error if it cannot."""
+    node = copy.copy(node)
+    node._set_value(value)
+    return node._value()

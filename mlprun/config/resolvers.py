@@ -42,6 +42,8 @@ def _run_name(_root_: DictConfig) -> str:
 
 def _point_name(_root_: DictConfig) -> str:
     """The directory of a point that nobody planned, as those of a sweeper that searches: its lines, and its hash."""
+    if not _root_.hydra.runtime.choices:
+        return ""  # Hydra looks at the value while it still composes
     config = check(_root_).to_dict()
     directories = PointDirectories(Path(_root_.hydra.sweep.dir))
     if (there := directories.find(config)) is not None:
