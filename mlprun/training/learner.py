@@ -16,10 +16,12 @@ from mlprun import randomness
 from mlprun.data.normalize import Normalizer
 from mlprun.data.sequences import Batch
 from mlprun.data.source import IGNORED
-from mlprun.errors import DataError, DivergedError, UserError
+from mlprun.errors import DivergedError, UserError
 from mlprun.tasks import BY_TOKEN
+from mlprun.training import diverged
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics, predicted_classes
+from mlprun.training.rollback import rollback
 from mlprun.training.schedule import Schedule
 
 MAX_SKIPPED = 100  # steps in a row that `trainer.on_nan=skip` passes over before it gives up
@@ -125,6 +127,7 @@ class Learner:
         """
         randomness.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
         self.schedule.apply(self.optimizer, step)
+        # LBFGS looks at the loss several times in a step, and moves between the looks.
         undo = self._undo(weights=self._needs_closure) if self.on_nan == "skip" else None
         try:
             update = self._try(batch, step)
@@ -135,35 +138,11 @@ class Learner:
             undo()
         return update
 
-    def _undo(self, weights: bool) -> Callable[[], None]:
+    def _undo(self, *, weights: bool) -> Callable[[], None]:
         """What takes a step back: what the forward pass moves, and with `weights` what the optimizer does."""
-        # The forward pass moves batch norm's running statistics; a user's may also put a new tensor in the place.
-        buffers = [
-            (module._buffers, name, buffer, None if buffer is None else buffer.clone())
-            for module in self.model.modules()
-            for name, buffer in module._buffers.items()
-        ]
-        # LBFGS looks at the loss several times in a step, and moves between the looks.
-        kept = [p.detach().clone() for p in self._parameters] if weights else []
-        # Not by load_state_dict, which casts what is in float64.
-        held = self.optimizer if weights else None
-        state = {} if held is None else {p: copy.deepcopy(values) for p, values in held.state.items()}
-        groups = [] if held is None else [{k: v for k, v in g.items() if k != "params"} for g in held.param_groups]
-        groups = copy.deepcopy(groups)
-
-        def undo() -> None:
-            with torch.no_grad():
-                for of_module, name, buffer, before in buffers:
-                    of_module[name] = buffer if buffer is None or before is None else buffer.copy_(before)
-                for parameter, weight in zip(self._parameters, kept, strict=False):
-                    parameter.copy_(weight)
-            if held is not None:
-                held.state.clear()
-                held.state.update(state)
-                for group, values in zip(held.param_groups, groups, strict=True):
-                    group.update(values)
-
-        return undo
+        if weights:
+            return rollback(self.model, self._parameters, self.optimizer)
+        return rollback(self.model)
 
     def _try(self, batch: Batch, step: int) -> Update:
         """The step, or its refusal."""
@@ -274,41 +253,15 @@ class Learner:
     def _diverged(
         self, step: int, loss: float | None = None, norm: float | None = None, batch: Batch | None = None
     ) -> DivergedError:
-        """The message: the step, the last finite values and the likely knobs.
-
-        Args:
-            step: the one that was not finite.
-            loss: its loss; None if that was finite, and the weights after the step are not.
-            norm: its gradient norm.
-            batch: its examples, if they are at hand.
-        """
-        gives_up = self._skipped_in_a_row > MAX_SKIPPED
-        if gives_up:
-            what = f"{MAX_SKIPPED} steps in a row had a loss or gradient that is not finite, the last one step {step}"
-        elif loss is None:
-            what = f"step {step}: its update left weights that are not finite"
-        else:
-            what = f"step {step}: not finite any more (loss {loss:g}, gradient norm {norm:g})"
-        if self._last_finite is not None:
-            good, good_loss, good_norm = self._last_finite
-            what += f"; step {good} {'still ' * (good != step)}had loss {good_loss:g} and gradient norm {good_norm:g}"
-        reduced = self._dtype is not None
-        hints = ["debug=anomaly names the operation"] if loss is not None else []
-        if batch is not None and not bool(torch.isfinite(batch.inputs).all()):
-            knobs, hints = "data: inputs of this batch are NaN or infinite; repair or leave out such examples", []
-        elif self._last_finite is None and loss is not None:  # no update was done yet: no rate can be at fault
-            knobs = (
-                "with the first weights: look at the data and the loss" + ", or try trainer.precision=fp32" * reduced
-            )
-        else:
-            clip = 1.0 if self.grad_clip is None else self.grad_clip / 10
-            knobs = f"try a lower optim.lr (now {self.lr:g}), trainer.grad_clip={clip:g} or scheduler.warmup='1 epoch'"
-            knobs += ", or trainer.precision=fp32" * reduced
-        if gives_up:
-            hints.append("trainer.on_nan=skip gives up here")
-        elif loss is not None:
-            hints.append("trainer.on_nan=skip passes over such steps")
-        return DivergedError(f"{what}\n  {knobs}" + f"\n  {', '.join(hints)}" * bool(hints))
+        finite_inputs = batch is None or bool(torch.isfinite(batch.inputs).all())
+        return diverged.error(
+            diverged.Step(step, loss, norm, finite_inputs),
+            last_finite=self._last_finite,
+            lr=self.lr,
+            grad_clip=self.grad_clip,
+            is_reduced=self._dtype is not None,
+            num_skipped=MAX_SKIPPED if self._skipped_in_a_row > MAX_SKIPPED else 0,
+        )
 
     def _locate(self, error: Exception, batch: Batch, when: str) -> None:
         """Note on an error of torch's or of the user's own code where it came up: the layer, the shapes, the step.
@@ -320,35 +273,8 @@ class Learner:
             return
         on_cpu = self.device.type == "cpu"  # what a GPU holds cannot be read after some errors
         if on_cpu and self.task != "regression":
-            classes = max(self.num_outputs, 2)
-            wrong = batch.targets[(batch.targets < 0) | (batch.targets >= classes)]
-            wrong = wrong[wrong != IGNORED] if self.task in BY_TOKEN else wrong
-            if len(wrong):
-                raise DataError(
-                    f"data: at {when}, a label is {int(wrong[0])} (data.num_outputs={self.num_outputs})"
-                    f"\n  labels are 0 to {classes - 1}"
-                    + f", and {IGNORED} where there is nothing to tell" * (self.task in BY_TOKEN)
-                    + ": correct data.num_outputs, or the labels of the data set"
-                ) from error
-        names = {id(module): name for name, module in self.model.named_modules()}
-        where = ""
-        trace = error.__traceback__
-        while trace is not None:
-            frame, trace = trace.tb_frame, trace.tb_next
-            module = frame.f_locals.get("self")
-            if not (id(module) in names or module is self.loss):
-                continue
-            # The innermost that is running; of what it was given, the tensors.
-            arguments = frame.f_code.co_varnames[1 : frame.f_code.co_argcount]
-            given = {name: frame.f_locals.get(name) for name in arguments}
-            shapes = [f"{name} {list(value.shape)}" for name, value in given.items() if isinstance(value, Tensor)]
-            layer = self.loss.criterion if module is self.loss else module
-            kind = repr(layer) if len(repr(layer)) < 100 and "\n" not in repr(layer) else type(layer).__name__
-            title = "the loss" if module is self.loss else f"layer '{names[id(module)]}'" * bool(names[id(module)])
-            where = f"in {f'{title} {kind}'.strip()}" + f" with {', '.join(shapes)}" * bool(shapes)
-            if on_cpu and isinstance(layer, nn.Embedding) and isinstance(index := given.get("input"), Tensor):
-                where += f", values {int(index.min())} to {int(index.max())}"
-        if where:
+            diverged.check_labels(error, batch.targets, when, num_outputs=self.num_outputs, task=self.task)
+        if where := diverged.innermost_layer(error, self.model, self.loss, with_values=on_cpu):
             error.add_note(where)
         error.add_note(f"at {when}: inputs {list(batch.inputs.shape)}, targets {list(batch.targets.shape)}")
 
