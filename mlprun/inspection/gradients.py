@@ -93,33 +93,43 @@ def compare(model: nn.Module, loss: Loss, batch: Batch, seed: int) -> Iterator[C
         return value
 
     with _float64_by_default(), randomness.preserved():
-        with _TypeWatch() as watch:
-            try:
-                value = evaluate()
-            except Exception:
-                if not watch.found:
-                    raise
-        if watch.found:
-            raise ConfigError(
-                "inspect.check_gradients", True,
-                f"the model or the loss computes in {watch.found} even when its weights and inputs are float64, "
-                "which is too coarse for differences",
-                "in forward, replace .float(), .half() and dtype=… by the type of the input: .to(x.dtype)",
-            )  # fmt: skip
+        value = _in_float64(evaluate)
         center = float(value.detach())
-        if not math.isfinite(center):
-            raise RunError(f"the loss of the first weights is {center}: there are no gradients to check")
-        if abs((again := float(evaluate().detach())) - center) > 1e-12 * max(1.0, abs(center)):
-            raise ConfigError(
-                "inspect.check_gradients", True,
-                f"the loss is {center!r} and then {again!r} at the same weights, seed and examples",
-                "something draws from a generator of its own, or remembers; gradients of it cannot be checked",
-            )  # fmt: skip
+        _check_repeats(center, lambda: float(evaluate().detach()))
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         gradients = torch.autograd.grad(value, [p for _, p in named], allow_unused=True)
         floor = FLOOR * max(abs(center), 1e-3)
         for (name, parameter), gradient in zip(named, gradients, strict=True):
             yield _compare(name, parameter, gradient, lambda: float(evaluate().detach()), center, floor, seed)
+
+
+def _in_float64(evaluate: Callable[[], Tensor]) -> Tensor:
+    """The loss; raises ConfigError if something on the way to it is computed in a coarser type."""
+    with _TypeWatch() as watch:
+        try:
+            value = evaluate()
+        except Exception:
+            if not watch.found:
+                raise
+    if watch.found:
+        raise ConfigError(
+            "inspect.check_gradients", True,
+            f"the model or the loss computes in {watch.found} even when its weights and inputs are float64, "
+            "which is too coarse for differences",
+            "in forward, replace .float(), .half() and dtype=… by the type of the input: .to(x.dtype)",
+        )  # fmt: skip
+    return value
+
+
+def _check_repeats(center: float, evaluate: Callable[[], float]) -> None:
+    if not math.isfinite(center):
+        raise RunError(f"the loss of the first weights is {center}: there are no gradients to check")
+    if abs((again := evaluate()) - center) > 1e-12 * max(1.0, abs(center)):
+        raise ConfigError(
+            "inspect.check_gradients", True,
+            f"the loss is {center!r} and then {again!r} at the same weights, seed and examples",
+            "something draws from a generator of its own, or remembers; gradients of it cannot be checked",
+        )  # fmt: skip
 
 
 def _compare(

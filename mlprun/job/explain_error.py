@@ -29,7 +29,7 @@ def explain(error: Exception, config: Config, anomaly: str = "") -> str:
 def _explain(error: Exception, config: Config) -> str:
     text, kind = str(error), type(error).__name__
     first = text.splitlines()[0] if text else "(no message)"
-    data, parts = config.data, config.trainer.accumulate
+    data = config.data
     # what the learner knows of the place: layer, step and shapes
     notes = [f"  {line}" for note in getattr(error, "__notes__", []) for line in note.splitlines()]
     frames = traceback.extract_tb(error.__traceback__)
@@ -44,23 +44,8 @@ def _explain(error: Exception, config: Config) -> str:
     in_worker = "DataLoader worker" in text
     memory = "out of memory|not enough memory|[Cc]an(?:'t|not) allocate mem|Unable to allocate"
     if kind in ("OutOfMemoryError", "MemoryError") or re.search(memory, text):
-        said = re.search(r"(?i)(tried|unable) to allocate ([\d.]+) ?(\w+)", text)
-        asked = (f"{int(said[2]) / 2**30:,.1f} GiB" if said[3] == "bytes" else f"{said[2]} {said[3]}") if said else ""
-        if in_worker:
-            remedy = f"a DataLoader worker has no room; data.num_workers={data.num_workers}, and fewer need less"
-        elif any(line.startswith("  at an evaluation") for line in notes):
-            remedy = "an evaluation reads many examples at once: data.limit_eval=… or a smaller model needs less"
-        elif not any(line.startswith("  at step") for line in notes):
-            remedy = "that was not in a training step: a smaller model, or less data (data.limit=…), needs less"
-        elif config.batch_size == parts:
-            remedy = "a step takes one example at a time already: a smaller model or smaller inputs need less"
-        else:
-            more = 2 * parts if config.batch_size == "all" else min(2 * parts, config.batch_size)
-            remedy = (
-                f"trainer.accumulate={more} keeps the same effective batch in about {parts / more:.0%} of the memory"
-            )
-        head = f"out of memory with batch_size={config.batch_size} trainer.accumulate={parts}"
-        return "\n".join([f"{head}, asking for {asked}" if asked else head, *notes, f"  {remedy}", *own])
+        remedy = _memory_remedy(config, notes, in_worker=in_worker)
+        return "\n".join([_memory_head(config, text), *notes, f"  {remedy}", *own])
     if "device-side assert" in text:
         return "\n".join([
             f"{kind}: {first}", *notes,
@@ -84,6 +69,27 @@ def _explain(error: Exception, config: Config) -> str:
     if notes and isinstance(error, RuntimeError | IndexError):  # torch's own, mostly of shapes
         notes.append(
             f"  data.input_shape={data.input_shape} data.num_outputs={data.num_outputs} batch_size={config.batch_size}"
-            f" trainer.accumulate={parts}"
+            f" trainer.accumulate={config.trainer.accumulate}"
         )
     return "\n".join([f"{kind}: {first}", *notes, *(own or ["  MLPRUN_TRACEBACK=1 shows where; so does train.log"])])
+
+
+def _memory_head(config: Config, text: str) -> str:
+    said = re.search(r"(?i)(tried|unable) to allocate ([\d.]+) ?(\w+)", text)
+    asked = (f"{int(said[2]) / 2**30:,.1f} GiB" if said[3] == "bytes" else f"{said[2]} {said[3]}") if said else ""
+    head = f"out of memory with batch_size={config.batch_size} trainer.accumulate={config.trainer.accumulate}"
+    return f"{head}, asking for {asked}" if asked else head
+
+
+def _memory_remedy(config: Config, notes: list[str], *, in_worker: bool) -> str:
+    num_workers, accumulate = config.data.num_workers, config.trainer.accumulate
+    if in_worker:
+        return f"a DataLoader worker has no room; data.num_workers={num_workers}, and fewer need less"
+    if any(line.startswith("  at an evaluation") for line in notes):
+        return "an evaluation reads many examples at once: data.limit_eval=… or a smaller model needs less"
+    if not any(line.startswith("  at step") for line in notes):
+        return "that was not in a training step: a smaller model, or less data (data.limit=…), needs less"
+    if config.batch_size == accumulate:
+        return "a step takes one example at a time already: a smaller model or smaller inputs need less"
+    more = 2 * accumulate if config.batch_size == "all" else min(2 * accumulate, config.batch_size)
+    return f"trainer.accumulate={more} keeps the same effective batch in about {accumulate / more:.0%} of the memory"

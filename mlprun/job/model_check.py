@@ -66,6 +66,17 @@ def check_model(config: Config, module: nn.Module, criterion: Loss, trial: Batch
     Raises:
         ConfigError: model and data, or outputs and loss, do not fit.
     """
+    inputs, targets = trial.inputs[:2], trial.targets[:2]
+    outputs, layers = _watched_forward(config, module, inputs)
+    outputs = _check_outputs(config, inputs, outputs)
+    if config.data.task == "language_modeling" and not inputs.is_meta:
+        _check_causal(module, inputs, outputs)
+    _check_loss(config, criterion, outputs, targets)
+    return ModelSummary(layers, sum(p.numel() for p in module.parameters()), sum(layer.macs for layer in layers))
+
+
+def _watched_forward(config: Config, module: nn.Module, inputs: Tensor) -> tuple[Any, list[Layer]]:
+    """The outputs in evaluation mode, and the layers with parameters in the order they ran."""
     running: list[tuple[str, nn.Module, list[int]]] = []
     layers: list[Layer] = []
 
@@ -81,22 +92,16 @@ def check_model(config: Config, module: nn.Module, criterion: Loss, trial: Batch
         own = sum(p.numel() for p in layer.parameters(recurse=False))
         output = output[0] if isinstance(layer, nn.RNNBase) else output
         if own and isinstance(output, Tensor):
-            weight = getattr(layer, "weight", None)
-            macs = 0
-            if isinstance(layer, nn.RNNBase):  # each weight meets each token
-                macs = sum(p.numel() for p in layer.parameters() if p.dim() > 1) * inputs[0].shape[-2]
-            elif isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
-                macs = weight.numel() * output[0].numel() // weight.shape[0]
-            layers.append(Layer(name, type(layer).__name__, tuple(output.shape[1:]), own, macs))
+            shape = tuple(output.shape[1:])
+            layers.append(Layer(name, type(layer).__name__, shape, own, _multiply_adds(layer, inputs, output)))
 
     hooks = [m.register_forward_pre_hook(entered(name)) for name, m in module.named_modules()]
     hooks += [m.register_forward_hook(left) for m in module.modules()]
-    inputs, targets = trial.inputs[:2], trial.targets[:2]
     was_training = module.training
     module.eval()
     try:
         with torch.no_grad():
-            outputs = module(inputs)
+            return module(inputs), layers
     except torch.OutOfMemoryError:
         raise  # the shapes are not to blame
     except ConfigError as error:
@@ -113,18 +118,33 @@ def check_model(config: Config, module: nn.Module, criterion: Loss, trial: Batch
         for handle in hooks:
             handle.remove()
         module.train(was_training)
+
+
+def _multiply_adds(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:
+    """Of a linear, convolution or recurrent layer for one example; 0 for any other."""
+    if isinstance(layer, nn.RNNBase):  # each weight meets each token
+        return sum(p.numel() for p in layer.parameters() if p.dim() > 1) * int(inputs[0].shape[-2])
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
+        return weight.numel() * output[0].numel() // weight.shape[0]
+    return 0
+
+
+def _check_outputs(config: Config, inputs: Tensor, outputs: Any) -> Tensor:
     by_token = config.data.task in BY_TOKEN
     wanted = [*inputs.shape[: 2 if by_token else 1], config.data.num_outputs]
-    if not isinstance(outputs, Tensor) or list(outputs.shape) != wanted:
-        found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ConfigError(
-            "model", ConfigError.MISSING, f"gives outputs of shape {found} for {len(inputs)} examples, not {wanted}",
-            f"data.task={config.data.task} needs data.num_outputs={config.data.num_outputs} outputs at each token"
-            if by_token
-            else f"the data has data.num_outputs={config.data.num_outputs}: the model's last layer must be as wide",
-        )  # fmt: skip
-    if config.data.task == "language_modeling" and not inputs.is_meta:
-        _check_causal(module, inputs, outputs)
+    if isinstance(outputs, Tensor) and list(outputs.shape) == wanted:
+        return outputs
+    found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    raise ConfigError(
+        "model", ConfigError.MISSING, f"gives outputs of shape {found} for {len(inputs)} examples, not {wanted}",
+        f"data.task={config.data.task} needs data.num_outputs={config.data.num_outputs} outputs at each token"
+        if by_token
+        else f"the data has data.num_outputs={config.data.num_outputs}: the model's last layer must be as wide",
+    )  # fmt: skip
+
+
+def _check_loss(config: Config, criterion: Loss, outputs: Tensor, targets: Tensor) -> None:
     try:
         with torch.no_grad():
             value = criterion(outputs, targets)
@@ -138,13 +158,10 @@ def check_model(config: Config, module: nn.Module, criterion: Loss, trial: Batch
             "for classes use loss=cross_entropy, for values loss=mse",
         ) from error  # fmt: skip
     if value.dim() != 0:
+        shape = list(value.shape)
         raise ConfigError(
-            "loss",
-            ConfigError.MISSING,
-            f"gives shape {list(value.shape)}, not one number",
-            "set loss.reduction=mean",
+            "loss", ConfigError.MISSING, f"gives shape {shape}, not one number", "set loss.reduction=mean"
         )
-    return ModelSummary(layers, sum(p.numel() for p in module.parameters()), sum(layer.macs for layer in layers))
 
 
 def _remedy(config: Config, inputs: Tensor, layer: nn.Module) -> str:

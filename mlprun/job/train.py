@@ -60,19 +60,7 @@ def train_run(
     experiment = prepare(config, num_threads=num_threads, has_checkpoint=not saver.is_empty())
     attempt = Attempt(experiment, experiment.build_learner(), Progress(), saver, directory)
     learner, progress = attempt.learner, attempt.progress
-    around = surroundings(experiment)
-    if earlier is not None:
-        resume_training(attempt, *earlier, around, command)
-        if "data" in earlier[0]:  # data and sources are recorded once, when the run begins
-            around = {key: value for key, value in around.items() if key not in ("data", "sources")}
-    directory.update(
-        device=around.pop("device"),
-        num_parameters=experiment.summary.num_parameters,
-        num_trained_parameters=experiment.num_trained_parameters,
-        num_steps=experiment.plan.num_steps,
-        steps_per_epoch=experiment.plan.steps_per_epoch,
-        **around,
-    )
+    _record_start(attempt, earlier, command)
     draw = build_drawing(config, learner, experiment.splits)
     first = None
     if progress.step == 0:
@@ -107,6 +95,24 @@ def train_run(
         directory.update(steps=progress.step, skipped_steps=progress.skipped)
         writer.close(status)
     return _finish(attempt, reason, metrics)
+
+
+def _record_start(attempt: Attempt, earlier: tuple[dict[str, Any], dict[str, Any]] | None, command: str) -> None:
+    """Record on what the run begins; or go on from its newest checkpoint, and record what has changed."""
+    experiment = attempt.experiment
+    around = surroundings(experiment)
+    if earlier is not None:
+        resume_training(attempt, *earlier, around, command)
+        if "data" in earlier[0]:  # data and sources are recorded once, when the run begins
+            around = {key: value for key, value in around.items() if key not in ("data", "sources")}
+    attempt.directory.update(
+        device=around.pop("device"),
+        num_parameters=experiment.summary.num_parameters,
+        num_trained_parameters=experiment.num_trained_parameters,
+        num_steps=experiment.plan.num_steps,
+        steps_per_epoch=experiment.plan.steps_per_epoch,
+        **around,
+    )
 
 
 def _log_start(experiment: Experiment, directory: RunDirectory) -> None:

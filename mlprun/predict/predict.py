@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from mlprun.data.normalize import Normalizer
+    from mlprun.data.sequences import Batch
     from mlprun.predict.inputs import ImageFormat, Input
 
 
@@ -91,59 +92,69 @@ def predict(
     """
     run = load(path, trust=trust, data=bool(indices))
 
+    from mlprun.predict.inputs import is_image
+    from mlprun.training.metrics import predicted_classes
+
+    data, loss = run.config.data, run.learner.loss
+    asked = (
+        _of_test(run, indices) if indices else _of_words(run, _read(run, words, invert=invert, value_range=value_range))
+    )
+    outputs, targets = asked.outputs, asked.targets
+    probabilities = loss.probabilities(outputs)
+    classes = predicted_classes(outputs, loss.threshold) if data.task == "classification" else None
+    pixels, frames = None, _frames(run.config)
+    if frames is not None:
+        pixels = asked.normalizer.inverse(asked.inputs)
+    elif is_image(data.input_shape):
+        pixels = _pixels(asked.inputs, asked.normalizer, _image_format(run, value_range))
+    predictions = [
+        Prediction(
+            name,
+            outputs[i].tolist(),
+            None if classes is None else int(classes[i]),
+            None if probabilities is None else probabilities[i].tolist(),
+            None if targets is None else targets[i].tolist(),
+            None if pixels is None else pixels[i].numpy(),
+            asked.notes[i],
+        )
+        for i, name in enumerate(asked.names)
+    ]
+    return Answer(_class_names(run), type(loss.criterion).__name__, predictions, frames)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Of all inputs: names, scaled inputs (N, *input_shape), outputs (N, num_outputs), targets if known, notes."""
+
+    names: list[str]
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+    targets: torch.Tensor | None
+    notes: list[tuple[str, ...]]
+    normalizer: Normalizer
+
+
+def _of_words(run: Finished, given: list[Input]) -> _Outputs:
     import torch
 
     from mlprun.data.batches import EvalBatches
     from mlprun.data.normalize import Normalizer
     from mlprun.data.source import Examples
     from mlprun.data.text.tokenizer import PADDING
-    from mlprun.predict.inputs import is_image, shortened
-    from mlprun.training.metrics import predicted_classes
 
-    data, learner = run.config.data, run.learner
     # Every run that mlprun made has these; a checkpoint without them is damaged.
     normalizer = Normalizer(**{name: value.cpu() for name, value in run.state.normalizer.items()})
-    given: list[Input] = []
     padding = None if run.state.tokenizer is None else PADDING
-    if indices:
-        assert run.parts is not None
-        normalizer = run.parts.normalizer_of(run.parts.test)
-        scaled, outputs, targets = _of_test(run, indices, normalizer)
-    else:
-        given = _read(run, words, invert=invert, value_range=value_range)
-        stacked = Examples(torch.stack([each.inputs for each in given]), torch.zeros(len(given), dtype=torch.int64))
-        outputs, _ = learner.predict(EvalBatches(stacked, len(given), normalizer, run.where, padding=padding))
-        scaled, targets = normalizer(stacked.inputs), None
-    probabilities = learner.loss.probabilities(outputs)
-    classes = predicted_classes(outputs, learner.loss.threshold) if data.task == "classification" else None
-    pixels, frames = None, _frames(run.config)
-    if frames is not None:
-        pixels = normalizer.inverse(scaled)
-    elif is_image(data.input_shape):
-        pixels = _pixels(scaled, normalizer, _image_format(run, value_range))
-    names = [f"test {index}" for index in indices] or [each.name for each in given]
-    if indices and run.parts is not None and (tokenizer := run.parts.tokenizer) is not None:
-        texts = [tokenizer.decode(ids) for ids in scaled.tolist()]
-        names = [f"{name}: {shortened(text)}" for name, text in zip(names, texts, strict=True)]
+    stacked = Examples(torch.stack([each.inputs for each in given]), torch.zeros(len(given), dtype=torch.int64))
+    outputs, _ = run.learner.predict(EvalBatches(stacked, len(given), normalizer, run.where, padding=padding))
+    names, notes = [each.name for each in given], [each.notes for each in given]
+    return _Outputs(names, normalizer(stacked.inputs), outputs, None, notes, normalizer)
+
+
+def _class_names(run: Finished) -> list[str]:
+    data, known = run.config.data, run.state.class_names
     num_classes = max(data.num_outputs, 2) if data.task == "classification" else 0
-    known = run.state.class_names
-    return Answer(
-        known if len(known) == num_classes else [str(i) for i in range(num_classes)],
-        type(learner.loss.criterion).__name__,
-        [
-            Prediction(
-                name,
-                outputs[i].tolist(),
-                None if classes is None else int(classes[i]),
-                None if probabilities is None else probabilities[i].tolist(),
-                None if targets is None else targets[i].tolist(),
-                None if pixels is None else pixels[i].numpy(),
-                given[i].notes if given else (),
-            )
-            for i, name in enumerate(names)
-        ],
-        frames,
-    )
+    return known if len(known) == num_classes else [str(i) for i in range(num_classes)]
 
 
 def _frames(config: Config) -> Frames | None:
@@ -210,34 +221,45 @@ def _image_format(run: Finished, value_range: tuple[float, float] | None) -> Ima
     return None if found is None else ImageFormat(found[0], found[1], stored["border"])
 
 
-def _of_test(
-    run: Finished, indices: Sequence[int], normalizer: Normalizer
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Scaled inputs, outputs and targets of examples of the test part, each read as an evaluation reads it."""
+def _of_test(run: Finished, indices: Sequence[int]) -> _Outputs:
+    """Of examples of the test part, each read as an evaluation reads it."""
+    from mlprun.data.sequences import concat_batches
+    from mlprun.predict.inputs import shortened
+
+    assert run.parts is not None
+    normalizer = run.parts.normalizer_of(run.parts.test)
+    batches = _test_batches(run, indices, normalizer)
+    outputs, targets = run.learner.predict(batches)
+    inputs = concat_batches(batches).inputs
+    names = [f"test {index}" for index in indices]
+    if (tokenizer := run.parts.tokenizer) is not None:
+        texts = [tokenizer.decode(ids) for ids in inputs.tolist()]
+        names = [f"{name}: {shortened(text)}" for name, text in zip(names, texts, strict=True)]
+    return _Outputs(names, inputs, outputs, targets, [()] * len(indices), normalizer)
+
+
+def _test_batches(run: Finished, indices: Sequence[int], normalizer: Normalizer) -> list[Batch]:
     from torch.utils.data import IterableDataset
 
     from mlprun.data.batches import EvalBatches
     from mlprun.data.parts import size
-    from mlprun.data.sequences import Batch, concat_batches
+    from mlprun.data.sequences import Batch
     from mlprun.job.build_data import build_eval_batches
 
     assert run.parts is not None
-    part, batches = run.parts.test, list[Batch]()
-    if isinstance(part, IterableDataset):
-        count, found = 0, dict[int, Batch]()
-        for batch in build_eval_batches(run.config, part, run.parts, run.where):
-            inside = {i for i in indices if count <= i < count + len(batch.targets)}
-            found |= {i: Batch(batch.inputs[i - count, None], batch.targets[i - count, None]) for i in inside}
-            count += len(batch.targets)
-            if len(found) == len({*indices}):
-                break
-        _check_indices([i for i in indices if i not in found], count)
-        batches = [found[i] for i in indices]
-    else:
+    part = run.parts.test
+    if not isinstance(part, IterableDataset):
         _check_indices(indices, size(part) or 0)
-        batches = list(EvalBatches(part, 256, normalizer, run.where, indices=indices, targets=run.learner.targets))
-    outputs, targets = run.learner.predict(batches)
-    return concat_batches(batches).inputs, outputs, targets
+        return list(EvalBatches(part, 256, normalizer, run.where, indices=indices, targets=run.learner.targets))
+    count, found = 0, dict[int, Batch]()
+    for batch in build_eval_batches(run.config, part, run.parts, run.where):
+        inside = {i for i in indices if count <= i < count + len(batch.targets)}
+        found |= {i: Batch(batch.inputs[i - count, None], batch.targets[i - count, None]) for i in inside}
+        count += len(batch.targets)
+        if len(found) == len({*indices}):
+            break
+    _check_indices([i for i in indices if i not in found], count)
+    return [found[i] for i in indices]
 
 
 def _check_indices(indices: Sequence[int], count: int) -> None:
