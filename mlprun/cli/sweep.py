@@ -88,6 +88,7 @@ def _run_points(
 
     to_do = _remove_outdated(points, settings.stale)
     _record_plan(line, cfg, points, to_do, folder, settings, again=again)
+    line.composer.loader.shared_keys = planning.shared_keys(points)
     line.composer.loader.point_names.update(planning.directory_names(points, line.composer.rewritten(line.words)))
     status, failed = "interrupted", False
     try:

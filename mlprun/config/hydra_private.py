@@ -30,11 +30,12 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, ListConfig, ValueNode, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 
 from mlprun.config.overrides import parse_override
 
 VERSION_BASE = "1.3"
+POINT_NAME = "${mlprun.point_name:}"  # hydra.sweep.subdir, unless a user gives another
 
 
 def set_up() -> None:
@@ -62,6 +63,7 @@ class Loader(ConfigLoaderImpl):
         num_compositions: how often YAML was composed.
         point_names: the directory of each planned point of a sweep, by its override lines.
         num_jobs: of a sweep whose points are all planned, else None.
+        shared_keys: what all of its points share, which `hydra.job.override_dirname` leaves out.
     """
 
     def __init__(self, folder: Path, user_folder: Path | None = None) -> None:
@@ -77,6 +79,7 @@ class Loader(ConfigLoaderImpl):
         self._options: dict[str, list[str]] = {}
         self.point_names: dict[tuple[str, ...], str] = {}
         self.num_jobs: int | None = None
+        self.shared_keys: list[str] = []
 
     def parse(self, line: str) -> Override:
         """The override; raises ConfigError if it cannot be read."""
@@ -130,13 +133,15 @@ class Loader(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """As Hydra's, with the sweep's directory, and in it the one that was planned for the point."""
         cfg: DictConfig = super().load_sweep_config(master_config, sweep_overrides)
-        cfg.hydra.mode, cfg.hydra.sweep.dir = master_config.hydra.mode, master_config.hydra.sweep.dir
-        if (name := self.point_names.get(tuple(sweep_overrides))) is not None:
+        cfg.hydra.mode = master_config.hydra.mode
+        if not OmegaConf.is_interpolation(master_config.hydra.sweep, "dir"):
+            cfg.hydra.sweep.dir = master_config.hydra.sweep.dir
+        name = self.point_names.get(tuple(sweep_overrides))
+        if name is not None and find_node(cfg, "hydra.sweep.subdir")._value() == POINT_NAME:
             cfg.hydra.sweep.subdir = name
         return cfg
 
-    @staticmethod
-    def _note_overrides(cfg: DictConfig, overrides: list[Override]) -> None:
+    def _note_overrides(self, cfg: DictConfig, overrides: list[Override]) -> None:
         """Record in the `hydra` node what was typed, as Hydra does at the end of a composition."""
         task = [o for o in overrides if not o.is_hydra_override()]
         with open_dict(cfg.hydra):
@@ -147,7 +152,10 @@ class Loader(ConfigLoaderImpl):
         cfg.hydra.runtime.cwd = os.getcwd()
         names = cfg.hydra.job.config.override_dirname
         cfg.hydra.job.override_dirname = get_overrides_dirname(
-            overrides=task, kv_sep=names.kv_sep, item_sep=names.item_sep, exclude_keys=names.exclude_keys
+            overrides=task,
+            kv_sep=names.kv_sep,
+            item_sep=names.item_sep,
+            exclude_keys=[*names.exclude_keys, *self.shared_keys],
         )
 
     def show(self, options: Namespace) -> None:

@@ -91,6 +91,16 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
     return list(found.values()), num_points - len(found)
 
 
+def shared_lines(points: list[Point]) -> set[str]:
+    """The override lines of all points; none for a single point."""
+    return set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
+
+
+def shared_keys(points: list[Point]) -> list[str]:
+    """The keys of `shared_lines`."""
+    return sorted(line.partition("=")[0] for line in shared_lines(points))
+
+
 def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tuple[str, ...], str]:
     """The directory of each point, by its override lines, also as Hydra's own sweeper writes them.
 
@@ -101,7 +111,7 @@ def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tupl
         points: of the sweep.
         rewritten: `Composer.rewritten` of the sweep's lines.
     """
-    shared = set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
+    shared = shared_lines(points)
     names = {}
     for point in points:
         swept = [line for line in point.overrides if line not in shared]
@@ -113,7 +123,7 @@ def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tupl
 
 def table(points: list[Point]) -> list[str]:
     """The points as lines of text: what would be done, and what is swept."""
-    shared = set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
+    shared = shared_lines(points)
     lines = []
     for point in points:
         what = {"completed": "done", "new": "to do"}.get(point.status, f"again ({point.status})")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from hydra_plugins.mlprun_pool import Points
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 from mlprun.config.resolvers import conf_dir
@@ -160,12 +160,12 @@ RPROP = ["optim=custom", "optim._target_=torch.optim.Rprop"]
     ],
 )
 def test_a_point_of_a_sweep_is_composed_as_hydra_composes_it(hydra, points):
-    """The launcher composes what points share once; Hydra all of it for each."""
+    """Our loader composes what points share once; Hydra's all of it for each."""
     loader = Composer().loader
-    master = loader.load_configuration("config", [*hydra, "seed=0,1"], RunMode.MULTIRUN)
-    whole, quick = loader.load_sweep_config, Points(loader).load
+    hydras = ConfigLoaderImpl(loader.get_search_path())
+    master = hydras.load_configuration("config", [*hydra, "seed=0,1"], RunMode.MULTIRUN)
     for point in [*points, *points]:
-        found, expected = quick(master, point), whole(master, point)
+        found, expected = (each.load_sweep_config(master, point) for each in (loader, hydras))
         for resolve in (False, True):
             assert OmegaConf.to_container(found, resolve=resolve) == OmegaConf.to_container(expected, resolve=resolve)
         assert OmegaConf.get_cache(found) == OmegaConf.get_cache(expected)

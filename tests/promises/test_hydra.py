@@ -215,9 +215,6 @@ def test_a_sweep_lies_where_it_is_told_to_with_hydras_record_of_it(mlprun, words
         assert (node["mode"], node["job"]["num"], node["job"]["id"]) == ("MULTIRUN", seed, str(seed))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ignored since lines are composed once: load_sweep_config writes its own over it"
-)
 @pytest.mark.parametrize(
     ("subdir", "directories"),
     [("n${hydra.job.num}", ["n0", "n1"]), ("${hydra.job.override_dirname}", ["seed=0", "seed=1"])],
