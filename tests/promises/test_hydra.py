@@ -235,6 +235,23 @@ def test_what_is_swept_may_stand_in_a_file(mlprun):
     assert sorted(run_seeds(result.folder).values()) == [3, 4]
 
 
+@pytest.mark.parametrize("chosen", ["", "hydra/launcher=pool"], ids=["file", "line"])
+def test_a_launcher_may_be_chosen_in_a_file_and_the_line_wins(mlprun, chosen):
+    own = GLOBAL + "defaults:\n  - override /hydra/launcher: basic\n"
+    write(mlprun("--version").folder, {"mine/experiment/own.yaml": own})
+    line = ["--config-dir", "mine", "experiment=own", *([chosen] if chosen else [])]
+    node = shown(mlprun, *line, "--cfg", "hydra")["hydra"]
+    assert node["launcher"]["_target_"].rpartition(".")[2] == ("PoolLauncher" if chosen else "BasicLauncher")
+
+
+def test_a_file_may_make_the_line_a_sweep(mlprun):
+    swept = GLOBAL + "hydra: {mode: MULTIRUN, sweep: {dir: there}}\n"
+    write(mlprun("--version").folder, {"mine/experiment/swept.yaml": swept})
+    result = mlprun(*FAST, "--config-dir", "mine", "experiment=swept", "seed=3,4", IN_PROCESS)
+    assert result.status == 0, result.err
+    assert sorted(run_seeds(result.folder).values()) == [3, 4]
+
+
 PLUGINS = """
 from pathlib import Path
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
