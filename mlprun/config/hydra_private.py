@@ -93,6 +93,18 @@ class Loader(ConfigLoaderImpl):
             self._options[group] = self.get_group_options(group, ObjectType.CONFIG) if group else []
         return self._options[group]
 
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """As Hydra's, which copies all YAML it has read at each call: most of the time of `--help`."""
+        if config_name is None and not overrides:
+            return list(self.repository.get_group_options(group_name, results_filter))
+        return list(super().get_group_options(group_name, results_filter, config_name, overrides))
+
     def is_choice(self, override: Override) -> bool:
         """Whether the override chooses from a group."""
         return bool(self.options(override.key_or_group))
