@@ -18,7 +18,7 @@ from mlprun.config.resolvers import conf_dir  # and registers the resolvers
 from mlprun.config.schema import FOREIGN, Config
 from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.config.template import Template
-from mlprun.errors import ConfigError, suggestion
+from mlprun.errors import ConfigError, UserError, suggestion
 
 
 class Composer:
@@ -131,7 +131,7 @@ class Composer:
         if choices not in self._templates:
             try:
                 self._templates[choices] = Template(base)
-            except ConfigError:  # `model=custom` alone is no whole config
+            except UserError:  # `model=custom` alone is no whole config
                 self._templates[choices] = None
         template = self._templates[choices]
         values = [o for o in parsed if not self.loader.is_choice(o) and not o.is_hydra_override()]

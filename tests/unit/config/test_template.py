@@ -50,8 +50,11 @@ def test_what_cannot_work_is_the_same_message(line):
     assert str(quick.value) == str(composed.value)
 
 
-def test_choices_that_are_no_whole_config_without_a_value():
-    line = ["model=custom", "model._target_=torch.nn.Identity"]
+IMAGES = ["data=image_folder", "data.num_outputs=2", "data.root=/a"]
+
+
+@pytest.mark.parametrize("line", [["model=custom", "model._target_=torch.nn.Identity"], IMAGES], ids=str)
+def test_choices_that_are_no_whole_config_without_a_value(line):
     assert COMPOSER.point(line) == check(COMPOSER.compose(line))
 
 
