@@ -110,30 +110,14 @@ def make_splits(
         train, val_part, test = _split_stream(source, val, val_fraction, test_fraction, split_seed)
         plain_train = train = limit_examples(train, limit, split_seed)
     else:
-        rest, test = _carve_test(source, task, test_fraction, split_seed)
-        # Permuted also where val is not carved: `limit` must not take one class of files sorted by class.
-        rest = rest[torch.randperm(len(rest), generator=randomness.generator(split_seed, "val"))]
-        if val is None:
-            num_val = max(1, round(val_fraction * len(rest)))
-            # The order of the data set is kept: the shuffling of an epoch is not the split's business.
-            val_part, rest = take(source.train, rest[:num_val].sort().values), rest[num_val:]
-        else:
-            val_part = val
-        if len(rest) == 0:
-            raise DataError(
-                f"data: {size(source.train)} examples leave none to train on after val and test are carved"
-                "\n  use more data, or smaller data.val_fraction and data.test_fraction"
-            )
+        rest, val_part, test = _split_examples(source, val, task, val_fraction, test_fraction, split_seed)
         rest = rest[:limit].sort().values
         plain_train = take(source.train, rest)
         train = plain_train if source.augmented is None else take(source.augmented, rest)
     test = limit_examples(test, limit_eval, split_seed)
-    target_normalizer = None
-    if normalize_targets:
+    if normalize_targets and not isinstance(plain_train, Examples):
         # one sample of lazy data stands for both its inputs and its targets
-        plain_train = plain_train if isinstance(plain_train, Examples) else sample_examples(plain_train, split_seed)
-        values = plain_train.targets.reshape(len(plain_train.targets), -1)
-        target_normalizer = make_normalizer(Examples(values, values), "standardize", None)
+        plain_train = sample_examples(plain_train, split_seed)
     own = make_normalizer(test, normalize, source.value_range, split_seed) if normalize_test_by == "test" else None
     return Splits(
         train=train,
@@ -143,12 +127,39 @@ def make_splits(
         class_names=source.class_names,
         fingerprints=source.fingerprints,
         value_range=source.value_range,
-        target_normalizer=target_normalizer,
+        target_normalizer=_target_normalizer(plain_train) if normalize_targets else None,
         test_normalizer=own,
         padding=source.padding,
         perturb=source.perturb,
         tokenizer=source.tokenizer,
     )
+
+
+def _split_examples(
+    source: Source, val: Part | None, task: str, val_fraction: float, test_fraction: float, seed: int
+) -> tuple[Tensor, Part, Part]:
+    """The indices of the examples to train on, in a random order, and the val and test parts."""
+    rest, test = _carve_test(source, task, test_fraction, seed)
+    # Permuted also where val is not carved: `limit` must not take one class of files sorted by class.
+    rest = rest[torch.randperm(len(rest), generator=randomness.generator(seed, "val"))]
+    if val is None:
+        num_val = max(1, round(val_fraction * len(rest)))
+        # The order of the data set is kept: the shuffling of an epoch is not the split's business.
+        val_part, rest = take(source.train, rest[:num_val].sort().values), rest[num_val:]
+    else:
+        val_part = val
+    if len(rest) == 0:
+        raise DataError(
+            f"data: {size(source.train)} examples leave none to train on after val and test are carved"
+            "\n  use more data, or smaller data.val_fraction and data.test_fraction"
+        )
+    return rest, val_part, test
+
+
+def _target_normalizer(part: Part) -> Normalizer:
+    assert isinstance(part, Examples)
+    values = part.targets.reshape(len(part.targets), -1)
+    return make_normalizer(Examples(values, values), "standardize", None)
 
 
 def _carve_test(source: Source, task: str, fraction: float, seed: int) -> tuple[Tensor, Part]:
