@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 
 import pytest
 import torch
@@ -220,10 +222,12 @@ def test_a_plot_in_characters():
     assert braille[0].endswith("⡸⢱")
 
 
-def test_a_terminal_without_unicode_gets_letters(mlprun_shell):
-    result = mlprun_shell("inspect", "scheduler=cosine", "steps=20", PYTHONIOENCODING="ascii")
+def test_a_terminal_without_unicode_gets_letters(mlprun, monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    result = mlprun("inspect", "scheduler=cosine", "steps=20")
     assert result.status == 0, result.err
-    assert "0.001 |***" in result.out
+    assert b"0.001 |***" in shown.getvalue()
 
 
 # ------------------------------------------------------------------------------------------------------ data
@@ -311,8 +315,8 @@ def test_the_gradients_of_what_mlprun_ships_are_right(mlprun, line):
     assert "WRONG" not in result.out
 
 
-def test_a_wrong_backward_is_found_and_named(mlprun_process, mine):
-    result = mlprun_process("inspect", "model=custom", "model._target_=mine.Wrong", "inspect.check_gradients=true")
+def test_a_wrong_backward_is_found_and_named(mlprun, mine):
+    result = mlprun("inspect", "model=custom", "model._target_=mine.Wrong", "inspect.check_gradients=true")
     assert result.status == 1
     assert re.search(r"first\.weight .*WRONG", result.out)
     assert re.search(r"last\.weight .*ok", result.out)

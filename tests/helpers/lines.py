@@ -13,11 +13,18 @@ from types import TracebackType
 
 import pytest
 
-from tests.helpers.runs import record_of
-
 CONTEXT = multiprocessing.get_context("forkserver")
 # A line as a shell starts it imports these for three seconds; some tests have it so: `mlprun_shell`.
-CONTEXT.set_forkserver_preload(["mlprun.cli.main", "mlprun.job.figures", "mlprun.training.loop", "mlprun.writers.tensorboard", "torch._dynamo"])  # fmt: skip  # noqa: E501
+CONTEXT.set_forkserver_preload(
+    [
+        "mlprun.cli.main",
+        "mlprun.job.figures",
+        "mlprun.training.loop",
+        "mlprun.writers.tensorboard",
+        "torch._dynamo",
+        __name__,
+    ]
+)
 IN_PROC = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes through /proc")
 
 
@@ -43,18 +50,24 @@ class Result:
 
     def record(self) -> dict:
         """run.json of the only run."""
+        from tests.helpers.runs import record_of  # late: whoever runs lines need not import torch
+
         (run,) = self.runs
         return record_of(run)
 
 
-def run_line(words: list[str], folder: str, output: str, errors: str, environment: dict[str, str]) -> None:
-    """What the process of a `Line` does; in one file, what it prints has its order."""
+def _enter(folder: str, output: str, errors: str, environment: dict[str, str]) -> None:
     os.setsid()  # a group of its own, as a shell gives it
     multiprocessing.set_start_method("fork", force=True)  # for its own workers, as in any process
     os.environ.update(environment)
     os.chdir(folder)
-    for number, file in ((1, output), (2, errors)):
+    for number, file in ((1, output), (2, errors)):  # where they are one, what is printed keeps its order
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+
+
+def run_line(words: list[str], *where) -> None:
+    """What the process of a `Line` does."""
+    _enter(*where)
     sys.argv = ["mlprun", *words]
     from mlprun.cli import main
 
@@ -107,6 +120,18 @@ class Line:
         return self._errors.read_text() if self._errors.exists() else ""
 
 
+def _run_code(words: list[str], *where) -> None:
+    code, *sys.argv[1:] = words
+    _enter(*where)
+    exec(code, {"__name__": "__main__"})
+
+
+class Code(Line):
+    """A program as `python -c` gets it, in a process that has imported torch already."""
+
+    target = staticmethod(_run_code)
+
+
 def wait_until(condition, timeout: float = 60) -> None:
     """Return when `condition()` is true."""
     limit = time.monotonic() + timeout
@@ -120,6 +145,12 @@ def finish(folder: Path, *words: str) -> str:
     with Line(folder, *words) as line:
         assert line.wait() == 0, line.output
         return line.output
+
+
+def run_code(folder: Path, code: str, *arguments: str) -> Result:
+    """What a program did, in a process of its own that has imported torch already."""
+    with Code(folder, code, *arguments, split=True) as process:
+        return Result(process.wait(), process.output, process.errors, folder)
 
 
 def children(pid: int) -> list[int]:

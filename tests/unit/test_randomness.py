@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 from mlprun import randomness
+from tests.helpers.lines import run_code
 
 POSITIONS = [(), ("order", 0), ("order", 1), ("noise", 0), ("noise", 1), ("example", 0, 1), ("example", 1, 0)]
 
@@ -28,11 +26,10 @@ def test_mix_tells_every_seed_and_position_apart():
     assert randomness.mix(0, "1") != randomness.mix(0, 1)
 
 
-def test_mix_is_the_same_in_another_process():
+def test_mix_is_the_same_in_another_process(tmp_path):
     """Python's own hash would not be: it is salted by process."""
     line = "from mlprun import randomness; print(randomness.mix(3, 'order', 7))"
-    printed = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True).stdout
-    assert int(printed) == randomness.mix(3, "order", 7)
+    assert int(run_code(tmp_path, line).out) == randomness.mix(3, "order", 7)
 
 
 def test_seeds_of_neighbouring_positions_are_unrelated():
@@ -79,15 +76,14 @@ def test_seed_all_seeds_python_numpy_and_torch():
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_set_determinism_switches_everything(deterministic):
+def test_set_determinism_switches_everything(tmp_path, deterministic):
     program = (
-        "import os, sys, torch\n"
+        "import os, torch\n"
         "from mlprun import randomness\n"
+        "os.environ.pop('CUBLAS_WORKSPACE_CONFIG', None)\n"
         f"randomness.set_determinism({deterministic})\n"
         "print(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)\n"
         "print(os.environ.get('CUBLAS_WORKSPACE_CONFIG'), torch.utils.deterministic.fill_uninitialized_memory)\n"
     )
-    clean = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=clean)
     workspace = ":4096:8" if deterministic else "None"
-    assert done.stdout.split() == [str(deterministic), str(not deterministic), workspace, "False"]
+    assert run_code(tmp_path, program).out.split() == [str(deterministic), str(not deterministic), workspace, "False"]

@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -710,13 +708,6 @@ def test_a_run_made_longer_is_pasted_as_long_as_it_is(mlprun):
     assert mlprun("debug=fast", "data=iris", "epochs=1", "hydra.run.dir=outputs/a").status == 0
     assert mlprun("resume", "outputs/a", "epochs=2").status == 0
     assert "best    mlprun debug=fast data=iris epochs=2" in leaderboard(read_runs(Path("outputs")))
-
-
-def test_the_report_is_imported_in_no_time():
-    heavy = "import sys, mlprun.analysis.leaderboard; "
-    heavy += "print(*{'torch', 'numpy', 'scipy', 'hydra', 'sklearn'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
 
 
 def test_what_is_equal_is_not_called_best():

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import pkgutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,13 +98,6 @@ def test_fingerprints_are_those_of_the_files_read(name: str) -> None:
     assert len(found) == (2 if name == "diabetes" else 1)
     for path, fingerprint in found.items():
         assert fingerprint == f"sha256:{hashlib.sha256((site_packages / path).read_bytes()).hexdigest()}"
-
-
-def test_loading_imports_no_scikit_learn() -> None:
-    calls = "; ".join(f"tabular.{name}()" for name in NAMES)
-    code = f"import sys; from mlprun.data import tabular; {calls}; sys.exit('sklearn' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -430,17 +430,6 @@ def test_read_only_folder_keeps_no_fingerprints(tmp_path: Path, caplog: pytest.L
     assert set(os.listdir(raw)) == set(IDX_FILES)
 
 
-def test_torchvision_is_not_imported(tmp_path: Path) -> None:
-    write(tmp_path / "MNIST" / "raw", idx_contents())
-    write(tmp_path / "cifar-10-batches-bin", cifar_contents("cifar10"))
-    code = (
-        "import sys; from mlprun.data import cifar, mnist;"
-        "mnist.idx('mnist', sys.argv[1]); cifar.cifar('cifar10', sys.argv[1]);"
-        "sys.exit(any(m in sys.modules for m in ('torchvision', 'PIL')))"
-    )
-    subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path], check=True)
-
-
 @pytest.mark.mnist
 @pytest.mark.skipif(not (REAL / "MNIST").is_dir(), reason=f"no MNIST in {REAL}")
 def test_real_mnist() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from mlprun.errors import RunError
 from mlprun.runs import checkpoint
 from mlprun.runs.checkpoint import Checkpointer
+from tests.helpers.lines import run_code
 
 
 def state(step: int, size: int = 100) -> dict[str, Any]:
@@ -47,7 +46,8 @@ def test_saving_replaces_the_old_one_in_one_move(tmp_path):
 
 def test_a_write_that_breaks_off_leaves_the_old_checkpoint(tmp_path):
     """A process that may write no file beyond 40 kB stands for a full disk."""
-    path = tmp_path / "last.pt"
+    path = tmp_path / "checkpoints" / "last.pt"
+    path.parent.mkdir()
     checkpoint.save(state(1), path)
     program = (
         "import resource, sys, pathlib, torch\n"
@@ -59,9 +59,9 @@ def test_a_write_that_breaks_off_leaves_the_old_checkpoint(tmp_path):
         "except RunError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"checkpoint {path} could not be written: ")
-    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+    done = run_code(tmp_path, program, str(path))
+    assert done.out.startswith(f"checkpoint {path} could not be written: ")
+    assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
     assert checkpoint.load(path)["step"] == 1
 
 
@@ -91,7 +91,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_checkpoint(tmp_
         "        os.kill(os.getpid(), 9)\n"
         "checkpoint.save({'model': torch.zeros(100_000), 'last': Killer()}, pathlib.Path(sys.argv[1]))\n"
     )
-    assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
+    assert run_code(tmp_path, program, str(path)).status == -9
     assert checkpoint.load(path)["step"] == 1
 
 

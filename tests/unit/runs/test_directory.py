@@ -30,15 +30,15 @@ def test_claims_by_many_threads_give_as_many_directories(tmp_path):
 
 
 def test_claims_by_many_processes_give_as_many_directories(tmp_path):
-    """Fifty at once, with names that collide on purpose, so that mkdir has to decide."""
+    """Twenty at once, with names that collide on purpose, so that mkdir has to decide."""
     program = (
         "import random, secrets, sys\n"
         "from mlprun.runs import directory\n"
         "secrets.token_hex = lambda n: format(random.randrange(110), '02x')\n"
-        "for _ in range(2): print(directory.claim(sys.argv[1]))\n"
+        "for _ in range(5): print(directory.claim(sys.argv[1]))\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "run")]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(50)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(20)]
     claimed = [line for process in processes for line in process.communicate(timeout=60)[0].splitlines()]
     assert len(claimed) == len(set(claimed)) == 100
     assert len(list(tmp_path.iterdir())) == 100
