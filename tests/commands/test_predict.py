@@ -60,7 +60,7 @@ def save_image(file, pixels, mode=None) -> str:
     ],
 )
 def test_predictions_of_the_test_part_are_those_of_the_evaluation(mlprun, trained, line):
-    run = trained(*line)
+    run = trained(*line, "data.limit_eval=24")
     metrics = record_of(run)["metrics"]
     count = sum(
         int(cell) for row in (run / "confusion_matrix.csv").read_text().splitlines()[1:] for cell in row.split(",")[1:]

@@ -5,25 +5,55 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
+from tests.helpers.files import write
+from tests.helpers.lines import finish
 from tests.helpers.runs import record_of
 
 GOOD, BAD = ["good", "great", "fine", "lovely"], ["bad", "awful", "poor", "dull"]
 THINGS = ["film", "plot", "cast", "music", "end"]
-QUICK = ["optim.lr=0.01", "batch_size=16"]
+CLASSIFIER = [
+    "data=text_folder", "data.root=texts", "data.text.max_length=16", "model=embedding_average", "epochs=30",
+    "optim.lr=0.01", "batch_size=16", "hydra.run.dir=run",
+]  # fmt: skip
+COUNT = [
+    "data=corpus", "data.root=count.txt", "data.text.max_length=21", "model=lstm", "steps=120", "optim.lr=0.02",
+    "hydra.run.dir=run",
+]  # fmt: skip
+
+
+def write_reviews(folder: Path) -> None:
+    """A folder of 80 texts, `texts/pos/0.txt` …: `the film was good .`"""
+    texts = {
+        f"{name}/{i:02}.txt": f"The {THINGS[i % 5]} was {words[i % 4]}. " * (1 + i % 3)
+        for name, words in (("neg", BAD), ("pos", GOOD))
+        for i in range(40)
+    }
+    write(folder / "texts", texts)
 
 
 @pytest.fixture
 def reviews(tmp_path):
-    """A folder of 80 texts, `pos/0.txt` …: `the film was good .`"""
-    for name, words in (("neg", BAD), ("pos", GOOD)):
-        (tmp_path / "texts" / name).mkdir(parents=True)
-        for i in range(40):
-            text = f"The {THINGS[i % 5]} was {words[i % 4]}. " * (1 + i % 3)
-            (tmp_path / "texts" / name / f"{i:02}.txt").write_text(text)
+    write_reviews(tmp_path)
     return tmp_path / "texts"
+
+
+@pytest.fixture(scope="module")
+def classifier_in(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classifier")
+    write_reviews(folder)
+    finish(folder, *CLASSIFIER)
+    return folder
+
+
+@pytest.fixture
+def run(classifier_in, tmp_path):
+    """A run that has learnt the reviews in `texts`."""
+    shutil.copytree(classifier_in, tmp_path, dirs_exist_ok=True)
+    return "run"
 
 
 @pytest.fixture
@@ -31,6 +61,21 @@ def counting(tmp_path):
     """A text in which every next character is certain."""
     (tmp_path / "count.txt").write_text("0123456789" * 400)
     return tmp_path / "count.txt"
+
+
+@pytest.fixture(scope="module")
+def counter_in(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("counter")
+    write(folder, {"count.txt": "0123456789" * 400})
+    finish(folder, *COUNT, "data.root=count.txt")
+    return folder
+
+
+@pytest.fixture
+def counter(counter_in, tmp_path):
+    """A run that has learnt to count."""
+    shutil.copytree(counter_in, tmp_path, dirs_exist_ok=True)
+    return "run"
 
 
 def answers(result) -> list[dict]:
@@ -41,17 +86,7 @@ def answers(result) -> list[dict]:
 # --------------------------------------------------------------------------------------------------- classes
 
 
-CLASSIFIER = ["data=text_folder", "model=embedding_average", "epochs=30", "data.text.max_length=16", *QUICK]
-
-
-def classify(mlprun, root, *more: str):
-    result = mlprun(*CLASSIFIER, f"data.root={root}", "hydra.run.dir=run", *more)
-    assert result.status == 0, result.err
-    return result.folder / "run"
-
-
-def test_a_text_is_typed_or_in_a_file(mlprun, reviews, tmp_path):
-    run = str(classify(mlprun, reviews))
+def test_a_text_is_typed_or_in_a_file(mlprun, run, tmp_path):
     (tmp_path / "mine.txt").write_text("the plot was dull.\n")
     good, bad, of_file = answers(
         mlprun("predict", run, "the film was great", "The plot was dull.", "mine.txt", "--json")
@@ -61,8 +96,7 @@ def test_a_text_is_typed_or_in_a_file(mlprun, reviews, tmp_path):
     assert of_file["input"] == "mine.txt"
 
 
-def test_of_many_files_each_is_named_as_typed(mlprun, reviews, tmp_path):
-    run = str(classify(mlprun, reviews))
+def test_of_many_files_each_is_named_as_typed(mlprun, run, tmp_path):
     files = [tmp_path / folder / "0.txt" for folder in ("first", "second")]
     for file, text in zip(files, ("the film was great.", "the plot was strange."), strict=True):
         file.parent.mkdir()
@@ -75,8 +109,7 @@ def test_of_many_files_each_is_named_as_typed(mlprun, reviews, tmp_path):
     assert result.err == "note: second/0.txt: 1 of 5 tokens are not in the run's vocabulary of 19\n"
 
 
-def test_what_a_text_is_worth_does_not_depend_on_those_beside_it(mlprun, reviews):
-    run = str(classify(mlprun, reviews))
+def test_what_a_text_is_worth_does_not_depend_on_those_beside_it(mlprun, run):
     alone = answers(mlprun("predict", run, "the film was great", "--json"))[0]
     beside = answers(mlprun("predict", run, "the film was great", "the plot was dull. " * 3, "--json"))[0]
     assert beside["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
@@ -88,27 +121,24 @@ def test_a_file_is_read_as_the_data_set_reads_it(mlprun, reviews, tmp_path):
         shutil.copytree(reviews, tmp_path / "parts" / part)
     file = tmp_path / "parts/test/neg/00.txt"
     file.write_bytes(b"\xef\xbb\xbf  The film was bad.\r\n\r\n")
-    run = str(
-        classify(mlprun, tmp_path / "parts", "data.text.tokens=characters", "epochs=1", "data.text.max_length=40")
-    )
-    (of_file,) = answers(mlprun("predict", run, str(file), "--json"))
-    (of_test,) = answers(mlprun("predict", run, "--index", "0", "--json"))
+    line = [*CLASSIFIER, "data.root=parts", "data.text.tokens=characters", "epochs=1", "data.text.max_length=40"]
+    assert mlprun(*line).status == 0
+    (of_file,) = answers(mlprun("predict", "run", str(file), "--json"))
+    (of_test,) = answers(mlprun("predict", "run", "--index", "0", "--json"))
     assert of_file["probabilities"] == pytest.approx(of_test["probabilities"], abs=1e-6)
 
 
-def test_unknown_words_and_a_cut_are_noted(mlprun, reviews):
-    run = str(classify(mlprun, reviews))
+def test_unknown_words_and_a_cut_are_noted(mlprun, run):
     result = mlprun("predict", run, "the zither was great " * 5)
     assert "note: 5 of 20 tokens are not in the run's vocabulary of" in result.err
     assert "note: cut to the first 16 of 20 tokens (data.text.max_length)" in result.err
     assert mlprun("predict", run, "the film was great").err == ""
 
 
-def test_examples_of_the_test_part_are_shown_as_text(mlprun, reviews):
-    run = classify(mlprun, reviews)
-    found = answers(mlprun("predict", str(run), "--index", *map(str, range(16)), "--json"))
+def test_examples_of_the_test_part_are_shown_as_text(mlprun, run):
+    found = answers(mlprun("predict", run, "--index", *map(str, range(16)), "--json"))
     right = sum(each["predicted"] == each["true"] for each in found)
-    assert right / 16 == record_of(run)["metrics"]["test/accuracy"]
+    assert right / 16 == record_of(Path(run))["metrics"]["test/accuracy"]
     assert re.fullmatch(r"test 0: the \w+ was \w+\..*", found[0]["input"])
 
 
@@ -124,8 +154,7 @@ def test_examples_of_the_test_part_are_shown_as_text(mlprun, reviews):
         (["caf\udce9"], "'caf\\udce9': is no UTF-8 text: character 4"),  # what a shell hands over of Latin-1
     ],
 )
-def test_texts_that_cannot_be_read(mlprun, reviews, tmp_path, words, says):
-    run = str(classify(mlprun, reviews, "epochs=1"))
+def test_texts_that_cannot_be_read(mlprun, run, tmp_path, words, says):
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "notes.md").write_text("the film was great")
@@ -144,27 +173,23 @@ def test_texts_that_cannot_be_read(mlprun, reviews, tmp_path, words, says):
         (["--range", "0,1"], "--range=0,1: is for images"),
     ],
 )
-def test_options_of_other_runs_are_refused(mlprun, reviews, words, says):
-    run = str(classify(mlprun, reviews, "epochs=1"))
+def test_options_of_other_runs_are_refused(mlprun, run, words, says):
     result = mlprun("predict", run, "the film was great", *words)
     assert (result.status, says in result.err) == (2, True), result.err
 
 
-def test_a_folder_is_not_read_as_its_name(mlprun, reviews):
-    run = str(classify(mlprun, reviews, "epochs=1"))
+def test_a_folder_is_not_read_as_its_name(mlprun, run):
     result = mlprun("predict", run, "texts")
     assert (result.status, result.err) == (1, "error: texts: is a folder: name the .txt files in it\n")
 
 
 def test_inspect_tells_of_the_tokens(mlprun, reviews):
-    result = mlprun("inspect", *CLASSIFIER, f"data.root={reviews}", "model=lstm", "batch_size=4")
+    result = mlprun("inspect", *CLASSIFIER, "model=lstm", "batch_size=4")
     assert result.status == 0, result.err
     assert "tokens            words, lower case; 19 in the vocabulary (of data.text.vocab_size=10000)" in result.out
     assert "lengths           5 to 15 tokens, median 10" in result.out
     # sorted by length, a batch of four holds texts of one: nothing is to be filled up
-    tight = mlprun(
-        "inspect", *CLASSIFIER, f"data.root={reviews}", "model=lstm", "batch_size=2", "data.text.bucketing=50"
-    )
+    tight = mlprun("inspect", *CLASSIFIER, "model=lstm", "batch_size=2", "data.text.bucketing=50")
     found = re.search(r"padding           (\d+\.\d)% of the first batches' ", tight.out)
     assert found
     assert float(found[1]) < 5
@@ -178,11 +203,8 @@ def test_inspect_tells_of_the_tokens(mlprun, reviews):
 
 # --------------------------------------------------------------------------------------------- continuations
 
-COUNT = ["data=corpus", "data.text.max_length=21", "model=lstm", "steps=120", "optim.lr=0.02", "hydra.run.dir=run"]
 
-
-def test_a_language_model_goes_on(mlprun, counting):
-    assert mlprun(*COUNT, f"data.root={counting}").status == 0
+def test_a_language_model_goes_on(mlprun, counter):
     line = mlprun("predict", "run", "567", "--length", "12", "--temperature", "0")
     assert line.out == "567890123456789\n"
     long = "0123456789" * 5  # longer than the 21 that it looks back on
@@ -191,7 +213,7 @@ def test_a_language_model_goes_on(mlprun, counting):
 
 
 def test_its_draws_follow_from_the_seed(mlprun, counting):
-    assert mlprun(*COUNT, f"data.root={counting}", "steps=5").status == 0
+    assert mlprun(*COUNT, "steps=5").status == 0
 
     def drawn(*words: str) -> list[str]:
         return [each["continued"] for each in answers(mlprun("predict", "run", *words, "--length=30", "--json"))]
@@ -212,8 +234,7 @@ def test_its_draws_follow_from_the_seed(mlprun, counting):
         (["12", "--temperature", "nan"], "--temperature=nan: must be a number, 0 or more"),
     ],
 )
-def test_what_cannot_be_continued(mlprun, counting, words, says):
-    assert mlprun(*COUNT, f"data.root={counting}", "steps=2").status == 0
+def test_what_cannot_be_continued(mlprun, counter, words, says):
     result = mlprun("predict", "run", *words)
     assert (result.status, says in result.err) == (2, True), result.err
 
@@ -254,7 +275,7 @@ def test_a_model_that_sees_what_it_is_to_predict_is_refused(mlprun, counting, tm
 def test_a_language_model_of_much_that_is_unknown_says_so(mlprun, counting, words, says):
     if "data.text.min_frequency=500" in words:
         counting.write_text("0123401234567890123401234" * 160)  # of which 5 to 9 are rarer than that
-    result = mlprun(*COUNT, f"data.root={counting}", *words, "steps=1")
+    result = mlprun(*COUNT, *words, "steps=1")
     assert result.status == 0, result.err
     assert says in result.err if says else "unknown" not in result.err
 
@@ -398,7 +419,7 @@ def test_classes_of_tokens_are_no_tokens_to_fill_in(mlprun, tmp_path):
 
 
 def test_sorting_needs_lengths(mlprun, reviews):
-    line = [*CLASSIFIER, f"data.root={reviews}", "data.dataset.hold=files"]
+    line = [*CLASSIFIER, "data.dataset.hold=files"]
     result = mlprun(*line)
     assert (result.status, "write data.text.bucketing=0" in result.err) == (2, True)
     assert mlprun(*line, "data.text.bucketing=0", "epochs=1").status == 0

@@ -34,8 +34,9 @@ def test_the_defaults_are_the_documented_ones():
     assert config.loss["_target_"] == "torch.nn.CrossEntropyLoss"
 
 
-@pytest.mark.parametrize("group", ["data", "model", "optim", "scheduler", "loss", "experiment", "debug"])
+@pytest.mark.parametrize("group", ["data", "model", "optim", "scheduler", "loss", "debug"])
 def test_every_file_says_what_it_is_and_composes(group):
+    """Those of `experiment`: test_experiments.py."""
     composer = Composer()
     assert choices(group)
     for name in choices(group):
@@ -43,7 +44,7 @@ def test_every_file_says_what_it_is_and_composes(group):
         comment = lines[1] if lines[0].startswith("# @package") else lines[0]
         assert comment.startswith("# "), f"{group}/{name}.yaml says at its top what it is"
         line = [f"{group}={name}"]
-        if name in {*FOLDERS, "arctic_speakers", "speech_commands_cnn"}:
+        if name in FOLDERS:
             line += ["data.root=folder", "data.num_outputs=2"]
         if name == "custom":
             target = "data.dataset" if group == "data" else group

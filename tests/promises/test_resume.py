@@ -58,11 +58,11 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
             id="torch's scheduler",
         ),
         pytest.param(
-            ["early_stopping.patience=9", "optim=sgd", "optim.lr=2", "model=cnn", "monitor=val/accuracy"],
+            ["early_stopping.patience=9", "optim=sgd", "optim.lr=2", "model=cnn", "monitor=val/accuracy", "epochs=30"],
             id="early stopping",
         ),
         pytest.param(
-            ["logging.histograms=true", "logging.pictures=[filters,misclassified]", "model.dropout=0.2", "epochs=15"],
+            ["logging.histograms=true", "logging.pictures=[filters,misclassified]", "model.dropout=0.2", "epochs=5"],
             id="pictures",
         ),
         pytest.param(["optim=lbfgs", "batch_size=all", "steps=60"], id="lbfgs"),
@@ -70,21 +70,22 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
         pytest.param([*NOISY, "data.num_workers=2", "epochs=8", "eval_every=20 steps"], id="two workers"),
         pytest.param([*STREAM, "steps=150"], id="a stream"),
         pytest.param(
-            ["data=tones", "data.limit_eval=100", "model=cnn", "model.channels=[4,8]", "model.dropout=0.2", "epochs=8"],
+            ["data=tones", "data.dataset.num_samples=600", "data.limit_eval=100", "model=cnn", "model.channels=[4,8]",
+             "model.dropout=0.2", "epochs=4"],
             id="sounds",
         ),
     ],
 )  # fmt: skip
 def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = words if "data=custom" in words else [*words, "data.limit=400"]
+    words = [*SMALL, "epochs=15", *([] if "data=custom" in words else ["data.limit=400"]), *words]
     for folder in (whole, broken):
         folder.mkdir()
         (folder / "users_data.py").write_text(USERS_DATA)
-    finish(whole, *SMALL, *words)
+    finish(whole, *words)
     steps = record_of(whole / RUN)["steps"]
-    for share in (0.2, 0.5, 0.75):
-        with Line(broken, *(["resume", RUN] if (broken / RUN).exists() else [*SMALL, *words])) as line:
+    for share in (0.15, 0.35, 0.55):  # what is left gives time to kill it
+        with Line(broken, *(["resume", RUN] if (broken / RUN).exists() else words)) as line:
             wait_until(lambda: last_step(broken) >= share * steps)  # noqa: B023
             line.signal(signal.SIGKILL)
             assert line.wait() == -signal.SIGKILL, line.output
@@ -152,14 +153,21 @@ def test_workers_do_not_outlive_a_killed_run(with_workers):
 # -------------------------------------------------------------------------------------------------- damage
 
 
-@pytest.fixture
-def broken_off(tmp_path) -> Path:
-    """A run that was killed with last.pt newer than best.pt, and what it would have become."""
-    finish(tmp_path, *SMALL, "data.limit=300", "hydra.run.dir=whole")
-    with Line(tmp_path, *SMALL, "data.limit=300") as line:
-        wait_until(lambda: last_step(tmp_path) >= 100)
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """What `broken_off` is copied from."""
+    folder = tmp_path_factory.mktemp("original")
+    finish(folder, *SMALL, "data.limit=300", "hydra.run.dir=whole")
+    with Line(folder, *SMALL, "data.limit=300") as line:
+        wait_until(lambda: last_step(folder) >= 100)
         line.signal(signal.SIGKILL)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def broken_off(original, tmp_path) -> Path:
+    """A run that was killed with last.pt newer than best.pt, and what it would have become."""
+    return shutil.copytree(original, tmp_path, dirs_exist_ok=True)
 
 
 def truncate(file: Path) -> None:
@@ -214,9 +222,8 @@ def test_a_lost_best_checkpoint_is_said(broken_off):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="takes the room from a running process by prlimit")
-def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path):
+def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path, original):
     """A limit on file sizes stands for the disk: writes beyond it fail while the run goes."""
-    finish(tmp_path, *SMALL, "data.limit=300", "hydra.run.dir=whole")
     checkpoints = tmp_path / RUN / "checkpoints"
     with Line(tmp_path, *SMALL, "data.limit=300") as line:
         wait_until(lambda: last_step(tmp_path) >= 50)
@@ -233,7 +240,7 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path):
     assert checkpoint.load(checkpoints / "last.pt")["step"] >= 42
     assert record_of(tmp_path / RUN)["status"] == "failed"
     finish(tmp_path, "resume", RUN)
-    assert_identical(tmp_path / RUN, tmp_path / "whole")
+    assert_identical(tmp_path / RUN, original / "whole")
 
 
 @pytest.mark.parametrize(
@@ -396,17 +403,13 @@ def test_what_is_no_run(mlprun, tmp_path, words, status, said):
     assert (result.status, said in result.err) == (status, True), result.err
 
 
-def test_the_same_line_in_the_same_directory_goes_on_and_another_is_refused(tmp_path):
+def test_the_same_line_in_the_same_directory_goes_on_and_another_is_refused(broken_off):
     words = [*SMALL, "data.limit=300"]
-    finish(tmp_path, *words, "hydra.run.dir=whole")
-    with Line(tmp_path, *words) as line:
-        wait_until(lambda: last_step(tmp_path) >= 50)
-        line.signal(signal.SIGKILL)
-    with Line(tmp_path, *words, "seed=1") as line:
+    with Line(broken_off, *words, "seed=1") as line:
         assert line.wait() == 2
         assert "holds a run of another config: seed: 0 | 1" in line.output
-    assert "resumed at step" in finish(tmp_path, *words, "checkpoint.every=50 steps")
-    assert_identical(tmp_path / RUN, tmp_path / "whole")
+    assert "resumed at step" in finish(broken_off, *words, "checkpoint.every=50 steps")
+    assert_identical(broken_off / RUN, broken_off / "whole")
 
 
 # -------------------------------------------------------------------------------------------------- who may
