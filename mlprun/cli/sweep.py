@@ -86,8 +86,12 @@ def _run_points(
 ) -> int:
     from mlprun.sweep import points as planning
 
-    to_do = _remove_outdated(points, settings.stale)
+    redone = [p for p in points if p.outdated and settings.stale == "redo"]
+    to_do = [p for p in points if p.status != "completed" or p in redone]
     _record_plan(line, cfg, points, to_do, folder, settings, again=again)
+    for point in redone:  # only now: a redo that cannot work leaves what there was
+        if point.path is not None:
+            shutil.rmtree(point.path)
     line.composer.loader.shared_keys = planning.shared_keys(points)
     line.composer.loader.point_names.update(planning.directory_names(points, line.composer.rewritten(line.words)))
     status, failed = "interrupted", False
@@ -99,15 +103,6 @@ def _run_points(
         failed |= _summarise(folder, points, started=status == "completed")
         planning.note(folder, status=status, ended_at=now_utc())
     return 1 if failed else 0
-
-
-def _remove_outdated(points: list[Point], stale: str) -> list[Point]:
-    """The points to run; with `sweep.stale=redo` the directories of those that older code made are removed."""
-    redone = [p for p in points if p.outdated and stale == "redo"]
-    for point in redone:
-        if point.path is not None:
-            shutil.rmtree(point.path)
-    return [p for p in points if p.status != "completed" or p in redone]
 
 
 def _record_plan(
