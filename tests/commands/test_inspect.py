@@ -13,9 +13,7 @@ from torch import nn
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 from mlprun.config.identity import fingerprint
-from mlprun.data.sequences import Batch
-from mlprun.errors import ConfigError, RunError
-from mlprun.inspection import figures, gradients, timing
+from mlprun.inspection import figures, timing
 from mlprun.inspection.examples import _counts, _unscaled, first_examples
 from mlprun.inspection.schedule import NUM_DRAWN, draw_schedule
 from mlprun.job import summary
@@ -23,7 +21,6 @@ from mlprun.job.build_data import build_splits, build_train_batches
 from mlprun.job.build_learner import build_model, build_plan
 from mlprun.job.hparams import hyperparameters
 from mlprun.job.model_check import Layer, ModelSummary
-from mlprun.training.losses import Loss
 from tests.helpers.runs import rows_of
 
 MODULE = """
@@ -73,6 +70,8 @@ class Stream(torch.utils.data.IterableDataset):
         for i in range(200):
             yield torch.tensor([float(i % 2), 1.0, i / 200]), i % 2
 """
+
+
 LAZY = ["data=custom", "data.dataset._target_=mine.Lazy", "data.input_shape=[3,8,8]", "data.num_outputs=2", "model=cnn"]
 STREAM = ["data=custom", "data.dataset._target_=mine.Stream", "data.input_shape=[3]", "data.num_outputs=2",
           "steps=40", "eval_every=50%", "checkpoint.every=50%"]  # fmt: skip
@@ -166,9 +165,6 @@ def test_a_folder_of_ones_own_is_used_as_it_is_and_that_of_a_run_is_refused(mlpr
     assert "holds a run" in mlprun("inspect", "hydra.run.dir=run").err
 
 
-# ---------------------------------------------------------------------------------------------- the schedule
-
-
 @pytest.mark.parametrize(
     "line",
     [["scheduler=one_cycle"], ["scheduler=cosine", "scheduler.warmup=3 steps"], ["scheduler=step"],
@@ -230,9 +226,6 @@ def test_a_terminal_without_unicode_gets_letters(mlprun, monkeypatch):
     assert b"0.001 |***" in shown.getvalue()
 
 
-# ------------------------------------------------------------------------------------------------------ data
-
-
 @pytest.mark.parametrize(
     ("line", "said", "drawn"),
     [
@@ -291,17 +284,6 @@ def test_a_long_name_moves_the_column_and_not_a_line():
     assert len({len(line) for line in (head, *rows)}) == 1
 
 
-# ------------------------------------------------------------------------------------------------- gradients
-
-
-def compared(model, criterion=None, inputs=None, targets=None):
-    """The comparisons of a classifier of three classes on four examples of five features, by parameter."""
-    inputs = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)) if inputs is None else inputs
-    targets = torch.tensor([0, 1, 2, 0]) if targets is None else targets
-    loss = Loss(criterion or nn.CrossEntropyLoss(), "classification", 3, one_hot=False)
-    return {row.name: row for row in gradients.compare(model, loss, Batch(inputs, targets), seed=0)}
-
-
 @pytest.mark.parametrize(
     "line",
     [["model=mlp"], ["model=mlp", "model.dropout=0.4"], ["model=cnn", "model.dropout=0.4"], ["data=diabetes"],
@@ -330,87 +312,3 @@ def test_a_model_that_insists_on_float32_is_told(mlprun, mine):
     result = mlprun("inspect", "model=custom", "model._target_=mine.Coarse", "inspect.check_gradients=true")
     assert result.status == 2
     assert "computes in float32 (from 'torch.Tensor.float')" in result.err
-
-
-def test_an_entry_at_a_kink_is_counted_and_not_called_wrong():
-    layer = nn.Linear(5, 3)
-    nn.init.zeros_(layer.bias)
-    rows = compared(nn.Sequential(layer, nn.ReLU()), inputs=torch.zeros(4, 5))  # relu(0): its derivatives are 0 and 1
-    assert (rows["0.bias"].num_kinks, rows["0.bias"].num_wrong) == (3, 0)
-    assert (rows["0.weight"].num_kinks, rows["0.weight"].num_wrong) == (0, 0)
-
-
-@pytest.mark.parametrize(("analytic", "found"), [(1.5, False), (2.5, True)])
-def test_among_many_kinks_only_what_they_do_not_explain_is_wrong(analytic, found):
-    """A deep network with ReLU and pooling: kinks lie nearer than any step; resnet18's first layer is so."""
-    weight = torch.zeros(1, dtype=torch.float64)
-    kinks = torch.tensor([2e-9, 3e-8, 4e-7, 5e-6, -3e-9], dtype=torch.float64)
-
-    def loss():
-        return 1.0 + 1.5 * float(weight) + float(0.05 * (weight - kinks).relu().sum()) - float(
-            0.05 * (0 - kinks).relu().sum()
-        )  # fmt: skip
-
-    error = gradients._error(weight, (0,), analytic, loss, 1.0, 1e-5)
-    assert (error is not None and error > gradients.TOLERANCE) == found
-
-
-class Head(nn.Module):
-    """A layer whose product goes through a function of the test's."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.layer, self.scale, self.function = nn.Linear(5, 3), nn.Parameter(torch.tensor(2.0)), function
-
-    def forward(self, x):
-        return self.function(self.layer(x)) * self.scale
-
-
-@pytest.mark.parametrize(
-    ("function", "wrong"),
-    [
-        (lambda x: x + torch.randn(x.shape), False),
-        (lambda x: x * (torch.rand(3) < 0.5), False),
-        (lambda x: x + torch.zeros(3).matmul(torch.zeros(3, 3)), False),
-        (lambda x: x.detach() + 0 * x, True),
-        (lambda x: x + (x.round() - x).detach(), True),  # a straight-through estimator
-        (lambda x: 1.001 * x - (0.001 * x).detach(), True),
-    ],
-)
-def test_noise_is_the_same_at_each_evaluation_and_a_small_error_is_found(function, wrong):
-    rows = compared(Head(function))
-    assert bool(rows["layer.weight"].num_wrong) == wrong
-    assert rows["scale"].num_wrong == 0
-
-
-def test_a_parameter_that_nothing_uses_is_said():
-    rows = compared(Head(lambda x: torch.zeros_like(x)))
-    assert not rows["layer.weight"].is_used
-    assert (rows["layer.weight"].num_wrong, rows["scale"].num_wrong) == (0, 0)
-    rows = compared(Head(lambda x: x.detach()))
-    assert not rows["layer.weight"].is_used
-    assert rows["layer.weight"].num_wrong > 0
-
-
-def test_the_weights_and_buffers_and_generators_stay_as_they_were():
-    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3)).double()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    state = torch.get_rng_state()
-    assert not any(row.num_wrong for row in compared(model).values())
-    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.get_default_dtype() == torch.float32
-
-
-def test_a_loss_that_is_no_function_of_the_weights_is_told():
-    own = torch.Generator().manual_seed(0)
-    with pytest.raises(ConfigError, match="at the same weights, seed and examples"):
-        compared(Head(lambda x: x + torch.randn(3, generator=own)))
-    with pytest.raises(RunError, match="the loss of the first weights is nan"):
-        compared(Head(lambda x: x * float("nan")))
-
-
-def test_a_few_entries_are_drawn_of_each_parameter_the_same_for_a_seed():
-    rows = compared(nn.Linear(5, 3)), compared(nn.Linear(5, 3))
-    assert [(row.name, row.num_entries) for row in rows[0].values()] == [("weight", 15), ("bias", 3)]
-    assert compared(nn.Sequential(nn.Linear(5, 50), nn.Linear(50, 3)))["1.weight"].num_entries == gradients.ENTRIES

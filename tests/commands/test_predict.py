@@ -12,13 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mlprun.data.image_folder import ImageFolder
-from mlprun.predict.inputs import ImageFormat, from_image
 from mlprun.training.losses import NLL, Loss
-from tests.helpers.files import write
+from tests.helpers.files import save_image, write
 from tests.helpers.runs import record_of
-
-BYTES = ImageFormat(0, 255, None)
 
 
 @pytest.fixture
@@ -38,14 +34,6 @@ def predicted(mlprun, *words: str) -> list[dict]:
     result = mlprun("predict", *words, "--json")
     assert result.status == 0, result.err
     return [json.loads(line) for line in result.out.splitlines()]
-
-
-def save_image(file, pixels, mode=None) -> str:
-    Image.fromarray(np.asarray(pixels, np.uint8), mode).save(file)
-    return str(file)
-
-
-# -------------------------------------------------------------------------------------------------- the test part
 
 
 @pytest.mark.parametrize(
@@ -120,9 +108,6 @@ def test_data_that_is_not_in_memory_is_indexed_too(mlprun, trained, tmp_path, na
     assert (result.status, "--index=500: the test part has " in result.err) == (2, True)
 
 
-# ---------------------------------------------------------------------------------------------------------- rows
-
-
 def test_rows_are_numbers_on_the_line_or_in_a_file(mlprun, trained, tmp_path):
     run = str(trained("data=iris"))
     table = tmp_path / "rows.csv"
@@ -155,47 +140,6 @@ def test_a_file_needs_no_data_set(mlprun, trained, tmp_path):
     assert [each["predicted"] for each in found] == ["cat", "dog"]
 
 
-# -------------------------------------------------------------------------------------------------------- images
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 12), (3, 20, 20)])
-@pytest.mark.parametrize("size", [(8, 8), (10, 31), (5, 4)])
-def test_an_image_is_read_as_an_image_folder_reads_it(tmp_path, shape, size):
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3))
-    file = save_image(tmp_path / "a.png", pixels)
-    expected, _ = ImageFolder([file], torch.tensor([0]), shape)[0]
-    found = from_image(file, shape, BYTES)
-    assert found.inputs.dtype == torch.uint8
-    assert torch.equal(found.inputs, expected)
-    assert bool(found.notes) == (size != shape[1:])
-
-
-def test_values_are_brought_to_those_of_the_data(tmp_path):
-    file = save_image(tmp_path / "a.png", [[0, 51], [102, 255]])
-    assert from_image(file, (1, 2, 2), ImageFormat(-1, 1, None)).inputs.flatten().tolist() == pytest.approx(
-        [-1, -0.6, -0.2, 1]
-    )
-    assert from_image(file, (1, 2, 2), BYTES, invert=True).inputs.flatten().tolist() == [255, 204, 153, 0]
-
-
-@pytest.mark.parametrize(
-    ("value", "border", "invert", "said"),
-    [
-        (255, 0.0, False, "its border is bright, that of the training images dark; --invert exchanges black and white"),
-        (255, 0.0, True, None),
-        (0, 0.0, False, None),
-        (0, 0.0, True, "its border is bright, that of the training images dark; leave out --invert"),
-        (0, 255.0, False, "its border is dark, that of the training images bright; --invert exchanges"),
-        (255, None, False, None),
-    ],
-)
-def test_an_inverted_image_is_suspected(tmp_path, value, border, invert, said):
-    file = save_image(tmp_path / "a.png", np.full((4, 4), value))
-    notes = from_image(file, (1, 4, 4), ImageFormat(0, 255, border), invert=invert).notes
-    assert len(notes) == (said is not None)
-    assert not notes or f"warning: {file} looks inverted: {said}" in notes[0]
-
-
 def test_a_run_knows_the_border_of_its_images(mlprun, trained, tmp_path):
     run = str(trained("data=digits", "data.normalize=minmax"))
     white, black = (save_image(tmp_path / f"{v}.png", np.full((16, 20), v)) for v in (255, 0))
@@ -221,9 +165,6 @@ def test_a_data_set_of_ones_own_is_asked_for_black_and_white(mlprun, trained, tm
     assert (result.status, result.err.count("\n")) == (1, 2)
     assert "own.Bright, does not say what black and white are" in result.err
     assert predicted(mlprun, run, bright, "--range", "0,1")[0]["predicted"] == "1"
-
-
-# ------------------------------------------------------------------------------------------------ what is printed
 
 
 @pytest.mark.parametrize(
@@ -282,9 +223,6 @@ def test_of_many_classes_the_first_five_are_shown(mlprun, trained):
     lines = mlprun("predict", run, "--index", "0").out.splitlines()
     assert len(lines) == 1 + 5
     assert len(predicted(mlprun, run, "--index", "0")[0]["probabilities"]) == 12
-
-
-# --------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(

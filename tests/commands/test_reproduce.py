@@ -18,59 +18,13 @@ from PIL import Image
 from mlprun.runs import checkpoint
 from tests.helpers.lines import Line, finish, wait_until
 from tests.helpers.runs import assert_identical, last_step, record_of, rows_of
+from tests.helpers.users_code import USERS
 
-USERS = """
-import os
-import torch
-from torch import nn
-from torch.utils.data import Dataset
-
-class Net(nn.Module):
-    gain = 1.0
-
-    def __init__(self, width=16):
-        super().__init__()
-        self.first, self.second = nn.Linear(6, width), nn.Linear(width, 3)
-        self.calls = 0
-
-    def forward(self, x):
-        self.calls += self.training
-        return self.second(self.first(x).relu()) * (self.gain if self.calls > 12 else 1)
-
-class Restless(Net):
-    def forward(self, x):
-        return super().forward(x) + os.urandom(1)[0] / 1000 * torch.arange(3)
-
-class Noisy(Dataset):  # draws anew at every reading
-    def __len__(self):
-        return 300
-
-    def __getitem__(self, i):
-        return torch.rand(6) + i % 3, i % 3
-
-class Table(Dataset):
-    def __init__(self, path):
-        self.rows = [[float(x) for x in line.split()] for line in open(path)]
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, i):
-        return torch.tensor(self.rows[i]), i % 3
-"""
 OWN_DATA = ["data=custom", "data.dataset._target_=users.Noisy", "data.input_shape=[6]", "data.num_outputs=3"]
 OWN = [*OWN_DATA, "model=custom", "model._target_=users.Net", "steps=20", "logging.every=5 steps"]
 RUN = ["hydra.run.dir=run"]
 AT_THE_END = ["data.limit=32", "data.limit_eval=16", "steps=2", "eval_every=2 steps", "checkpoint.every=2 steps"]
 SHORT = ["data.limit=200", "data.limit_eval=64", "epochs=3", "logging.every=3 steps"]
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """A project of the user's own."""
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "users.py").write_text(USERS)
-    return tmp_path / "project"
 
 
 def files(run: Path) -> dict[Path, tuple[int, bytes]]:
@@ -100,9 +54,6 @@ def reproduce(folder: Path, run: str = "run", *words: str, status: int) -> str:
 def again(folder: Path) -> Path:
     """The newest reproduction in a folder."""
     return max(folder.glob("outputs/*/*_again_*"), key=lambda run: run.stat().st_mtime_ns)
-
-
-# ----------------------------------------------------------------------------------------------- identical
 
 
 @pytest.mark.parametrize(
@@ -192,9 +143,6 @@ def test_a_run_on_another_device_or_with_other_packages_says_so(folder):
         f"  environment: packages.torch: 2.14.0 | {version('torch')}",
         "  environment: device.type: cuda:77 | cpu",
     ]
-
-
-# ----------------------------------------------------------------------------------------------- different
 
 
 def test_a_changed_module_is_named_with_the_step(folder):
@@ -296,9 +244,6 @@ def git(folder: Path, *words: str) -> None:
     assert os.spawnvp(os.P_WAIT, "git", ["git", "-C", str(folder), *words]) == 0
 
 
-# --------------------------------------------------------------------------------------------------- damage
-
-
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -326,9 +271,6 @@ def test_bits_that_flipped_in_a_whole_checkpoint_are_found(folder):
     checkpoint.save(state, file)
     output = reproduce(folder, status=1)
     assert "different\n  best.pt: model.output.bias\nwhat may be the cause:\n" in output
-
-
-# -------------------------------------------------------------------------------------------------- refused
 
 
 def test_only_a_completed_run_can_be_compared(folder):
@@ -411,32 +353,3 @@ def test_a_reproduction_that_is_stopped_can_be_finished(folder):
         assert f"resume  mlprun resume {again(folder).relative_to(folder)}" in line.output
     finish(folder, "resume", str(again(folder).relative_to(folder)))
     assert_identical(folder / "run", again(folder))
-
-
-# ----------------------------------------------------------------------------------------------------- show
-
-
-def test_show_says_how_two_runs_differ(folder):
-    finish(folder, "debug=fast", "model=linear", "hydra.run.dir=a")
-    finish(folder, "debug=fast", "model=linear", "hydra.run.dir=b")
-    finish(folder, "debug=fast", "model=linear", "hydra.run.dir=c", "optim.lr=0.1", "seed=3")
-    same = finish(folder, "show", "a", "b")
-    assert same.endswith("\nmetrics.jsonl\n  no difference\n")
-    assert same.count("no difference") == 5
-    other = finish(folder, "show", "a", "c").splitlines()
-    assert other[other.index("config") : other.index("code")] == [
-        "config", "  seed      0      3", "  optim.lr  0.001  0.1", "",
-    ]  # fmt: skip
-    assert "metrics.jsonl" not in other  # with another config, it differs anyway
-
-    rows = (folder / "b" / "metrics.jsonl").read_text().splitlines(keepends=True)
-    rows[2] = re.sub('"train/loss": [0-9.]+', '"train/loss": 0.5', rows[2])
-    (folder / "b" / "metrics.jsonl").write_text("".join(rows))
-    parted = finish(folder, "show", "a", "b").splitlines()
-    assert parted[-3] == "  they part at step 3 (2 rows before it are the same)"
-    assert parted[-1].split()[0] == "train/loss"
-    assert parted[-1].endswith("  0.5")
-    (folder / "b" / "metrics.jsonl").write_text("".join(rows[:2]))
-    assert finish(folder, "show", "a", "b").splitlines()[-1] == (
-        "  they part at step 3, which only first has (2 rows before it are the same)"
-    )

@@ -10,8 +10,6 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mlprun.runs.directory import RunDirectory
-from tests.helpers.lines import Line
 from tests.helpers.runs import record_of, rows_of, same
 
 
@@ -93,18 +91,6 @@ def test_tensorboard_shows_what_metrics_jsonl_holds(mlprun):
     assert [row["epoch"] for row in rows_of(run)] == [s / 4 for s in range(1, 9)]
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(mlprun_process):
-    lines = (["seed=0"], ["seed=0"], ["seed=1"])
-    first, again, other = [
-        mlprun_process("debug=fast", "model.dropout=0.2", *line, f"hydra.run.dir=outputs/{i}").folder / f"outputs/{i}"
-        for i, line in enumerate(lines)
-    ]
-    assert same(last(first)["model"], last(again)["model"])
-    assert rows_of(first) == rows_of(again)
-    assert not same(last(first)["model"], last(other)["model"])
-    assert record_of(first)["seed"] == 0, "0 is a seed"
-
-
 def test_best_pt_is_the_best_and_last_pt_is_the_last(mlprun):
     result = mlprun("optim.lr=0.05", "epochs=12", "monitor=val/accuracy")
     (run,) = result.runs
@@ -113,51 +99,6 @@ def test_best_pt_is_the_best_and_last_pt_is_the_last(mlprun):
     assert last(run)["step"] == max(scores)
     assert scores[best["step"]] == max(scores.values()) == result.record()["metrics"]["val/accuracy"]
     assert best["step"] != max(scores), "at this learning rate an earlier step is better: the test would prove nothing"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        [],
-        ["trainer.precision=bf16", "batch_size=7"],
-        ["data=diabetes", "model=linear"],
-        ["data=synthetic_classification", "data.dataset.num_classes=25", "data.dataset.num_samples=2000"],
-    ],
-)
-def test_eval_gives_the_runs_own_figures_unrounded(mlprun, line):
-    run = mlprun("debug=fast", *line).runs[0]
-    result = mlprun("eval", str(run))
-    assert result.status == 0
-    printed = {name: float(value) for name, value in (row.split() for row in result.out.splitlines())}
-    recorded = record_of(run)["metrics"]
-    assert printed == {k: v for k, v in recorded.items() if k.startswith("test/")}
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda run: (run / "run.json").unlink(), "is not a run"),
-        (lambda run: (run / "run.json").write_text("{"), "cannot be read"),
-        (lambda run: (run / "checkpoints" / "best.pt").unlink(), "no best checkpoint"),
-        (lambda run: (run / "checkpoints" / "best.pt").write_bytes(b"torn"), "is damaged"),
-    ],
-)
-def test_eval_of_a_spoilt_run_says_what_is_wrong(mlprun, spoil, said):
-    run = mlprun("debug=fast").runs[0]
-    spoil(run)
-    result = mlprun("eval", str(run))
-    assert result.status == 1
-    assert said in result.err
-    assert "Traceback" not in result.err
-
-
-def test_twelve_runs_started_in_the_same_second_have_twelve_directories(tmp_path):
-    # all of them with the very same name to begin with: the claim has to keep them apart
-    lines = [Line(tmp_path, "debug=one_batch", "data=iris") for _ in range(12)]
-    assert [line.wait() for line in lines] == [0] * 12
-    named = {re.findall(r"^run +(\S+)$", line.output, re.MULTILINE)[-1] for line in lines}
-    assert len(named) == 12
-    assert all(RunDirectory(tmp_path / name).read()["status"] == "completed" for name in named)
 
 
 def test_an_explicit_directory_is_used_as_it_is(mlprun):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -32,3 +33,8 @@ def idx_bytes(values: np.ndarray) -> bytes:
     """A file in the format of MNIST."""
     sizes = np.array(values.shape, ">u4").tobytes()
     return bytes([0, 0, 8, values.ndim]) + sizes + values.astype(np.uint8).tobytes()
+
+
+def save_image(file, pixels, mode=None) -> str:
+    Image.fromarray(np.asarray(pixels, np.uint8), mode).save(file)
+    return str(file)

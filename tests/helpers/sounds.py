@@ -15,8 +15,6 @@ AUDIO = {
     "sample_rate": 8000, "seconds": 0.5, "num_mels": 32,
     "window_ms": 25.0, "hop_ms": 10.0, "f_min": 20.0, "f_max": None,
 }  # fmt: skip
-
-
 FRAMES = Frames(**AUDIO)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import importlib
 import json
 import os
 import random
@@ -13,23 +12,18 @@ import signal
 import subprocess
 import sys
 import termios
-import threading
 import time
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from mlprun import signals
-from mlprun.config.durations import parse_seconds
-from mlprun.errors import ConfigError
 from tests.helpers.lines import IN_PROC, Line, children, finish, is_running, run_line, wait_until
 from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of
 
 SOON = 10  # seconds, on a machine that does much else; what a test has to wait for else would take a minute
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
 
 # The user's own code, which stays where the file `hold` says: a minute asleep, or until the file is gone.
 USERS_CODE = """
@@ -97,6 +91,8 @@ os.register_at_fork(after_in_child=lambda: hold("fork"))
 if Path("/proc/self/fd").is_dir():
     os.fsync = slow_disk(os.fsync)
 """
+
+
 USERS = [
     *SMALL, "data=custom", "data.input_shape=[6]", "data.num_outputs=3", "data.dataset._target_=users_code.Data",
     "model=custom", "model._target_=users_code.Net", "optim=momentum", "scheduler=cosine",
@@ -157,9 +153,6 @@ def assert_stopped(output: str, folder: Path, by: str, run: str = RUN) -> dict:
     return record
 
 
-# ------------------------------------------------------------------------------------------- at any moment
-
-
 def test_ten_sigterms_at_random_moments(tmp_path, uninterrupted):
     chance = random.Random(0)
     for number in range(10):
@@ -217,6 +210,8 @@ HALF_HIRED = re.compile(
     r"|<[^\n]*>\nTraceback[^\n]*\n(  [^\n]*\n)+RuntimeError: DataLoader worker[^\n]* Terminated\. )\n",
     re.S,
 )
+
+
 NOTE = "\nstopping as soon as it is safe; Ctrl-C again leaves at once\n"
 
 
@@ -245,9 +240,6 @@ def test_busy_workers_neither_delay_the_end_nor_outlive_it(folder, whole_with_wo
     let_go(folder)
     finish(folder, "resume", RUN)
     assert_identical(folder / RUN, whole_with_workers)
-
-
-# -------------------------------------------------------------------------------------- twice, and not at all
 
 
 def test_a_second_ctrl_c_leaves_at_once(folder, whole):
@@ -327,9 +319,6 @@ def read(terminal: int) -> None:
         os.read(terminal, 10**6)
 
 
-# ------------------------------------------------------------------------------------------- while it imports
-
-
 @contextmanager
 def real_process(folder: Path, *words: str, terminal: int | None = None, **environment: str):
     """A line as a shell starts it, torch's import and all; its output goes to `output.txt`, or to a terminal."""
@@ -406,9 +395,6 @@ def test_a_limit_shorter_than_the_imports_leaves_the_next_run_of_a_sweep_whole_o
     assert records[1]["status"] != "failed", records[1].get("error")
 
 
-# --------------------------------------------------------------------------------------------- the time limit
-
-
 def test_a_time_limit_stops_a_run_wherever_it_is(folder, whole):
     (folder / "hold").write_text("evaluation batch")
     with Line(folder, *USERS, "trainer.max_time=2s") as line:
@@ -433,52 +419,6 @@ def test_a_time_limit_ends_busy_workers_too(folder, whole_with_workers):
     let_go(folder)
     finish(folder, "resume", RUN, "trainer.max_time=null")
     assert_identical(folder / RUN, whole_with_workers)
-
-
-TIMES = {
-    "2h": 7200, "90 min": 5400, "1h30m": 5400, "1 h 30 m": 5400, "45 s": 45, "45sec": 45, "0.5 h": 1800, "2H": 7200,
-    "1d": 86400, "02:00:00": 7200, "1-00:00:00": 86400, "100:00:00": 360000, "0.001 s": 0.001,
-}  # fmt: skip
-NO_TIMES = {
-    "5": "has no unit\n  write '5 min' or '5 h'",
-    "2x": "unknown unit 'x'",
-    "1e3s": "unknown unit 'e'",
-    "0s": "must be above 0",
-    "00:00:00": "must be above 0",
-    "9999999h": "must be above 0 and below 30 years",
-    **dict.fromkeys(["-1h", "soon", "02:00", "1h 30", "1.2.3h", "inf", "1h-30m", "h"], "is not a time"),
-}
-
-
-@pytest.mark.parametrize(("text", "seconds"), TIMES.items())
-def test_times(text, seconds):
-    assert parse_seconds(text, "trainer.max_time") == seconds
-
-
-@pytest.mark.parametrize(("text", "said"), [*NO_TIMES.items(), ("", "is not a time"), (True, "is not a time")])
-def test_what_is_no_time_is_named(text, said):
-    with pytest.raises(ConfigError) as caught:
-        parse_seconds(text, "trainer.max_time")
-    assert str(caught.value).startswith(f"trainer.max_time={'true' if text is True else text}: ")
-    assert said in str(caught.value)
-
-
-@pytest.mark.parametrize("text", TIMES)
-def test_times_as_typed(mlprun, text):
-    result = mlprun(f"trainer.max_time={text}", "--cfg", "job", "-p", "trainer.max_time")
-    assert (result.status, result.out) == (0, f"{text}\n"), result.err
-
-
-@pytest.mark.parametrize("text", NO_TIMES)
-def test_what_is_no_time_is_one_message(mlprun, text):
-    result = mlprun(f"trainer.max_time={text}")
-    assert (result.status, result.out) == (2, "")
-    assert result.err.startswith(f"error: trainer.max_time={text}: {NO_TIMES[text]}")
-    assert len(result.err.splitlines()) == 2
-    assert not (result.folder / "outputs").exists()
-
-
-# --------------------------------------------------------------------------------------------------- in sweeps
 
 
 SWEEP = ["-m", "hydra.sweep.dir=sweep", *USERS[1:], "epochs=60", "+model.held=false,true,null"]
@@ -524,195 +464,6 @@ def test_a_time_limit_ends_one_run_of_a_sweep_and_the_next_goes_on(folder):
     assert {value: record["status"] for value, record in runs(folder).items()} == {
         "False": "completed", "True": "interrupted", "null": "completed"
     }  # fmt: skip
-
-
-# ----------------------------------------------------------------------------------------------- how it is done
-
-
-@pytest.fixture
-def installed():
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGURG, signal.SIGCHLD)
-    before = {number: signal.getsignal(number) for number in numbers}
-    signals.install()
-    yield
-    signals.install()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@contextmanager
-def stops(by: str):
-    """The block is ended by that request."""
-    with pytest.raises(signals.Stop) as caught:
-        yield
-    assert str(caught.value) == by
-
-
-def stay() -> None:
-    """Be broken off."""
-    time.sleep(5)
-    pytest.fail("it was not")
-
-
-def test_a_request_waits_for_the_outermost_block(installed):
-    done = []
-    with stops("SIGTERM"), signals.deferred:
-        with signals.deferred:
-            signal.raise_signal(signal.SIGTERM)
-            done.append(1)
-        done.append(2)
-    assert done == [1, 2]
-    with stops("SIGTERM"), signals.deferred:  # somebody may have swallowed the first
-        pass
-
-
-def test_the_blocks_own_error_goes_first(installed):
-    def fail() -> None:
-        signal.raise_signal(signal.SIGTERM)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError), signals.deferred:
-        fail()
-
-
-class Dying:
-    done = False
-
-    def __del__(self):
-        Dying.done = be_asked()
-
-
-def be_asked() -> bool:
-    signal.raise_signal(signal.SIGTERM)
-    time.sleep(0.1)
-    return True
-
-
-def test_a_destructor_ends_first(installed):
-    Dying.done = False
-    with stops("SIGTERM"):
-        Dying()
-        stay()
-    assert Dying.done
-
-
-def test_a_librarys_lock_is_taken_first(installed):
-    entered = False
-    be_asked = partial(signal.raise_signal, signal.SIGTERM)
-    lock = SimpleNamespace(__enter__=be_asked, __exit__=lambda *_: None, acquire=None, release=None)
-    with stops("SIGTERM"), threading.Condition(lock):
-        entered = True
-        stay()
-    assert entered
-
-
-@pytest.mark.parametrize("name", ["detach", "acquire", "release", "__enter__", "__exit__", "_launch"])
-def test_a_users_function_is_broken_off_whatever_its_name(installed, name):
-    namespace = dict(globals())
-    exec(f"def {name}():\n    signal.raise_signal(signal.SIGTERM)\n    stay()", namespace)
-    with stops("SIGTERM"):
-        namespace[name]()
-
-
-def test_what_would_be_lost_comes_right_after(installed):
-    done = False
-    with stops("SIGTERM"):
-        with signals.finalizing:
-            signal.raise_signal(signal.SIGTERM)
-            done = True
-        stay()
-    assert done
-
-
-def test_an_import_ends_first(installed, tmp_path, monkeypatch):
-    (tmp_path / "asking_module.py").write_text(f"from {__name__} import be_asked\nbe_asked()\ndone = be_asked()\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with stops("SIGTERM"):
-        importlib.import_module("asking_module")
-        stay()
-    assert sys.modules.pop("asking_module").done
-    time.sleep(0.2)  # asked twice, it stops once
-
-
-def test_a_limit_leaves_nothing_behind_its_block(installed):
-    """However close its end and the block's come together."""
-    stopped = 0
-    for number in range(200):
-        seconds = 0.001 + number % 10 * 1e-4
-        try:
-            with signals.after(seconds):
-                time.sleep(0.0014)
-        except signals.Stop:
-            stopped += 1
-            signals.install()
-        assert signals.stop_requested_by() == ""
-    time.sleep(0.01)
-    assert 0 < stopped < 200
-
-
-def test_a_signal_goes_before_a_limit(installed):
-    with stops("SIGTERM"), signals.after(0.01), signals.deferred:
-        time.sleep(0.05)
-        assert signals.stop_requested_by() == signals.MAX_TIME
-        signal.raise_signal(signal.SIGTERM)
-
-
-def test_a_limit_of_a_job_in_a_thread_stops_that_at_a_safe_place(installed):
-    found = []
-
-    def job() -> None:
-        try:
-            with signals.after(0.01):
-                for _ in range(5000):
-                    with signals.deferred:
-                        time.sleep(0.001)
-        except signals.Stop as stop:
-            found.append(str(stop))
-
-    thread = threading.Thread(target=job)
-    thread.start()
-    thread.join()
-    assert found == [signals.MAX_TIME]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_forked_from_it_just_ends(installed, number):
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.kill(os.getpid(), number)
-            time.sleep(5)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -number
-
-
-def test_nobody_need_be_there_to_hear_that_it_stops(installed, monkeypatch):
-    def closed(*_):
-        raise OSError
-
-    monkeypatch.setattr(os, "write", closed)
-    done = False
-    with stops("SIGINT"), signals.deferred:
-        signal.raise_signal(signal.SIGINT)
-        done = True
-    assert done
-
-
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [
-        # Python would take a KeyboardInterrupt that passes through `exec` for its own end, by SIGINT
-        ("try: exec('os.kill(os.getpid(), 15); time.sleep(5)')\nexcept KeyboardInterrupt: sys.exit(143)", 143),
-        ("atexit.register(lambda: os.kill(os.getpid(), 15)); sys.argv[1:] = ['--version']; cli.main()", 0),
-    ],
-    ids=["exec", "too late"],
-)
-def test_how_python_ends(code, status):
-    begin = "import atexit, os, sys, time\nfrom mlprun import signals\n"
-    begin += "from mlprun.cli import main as cli\nsignals.install()\n"
-    done = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (status, "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="takes the room from a running process by prlimit")

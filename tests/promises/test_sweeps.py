@@ -1,8 +1,7 @@
-"""Sweeps: every point once, side by side, whatever dies; and an answer at the end."""
+"""Sweeps: the same bits whoever runs them; every point checked before the first; whatever dies costs only itself."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -11,81 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mlprun.sweep import scheduler
 from tests.helpers.lines import IN_PROC, Line, children, finish, is_running, wait_until
-from tests.helpers.runs import assert_identical, record_of, same, weights_of
-
-FAST = ["debug=fast", "data=iris"]
-SWEEPS = Path("outputs", "sweeps")
-
-
-def records(folder: Path) -> dict[str, dict]:
-    """run.json of every run below the folder, by the name of its directory."""
-    return {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("**/run.json"))}
-
-
-def leaderboard(folder: Path) -> list[dict[str, str]]:
-    (file,) = folder.glob("**/leaderboard.csv")
-    with file.open(newline="") as opened:
-        return list(csv.DictReader(opened))
-
-
-# ------------------------------------------------------------------------------------------------ a grid
-
-
-def test_a_grid_is_one_run_a_point_and_ends_with_a_leaderboard_best_first(mlprun):
-    result = mlprun("-m", *FAST, "model=linear,mlp", "optim=sgd,adam", "seed=0,1")
-    assert result.status == 0, result.err
-    found = records(result.folder)
-    assert {(r["config"]["seed"], tuple(r["overrides"])) for r in found.values()} == {
-        (seed, ("debug=fast", "data=iris", f"model={model}", f"optim={optim}", f"seed={seed}"))
-        for model in ("linear", "mlp")
-        for optim in ("sgd", "adam")
-        for seed in (0, 1)
-    }
-    assert len(found) == 8
-    assert all(re.fullmatch(r"model=\w+,optim=\w+,seed=\d_[0-9a-f]{10}", name) for name in found)
-    rows = leaderboard(result.folder)
-    assert [(int(row["rank"]), int(row["n"])) for row in rows] == [(1, 2), (2, 2), (3, 2), (4, 2)]
-    means = [float(row["mean"]) for row in rows]
-    assert means == sorted(means)
-    shown = re.search(r"^best +(mlprun .*)$", result.out, re.MULTILINE)[1]
-    assert shown == f"mlprun debug=fast data=iris model={rows[0]['model']} optim={rows[0]['optim']}"
-
-
-@pytest.mark.parametrize(
-    ("words", "key", "values"),
-    [
-        (["seed=range(0,3)"], "seed", [0, 1, 2]),
-        (["data=glob(iri*)"], "batch_size", [32]),
-        (["batch_size=choice(8,16)"], "batch_size", [8, 16]),
-    ],
-)
-def test_ranges_choices_and_globs_are_swept_as_hydra_does(mlprun, words, key, values):
-    result = mlprun("-m", "debug=one_batch", *words)
-    assert result.status == 0, result.err
-    assert sorted(r["config"][key] for r in records(result.folder).values()) == values
-
-
-def test_a_point_that_is_named_twice_is_run_once(mlprun):
-    result = mlprun("-m", *FAST, "optim.lr=0.1,1e-1,0.2")
-    assert result.status == 0
-    assert len(records(result.folder)) == 2
-    assert "1 points were named twice" in result.err
-
-
-def test_every_run_of_a_sweep_is_a_run_like_any_other(mlprun):
-    result = mlprun("-m", *FAST, "seed=0,1")
-    for run in result.runs:
-        printed = mlprun("eval", str(run))
-        assert printed.status == 0
-        record = record_of(run)
-        assert f"test/accuracy {record['metrics']['test/accuracy']}\n" in printed.out
-        assert record["command"] == "mlprun -m debug=fast data=iris seed=0,1"
-    assert mlprun("resume", str(result.runs[0])).status == 0
-
-
-# ------------------------------------------------------------------------------ the same bits, whoever runs it
+from tests.helpers.runs import assert_identical, same, weights_of
+from tests.helpers.sweeps import FAST, SWEEPS, records
 
 
 def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun):
@@ -129,9 +56,6 @@ def test_nor_on_a_neighbours_number_of_threads(mlprun, mlprun_process):
     assert same(weights_of(second), weights_of(alone))
 
 
-# -------------------------------------------------------------------------------------------- before job 0
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -149,72 +73,6 @@ def test_a_point_that_cannot_work_is_found_before_the_first_run(mlprun, words, s
     assert said in result.err
     assert "Traceback" not in result.err + result.out
     assert not list((result.folder / "outputs").glob("sweeps/*")), "nothing that looks like a sweep"
-
-
-def test_a_dry_run_shows_the_points_and_runs_nothing(mlprun):
-    line = ["-m", *FAST, "optim.lr=0.1,0.2", "sweep.name=dry"]
-    result = mlprun(*line, "sweep.dry_run=true")
-    assert result.status == 0
-    assert re.search(r"^to do +[0-9a-f]{10}  optim\.lr=0\.1$", result.out, re.MULTILINE)
-    assert "2 runs: 0 done, 2 to do" in result.out
-    assert not (result.folder / "outputs").exists()
-    assert mlprun(*line, "seed=0").status == 0
-    again = mlprun("-m", *FAST, "optim.lr=0.1,0.2,0.3", "sweep.name=dry", "sweep.dry_run=true", "seed=0")
-    assert "3 runs: 2 done, 1 to do" in again.out
-
-
-# ------------------------------------------------------------------------------------------------- again
-
-
-def test_the_same_line_again_does_nothing_twice_and_a_wider_one_adds(mlprun):
-    line = ["-m", *FAST, "sweep.name=search", "seed=0,1"]
-    assert mlprun(*line, "optim.lr=0.1").status == 0
-    folder = mlprun("--version").folder / SWEEPS / "search"
-    before = {run: run.stat().st_mtime_ns for run in folder.glob("*/run.json")}
-    assert len(before) == 2
-    again = mlprun(*line, "optim.lr=0.1")
-    assert again.status == 0
-    assert "0 of 2 runs to do" in again.out
-    wider = mlprun(*line, "optim.lr=0.1,0.2")
-    assert wider.status == 0
-    assert "2 of 4 runs to do" in wider.out
-    assert {run: run.stat().st_mtime_ns for run in before} == before
-    assert len(records(folder)) == 4
-    assert [row["n"] for row in leaderboard(folder)] == ["2", "2"]
-    assert json.loads((folder / "sweep.json").read_text())["status"] == "completed"
-
-
-def test_a_point_is_what_it_is_not_how_it_was_typed(mlprun):
-    first = mlprun("-m", *FAST, "sweep.name=x", "optim.lr=0.1,0.2")
-    again = mlprun("-m", "sweep.name=x", "data=iris", "debug=fast", "optim.lr=2e-1,1e-1", "checkpoint.keep=3")
-    assert (first.status, again.status) == (0, 0)
-    assert "0 of 2 runs to do" in again.out
-
-
-def test_code_that_changed_since_is_told(mlprun):
-    folder = mlprun("--version").folder
-    module = "import torch\ndef net():\n    return torch.nn.Linear(4, 3)\n"
-    (folder / "my_net.py").write_text(module)
-    line = ["-m", *FAST, "model=custom", "model._target_=my_net.net", "seed=0,1", "sweep.name=code"]
-    assert mlprun(*line).status == 0
-    assert "changed" not in mlprun(*line).err
-    (folder / "my_net.py").write_text(module + "# another version\n")
-    kept = mlprun(*line)
-    assert "warning: my_net.py changed since 2 runs were made: kept; sweep.stale=redo runs them again" in kept.err
-    assert "0 of 2 runs to do" in kept.out
-    redone = mlprun(*line, "sweep.stale=redo")
-    assert "2 of 2 runs to do" in redone.out
-    assert "changed" not in mlprun(*line).err
-
-
-def test_a_redo_that_cannot_work_leaves_what_there_was(mlprun):
-    folder = mlprun("--version").folder
-    (folder / "my_net2.py").write_text("import torch\ndef net():\n    return torch.nn.Linear(4, 3)\n")
-    line = ["-m", *FAST, "model=custom", "model._target_=my_net2.net", "seed=0,1", "sweep.name=code"]
-    assert mlprun(*line).status == 0
-    (folder / "my_net2.py").write_text("import torch\ndef net():\n    return torch.nn.Linear(5, 3)\n")
-    assert mlprun(*line, "sweep.stale=redo").status == 2
-    assert [record["status"] for record in records(folder).values()] == ["completed"] * 2
 
 
 def test_resuming_someone_elses_sweep_runs_nothing_of_theirs(mlprun):
@@ -237,44 +95,6 @@ def test_resuming_someone_elses_sweep_runs_nothing_of_theirs(mlprun):
         assert not (folder / "ran").exists()
 
 
-def test_a_folder_with_the_time_in_its_name_is_one_folder_and_the_users_own_gets_no_gitignore(mlprun):
-    result = mlprun("-m", *FAST, "seed=0,1", "hydra.sweep.dir=mine/${now:%f}")
-    assert result.status == 0, result.err
-    assert len(list((result.folder / "mine").iterdir())) == 1
-    assert not (result.folder / "mine" / ".gitignore").exists()
-    single = mlprun(*FAST, "hydra.run.dir=own/${now:%f}")
-    (directory,) = (single.folder / "own").iterdir()
-    assert (directory / "run.json").exists()
-
-
-def test_a_run_that_was_made_longer_is_not_the_sweeps_point_any_more(mlprun):
-    line = ["-m", "data=iris", "epochs=1", "seed=0,1", "sweep.name=s"]
-    run = mlprun(*line).folder / sorted((SWEEPS / "s").glob("seed=0*"))[0]
-    assert mlprun("resume", str(run), "epochs=2").status == 0
-    again = mlprun(*line)
-    assert again.status == 1
-    assert "its config was changed, by a resume perhaps" in again.err
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["sweep.name=x"], "sweep.name=x: is for sweeps\n  add -m"),
-        (["-m", "sweep.num_workers=1,2"], "sweep.num_workers=1,2: takes one value in a sweep"),
-        (["-m", "device=cpu,auto"], "device=cpu,auto: takes one value in a sweep"),
-        (["-m", "seed=0,1", "sweep.name=a b"], "sweep.name=a b: must be letters"),
-        (["-m", "seed=0,1", "sweep.stale=maybe"], "sweep.stale=maybe: not known"),
-        (["-m", "seed=0,1", "--cfg", "job"], "--cfg: shows one config"),
-    ],
-)
-def test_what_makes_no_sense_is_said(mlprun, words, said):
-    result = mlprun(*words)
-    assert result.status == 2
-    assert said in result.err
-
-
-# ---------------------------------------------------------------------------------------------- what dies
-
 TROUBLE = """
 import os
 import torch
@@ -295,6 +115,8 @@ class Fails(torch.nn.Linear):
             raise RuntimeError("it was meant to fail")
         return super().forward(x)
 """
+
+
 TARGETS = "torch.nn.Linear,my_trouble.Aborts,my_trouble.Fails,my_trouble.Diverges"
 TWELVE = [
     *("-m", "data=iris", "epochs=3", "model=custom", "+model.in_features=4", "+model.out_features=3"),
@@ -417,32 +239,3 @@ def test_two_sweeps_of_one_name_do_not_meet(tmp_path):
         with Line(tmp_path, *LONG, "epochs=400") as second:
             assert second.wait() == 1
             assert f"outputs/sweeps/long is in use: process {line.pid} on " in second.output
-
-
-# ------------------------------------------------------------------------------------------------ the answer
-
-
-def test_runs_shows_the_leaderboard_any_time(mlprun):
-    swept = mlprun("-m", *FAST, "optim.lr=0.1,0.2", "seed=0,1")
-    shown = mlprun("runs", "outputs")
-    assert shown.status == 0
-    table = swept.out[swept.out.index("iris") : swept.out.index("\nsweep ")]
-    assert table.splitlines()[0] in shown.out
-    assert "best    mlprun debug=fast data=iris optim.lr=" in shown.out
-    assert mlprun("runs").out == shown.out
-    nothing = mlprun("runs", "nowhere")
-    assert nothing.status == 1
-    assert "nowhere" in nothing.err
-
-
-def test_a_sweep_without_a_terminal_says_how_long_it_will_take(mlprun):
-    result = mlprun("-m", "seed=0,1,2", "debug=fast")
-    lines = [line for line in result.out.splitlines() if re.match(r"\d/3 ", line)]
-    assert [bool(re.search(r"  about \d+ (s|min) left$", line)) for line in lines] == [True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "1 s"), (89, "89 s"), (91, "2 min"), (5000, "83 min"), (9000, "2.5 h")]
-)
-def test_a_duration_is_as_exact_as_an_estimate(seconds, said):
-    assert scheduler._duration(seconds) == said

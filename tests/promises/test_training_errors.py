@@ -6,25 +6,13 @@ import json
 import math
 import re
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from mlprun import randomness
-from mlprun.config.checks import check
-from mlprun.config.compose import Composer
-from mlprun.data.sequences import Batch
-from mlprun.errors import DivergedError
-from mlprun.job.explain_error import explain
 from mlprun.runs import checkpoint
-from mlprun.training import learner as learning
-from mlprun.training.learner import Learner
-from mlprun.training.losses import Loss
-from mlprun.training.schedule import Warmup
-from mlprun.training.schedules import Constant
 from tests.helpers.lines import Line, finish, wait_until
 from tests.helpers.runs import assert_identical, last_step, record_of, rows_of
 
@@ -135,6 +123,8 @@ class Greedy(Data):
     def change(self, x, y):
         return torch.empty(2**50), y
 """
+
+
 RUN = "run"
 SHORT = [f"hydra.run.dir={RUN}", "data=custom", "data.input_shape=[6]", "data.num_outputs=3", "epochs=3"]
 FRAGILE = ["loss=custom", "loss._target_=users.Fragile"]
@@ -180,9 +170,6 @@ def assert_finite(value: object) -> None:
     elif isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
             assert_finite(item)
-
-
-# ------------------------------------------------------------------------------------- not finite: stop
 
 
 def test_nan_at_a_step_stops_the_run_there(folder):
@@ -256,29 +243,6 @@ def test_nan_at_the_very_first_step_is_not_blamed_on_the_rate(folder):
     ]
 
 
-def test_on_a_gpu_the_values_are_looked_at_together(monkeypatch):
-    """What happens there, on the CPU: nothing is asked until the check, which then knows the first bad step."""
-    learner = make_learner(nn.Linear(4, 3))
-    monkeypatch.setattr(learner, "_looks_at_each", False)
-    for step in range(5):
-        learner.update(BROKEN if step >= 3 else batch(step), step)
-        if step == 2:
-            learner.check_finite()
-    with pytest.raises(DivergedError, match=r"^step 3: not finite any more \(loss nan, .* step 2 still had loss 1\."):
-        learner.check_finite()
-
-    monkeypatch.setattr(learning, "MAX_UNCHECKED", 10)  # and nobody runs on for ever without a check
-    learner = make_learner(nn.Linear(4, 3))
-    monkeypatch.setattr(learner, "_looks_at_each", False)
-    for step in range(9):
-        learner.update(BROKEN, step)
-    with pytest.raises(DivergedError, match=r"^step 0: "):
-        learner.update(BROKEN, 9)
-
-
-# ------------------------------------------------------------------------------------- not finite: skip
-
-
 def test_skipped_steps_are_counted_and_left_out_of_the_means(folder):
     below = 0.3
     words = [*SHORT, DATA, *FRAGILE, f"+loss.below={below}", "trainer.on_nan=skip", "epochs=6", "eval_every=3 epochs"]
@@ -326,117 +290,6 @@ def test_running_statistics_stay_finite(folder):
         assert any("running_var" in key for key in state["model"])
         assert_finite(state["model"])
         assert_finite(state["optimizer"])
-
-
-class Remembers(nn.Module):
-    """Keeps a mean as many people write it: by putting a new tensor in the buffer's place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-        self.register_buffer("mean", torch.zeros(4))
-        self.register_buffer("late", None)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self.training:
-            self.mean = 0.9 * self.mean + 0.1 * inputs.mean(0)
-            self.late = inputs.mean()
-        return self.layer(inputs - self.mean.detach())
-
-
-def make_learner(model: nn.Module, optimizer=None, **more) -> Learner:
-    loss = Loss(nn.CrossEntropyLoss(), "classification", 3, False)
-    the_optimizer = (optimizer or (lambda p: torch.optim.SGD(p, lr=0.1)))(model.parameters())
-    return Learner(
-        model, loss, the_optimizer, Warmup(Constant(), 0), torch.device("cpu"),
-        task="classification", num_outputs=3, seed=0, **more,
-    )  # fmt: skip
-
-
-def batch(step: int = 0) -> Batch:
-    drawn = randomness.generator(0, "batch", step)
-    return Batch(torch.randn(16, 4, generator=drawn), torch.randint(0, 3, (16,), generator=drawn))
-
-
-BROKEN = Batch(torch.full((16, 4), float("nan")), torch.zeros(16, dtype=torch.int64))
-
-
-def test_a_buffer_that_is_replaced_in_the_forward_pass_is_put_back():
-    torch.manual_seed(0)
-    learner = make_learner(Remembers(), on_nan="skip")
-    assert not learner.update(BROKEN, 0).applied
-    assert learner.model.late is None
-    learner.update(batch(), 1)
-    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    assert before["mean"].abs().sum() > 0
-    assert not learner.update(BROKEN, 2).applied
-    after = learner.model.state_dict()
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
-
-
-def test_the_scaler_of_fp16_goes_on_after_a_skipped_step():
-    torch.manual_seed(0)
-    learner = make_learner(nn.Linear(4, 3), on_nan="skip", precision="fp16")
-    scale = learner.state_dict()["scaler"]["scale"]
-    assert learner.update(batch(), 0).applied
-    before = learner.model.weight.clone()
-    assert not learner.update(BROKEN, 1).applied
-    assert torch.equal(learner.model.weight, before)
-    assert learner.update(batch(), 2).applied
-    assert not torch.equal(learner.model.weight, before)
-    assert learner.state_dict()["scaler"]["scale"] == scale / 2
-
-
-class Breaks(nn.Module):
-    """NaN in every forward pass of training after the first `after`, until `mended`."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__()
-        self.layer, self.calls, self.after, self.mended = nn.Linear(4, 3), 0, after, False
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return self.layer(inputs) * (float("nan") if self.calls > self.after and not self.mended else 1)
-
-
-def lbfgs(parameters) -> torch.optim.Optimizer:
-    return torch.optim.LBFGS(parameters, lr=0.5, max_iter=5)
-
-
-def test_lbfgs_that_breaks_within_a_step_takes_it_back_whole():
-    """It has moved the weights by then; after the step that is skipped it goes on as if there had been none."""
-    torch.manual_seed(0)
-    learner = make_learner(Breaks(after=8), lbfgs, on_nan="skip")
-    assert learner.update(batch(), 0).applied
-    assert learner.model.calls == 5
-    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    skipped = learner.update(batch(), 1)
-    assert not skipped.applied
-    assert math.isfinite(skipped.loss)  # it did begin well
-    assert all(torch.equal(value, before[name]) for name, value in learner.model.state_dict().items())
-    learner.model.mended = True
-    learner.update(batch(), 2)
-
-    torch.manual_seed(0)
-    spared = make_learner(Breaks(after=10**9), lbfgs, on_nan="skip")
-    for step in (0, 2):
-        spared.update(batch(), step)
-    assert torch.equal(spared.model.layer.weight, learner.model.layer.weight)
-
-
-def test_lbfgs_that_breaks_within_every_step_gives_up(monkeypatch):
-    """The first look of each of its steps is finite; a step is counted once, by its last."""
-    monkeypatch.setattr(learning, "MAX_SKIPPED", 5)
-    torch.manual_seed(0)
-    model = Breaks(after=1)
-    learner = make_learner(model, lbfgs, on_nan="skip")
-    for step in range(5):
-        model.calls = 0
-        assert not learner.update(batch(), step).applied
-    model.calls = 0
-    with pytest.raises(DivergedError, match=r"5 steps in a row .* the last one step 5"):
-        learner.update(batch(), 5)
 
 
 def test_lbfgs_skips_in_a_whole_run(folder):
@@ -494,9 +347,6 @@ def test_a_run_with_skips_that_is_killed_and_resumed_is_the_same(folder, tmp_pat
     assert_identical(folder / RUN, whole / RUN)
 
 
-# --------------------------------------------------------------------------------------------------- memory
-
-
 def test_out_of_memory_names_the_line_that_keeps_the_effective_batch(folder):
     """Following it leads to a run that fits."""
     words, accumulate = [*SHORT, DATA, MODEL, own("model", "Hungry")], 1
@@ -534,9 +384,6 @@ def test_out_of_memory_elsewhere(folder, words, said):
     assert message.startswith("error: out of memory with batch_size=")
     assert f"\n  {said}" in message
     assert ("keeps the same effective batch" in message) == ("keeps" in said)
-
-
-# --------------------------------------------------------------------------------------- shapes and labels
 
 
 @pytest.mark.parametrize(
@@ -628,71 +475,3 @@ def test_a_label_that_only_the_evaluation_meets_is_named_too(folder):
     words = [*SHORT, own("data", "Label"), "+data.val_dataset._target_=users.Label", "data.dataset._target_=users.Data"]
     message = fails(folder, *words)
     assert message.startswith("error: data: at an evaluation, a label is 3 (data.num_outputs=3)\n")
-
-
-# ------------------------------------------------------------------------- what no test here can bring about
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return check(Composer().compose(["batch_size=24"]))
-
-
-def noted(error: Exception) -> Exception:
-    """As the learner leaves it."""
-    error.add_note("at step 7: inputs [24, 64], targets [24]")
-    return error
-
-
-def test_a_device_side_assert_is_told(config):
-    error = noted(
-        RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be …\nFor debugging")
-    )
-    assert explain(error, config).splitlines() == [
-        "RuntimeError: CUDA error: device-side assert triggered",
-        "  at step 7: inputs [24, 64], targets [24]",
-        "  a GPU does not say which value was wrong; most often a label outside 0 to data.num_outputs - 1 "
-        "(data.num_outputs=10), or an index past an embedding",
-        "  the same line with device=cpu names it",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("error", "asking"),
-    [
-        (
-            torch.OutOfMemoryError(
-                "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 139.72 GiB of which …"
-            ),
-            ", asking for 2.50 GiB",
-        ),
-        (MemoryError("Unable to allocate 7.45 GiB for an array with shape (1000, 1000000) and data type float64"),
-         ", asking for 7.45 GiB"),
-        (MemoryError(), ""),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR, not enough memory"), ""),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize(
-    ("accumulate", "remedy"),
-    [
-        (1, "trainer.accumulate=2 keeps the same effective batch in about 50% of the memory"),
-        (16, "trainer.accumulate=24 keeps the same effective batch in about 67% of the memory"),
-        (24, "a step takes one example at a time already: a smaller model or smaller inputs need less"),
-    ],
-)
-def test_a_full_memory_is_told(config, error, asking, accumulate, remedy):
-    error = noted(type(error)(*error.args))
-    config = replace(config, trainer=replace(config.trainer, accumulate=accumulate))
-    assert explain(error, config).splitlines() == [
-        f"out of memory with batch_size=24 trainer.accumulate={accumulate}{asking}",
-        "  at step 7: inputs [24, 64], targets [24]",
-        f"  {remedy}",
-    ]
-
-
-def test_an_operation_without_a_deterministic_kernel_is_told(config):
-    text = "cumsum_cuda_kernel does not have a deterministic implementation, but you set 'torch.use_deterministic_…'"
-    lines = explain(noted(RuntimeError(text)), config).splitlines()
-    assert lines[0] == text
-    assert lines[-1].startswith("  set trainer.deterministic=false to allow it")

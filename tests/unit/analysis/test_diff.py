@@ -1,76 +1,20 @@
-"""How two runs differ: what they were made with, the step where they part, the bits of their checkpoints."""
+"""How two runs differ: what they were made with, and the step where they part."""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
-import struct
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlprun.analysis import show as shown
-from mlprun.analysis.diff import MISSING, WIDTH, Difference, compare_records, compare_rows, compare_tensors
+from mlprun.analysis.diff import MISSING, WIDTH, Difference, compare_records, compare_rows
 from mlprun.errors import RunError
-from mlprun.runs.record import RunRecord
-
-SHA = {letter: f"sha256:{letter * 64}" for letter in "abcd"}
-IMAGES, LABELS = "/data/MNIST/raw/images.gz", "/data/MNIST/raw/labels.gz"
-RECORD = {
-    "status": "completed",
-    "command": "mlprun optim.lr=0.001",
-    "overrides": ["optim.lr=0.001"],
-    "folder": "/home/ada/project",
-    "config": {
-        "seed": 0,
-        "optim": {"_target_": "torch.optim.Adam", "lr": 0.001, "betas": [0.9, 0.999]},
-        "trainer": {"num_threads": None, "deterministic": True},
-        "model": {},
-    },
-    "seed": 0,
-    "started_at": "2026-11-21T10:33:12+00:00",
-    "mlprun": {"version": "0.1.0", "source": SHA["a"], "commit": "0" * 40, "dirty": False},
-    "git": {"commit": "1" * 40, "dirty": True, "changes": SHA["b"]},
-    "packages": {"python": "3.11.7", "torch": "2.15.0"},
-    "host": {"name": "ada", "platform": "Linux-6.1", "cpu": "EPYC", "num_cpus": 16, "python": "/venv/bin/python"},
-    "device": {"type": "cpu", "name": "cpu", "num_threads": 1},
-    "sources": {"nets/wide.py": SHA["c"]},
-    "data": {"sizes": {"train": 1437}, "fingerprints": {IMAGES: SHA["c"], LABELS: SHA["d"]}},
-    "ended_at": "2026-11-21T10:33:24+00:00",
-    "elapsed_sec": 12.345,
-    "steps": 500,
-    "best_step": 400,
-    "metrics": {"val/loss": 0.125, "val/accuracy": 0.9312345678, "test/loss": None},
-}
-SECTIONS = ("config", "code", "environment", "data")
-
-
-def show(*runs: tuple[Path, dict[str, Any]]) -> list[str]:
-    return shown.show(*((path, RunRecord(record)) for path, record in runs))
-
-
-def changed(record: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
-    """A copy with another value at `place`, whose names are parted by colons; `MISSING` takes it away."""
-    record = copy.deepcopy(record)
-    *above, name = place.split(":")
-    inner = record
-    for part in above:
-        inner = inner[part]
-    if value is MISSING:
-        del inner[name]
-    else:
-        inner[name] = value
-    return record
-
-
-# ------------------------------------------------------------------------------------------------- records
-
+from tests.helpers.records import LABELS, NAMES, PLAIN, RECORD, SECTIONS, SHA, changed, show
 
 DIFFERENT = [
     ("config:seed", 1, "config", ["seed: 0 | 1"]),
@@ -168,9 +112,9 @@ def test_any_key_may_be_missing(key):
     show((Path("run"), RECORD), (Path("other"), less))
 
 
-NAMES = st.text("abcdefgh_", min_size=1, max_size=3)
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 LEAVES = PLAIN | st.lists(PLAIN, max_size=3) | st.just({})
+
+
 CONFIGS = st.dictionaries(
     NAMES, st.recursive(LEAVES, lambda inner: st.dictionaries(NAMES, inner, min_size=1)), min_size=1, max_size=4
 )  # fmt: skip
@@ -203,9 +147,6 @@ def test_a_changed_key_is_named_and_no_other(config, data, value):
     else:
         assert [d.key for d in found] == [place.replace(":", ".")]
         assert repr(found[0].second) == repr(value)
-
-
-# ------------------------------------------------------------------------------------------ a difference
 
 
 @pytest.mark.parametrize(
@@ -242,9 +183,6 @@ def test_values_that_differ_never_look_alike(first, second):
 def test_long_values_that_differ_never_look_alike(beginning, first, second):
     shown = Difference("key", beginning + first, beginning + second).texts()
     assert (shown[0] == shown[1]) == (first == second)
-
-
-# ---------------------------------------------------------------------------------------------------- rows
 
 
 def metrics(path: Path, *lines: dict[str, Any] | str) -> Path:
@@ -332,247 +270,3 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, make):
     with pytest.raises(RunError, match="cannot be read") as refusal:
         compare_rows(whole, other)
     assert str(other) in str(refusal.value)
-
-
-# ------------------------------------------------------------------------------------------------- tensors
-
-
-def bits(*patterns: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.tensor(patterns, dtype=torch.int32).view(dtype)
-
-
-T = torch.arange(6.0).reshape(2, 3)
-COMPLEX = torch.tensor([1 + 2j])
-IDENTICAL = {
-    "a tensor and its copy": (T, T.clone()),
-    "another layout in memory": (T, T.t().contiguous().t()),
-    "a part of a larger one": (T[:, 1:], T[:, 1:].clone()),
-    "a parameter and its tensor": (torch.nn.Parameter(T), T),
-    "no dimensions": (torch.tensor(True), torch.tensor(True)),
-    "no elements": (torch.zeros(0, 3), torch.zeros(0, 3)),
-    "a NaN of the same bits": (bits(0x7FC00001), bits(0x7FC00001)),
-    "bfloat16": (T.bfloat16(), T.bfloat16()),
-    "a conjugate that is only marked as one": (COMPLEX.conj(), COMPLEX.conj().resolve_conj()),
-    "a single element of a column": (T[:1, 0], T[:1, 0].clone()),
-    "a negation that is only marked as one": (COMPLEX.conj().imag, torch.tensor([-2.0])),
-    "sparse": (T.to_sparse(), T.to_sparse()),
-    "the order of a dict": ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
-    "a dict of another sort": (OrderedDict(a=T), {"a": T}),
-    "a list and a tuple": ([T, 0.9], (T, 0.9)),
-    "plain values": ([1, 0.5, "text", None, True, b"x"], [1, 0.5, "text", None, True, b"x"]),
-    "a plain NaN": (math.nan, math.nan),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", IDENTICAL)
-def test_bit_identical(case):
-    first, second = IDENTICAL[case]
-    assert compare_tensors({"x": first}, {"x": second}) == []
-
-
-DISTINCT = {
-    "one bit": (bits(0x3F800000), bits(0x3F800001)),
-    "the sign of zero": (torch.zeros(1), -torch.zeros(1)),
-    "a NaN of other bits": (bits(0x7FC00000), bits(0x7FC00001)),
-    "the same bits of another dtype": (bits(1), bits(1, dtype=torch.int32)),
-    "the same numbers of another dtype": (T, T.double()),
-    "the shape": (torch.zeros(1, 4), torch.zeros(4)),
-    "the shape of nothing": (torch.zeros(0, 3), torch.zeros(3, 0)),
-    "a conjugate": (COMPLEX, COMPLEX.conj()),
-    "sparse": (T.to_sparse(), (T + T).to_sparse()),
-    "a tensor and a number": (torch.tensor(1.0), 1.0),
-    "the type of a number": (1, 1.0),
-    "a truth and a number": (True, 1),
-    "the sign of a plain zero": (0.0, -0.0),
-    "a list and a dict": ([T], {0: T}),
-    "a value and nothing": (None, 0),
-}
-
-
-@pytest.mark.parametrize("case", DISTINCT)
-def test_not_bit_identical(case):
-    first, second = DISTINCT[case]
-    assert compare_tensors({"x": first}, {"x": second}) == compare_tensors({"x": second}, {"x": first}) == ["x"]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "paths"),
-    [
-        ({"model": {"0.weight": T, "0.bias": T}}, {"model": {"0.weight": T, "0.bias": T + 1}}, ["model.0.bias"]),
-        ({"state": {0: {"exp_avg": T}, 1: {}}}, {"state": {0: {"exp_avg": -T}, 1: {}}}, ["state.0.exp_avg"]),
-        ({"a": 1, "b": 2}, {"a": 1, "c": 2}, ["b", "c"]),
-        ({"groups": [{"lr": 0.1}, {"lr": 0.2}]}, {"groups": [{"lr": 0.1}, {"lr": 0.3}]}, ["groups.1.lr"]),
-        ({"history": [1, 2]}, {"history": [1, 2, 3]}, ["history.2"]),
-        ({"a": {}}, {}, ["a"]),
-        ({"a": {"b": T}}, {"a": T}, ["a"]),
-    ],
-)
-def test_what_differs_is_named(first, second, paths):
-    assert compare_tensors(first, second) == paths
-    assert compare_tensors(first, second, "last") == [f"last.{path}" for path in paths]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
-def test_the_device_makes_no_difference():
-    assert compare_tensors({"x": T}, {"x": T.cuda()}) == []
-    assert compare_tensors({"x": T}, {"x": (T + 1).cuda()}) == ["x"]
-
-
-DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.complex64]
-TENSORS = st.builds(
-    lambda content, dtype: torch.frombuffer(bytearray(content), dtype=dtype).clone(),
-    st.binary(min_size=16, max_size=64).map(lambda content: content[: len(content) // 16 * 16]),
-    st.sampled_from(DTYPES),
-)
-CHECKPOINTS = st.dictionaries(
-    NAMES | st.integers(0, 9),
-    st.recursive(
-        TENSORS | PLAIN,
-        lambda inner: (
-            st.lists(inner, min_size=1, max_size=3)
-            | st.lists(inner, min_size=1, max_size=3).map(tuple)
-            | st.dictionaries(NAMES, inner, min_size=1, max_size=3)
-        ),
-        max_leaves=8,
-    ),
-    min_size=1,
-    max_size=3,
-)
-
-
-@given(CHECKPOINTS)
-def test_a_checkpoint_does_not_differ_from_its_copy(checkpoint):
-    assert compare_tensors(checkpoint, copy.deepcopy(checkpoint)) == []
-
-
-@given(CHECKPOINTS, st.data())
-def test_a_flipped_bit_is_found_wherever_it_is(checkpoint, data):
-    path: list[str] = []
-
-    def flip(value: Any) -> Any:
-        """A copy of which one bit, or one plain value, is another."""
-        if isinstance(value, dict):
-            key = data.draw(st.sampled_from(list(value)))
-            path.append(str(key))
-            return value | {key: flip(value[key])}
-        if isinstance(value, list | tuple):
-            place = data.draw(st.integers(0, len(value) - 1))
-            path.append(str(place))
-            return type(value)([*value[:place], flip(value[place]), *value[place + 1 :]])
-        if isinstance(value, torch.Tensor):
-            flipped = value.clone()
-            content = flipped.view(torch.uint8)
-            content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-            return flipped
-        if isinstance(value, float):
-            content = bytearray(struct.pack("d", value))
-            content[data.draw(st.integers(0, 7))] ^= 1 << data.draw(st.integers(0, 7))
-            return struct.unpack("d", content)[0]
-        return {"another": value}
-
-    other = flip(checkpoint)
-    assert compare_tensors(checkpoint, other) == [".".join(path)]
-
-
-# ---------------------------------------------------------------------------------------------------- show
-
-
-def test_what_a_run_is(tmp_path):
-    (tmp_path / "code.patch").write_text("patch\n")
-    assert show((tmp_path, RECORD)) == [
-        f"run           {tmp_path}",
-        "status        completed",
-        "command       mlprun optim.lr=0.001",
-        "folder        /home/ada/project",
-        f"git           {'1' * 40}, with uncommitted changes: {tmp_path}/code.patch",
-        f"mlprun        0.1.0, commit {'0' * 40}",
-        "device        cpu, 1 thread",
-        "started       2026-11-21T10:33:12+00:00",
-        "elapsed       12.3 sec",
-        "steps         500",
-        "best step     400",
-        "val/loss      0.125",
-        "val/accuracy  0.931235",
-        "test/loss     not finite",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "line"),
-    [
-        ("git", {"commit": "abc", "dirty": False}, "git           abc"),
-        ("git:patch", "not kept: 99 bytes", f"git           {'1' * 40}, with uncommitted changes: not kept: 99 bytes"),
-        ("mlprun", "0.0.9", "mlprun        0.0.9"),
-        ("mlprun:dirty", True, f"mlprun        0.1.0, commit {'0' * 40}, changed"),
-        ("device", {"type": "cuda", "name": "H200", "num_threads": 2}, "device        cuda, H200, 2 threads"),
-        ("error", "out of memory\n  trainer.accumulate=2", "error         out of memory"),
-        (
-            "resumed",
-            [{"at": "2026-11-22", "step": 200, "command": "mlprun resume run", "changed": []}],
-            "resumed       2026-11-22, step 200, mlprun resume run",
-        ),
-        (
-            "resumed",
-            [{"at": "a", "step": 1}, {"at": "c", "step": 0, "command": "d", "changed": ["steps", "seed"]}],
-            "resumed       c, step 0, d, changed: steps, seed",
-        ),
-        ("resumed", [{}, {"at": "c"}], "resumed       c"),
-        ("reproduces", "outputs/run", "reproduces    outputs/run"),
-    ],
-)  # fmt: skip
-def test_a_line_of_a_run(place, value, line):
-    assert line in show((Path("run"), changed(RECORD, place, value)))
-
-
-def test_how_two_runs_differ(tmp_path):
-    second = changed(RECORD, "config:optim:lr", 0.003)
-    second = changed(second, "config:trainer:num_threads", 2)
-    second = changed(second, "packages:torch", "2.16.0")
-    second["metrics"] = {"val/loss": 0.125, "val/accuracy": 0.9312345679, "test/accuracy": 0.9}
-    del second["best_step"]
-    assert show((tmp_path / "a", RECORD), (tmp_path / "b", second | {"status": "failed"})) == [
-        f"first   {tmp_path}/a",
-        f"second  {tmp_path}/b",
-        "",
-        "config",
-        "  optim.lr             0.001  0.003",
-        "  trainer.num_threads  null   2",
-        "",
-        "code",
-        "  no difference",
-        "",
-        "environment",
-        "  packages.torch  2.15.0  2.16.0",
-        "",
-        "data",
-        "  no difference",
-        "",
-        "results",
-        "                 first         second",
-        "  status         completed     failed",
-        "  steps          500           500",
-        "  best step      400           (not there)",
-        "  val/loss       0.125         0.125",
-        "  val/accuracy   0.9312345678  0.9312345679",  # all digits, where fewer would look alike
-        "  test/loss      not finite    (not there)",
-        "  test/accuracy  (not there)   0.9",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("patches", "told"), [((b"a", b"b"), True), ((b"a", b"a"), False), ((b"a", None), False), ((None, None), False)]
-)
-def test_two_different_patches_can_be_looked_at(tmp_path, patches, told):
-    runs = []
-    for name, patch in zip("xy", patches, strict=True):
-        (tmp_path / name).mkdir()
-        if patch is not None:
-            (tmp_path / name / "code.patch").write_bytes(patch)
-        runs.append((tmp_path / name, RECORD))
-    line = f"  diff {tmp_path}/x/code.patch {tmp_path}/y/code.patch"
-    assert (line in show(*runs)) is told
-
-
-def test_an_empty_record_can_be_shown():
-    assert show((Path("run"), {})) == ["run  run"]
-    assert show((Path("a"), {}), (Path("b"), {})).count("  no difference") == len(SECTIONS)

@@ -1,371 +1,30 @@
-"""The leaderboard: seeds together, best first, what chance may explain, and what failed."""
+"""The leaderboard: best first, what chance may explain, what failed, and a file with every digit."""
 
 from __future__ import annotations
 
-import copy
 import csv
-import itertools
-import json
 import os
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from mlprun.analysis.configurations import configurations
 from mlprun.analysis.diff import MISSING
 from mlprun.analysis.leaderboard import leaderboard, write_csv
-from mlprun.analysis.statistics import interval, separable
 from mlprun.analysis.table import WIDTH
 from mlprun.errors import RunError
 from mlprun.runs.collect import read_runs
-from mlprun.runs.record import RunRecord, read_record
-
-CONFIG = {
-    "seed": 0,
-    "device": "auto",
-    "epochs": 10,
-    "steps": None,
-    "monitor": "val/loss",
-    "data": {"name": "digits", "dataset": {"_target_": "mlprun.data.tabular.digits"}, "root": None, "limit": None},
-    "model": {"_target_": "mlprun.models.mlp.MLP", "hidden": [128, 64], "dropout": 0.0},
-    "optim": {"_target_": "torch.optim.Adam", "lr": 0.001, "betas": [0.9, 0.999]},
-    "loss": {"_target_": "torch.nn.CrossEntropyLoss"},
-    "trainer": {"grad_clip": None, "max_time": None},
-    "checkpoint": {"every": "1 epoch"},
-    "logging": {"every": "50 steps"},
-    "sweep": {"name": None},
-}
-SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
-LINEAR = {"_target_": "mlprun.models.mlp.Linear"}
-numbers = itertools.count()
-
-
-def run(*typed: str, value: float | None = 0.5, name: str | None = None, metrics=None, **record) -> tuple[Path, dict]:
-    """A completed run that was typed so: values go into the config, choices of groups are given by `CHOICES`."""
-    config = copy.deepcopy(CONFIG)
-    for line in typed:
-        key, _, text = line.lstrip("+~").partition("=")
-        put(config, key, copy.deepcopy(CHOICES[line]) if line in CHOICES else json_or_text(text))
-    number = next(numbers)
-    made = {
-        "status": "completed",
-        "command": shlex.join(["mlprun", "-m", *typed]),
-        "overrides": list(typed),
-        "config": config,
-        "started_at": f"2026-11-21T10:00:00.{number:06}",
-        "elapsed_sec": 2.0,
-        "metrics": {config["monitor"]: value, "test/accuracy": 0.75, "test/loss": 0.5} if metrics is None else metrics,
-        **record,
-    }
-    return Path("outputs/sweeps/it", name or f"{number}"), RunRecord(
-        {k: v for k, v in made.items() if v is not MISSING}
-    )
-
-
-CHOICES = {"optim=sgd": SGD, "optim=adam": CONFIG["optim"], "model=linear": LINEAR, "model=mlp": CONFIG["model"]}
-
-
-def json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def put(config: dict, key: str, value: Any) -> None:
-    *above, last = key.split(".")
-    for part in above:
-        config = config[part]
-    config[last] = value
-
-
-def seeds(*typed: str, values: list[float], **record) -> list[tuple[Path, dict]]:
-    return [run(*typed, f"seed={i}", value=value, **record) for i, value in enumerate(values)]
-
-
-def write_runs(folder: Path, runs: list[tuple[Path, dict]]) -> None:
-    for path, record in runs:
-        (folder / path).mkdir(parents=True)
-        (folder / path / "run.json").write_text(json.dumps(record))
+from mlprun.runs.record import read_record
+from tests.helpers.records import run, seeds, write_runs
 
 
 def read_csv(folder: Path) -> list[dict[str, str]]:
     with (folder / "leaderboard.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-# ---------------------------------------------------------------------------------------------------- reading
-
-
-@pytest.mark.parametrize(
-    ("files", "found"),
-    [
-        (["run.json"], ["."]),
-        (["10_b/run.json", "2_a/run.json", "1/run.json"], ["1", "2_a", "10_b"]),
-        (["a/b/c/d/run.json", "a/run.json"], ["a", "a/b/c/d"]),
-        ([".hidden/run.json", "a/.hydra/run.json", "a/checkpoints/run.json"], []),
-        (["a/metrics.jsonl", "a/.run.json.7.tmp"], []),
-    ],
-)
-def test_runs_are_found_at_any_depth_by_name(tmp_path, files, found):
-    folder = tmp_path / ".a_root_may_be_hidden"
-    for file in files:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(json.dumps(run()[1]))
-    folder.mkdir(exist_ok=True)
-    assert [str(path.relative_to(folder)) for path, _ in read_runs(folder)] == found
-
-
-def test_a_link_does_not_lead_in_circles(tmp_path):
-    write_runs(tmp_path, [run(name="a")])
-    (tmp_path / "again").symlink_to(tmp_path)
-    assert len(read_runs(tmp_path)) == 1
-
-
-@pytest.mark.parametrize("name", ["nowhere", "file"])
-def test_a_folder_that_is_none_is_an_error(tmp_path, name):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=f"{name}: there is no such folder"):
-        read_runs(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"", "cannot be read"),
-        (b'{"status": "comp', "cannot be read"),
-        (b"\xff\xfe\x00", "cannot be read"),
-        (b"[1]", "holds no object"),
-        (b'{"status": "completed"}', "no config"),
-        (b'{"status": "completed", "config": {"seed": 0}}', "no config"),
-        (b'{"status": "completed", "config": {"monitor": "val/loss", "trainer": null}}', "groups"),
-        (b'{"config": {"monitor": "val/loss"}}', "how the run ended"),
-    ],
-)
-def test_a_damaged_record_is_a_failure_and_hides_no_other(tmp_path, content, problem):
-    write_runs(tmp_path, [run("optim.lr=0.1", name="whole", value=0.25)])
-    (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "run.json").write_bytes(content)
-    runs = read_runs(tmp_path)
-    damaged = dict(runs)[tmp_path / "damaged"]
-    assert damaged["status"] == "failed"
-    assert re.match(rf"run\.json .*{problem}", damaged["error"])
-    assert "config" not in damaged
-    lines = leaderboard(runs)
-    assert any(re.match(r"1 +0\.2500", line) for line in lines)
-    assert lines[-2:] == [f"failed  {tmp_path / 'damaged'}", f"  {damaged['error']}"]
-    write_csv(runs, tmp_path / "leaderboard.csv")
-    assert [row["mean"] for row in read_csv(tmp_path)] == ["0.25"]
-
-
-SOMETHING = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
-    max_leaves=4,
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    data=st.data(),
-    keys=st.sets(
-        st.sampled_from([*run()[1], "resumed", "seed", "steps", "num_steps", "error", "reproduces"]), max_size=3
-    ),
-    config_keys=st.sets(st.sampled_from(sorted(CONFIG)), max_size=2),
-)
-def test_no_record_of_another_version_stops_the_others(tmp_path_factory, data, keys, config_keys):
-    folder = tmp_path_factory.mktemp("runs")
-    path, odd = run("optim.lr=0.1", "seed=1", name="odd")
-    for where, names in ((odd["config"], config_keys), (odd, keys)):
-        for name in names:
-            if data.draw(st.booleans()):
-                where[name] = data.draw(SOMETHING)
-            else:
-                where.pop(name, None)
-    (whole, _), *_ = others = seeds("optim.lr=0.1", values=[0.25, 0.5])
-    write_runs(folder, [(path, odd), *others])
-    runs = read_runs(folder)
-    lines = leaderboard(runs)
-    assert any("digits  val/loss" in line for line in lines)
-    write_csv(runs, folder / "leaderboard.csv")
-    assert any(whole.name in row["runs"] for row in read_csv(folder))
-
-
-# ----------------------------------------------------------------------------------------------- configurations
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ("seed=0", "seed=1"),
-        ("device=cpu", "device=cuda"),
-        ("checkpoint.every=1 step", "checkpoint.every=5%"),
-        ("logging.every=1 step", "logging.every=5%"),
-        ("trainer.max_time=1h", "trainer.max_time=2h"),
-        ("sweep.name=a", "sweep.name=b"),
-        ("data.root=/a", "data.root=/b"),
-        ("optim.lr=1", "optim.lr=1.0"),
-        ("optim.lr=1e-3", "epochs=10"),
-        ("optim=adam", "seed=4"),
-    ],
-)
-def test_runs_of_one_configuration_are_averaged(lines):
-    runs = [run(lines[0], "seed=8", value=0.5), run(lines[1], "seed=9", value=0.25)]
-    (found,) = configurations(runs)
-    assert found.values == [0.5, 0.25]
-    titles = leaderboard(runs)[1].split()
-    assert titles == ["n", "val/loss", "sd", "±95%", "test/accuracy", "sec"]
-
-
-@pytest.mark.parametrize(
-    ("lines", "key", "cells"),
-    [
-        (("optim.lr=0.1", "optim.lr=0.01"), "optim.lr", ["0.1", "0.01"]),
-        (("optim.lr=0.1", "epochs=10"), "optim.lr", ["0.1", "0.001"]),  # a default that was not typed
-        (("optim.lr=1e-5", "optim.lr=100000.5"), "optim.lr", ["1e-05", "100000.5"]),
-        (("optim=sgd", "optim=adam"), "optim", ["sgd", "adam"]),
-        (("model=linear", "model=mlp"), "model", ["linear", "mlp"]),
-        (("model=linear", "epochs=10"), "model", ["linear", "MLP"]),
-        (("model.hidden=[4]", "model.hidden=[4, 8]"), "model.hidden", ["[4]", "[4,8]"]),
-        (("trainer.grad_clip=1.5", "trainer.grad_clip=null"), "trainer.grad_clip", ["1.5", "null"]),
-        (("steps=7", "steps=8"), "steps", ["7", "8"]),
-        (("data.limit=7", "data.limit=8"), "data.limit", ["7", "8"]),
-        (("+model.width=7", "epochs=10"), "model.width", ["7", ""]),
-    ],
-)
-def test_the_keys_that_differ_are_columns(tmp_path, lines, key, cells):
-    runs = [run(line, "seed=3", value=value) for line, value in zip(lines, (0.25, 0.5), strict=True)]
-    write_csv(runs, tmp_path / "leaderboard.csv")
-    rows = read_csv(tmp_path)
-    assert [row[key] for row in rows] == cells
-    assert list(rows[0])[1:3] == [key, "n"], "and no other"
-
-
-def test_keys_stand_in_the_order_they_were_typed_and_what_all_share_is_left_out(tmp_path):
-    grid = itertools.product(
-        ("optim=sgd", "optim=adam"), ("epochs=1", "epochs=2"), ("data.limit=5",), ("seed=0", "seed=1")
-    )
-    runs = [run(*lines, value=i) for i, lines in enumerate(grid)]
-    write_csv(runs, tmp_path / "leaderboard.csv")
-    rows = read_csv(tmp_path)
-    assert list(rows[0])[:4] == ["rank", "optim", "epochs", "n"]
-    assert [(row["optim"], row["epochs"], row["n"]) for row in rows] == [
-        ("sgd", "1", "2"), ("sgd", "2", "2"), ("adam", "1", "2"), ("adam", "2", "2"),
-    ]  # fmt: skip
-
-
-def test_a_choice_that_the_config_does_not_hold_is_shown_as_typed(tmp_path):
-    runs = [run(f"epochs={i}", overrides=[f"experiment={name}"], value=i) for i, name in enumerate("ab")]
-    write_csv([*runs, run("epochs=2", overrides=[], value=2)], tmp_path / "leaderboard.csv")
-    rows = read_csv(tmp_path)
-    assert list(rows[0])[1:3] == ["experiment", "n"]
-    assert [row["experiment"] for row in rows] == ["a", "b", ""]
-
-
-def test_a_choice_that_was_not_typed_is_called_as_others_typed_it():
-    typed = run("optim=adam", "optim.lr=0.5", value=1.0), run("optim=sgd", value=2.0)
-    (lines,) = [leaderboard([*typed, run("optim.lr=0.7", value=3.0)])]
-    assert [line.split()[1:3] for line in lines[1:5]] == [
-        ["optim.lr", "val/loss"], ["adam", "0.5"], ["sgd", "0.1"], ["adam", "0.7"],
-    ]  # fmt: skip
-
-
-def test_a_choice_keeps_its_own_word_where_others_differ_only_in_typed_keys():
-    runs = [run("optim=sgd", value=1.0), run("optim=sgd", "optim.lr=0.7", value=2.0)]
-    runs[1][1]["overrides"] = ["optim=mine", "optim.lr=0.7"]
-    assert [line.split()[1:3] for line in leaderboard(runs)[1:4]] == [
-        ["optim.lr", "val/loss"], ["sgd", "0.1"], ["mine", "0.7"],
-    ]  # fmt: skip
-
-
-def test_what_nobody_typed_is_shown_where_else_two_rows_would_look_alike(tmp_path):
-    runs = [run(value=0.5), run(value=0.25)]
-    runs[1][1]["config"]["model"]["dropout"] = 0.5  # a YAML file was edited
-    runs[1][1]["config"]["model"]["hidden"] = [1]
-    write_csv(runs, tmp_path / "leaderboard.csv")
-    rows = read_csv(tmp_path)
-    assert list(rows[0])[1:3] == ["model.hidden", "n"]
-    assert [row["model.hidden"] for row in rows] == ["[1]", "[128,64]"]
-
-
-def test_a_seed_counts_once():
-    runs = [
-        run("seed=0", value=0.5, name="older", started_at="2026-11-21T10:00:00+00:00"),
-        run("seed=0", value=0.25, name="newer", started_at="2026-11-22T10:00:00+00:00"),
-        run("seed=1", value=0.75, name="original", started_at="2026-11-21T10:00:00+00:00"),
-        run("seed=1", value=0.75, name="again", started_at="2026-11-23T10:00:00+00:00", reproduces="original"),
-    ]
-    (found,) = configurations(runs)
-    assert [path.name for path, _ in found.runs] == ["newer", "original"]
-    assert "2 runs more of a seed that is there already: the newest counts" in leaderboard(runs)
-
-
-# --------------------------------------------------------------------------------------------------- statistics
-
-SAMPLES = st.lists(st.floats(-1e3, 1e3).map(lambda x: round(x, 6)), min_size=2, max_size=9)
-
-
-@given(SAMPLES)
-def test_the_interval_is_that_of_students_t(values):
-    assume(len(set(values)) > 1)
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
-    assert interval(values) == pytest.approx((low, high), rel=1e-9, abs=1e-9)
-
-
-@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")  # scipy's, where one sample does not vary
-@given(SAMPLES, SAMPLES, st.floats(-5, 5))
-def test_separable_is_welchs_t_test(first, second, shift):
-    assume(np.std(first) + np.std(second) > 1e-4)  # else scipy's own answer is rounding
-    second = [value + shift for value in second]
-    p = stats.ttest_ind(first, second, equal_var=False).pvalue
-    assume(abs(p - 0.05) > 1e-6)
-    assert separable(first, second) == separable(second, first) == (p < 0.05)
-
-
-@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.3), (1.0, 0.5), (1.0, 0.7), (1.0, 2.0), (0.1, 0.05), (9.0, 9.0)])
-@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (2, 9), (5, 4)])
-def test_separable_on_random_numbers(scale, shift, sizes):
-    generator = np.random.default_rng(0)
-    answers = []
-    for _ in range(50):
-        first, second = generator.normal(0, 1, sizes[0]), generator.normal(shift, scale, sizes[1])
-        answers.append(separable(first.tolist(), second.tolist()))
-        assert answers[-1] == (stats.ttest_ind(first, second, equal_var=False).pvalue < 0.05)
-    assert False in answers
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ([0.5], [0.25], None),
-        ([0.5], [0.25, 0.26, 0.27, 0.28, 0.29], None),
-        ([0.25, 0.26, 0.27, 0.28, 0.29], [0.5], None),
-        ([0.1, 0.1, 0.1], [0.1, 0.1], False),  # neither varies
-        ([0.1, 0.1, 0.1], [0.2, 0.2], True),
-        ([0.5, 0.5], [0.5, 0.75], False),  # one varies
-        ([0.5, 0.5, 0.5], [0.75, 0.7500001, 0.75], True),
-        ([1e-200, 3e-200], [1e-200, 2e-200], False),  # squares would be 0
-        ([1e-200, 1.001e-200], [9e-200, 9.001e-200], True),
-        ([1e300, 1.001e300], [-9e300, -9.001e300], True),  # squares would be infinite
-    ],
-)
-def test_separable_at_the_edges(first, second, expected):
-    assert separable(first, second) is expected
-
-
-@pytest.mark.parametrize("values", [[], [0.5]])
-def test_one_value_has_no_interval(values):
-    assert interval(values) is None
-
-
-# -------------------------------------------------------------------------------------------------- leaderboard
 
 
 def test_the_whole_page():
@@ -626,9 +285,6 @@ def test_a_failure_names_its_log(tmp_path):
     ]
 
 
-# -------------------------------------------------------------------------------------------------------- CSV
-
-
 def test_the_csv_has_every_digit(tmp_path):
     values = {"0.1": [0.1 + 0.2, 1 / 3, 2 / 3], "0.2": [5.1, 5.2], "0.3": [7.0]}
     runs = [r for lr, some in values.items() for r in seeds(f"optim.lr={lr}", '+model.note=a;"b,', values=some)]
@@ -678,9 +334,6 @@ def test_the_csv_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_csv([run(value=0.25)], file)
     assert file.read_text() == before
     assert os.listdir(tmp_path) == ["leaderboard.csv"]
-
-
-# ------------------------------------------------------------------------------------------------- real sweeps
 
 
 def test_a_real_sweep_and_its_best_line(mlprun):

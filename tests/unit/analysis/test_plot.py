@@ -1,46 +1,19 @@
-"""`mlprun plot`: which curves, in which panels, with which names, and where the picture lies."""
+"""Curves: which, in which panels, with which names."""
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from mlprun.analysis.curves import collect, curve, default_metrics, mean_curve
 from mlprun.analysis.plot import LISTED, draw, draw_run
 from mlprun.errors import RunError
-
-CONFIG = {"seed": 0, "monitor": "val/loss", "data": {"name": "digits"}, "optim": {"lr": 0.1}, "trainer": {}}
-LOSSES = [4.0, 2.0, 1.0]
-
-
-def make_run(path: Path, losses=LOSSES, *, seed=0, lr=0.1, status="completed", lines=None, **more) -> Path:
-    """A run with a row a step: train/loss, val/loss and val/accuracy, under a rate that grows tenfold a step."""
-    path.mkdir(parents=True)
-    record = {
-        "status": status, "config": {**CONFIG, "seed": seed, "optim": {"lr": lr}}, "best_step": 3,
-        "overrides": [f"optim.lr={lr}", f"seed={seed}"], "started_at": "2026-11-21T10:00:00+00:00",
-        "metrics": {"val/loss": 1.0, "test/loss": 1.5, "test/accuracy": 0.75}, **more,
-    }  # fmt: skip
-    (path / "run.json").write_text(json.dumps(record))
-    rows = [
-        {"step": step, "epoch": step / 2, "train/loss": loss, "optim/lr": 10.0 ** (step - 6),
-         "val/loss": loss, "val/accuracy": 1 / (1 + (loss or 9))}
-        for step, loss in enumerate(losses, 1)
-    ]  # fmt: skip
-    text = "".join(json.dumps(row) + "\n" for row in rows) if lines is None else lines
-    (path / "metrics.jsonl").write_text(text)
-    return path
+from tests.helpers.curves import LOSSES, make_run
 
 
 def lines_of(panel) -> dict[str, tuple[list[float], list[float]]]:
     return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in panel.get_lines()}
-
-
-# ------------------------------------------------------------------------------------------------------- curves
 
 
 def test_a_curve_has_the_rows_with_the_metric_and_gaps_where_it_was_not_finite():
@@ -68,9 +41,6 @@ def test_the_mean_of_seeds_is_where_all_have_a_point():
     assert middle[:2] == [2, 3]
     assert (low[:2], high[:2]) == ([1, 3], [3, 3])
     assert all(math.isnan(values[2]) for values in (middle, low, high)), "one of them was not finite there"
-
-
-# ------------------------------------------------------------------------------------------------------- panels
 
 
 def test_one_run_shows_losses_scores_and_rates_with_the_test_at_the_best_step(tmp_path):
@@ -169,70 +139,6 @@ def test_a_damaged_line_is_named(tmp_path):
     run = make_run(tmp_path / "a", lines='{"step": 1}\nnonsense\n{"step": 2}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: damaged"):
         collect([run])
-
-
-# ----------------------------------------------------------------------------------------------------- the verb
-
-
-@pytest.mark.parametrize(
-    ("words", "picture"),
-    [
-        (["runs/a"], "runs/a/curves.png"),
-        (["runs/a", "runs/b"], "runs/curves.png"),
-        (["runs"], "runs/curves.png"),
-        (["runs/a", "other/c"], "curves.png"),
-        (["runs", "--output", "deep/all.svg"], "deep/all.svg"),
-        (["runs/a", "--metric", "train/loss", "--x", "optim/lr"], "runs/a/curves.png"),
-        (["runs/a", "--metric=val/accuracy", "--metric=val/loss", "--x=epoch"], "runs/a/curves.png"),
-    ],
-)
-def test_the_picture_lies_in_the_folder_that_holds_all(mlprun, tmp_path, words, picture):
-    for name, lr in (("runs/a", 0.1), ("runs/b", 0.01), ("other/c", 0.2)):
-        make_run(tmp_path / name, lr=lr)
-    result = mlprun("plot", *words)
-    assert (result.status, result.out, result.err) == (0, f"{picture}\n", "")
-    if picture.endswith(".png"):
-        with Image.open(tmp_path / picture) as image:
-            assert image.width >= 640
-            assert len(image.getcolors(100_000)) > 3
-    else:
-        assert "<svg" in (tmp_path / picture).read_text()
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
-        (["missing"], 1, "missing: there is no such folder"),
-        (["empty"], 1, "empty: no run with anything in its metrics.jsonl"),
-        (["a", "--metric", "val/acuracy"], 2, "--metric=val/acuracy: no row has it\n  did you mean 'val/accuracy'"),
-        (["a", "--x", "epochs"], 2, "--x=epochs: no such axis\n  did you mean 'epoch'?"),
-        (["a", "--output", "curves.jpg"], 2, "--output=curves.jpg: is no picture"),
-        (["a", "--output", "a/run.json/x.png"], 1, "a/run.json/x.png cannot be written"),
-    ],
-)
-def test_bad_lines_are_one_message(mlprun, tmp_path, words, status, said):
-    make_run(tmp_path / "a")
-    (tmp_path / "empty").mkdir()
-    result = mlprun("plot", *words)
-    assert (result.status, result.out) == (status, "")
-    assert result.err.startswith(f"error: {said}")
-
-
-def test_what_is_left_out_is_said(mlprun, tmp_path):
-    make_run(tmp_path / "s" / "a")
-    make_run(tmp_path / "s" / "b", seed=1, status="failed")
-    assert (
-        "left out (no row yet, another try of a seed, or not completed where others are): s/b\n"
-        in mlprun("plot", "s").err
-    )
-
-
-def test_a_run_of_ours_is_drawn(mlprun):
-    mlprun("-m", "debug=fast", "data=iris", "seed=0,1", "optim.lr=0.1,0.01", "sweep.name=s")
-    assert mlprun("plot", "outputs/sweeps/s").out == "outputs/sweeps/s/curves.png\n"
-    mlprun("debug=fast", "data=diabetes", "hydra.run.dir=one")
-    result = mlprun("plot", "one")
-    assert (result.status, result.out) == (0, "one/curves.png\n"), result.err
 
 
 def test_a_window_that_an_evaluation_cut_is_merged_with_the_next():

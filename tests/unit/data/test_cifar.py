@@ -111,8 +111,6 @@ def test_half_a_cifar_file_is_reported(tmp_path: Path, caplog: pytest.LogCapture
 
 
 ALL_BUT_ONE = {f"cifar-10-batches-bin/{f}": c for f, c in cifar_contents("cifar10").items() if f != "test_batch.bin"}
-
-
 WRONG_LABEL = b"\x0a" + cifar_contents("cifar10")["test_batch.bin"][1:]
 
 

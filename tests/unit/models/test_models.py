@@ -1,4 +1,4 @@
-"""Models: what they compute, how many parameters they have, how they start, what they refuse."""
+"""Models of images and rows: what they compute, how many parameters they have, what they refuse."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from torch import nn
 
 from mlprun.course.cifar_quick import CifarQuick
 from mlprun.errors import ConfigError
-from mlprun.models.activations import make_activation
 from mlprun.models.cnn import CNN
-from mlprun.models.initialize import initialize
 from mlprun.models.mlp import MLP, Linear
 from mlprun.models.resnet import resnet18
 from tests.helpers.files import REPOSITORY
 
 CONF = REPOSITORY / "conf"
+
+
 Model = Callable[..., nn.Module]
+
 
 SHAPES: list[tuple[Model, list[int]]] = [
     (Linear, [4]),
@@ -202,124 +203,6 @@ def test_resnet_keeps_the_resolution_of_small_images(side: int, last: int) -> No
         model.get_submodule("layer4").register_forward_hook(lambda *args: sizes.append(args[2].shape[-1]))
         model(torch.empty(2, 3, side, side))
     assert sizes == [last]
-
-
-ACTIVATIONS: list[tuple[str, Callable[[float], float]]] = [
-    ("elu", lambda x: x if x > 0 else math.expm1(x)),
-    ("gelu", lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2),
-    ("identity", lambda x: x),
-    ("leaky_relu", lambda x: x if x > 0 else 0.01 * x),
-    ("relu", lambda x: max(x, 0.0)),
-    ("sigmoid", lambda x: 1 / (1 + math.exp(-x))),
-    ("silu", lambda x: x / (1 + math.exp(-x))),
-    ("silu_by_hand", lambda x: x / (1 + math.exp(-x))),
-    ("tanh", math.tanh),
-]
-
-
-@pytest.mark.parametrize(("name", "formula"), ACTIVATIONS)
-def test_activations(name: str, formula: Callable[[float], float]) -> None:
-    points = [-2.0, -0.5, 0.0, 0.5, 2.0]
-    expected = torch.tensor([formula(x) for x in points])
-    torch.testing.assert_close(make_activation(name)(torch.tensor(points)), expected)
-
-
-def test_silu_by_hand_is_silu_in_values_and_gradients() -> None:
-    points = torch.tensor([-1e4, -88.0, -5.0, -1.28, 0.0, 0.3, 5.0, 1e4])
-    results = []
-    for name in ("silu", "silu_by_hand"):
-        inputs = points.clone().requires_grad_()
-        outputs = make_activation(name)(inputs)
-        outputs.sum().backward()
-        results.append((outputs.detach(), inputs.grad))
-    torch.testing.assert_close(results[0], results[1])
-
-
-def test_the_gradient_written_out_for_silu_is_that_of_its_values() -> None:
-    inputs = torch.linspace(-4, 4, 12, dtype=torch.float64).reshape(3, 4).requires_grad_()
-    by_hand = make_activation("silu_by_hand")
-    assert torch.autograd.gradcheck(by_hand, inputs)
-    assert torch.autograd.gradgradcheck(by_hand, inputs)
-
-
-def test_the_slope_of_leaky_relu_can_be_set() -> None:
-    assert make_activation("leaky_relu", 0.2)(torch.tensor(-1.0)).item() == pytest.approx(-0.2)
-
-
-# A layer, its fan_in and its fan_out.
-WIDE = [(lambda: nn.Linear(300, 200), 300, 200), (lambda: nn.Conv2d(16, 64, 3), 16 * 9, 64 * 9)]
-
-
-@pytest.mark.parametrize(("layer", "fan_in", "fan_out"), WIDE, ids=["linear", "conv"])
-@pytest.mark.parametrize(
-    ("scheme", "variance"),
-    [
-        ("default", lambda fan_in, fan_out: 1 / (3 * fan_in)),
-        ("xavier", lambda fan_in, fan_out: 2 / (fan_in + fan_out)),
-        ("he", lambda fan_in, fan_out: 2 / fan_in),
-        ("orthogonal", lambda fan_in, fan_out: 1 / fan_in),
-        (0.05, lambda fan_in, fan_out: 0.05**2),
-        ("0.05", lambda fan_in, fan_out: 0.05**2),
-        (1, lambda fan_in, fan_out: 1.0),
-        ("zeros", lambda fan_in, fan_out: 0.0),
-    ],
-)
-def test_initial_weights_have_the_variance_of_their_scheme(
-    layer: Callable[[], nn.Linear | nn.Conv2d],
-    fan_in: int,
-    fan_out: int,
-    scheme: str | float,
-    variance: Callable[[int, int], float],
-) -> None:
-    torch.manual_seed(0)
-    module = layer()
-    initialize(module, scheme)
-    assert module.bias is not None
-    assert module.weight.var().item() == pytest.approx(variance(fan_in, fan_out), rel=0.05)
-    # four standard errors: a sound draw fails once in 16,000 seeds, and this seed does not
-    spread = math.sqrt(variance(fan_in, fan_out) / module.weight.numel())
-    assert module.weight.mean().item() == pytest.approx(0, abs=4 * spread)
-    assert (module.bias == 0).all().item() is (scheme != "default")
-
-
-def test_uniform_schemes_stay_in_their_bounds_and_normal_ones_do_not() -> None:
-    torch.manual_seed(0)
-    bounds = {"xavier": math.sqrt(6 / 500), "he": math.sqrt(6 / 300)}
-    largest = {}
-    for scheme in bounds:
-        layer = nn.Linear(300, 200)
-        initialize(layer, scheme)
-        largest[scheme] = layer.weight.abs().max().item()
-    assert 0.99 * bounds["xavier"] < largest["xavier"] <= bounds["xavier"]
-    assert largest["he"] > bounds["he"]
-
-
-@pytest.mark.parametrize(("inputs", "outputs"), [(30, 20), (20, 30), (20, 20)])
-def test_an_orthogonal_matrix_keeps_lengths(inputs: int, outputs: int) -> None:
-    layer = nn.Linear(inputs, outputs)
-    initialize(layer, "orthogonal")
-    weight = layer.weight if outputs <= inputs else layer.weight.T
-    torch.testing.assert_close(weight @ weight.T, torch.eye(min(inputs, outputs)), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        Linear([4], 3, init="zeros"),
-        MLP([4], 3, init="zeros"),
-        CNN([1, 8, 8], 3, init="zeros", batch_norm=False),
-    ],
-)
-def test_init_reaches_every_layer_of_a_model(model: nn.Module) -> None:
-    assert num_parameters(model) > 0
-    assert all((p == 0).all() for p in model.parameters())
-
-
-def test_default_init_draws_what_pytorch_draws() -> None:
-    torch.manual_seed(0)
-    plain = nn.Linear(4, 3)
-    torch.manual_seed(0)
-    assert torch.equal(Linear([4], 3).output.weight, plain.weight)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-"""Models of text: what they compute, that padding does not matter, who sees what, what they refuse."""
+"""What all models of text have in common: padding does not matter, who sees what, what they refuse."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import pkgutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +13,29 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mlprun import tasks
 from mlprun.data.text import tokenizer
 from mlprun.errors import ConfigError
 from mlprun.models import sequences
-from mlprun.models.embedding_average import EmbeddingAverage
-from mlprun.models.rnn import RNN, LSTMByHand
-from mlprun.models.transformer import MultiHeadAttention, Transformer, sinusoids
+from mlprun.models.rnn import RNN
+from mlprun.models.transformer import Transformer
 from mlprun.training import finetune
 from tests.helpers.files import REPOSITORY
+from tests.helpers.text_models import (
+    LONGEST,
+    OUTPUTS,
+    VOCABULARY,
+    Make,
+    average,
+    made,
+    padded,
+    rnn,
+    sentences,
+    transformer,
+)
 
 CONF = REPOSITORY / "conf"
-VOCABULARY, OUTPUTS, LONGEST = 20, 5, 12
-Make = Callable[..., nn.Module]
-
-
-def average(task: str, **arguments: Any) -> nn.Module:
-    return EmbeddingAverage(VOCABULARY, OUTPUTS, task, **({"width": 8} | arguments))
-
-
-def rnn(task: str, **arguments: Any) -> RNN:
-    return RNN(VOCABULARY, OUTPUTS, task, **({"width": 8, "hidden_size": 6} | arguments))
-
-
-def transformer(task: str, **arguments: Any) -> Transformer:
-    small = {"width": 8, "num_heads": 2, "num_layers": 2}
-    return Transformer(VOCABULARY, OUTPUTS, task, LONGEST, **(small | arguments))
 
 
 OF_TEXTS: list[tuple[Make, dict[str, Any]]] = [
@@ -56,6 +50,8 @@ OF_TEXTS: list[tuple[Make, dict[str, Any]]] = [
     (transformer, {"pooling": "max", "attention": "written_out"}),
     (transformer, {"pooling": "last", "positions": "sinusoidal"}),
 ]
+
+
 OF_TOKENS: list[tuple[Make, dict[str, Any]]] = [
     (rnn, {}),
     (rnn, {"cell": "gru", "num_layers": 2}),
@@ -63,6 +59,8 @@ OF_TOKENS: list[tuple[Make, dict[str, Any]]] = [
     (transformer, {}),
     (transformer, {"attention": "written_out", "positions": "sinusoidal"}),
 ]
+
+
 TWO_SIDED: list[tuple[Make, dict[str, Any]]] = [
     (rnn, {"bidirectional": True, "num_layers": 2}),
     (rnn, {"bidirectional": True, "cell": "lstm_by_hand"}),
@@ -75,30 +73,9 @@ CASES = [
     *[(make, "token_classification", arguments) for make, arguments in OF_TOKENS + TWO_SIDED[:2]],
     *[(make, "language_modeling", arguments) for make, arguments in OF_TOKENS],
 ]
+
+
 every_model = pytest.mark.parametrize(("make", "task", "arguments"), CASES)
-
-
-def sentences(*lengths: int, seed: int = 0) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randint(1, VOCABULARY, (length,), generator=generator) for length in lengths]
-
-
-def padded(texts: list[Tensor], length: int | None = None) -> Tensor:
-    length = length or max(map(len, texts))
-    return torch.stack([F.pad(text, (0, length - len(text))) for text in texts])
-
-
-def made(make: Make, task: str, **arguments: Any) -> Any:
-    """A model in evaluation mode, with weights large enough that everything in it tells."""
-    torch.manual_seed(0)
-    model = make(task, **arguments).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
-    return model
-
-
-# ------------------------------------------------------------------------------------------------ outputs, padding
 
 
 @every_model
@@ -204,9 +181,6 @@ def test_every_model_can_learn_texts_by_heart(make: Make, arguments: dict[str, A
     assert torch.equal(model.eval()(ids).argmax(dim=1), classes)
 
 
-# --------------------------------------------------------------------------------------------------- who sees what
-
-
 def change_at(model: nn.Module, length: int = 8, place: int = 4) -> Tensor:
     """By position: whether the outputs differ between two texts that differ at `place` alone."""
     (text,) = sentences(length)
@@ -238,242 +212,6 @@ def test_order_is_lost_in_an_average_alone(make: Make, ordered: bool) -> None:
     assert same is not ordered
 
 
-# ---------------------------------------------------------------------------------------------------- the average
-
-
-def test_the_average_is_the_mean_of_the_embeddings_and_a_linear_layer() -> None:
-    model = made(average, "classification")
-    head = model.head.output
-    expected = model.embedding.weight[[3, 4, 4]].mean(dim=0) @ head.weight.T + head.bias
-    torch.testing.assert_close(model(torch.tensor([[3, 4, 4, 0, 0]]))[0], expected)
-
-
-def test_word_dropout_leaves_whole_tokens_out_of_the_mean() -> None:
-    torch.manual_seed(0)
-    model = average("classification", word_dropout=0.5)
-    model.head = nn.Identity()
-    both = model.embedding.weight[[3, 4]]
-    possible = torch.stack([torch.zeros(8), both[0], both[1], both.mean(dim=0)])
-    found = model(torch.tensor([[3, 4, 0]]).repeat(400, 1))
-    distances = torch.cdist(found, possible, compute_mode="donot_use_mm_for_euclid_dist")
-    assert distances.min(dim=1).values.max() < 1e-6
-    counts = distances.argmin(dim=1).bincount(minlength=4)
-    assert ((counts - 100).abs() < 40).all()  # four standard errors are 35
-    assert torch.equal(model.eval()(torch.tensor([[3, 4, 0]])), both.mean(dim=0, keepdim=True))
-
-
-# ------------------------------------------------------------------------------------------------------- recurrent
-
-TORCH = {"lstm": nn.LSTM, "lstm_by_hand": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-
-
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cell", TORCH)
-def test_the_states_are_those_of_torch_for_packed_sequences(cell: str, bidirectional: bool) -> None:
-    encoder = made(rnn, "token_classification", cell=cell, num_layers=2, bidirectional=bidirectional).encoder
-    theirs = TORCH[cell](8, 6, num_layers=2, bidirectional=bidirectional, batch_first=True)
-    weights = {}
-    for number, layer in enumerate(encoder.layers):
-        for name, value in layer.onward.named_parameters():
-            weights[name.replace("_l0", f"_l{number}")] = value
-        if bidirectional:
-            for name, value in layer.back.named_parameters():
-                weights[name.replace("_l0", f"_l{number}_reverse")] = value
-    theirs.load_state_dict(weights)
-
-    texts = sentences(4, 9, 1, 6)
-    ids = padded(texts)
-    packed = pack_padded_sequence(
-        encoder.embedding(ids), torch.tensor([4, 9, 1, 6]), batch_first=True, enforce_sorted=False
-    )
-    found, last = theirs(packed)
-    expected, _ = pad_packed_sequence(found, batch_first=True)
-    states, final = encoder(ids)
-    mask = (ids != 0)[:, :, None]
-    torch.testing.assert_close(states * mask, expected * mask, atol=1e-6, rtol=0)
-    hidden = last[0] if isinstance(last, tuple) else last  # (layers · directions, batch, hidden)
-    torch.testing.assert_close(
-        final, torch.cat(list(hidden[-2:] if bidirectional else hidden[-1:]), dim=1), atol=1e-6, rtol=0
-    )
-
-
-def test_the_lstm_written_out_is_that_of_torch_in_values_and_gradients() -> None:
-    torch.manual_seed(0)
-    theirs, by_hand = nn.LSTM(4, 6, batch_first=True), LSTMByHand(4, 6)
-    torch.manual_seed(0)
-    assert all(map(torch.equal, theirs.parameters(), LSTMByHand(4, 6).parameters()))  # it also starts as torch's does
-    by_hand.load_state_dict(theirs.state_dict())
-    results = []
-    for model in (theirs, by_hand):
-        inputs = torch.randn(3, 10, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        states, (hidden, memory) = model(inputs)
-        (states.square().sum() + hidden.sum() + memory.square().sum()).backward()
-        results.append([states, hidden, memory, inputs.grad, *[p.grad for p in model.parameters()]])
-    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(results[0][:3], results[1][:3], atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("cell", ["lstm", "lstm_by_hand"])
-def test_an_lstm_keeps_its_memory_at_first(cell: str) -> None:
-    lstm = rnn("classification", cell=cell, forget_bias=1.5).encoder.layers[0].onward
-    both = lstm.bias_ih_l0 + lstm.bias_hh_l0
-    assert torch.equal(both[6:12], torch.full((6,), 1.5))
-    assert not torch.isin(both[:6], torch.tensor([0.0, 1.5])).any()
-
-
-def test_reversing_each_sequence_within_its_length() -> None:
-    ids = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0], [7, 0, 0, 0], [0, 0, 0, 0]])
-    mask = sequences.mask_of(ids)
-    there = sequences.reverse(ids[:, :, None], mask)
-    assert there[:, :, 0].tolist() == [[4, 3, 2, 1], [6, 5, 0, 0], [7, 0, 0, 0], [0, 0, 0, 0]]
-    assert torch.equal(sequences.reverse(there, mask)[:, :, 0], ids)
-
-
-def test_pooling() -> None:
-    states = torch.tensor([[[1.0, -5.0], [3.0, -7.0], [100.0, 100.0]]])
-    mask = torch.tensor([[True, True, False]])
-    assert sequences.pool(states, mask, "mean").tolist() == [[2, -6]]
-    assert sequences.pool(states, mask, "max").tolist() == [[3, -5]]
-    assert sequences.pool(states, mask, "last").tolist() == [[3, -7]]
-
-
-# ------------------------------------------------------------------------------------------------------- attention
-
-MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)
-
-
-@pytest.mark.parametrize("written_out", [False, True])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
-def test_attention_is_that_of_torch_in_values_and_gradients(
-    mask: Tensor | None, causal: bool, written_out: bool
-) -> None:
-    torch.manual_seed(0)
-    ours, theirs = MultiHeadAttention(8, 2, written_out=written_out), nn.MultiheadAttention(8, 2, batch_first=True)
-    pairs = [
-        (ours.query_key_value.weight, theirs.in_proj_weight),
-        (ours.query_key_value.bias, theirs.in_proj_bias),
-        (ours.output.weight, theirs.out_proj.weight),
-        (ours.output.bias, theirs.out_proj.bias),
-    ]
-    with torch.no_grad():
-        for own, other in pairs:
-            own.normal_(std=0.5)
-            other.copy_(own)
-    states = torch.randn(3, 5, 8, requires_grad=True)
-    copy = states.detach().clone().requires_grad_()
-    future = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
-    outputs = ours(states, mask, causal)
-    expected, weights = theirs(
-        copy, copy, copy, key_padding_mask=None if mask is None else ~mask, attn_mask=future, average_attn_weights=False
-    )
-    torch.testing.assert_close(outputs, expected, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(ours.weights(states, mask, causal), weights, atol=1e-6, rtol=0)
-    outputs.square().mean().backward()
-    expected.square().mean().backward()
-    torch.testing.assert_close(states.grad, copy.grad, atol=1e-6, rtol=1e-5)
-    for own, other in pairs:
-        torch.testing.assert_close(own.grad, other.grad, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_gradient_of_the_attention_written_out(causal: bool) -> None:
-    torch.manual_seed(0)
-    attention = MultiHeadAttention(4, 2, written_out=True).double()
-    mask = torch.tensor([[True, True, True], [True, False, False], [False, False, False]])
-    states = torch.randn(3, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: attention(x, mask, causal), states)
-
-
-@pytest.mark.parametrize("written_out", [False, True])
-@pytest.mark.parametrize("causal", [False, True])
-def test_who_may_look_at_none_gets_nothing(causal: bool, written_out: bool) -> None:
-    attention = MultiHeadAttention(8, 2, written_out=written_out)
-    states = torch.randn(2, 3, 8, requires_grad=True)
-    outputs = attention(states, torch.tensor([[True, True, True], [False, False, False]]), causal)
-    outputs.sum().backward()
-    torch.testing.assert_close(outputs[1], attention.output.bias.expand(3, 8))
-    assert states.grad is not None
-    assert states.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("task", tasks.TASKS)
-def test_a_transformer_is_the_same_with_attention_written_out(task: str) -> None:
-    fused = made(transformer, task)
-    written_out = transformer(task, attention="written_out").eval()
-    written_out.load_state_dict(fused.state_dict())
-    ids = padded(sentences(7, 7))
-    torch.testing.assert_close(fused(ids), written_out(ids), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("attention", ["fused", "written_out"])
-def test_attention_weights_of_each_layer(attention: str) -> None:
-    ids = padded(sentences(7, 3))
-    for task in ("classification", "language_modeling"):
-        layers = made(transformer, task, attention=attention, num_layers=3).attention_weights(ids)
-        assert [layer.shape for layer in layers] == [(2, 2, 7, 7)] * 3
-        for weights in layers:
-            torch.testing.assert_close(weights.sum(dim=3), torch.ones(2, 2, 7))
-            if task == "classification":
-                assert (weights[1, :, :, 3:] == 0).all()  # nobody looks at padding
-            else:
-                assert (weights.triu(1) == 0).all()  # nobody looks ahead
-
-
-def test_attention_dropout_is_that_of_the_weights() -> None:
-    model, ids = made(transformer, "classification", dropout=0.0, attention_dropout=0.5), padded(sentences(7))
-    assert torch.equal(model(ids), model(ids))
-    model.train()
-    assert not torch.equal(model(ids), model(ids))
-
-
-# ----------------------------------------------------------------------------------------------- positions, weights
-
-
-def test_sinusoids_by_the_formula() -> None:
-    waves = sinusoids(50, 6)
-    assert waves.shape == (50, 6)
-    for t, i in ((0, 0), (3, 0), (7, 1), (49, 2)):
-        angle = t / 10000 ** (2 * i / 6)
-        assert waves[t, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-5)
-        assert waves[t, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-5)
-    # how alike two positions are depends on their distance alone
-    alike = waves @ waves.T
-    torch.testing.assert_close(alike[0, :20], alike[17, 17:37], atol=1e-4, rtol=0)
-    assert sinusoids(5, 7).shape == (5, 7)
-
-
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
-@pytest.mark.parametrize("tie_weights", [False, True])
-def test_a_language_model_starts_by_guessing(positions: str, tie_weights: bool) -> None:
-    torch.manual_seed(0)
-    model = Transformer(500, 500, "language_modeling", 32, positions=positions, tie_weights=tie_weights).eval()
-    ids = torch.randint(1, 500, (8, 32))
-    loss = F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-    assert loss.item() == pytest.approx(math.log(500), abs=0.1)
-
-
-def test_what_blocks_add_does_not_grow_with_their_number() -> None:
-    def spread(num_layers: int) -> float:
-        torch.manual_seed(0)
-        model = transformer("classification", width=64, num_layers=num_layers).eval()
-        added: list[Tensor] = []
-        for block in model.encoder.blocks:
-            block.register_forward_hook(lambda block, inputs, output: added.append(output - inputs[0]))
-        model(padded(sentences(8, 8, 8, 8)))
-        return torch.stack(added).sum(dim=0).std().item()
-
-    assert spread(24) == pytest.approx(spread(2), rel=0.5)
-
-
-def test_tied_weights_are_one_matrix() -> None:
-    model = Transformer(20, 20, "language_modeling", 8, width=8, tie_weights=True)
-    assert model.head.weight is model.encoder.embedding.weight
-    loose = Transformer(20, 20, "language_modeling", 8, width=8)
-    sizes = [sum(p.numel() for p in m.parameters()) for m in (loose, model)]
-    assert sizes[0] - sizes[1] == 20 * 8
-
-
 @pytest.mark.parametrize("source", ["language_modeling", "token_classification"])
 @pytest.mark.parametrize("make", [rnn, transformer])
 def test_all_but_the_head_of_a_model_of_tokens_starts_a_classifier(make: Make, source: str) -> None:
@@ -489,9 +227,6 @@ def test_all_but_the_head_of_a_model_of_tokens_starts_a_classifier(make: Make, s
     finetune.load(taken, after)
     for name in taken.tensors:
         assert torch.equal(after.state_dict()[name], before.state_dict()[name]), name
-
-
-# ------------------------------------------------------------------------------------------------- arguments, house
 
 
 @pytest.mark.parametrize(

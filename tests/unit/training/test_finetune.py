@@ -1,10 +1,7 @@
-"""Training that starts from given tensors, and leaves some of them as they are."""
+"""Which given tensors are taken, and which parameters a pattern freezes."""
 
 from __future__ import annotations
 
-import json
-import pickle
-import signal
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,16 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mlprun.analysis.diff import compare_tensors
-from mlprun.config.checks import check
-from mlprun.config.compose import Composer
-from mlprun.config.identity import fingerprint, identity
 from mlprun.errors import ConfigError
-from mlprun.runs import checkpoint
 from mlprun.training import finetune
-from tests.helpers.lines import Line, finish, wait_until
-from tests.helpers.runs import RUN, SMALL, assert_identical, last_step, record_of
-
-FAST = ["debug=fast", "steps=6", "data.limit=100"]
 
 
 def network(width: int = 4) -> nn.Sequential:
@@ -33,13 +22,6 @@ def network(width: int = 4) -> nn.Sequential:
 
 def taken(tensors: dict, model: nn.Module) -> finetune.MatchedWeights:
     return finetune.fit(finetune.Weights(Path("w.pt"), "sha256:0", tensors), model)
-
-
-def best(run: Path) -> dict:
-    return checkpoint.load(run / "checkpoints" / "best.pt")["model"]
-
-
-# ------------------------------------------------------------------------------------------------- weights
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
@@ -85,151 +67,6 @@ def test_tensors_that_cannot_be_a_start_are_refused(tensors, said):
         taken(tensors, network())
     assert all(text in str(error.value) for text in ["trainer.weights=w.pt", *said])
 
-
-class Malicious:
-    def __reduce__(self):
-        return open, ("ran.txt", "w")
-
-
-def bad_files(folder: Path) -> None:
-    torch.save({"model": Malicious()}, folder / "malicious.pt")
-    (folder / "malicious.pkl").write_bytes(pickle.dumps(Malicious()))
-    (folder / "text.pt").write_text("no tensors here")
-    (folder / "empty.pt").write_bytes(b"")
-    torch.save({"model": {}, "epoch": 3}, folder / "bare.pt")
-    torch.save(network(), folder / "module.pt")
-    torch.save({"output.weight": torch.zeros(10, 64)}, folder / "flipped.pt")
-    content = bytearray((folder / "flipped.pt").read_bytes())
-    content[content.index(bytes(400)) + 100] ^= 1
-    (folder / "flipped.pt").write_bytes(content)
-    (folder / "folder").mkdir()
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("nowhere.pt", "there is no such file"),
-        ("folder", "is a folder without checkpoints/best.pt"),
-        ("malicious.pt", "not read"),
-        ("malicious.pkl", "not read"),
-        ("module.pt", "holds more than tensors and plain values"),
-        ("text.pt", "torch.save(model.state_dict(), …)"),
-        ("empty.pt", "cannot be read"),
-        ("bare.pt", "holds no tensors by name"),
-        ("flipped.pt", "another checksum"),
-    ],
-)
-@pytest.mark.parametrize("multirun", [[], ["-m"]], ids=["run", "sweep"])
-def test_a_file_that_cannot_be_used_is_one_message_and_runs_nothing(mlprun, tmp_path, name, said, multirun):
-    bad_files(tmp_path)
-    result = mlprun(*multirun, *FAST, f"trainer.weights={name}", "seed=0")
-    assert result.status == 2
-    assert f"trainer.weights={name}" in result.err + result.out
-    assert said in result.err + result.out
-    assert len((result.err + result.out).strip().splitlines()) <= 8
-    assert "Traceback" not in result.err
-    assert not (tmp_path / "ran.txt").exists()
-    assert result.runs == []
-
-
-def test_a_run_starts_from_another_with_inputs_of_another_size(mlprun, tmp_path):
-    assert mlprun(*FAST, "hydra.run.dir=first", "data=iris", "model.hidden=[8,6]").status == 0
-    result = mlprun(*FAST, "hydra.run.dir=second", "data=wine", "model.hidden=[8,6]", "trainer.weights=first",
-                    "trainer.freeze=[hidden.2]")  # fmt: skip
-    assert "weights 5 of 6 tensors from first; new: hidden.0.weight (there 8x4)\n" in result.out
-    record = record_of(tmp_path / "second")
-    total, trained = record["num_parameters"], record["num_trained_parameters"]
-    assert total - trained == 8 * 6 + 6
-    assert f"MLP: {total:,} parameters, {trained:,} trained\n" in result.out
-    first, second = best(tmp_path / "first"), best(tmp_path / "second")
-    assert torch.equal(first["hidden.2.weight"], second["hidden.2.weight"])  # taken, and frozen
-    assert not torch.equal(first["hidden.0.bias"], second["hidden.0.bias"])  # taken, and trained
-    assert record["weights"]["path"] == str(tmp_path / "first" / "checkpoints" / "best.pt")
-    assert record["weights"]["sha256"].startswith("sha256:")
-
-
-def test_a_plain_state_dict_is_a_start_too(mlprun, tmp_path):
-    assert mlprun(*FAST, "hydra.run.dir=first").status == 0
-    torch.save({f"module.{k}": v for k, v in best(tmp_path / "first").items()}, tmp_path / "plain.pth")
-    for name in ("plain.pth", "first", "first/checkpoints/best.pt"):
-        assert "weights 6 of 6 tensors from" in mlprun(*FAST, f"trainer.weights={name}", "optim.lr=0").out
-    runs = [run for run in (tmp_path / "outputs").glob("*/*") if (run / "run.json").exists()]
-    assert len(runs) == 3
-    assert all(compare_tensors(best(run), best(tmp_path / "first")) == [] for run in runs)
-
-
-def test_without_frozen_parameters_the_introduction_says_nothing_of_it(mlprun):
-    result = mlprun(*FAST)
-    assert " trained" not in result.out
-    assert "weights " not in result.out
-    assert result.record()["num_trained_parameters"] == result.record()["num_parameters"]
-    assert "weights" not in result.record()
-
-
-def test_reproduce_says_that_the_file_has_changed(mlprun, tmp_path):
-    torch.save({"output.bias": torch.zeros(10)}, tmp_path / "w.pt")
-    assert mlprun(*FAST, "hydra.run.dir=run", "trainer.weights=w.pt").status == 0
-    assert mlprun("reproduce", "run").status == 0
-    torch.save({"output.bias": torch.ones(10)}, tmp_path / "w.pt")
-    result = mlprun("reproduce", "run")
-    assert result.status == 1
-    assert "data: weights: sha256:" in result.out
-    (tmp_path / "w.pt").unlink()
-    result = mlprun("reproduce", "run")
-    assert result.status == 2
-    assert "trainer.weights=w.pt: there is no such file" in result.out + result.err
-    assert mlprun("eval", "run").status == 0  # which has no need of it
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        pytest.param([], id="adam"),
-        pytest.param(["optim=muon", "trainer.accumulate=2", "trainer.grad_clip=0.5"], id="muon, accumulated, clipped"),
-        pytest.param(["optim=adamw", "trainer.decay_all=false", "scheduler=cosine"], id="groups"),
-    ],
-)  # fmt: skip
-def test_a_killed_run_goes_on_without_the_file_and_ends_with_the_same_bits(tmp_path, words):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    model = ["model=cnn", "model.dropout=0.2", "data.limit=256", "trainer.freeze=[features,head.hidden.1]"]
-    line = [*SMALL, *model, *words, "trainer.weights=first"]
-    for folder in (whole, broken):
-        folder.mkdir()
-        finish(folder, "hydra.run.dir=first", "model=cnn", "data.limit=256", "epochs=1")
-    finish(whole, *line)
-    with Line(broken, *line) as running:
-        wait_until(lambda: last_step(broken) >= 60)
-        running.signal(signal.SIGKILL)
-        assert running.wait() == -signal.SIGKILL, running.output
-    (broken / "first" / "checkpoints" / "best.pt").unlink()
-    output = finish(broken, "resume", RUN)
-    assert_identical(broken / RUN, whole / RUN)
-    assert "have changed" not in output
-    first, last = best(whole / "first"), best(whole / RUN)
-    for name, tensor in first.items():  # frozen, running statistics and all
-        if name.startswith(("features.", "head.hidden.1.")):
-            assert torch.equal(tensor, last[name]), name
-    assert not torch.equal(first["head.output.weight"], last["head.output.weight"])
-
-
-def test_a_run_that_was_killed_before_its_first_checkpoint_reads_the_file_again(mlprun, tmp_path):
-    torch.save({"output.bias": torch.zeros(10)}, tmp_path / "w.pt")
-    assert mlprun(*FAST, "hydra.run.dir=run", "trainer.weights=w.pt").status == 0
-    record = record_of(tmp_path / "run")
-    for file in (tmp_path / "run" / "checkpoints").iterdir():
-        file.unlink()
-    record["status"] = "running"
-    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
-    torch.save({"output.bias": torch.ones(10)}, tmp_path / "w.pt")
-    result = mlprun("resume", "run")
-    assert result.status == 0, result.err
-    assert "have changed" in result.out
-    assert "  weights: sha256:" in result.out
-    again = record_of(tmp_path / "run")["weights"]["sha256"]
-    assert again != record["weights"]["sha256"]
-
-
-# -------------------------------------------------------------------------------------------------- frozen
 
 words = st.lists(st.sampled_from(["layer1", "layer2", "conv", "0", "weight"]), min_size=1, max_size=4)
 
@@ -282,42 +119,3 @@ def test_only_what_is_wholly_frozen_stays_in_evaluation_mode():
     assert still("norm") == {"norm"}
     assert still("norm.weight", "head.bias") == set()
     assert still("body") == {"body.0", "body.1"}  # its dropout goes on
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        (["trainer.freeze=[hiden]"], ["trainer.freeze=hiden", "did you mean 'hidden'"]),
-        (["trainer.freeze=[hidden,zzz]"], ["trainer.freeze=zzz", "the model has hidden, hidden.0"]),
-        (["trainer.freeze=[*]"], ["trainer.freeze=[*]", "leaves nothing to train"]),
-        (["trainer.freeze=[hidden,output]"], ["leaves nothing to train"]),
-        (["trainer.freeze=hidden"], ["trainer.freeze=hidden", "must be a list, such as [a,b]"]),
-        (["-m", "trainer.freeze=[hidden],[hiden]"], ["trainer.freeze=hiden", "at the point"]),
-    ],
-)
-def test_what_cannot_be_frozen_is_refused(mlprun, line, said):
-    result = mlprun(*FAST, *line)
-    assert result.status == 2
-    assert all(text in result.err + result.out for text in said), result.err + result.out
-    assert result.runs == []
-
-
-def test_batch_norm_that_is_frozen_takes_a_batch_of_one(mlprun):
-    line = [*FAST, "model=mlp", "model.batch_norm=true", "data.limit=33"]
-    assert "a single one to normalise" in mlprun(*line).err
-    assert mlprun(*line, "trainer.freeze=[hidden.1,hidden.4]").status == 0
-
-
-# ------------------------------------------------------------------------------------------------ identity
-
-
-def test_a_run_that_uses_none_of_it_is_the_run_that_it_was_before():
-    now = check(Composer().compose([])).to_dict()
-    before = json.loads(json.dumps(now))
-    for group, key in (("trainer", "weights"), ("trainer", "freeze"), ("data", "normalize_targets"),
-                       ("data", "normalize_test_by")):  # fmt: skip
-        del before[group][key]
-    assert fingerprint(before) == fingerprint(now)
-    assert identity(before) == identity(now)
-    for line in ("trainer.weights=w.pt", "trainer.freeze=[hidden]", "data.normalize_test_by=test"):
-        assert fingerprint(check(Composer().compose([line])).to_dict()) != fingerprint(now)

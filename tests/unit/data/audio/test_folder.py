@@ -109,8 +109,6 @@ def test_one_name_alone_cannot_be_split(tmp_path):
 
 
 COMPOSER = Composer()
-
-
 SOUNDS = ["data=audio_folder", "data.root=folder", "data.num_outputs=2"]
 
 

@@ -1,0 +1,69 @@
+"""`mlprun plot`: where the picture lies, and what is said."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from tests.helpers.curves import make_run
+
+
+@pytest.mark.parametrize(
+    ("words", "picture"),
+    [
+        (["runs/a"], "runs/a/curves.png"),
+        (["runs/a", "runs/b"], "runs/curves.png"),
+        (["runs"], "runs/curves.png"),
+        (["runs/a", "other/c"], "curves.png"),
+        (["runs", "--output", "deep/all.svg"], "deep/all.svg"),
+        (["runs/a", "--metric", "train/loss", "--x", "optim/lr"], "runs/a/curves.png"),
+        (["runs/a", "--metric=val/accuracy", "--metric=val/loss", "--x=epoch"], "runs/a/curves.png"),
+    ],
+)
+def test_the_picture_lies_in_the_folder_that_holds_all(mlprun, tmp_path, words, picture):
+    for name, lr in (("runs/a", 0.1), ("runs/b", 0.01), ("other/c", 0.2)):
+        make_run(tmp_path / name, lr=lr)
+    result = mlprun("plot", *words)
+    assert (result.status, result.out, result.err) == (0, f"{picture}\n", "")
+    if picture.endswith(".png"):
+        with Image.open(tmp_path / picture) as image:
+            assert image.width >= 640
+            assert len(image.getcolors(100_000)) > 3
+    else:
+        assert "<svg" in (tmp_path / picture).read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["missing"], 1, "missing: there is no such folder"),
+        (["empty"], 1, "empty: no run with anything in its metrics.jsonl"),
+        (["a", "--metric", "val/acuracy"], 2, "--metric=val/acuracy: no row has it\n  did you mean 'val/accuracy'"),
+        (["a", "--x", "epochs"], 2, "--x=epochs: no such axis\n  did you mean 'epoch'?"),
+        (["a", "--output", "curves.jpg"], 2, "--output=curves.jpg: is no picture"),
+        (["a", "--output", "a/run.json/x.png"], 1, "a/run.json/x.png cannot be written"),
+    ],
+)
+def test_bad_lines_are_one_message(mlprun, tmp_path, words, status, said):
+    make_run(tmp_path / "a")
+    (tmp_path / "empty").mkdir()
+    result = mlprun("plot", *words)
+    assert (result.status, result.out) == (status, "")
+    assert result.err.startswith(f"error: {said}")
+
+
+def test_what_is_left_out_is_said(mlprun, tmp_path):
+    make_run(tmp_path / "s" / "a")
+    make_run(tmp_path / "s" / "b", seed=1, status="failed")
+    assert (
+        "left out (no row yet, another try of a seed, or not completed where others are): s/b\n"
+        in mlprun("plot", "s").err
+    )
+
+
+def test_a_run_of_ours_is_drawn(mlprun):
+    mlprun("-m", "debug=fast", "data=iris", "seed=0,1", "optim.lr=0.1,0.01", "sweep.name=s")
+    assert mlprun("plot", "outputs/sweeps/s").out == "outputs/sweeps/s/curves.png\n"
+    mlprun("debug=fast", "data=diabetes", "hydra.run.dir=one")
+    result = mlprun("plot", "one")
+    assert (result.status, result.out) == (0, "one/curves.png\n"), result.err

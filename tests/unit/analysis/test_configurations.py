@@ -1,0 +1,124 @@
+"""Runs that differ in their seed alone are one configuration, called by what differs."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+
+import pytest
+
+from mlprun.analysis.configurations import configurations
+from mlprun.analysis.leaderboard import leaderboard, write_csv
+from tests.helpers.records import run
+
+
+def read_csv(folder: Path) -> list[dict[str, str]]:
+    with (folder / "leaderboard.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("seed=0", "seed=1"),
+        ("device=cpu", "device=cuda"),
+        ("checkpoint.every=1 step", "checkpoint.every=5%"),
+        ("logging.every=1 step", "logging.every=5%"),
+        ("trainer.max_time=1h", "trainer.max_time=2h"),
+        ("sweep.name=a", "sweep.name=b"),
+        ("data.root=/a", "data.root=/b"),
+        ("optim.lr=1", "optim.lr=1.0"),
+        ("optim.lr=1e-3", "epochs=10"),
+        ("optim=adam", "seed=4"),
+    ],
+)
+def test_runs_of_one_configuration_are_averaged(lines):
+    runs = [run(lines[0], "seed=8", value=0.5), run(lines[1], "seed=9", value=0.25)]
+    (found,) = configurations(runs)
+    assert found.values == [0.5, 0.25]
+    titles = leaderboard(runs)[1].split()
+    assert titles == ["n", "val/loss", "sd", "±95%", "test/accuracy", "sec"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "cells"),
+    [
+        (("optim.lr=0.1", "optim.lr=0.01"), "optim.lr", ["0.1", "0.01"]),
+        (("optim.lr=0.1", "epochs=10"), "optim.lr", ["0.1", "0.001"]),  # a default that was not typed
+        (("optim.lr=1e-5", "optim.lr=100000.5"), "optim.lr", ["1e-05", "100000.5"]),
+        (("optim=sgd", "optim=adam"), "optim", ["sgd", "adam"]),
+        (("model=linear", "model=mlp"), "model", ["linear", "mlp"]),
+        (("model=linear", "epochs=10"), "model", ["linear", "MLP"]),
+        (("model.hidden=[4]", "model.hidden=[4, 8]"), "model.hidden", ["[4]", "[4,8]"]),
+        (("trainer.grad_clip=1.5", "trainer.grad_clip=null"), "trainer.grad_clip", ["1.5", "null"]),
+        (("steps=7", "steps=8"), "steps", ["7", "8"]),
+        (("data.limit=7", "data.limit=8"), "data.limit", ["7", "8"]),
+        (("+model.width=7", "epochs=10"), "model.width", ["7", ""]),
+    ],
+)
+def test_the_keys_that_differ_are_columns(tmp_path, lines, key, cells):
+    runs = [run(line, "seed=3", value=value) for line, value in zip(lines, (0.25, 0.5), strict=True)]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert [row[key] for row in rows] == cells
+    assert list(rows[0])[1:3] == [key, "n"], "and no other"
+
+
+def test_keys_stand_in_the_order_they_were_typed_and_what_all_share_is_left_out(tmp_path):
+    grid = itertools.product(
+        ("optim=sgd", "optim=adam"), ("epochs=1", "epochs=2"), ("data.limit=5",), ("seed=0", "seed=1")
+    )
+    runs = [run(*lines, value=i) for i, lines in enumerate(grid)]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert list(rows[0])[:4] == ["rank", "optim", "epochs", "n"]
+    assert [(row["optim"], row["epochs"], row["n"]) for row in rows] == [
+        ("sgd", "1", "2"), ("sgd", "2", "2"), ("adam", "1", "2"), ("adam", "2", "2"),
+    ]  # fmt: skip
+
+
+def test_a_choice_that_the_config_does_not_hold_is_shown_as_typed(tmp_path):
+    runs = [run(f"epochs={i}", overrides=[f"experiment={name}"], value=i) for i, name in enumerate("ab")]
+    write_csv([*runs, run("epochs=2", overrides=[], value=2)], tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert list(rows[0])[1:3] == ["experiment", "n"]
+    assert [row["experiment"] for row in rows] == ["a", "b", ""]
+
+
+def test_a_choice_that_was_not_typed_is_called_as_others_typed_it():
+    typed = run("optim=adam", "optim.lr=0.5", value=1.0), run("optim=sgd", value=2.0)
+    (lines,) = [leaderboard([*typed, run("optim.lr=0.7", value=3.0)])]
+    assert [line.split()[1:3] for line in lines[1:5]] == [
+        ["optim.lr", "val/loss"], ["adam", "0.5"], ["sgd", "0.1"], ["adam", "0.7"],
+    ]  # fmt: skip
+
+
+def test_a_choice_keeps_its_own_word_where_others_differ_only_in_typed_keys():
+    runs = [run("optim=sgd", value=1.0), run("optim=sgd", "optim.lr=0.7", value=2.0)]
+    runs[1][1]["overrides"] = ["optim=mine", "optim.lr=0.7"]
+    assert [line.split()[1:3] for line in leaderboard(runs)[1:4]] == [
+        ["optim.lr", "val/loss"], ["sgd", "0.1"], ["mine", "0.7"],
+    ]  # fmt: skip
+
+
+def test_what_nobody_typed_is_shown_where_else_two_rows_would_look_alike(tmp_path):
+    runs = [run(value=0.5), run(value=0.25)]
+    runs[1][1]["config"]["model"]["dropout"] = 0.5  # a YAML file was edited
+    runs[1][1]["config"]["model"]["hidden"] = [1]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert list(rows[0])[1:3] == ["model.hidden", "n"]
+    assert [row["model.hidden"] for row in rows] == ["[1]", "[128,64]"]
+
+
+def test_a_seed_counts_once():
+    runs = [
+        run("seed=0", value=0.5, name="older", started_at="2026-11-21T10:00:00+00:00"),
+        run("seed=0", value=0.25, name="newer", started_at="2026-11-22T10:00:00+00:00"),
+        run("seed=1", value=0.75, name="original", started_at="2026-11-21T10:00:00+00:00"),
+        run("seed=1", value=0.75, name="again", started_at="2026-11-23T10:00:00+00:00", reproduces="original"),
+    ]
+    (found,) = configurations(runs)
+    assert [path.name for path, _ in found.runs] == ["newer", "original"]
+    assert "2 runs more of a seed that is there already: the newest counts" in leaderboard(runs)

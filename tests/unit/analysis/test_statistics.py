@@ -1,0 +1,66 @@
+"""Means, intervals and Welch's test equal SciPy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import stats
+
+from mlprun.analysis.statistics import interval, separable
+
+SAMPLES = st.lists(st.floats(-1e3, 1e3).map(lambda x: round(x, 6)), min_size=2, max_size=9)
+
+
+@given(SAMPLES)
+def test_the_interval_is_that_of_students_t(values):
+    assume(len(set(values)) > 1)
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+    assert interval(values) == pytest.approx((low, high), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")  # scipy's, where one sample does not vary
+@given(SAMPLES, SAMPLES, st.floats(-5, 5))
+def test_separable_is_welchs_t_test(first, second, shift):
+    assume(np.std(first) + np.std(second) > 1e-4)  # else scipy's own answer is rounding
+    second = [value + shift for value in second]
+    p = stats.ttest_ind(first, second, equal_var=False).pvalue
+    assume(abs(p - 0.05) > 1e-6)
+    assert separable(first, second) == separable(second, first) == (p < 0.05)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.3), (1.0, 0.5), (1.0, 0.7), (1.0, 2.0), (0.1, 0.05), (9.0, 9.0)])
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (2, 9), (5, 4)])
+def test_separable_on_random_numbers(scale, shift, sizes):
+    generator = np.random.default_rng(0)
+    answers = []
+    for _ in range(50):
+        first, second = generator.normal(0, 1, sizes[0]), generator.normal(shift, scale, sizes[1])
+        answers.append(separable(first.tolist(), second.tolist()))
+        assert answers[-1] == (stats.ttest_ind(first, second, equal_var=False).pvalue < 0.05)
+    assert False in answers
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([0.5], [0.25], None),
+        ([0.5], [0.25, 0.26, 0.27, 0.28, 0.29], None),
+        ([0.25, 0.26, 0.27, 0.28, 0.29], [0.5], None),
+        ([0.1, 0.1, 0.1], [0.1, 0.1], False),  # neither varies
+        ([0.1, 0.1, 0.1], [0.2, 0.2], True),
+        ([0.5, 0.5], [0.5, 0.75], False),  # one varies
+        ([0.5, 0.5, 0.5], [0.75, 0.7500001, 0.75], True),
+        ([1e-200, 3e-200], [1e-200, 2e-200], False),  # squares would be 0
+        ([1e-200, 1.001e-200], [9e-200, 9.001e-200], True),
+        ([1e300, 1.001e300], [-9e300, -9.001e300], True),  # squares would be infinite
+    ],
+)
+def test_separable_at_the_edges(first, second, expected):
+    assert separable(first, second) is expected
+
+
+@pytest.mark.parametrize("values", [[], [0.5]])
+def test_one_value_has_no_interval(values):
+    assert interval(values) is None
