@@ -18,26 +18,6 @@ from mlprun.training.schedule import Warmup
 from mlprun.training.schedules import Constant
 
 
-def test_on_a_gpu_the_values_are_looked_at_together(monkeypatch):
-    """What happens there, on the CPU: nothing is asked until the check, which then knows the first bad step."""
-    learner = make_learner(nn.Linear(4, 3))
-    monkeypatch.setattr(learner, "_looks_at_each", False)
-    for step in range(5):
-        learner.update(BROKEN if step >= 3 else batch(step), step)
-        if step == 2:
-            learner.check_finite()
-    with pytest.raises(DivergedError, match=r"^step 3: not finite any more \(loss nan, .* step 2 still had loss 1\."):
-        learner.check_finite()
-
-    monkeypatch.setattr(learning, "MAX_UNCHECKED", 10)  # and nobody runs on for ever without a check
-    learner = make_learner(nn.Linear(4, 3))
-    monkeypatch.setattr(learner, "_looks_at_each", False)
-    for step in range(9):
-        learner.update(BROKEN, step)
-    with pytest.raises(DivergedError, match=r"^step 0: "):
-        learner.update(BROKEN, 9)
-
-
 class Remembers(nn.Module):
     """Keeps a mean as many people write it: by putting a new tensor in the buffer's place."""
 
@@ -69,6 +49,27 @@ def batch(step: int = 0) -> Batch:
 
 
 BROKEN = Batch(torch.full((16, 4), float("nan")), torch.zeros(16, dtype=torch.int64))
+
+
+def test_on_a_gpu_the_values_are_looked_at_together(monkeypatch):
+    """What happens there, on the CPU: nothing is asked until the check, which then knows the first bad step."""
+    torch.manual_seed(0)
+    learner = make_learner(nn.Linear(4, 3))
+    monkeypatch.setattr(learner, "_looks_at_each", False)
+    for step in range(5):
+        learner.update(BROKEN if step >= 3 else batch(step), step)
+        if step == 2:
+            learner.check_finite()
+    with pytest.raises(DivergedError, match=r"^step 3: not finite any more \(loss nan, .* step 2 still had loss 1\."):
+        learner.check_finite()
+
+    monkeypatch.setattr(learning, "MAX_UNCHECKED", 10)  # and nobody runs on for ever without a check
+    learner = make_learner(nn.Linear(4, 3))
+    monkeypatch.setattr(learner, "_looks_at_each", False)
+    for step in range(9):
+        learner.update(BROKEN, step)
+    with pytest.raises(DivergedError, match=r"^step 0: "):
+        learner.update(BROKEN, 9)
 
 
 def test_a_buffer_that_is_replaced_in_the_forward_pass_is_put_back():
