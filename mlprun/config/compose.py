@@ -134,7 +134,7 @@ class Composer:
             except UserError:  # `model=custom` alone is no whole config
                 self._templates[choices] = None
         template = self._templates[choices]
-        values = [o for o in parsed if not self.loader.is_choice(o) and not o.is_hydra_override()]
+        values = [o for o in parsed if not self.loader.is_choice(o)]
         config = None if template is None else template.with_values(values)
         return check(self.compose(overrides)) if config is None else config
 

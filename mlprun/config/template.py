@@ -39,29 +39,34 @@ class Template:
         """
         config = self._config
         for override in overrides:
-            key, node = override.key_or_group, self._node(override)
+            node = self._node(override)
             if node is None:
                 return None
             try:
                 value = converted(node, override.value())
             except OmegaConfBaseException:
                 return None  # a composition says what is wrong with it
-            config = _replaced(config, key.split("."), value)
+            if not override.is_hydra_override():  # no Config holds those
+                config = _replaced(config, override.key_or_group.split("."), value)
         return check_config(config)
 
     def _node(self, override: Override) -> ValueNode | None:
         """The node of a single value on which nothing else depends, else None."""
         key, value = override.key_or_group, override.value()
         plain = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
-        if not plain or isinstance(value, list | dict) or (isinstance(value, str) and "${" in value):
+        unresolved = isinstance(value, str) and ("${" in value or "???" in value)
+        if not plain or unresolved or isinstance(value, list | dict):
             return None
+        if override.is_hydra_override():
+            node = find_node(self._cfg, key)
+            return node if isinstance(node, ValueNode) else None
         if key not in self._nodes:
             node = None if self._is_referenced(key) else find_node(self._cfg, key)
             self._nodes[key] = node if is_value(node) else None
         return self._nodes[key]
 
     def _is_referenced(self, key: str) -> bool:
-        if self._references is None or key.startswith("hydra."):
+        if self._references is None:
             return True
         return any(
             key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in self._references

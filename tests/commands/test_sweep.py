@@ -130,7 +130,8 @@ def test_a_redo_that_cannot_work_leaves_what_there_was(mlprun):
     (folder / "my_net2.py").write_text("import torch\ndef net():\n    return torch.nn.Linear(4, 3)\n")
     line = ["-m", *FAST, "model=custom", "model._target_=my_net2.net", "seed=0,1", "sweep.name=code"]
     assert mlprun(*line).status == 0
-    (folder / "my_net2.py").write_text("import torch\ndef net():\n    return torch.nn.Linear(5, 3)\n")
+    # of another size too: a file of the same second and size would be taken for the one that is compiled already
+    (folder / "my_net2.py").write_text("import torch\ndef net():\n    return torch.nn.Linear(55, 3)\n")
     assert mlprun(*line, "sweep.stale=redo").status == 2
     assert [record["status"] for record in records(folder).values()] == ["completed"] * 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlprun.config.checks import check
@@ -70,6 +70,8 @@ def test_any_line_of_a_resume_changes_the_config_or_is_one_clear_error(lines):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(LINES, max_size=3))
+@example(["seed=0", "hydra.run.dir=null"])
+@example(["epochs=???"])
 def test_a_point_of_a_sweep_is_what_the_line_alone_would_be(lines):
     """Though it is composed in a fraction of the time."""
     said = []
