@@ -57,19 +57,26 @@ def exit_status(by: str) -> int:
     return {"SIGINT": 130, "SIGHUP": 129}.get(by, 143)
 
 
+def ignore_dead_workers() -> None:
+    """Take out torch's handler of SIGCHLD, which raises wherever the main thread is when a worker has died.
+
+    In a lock of `logging` or in `_handle` that would lose a request to stop. Whoever waits for a worker's batch looks
+    after it in any case.
+    """
+    if threading.current_thread() is threading.main_thread():
+        # not SIG_DFL: Python would tell of one on its way
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+
 def end_workers() -> None:
     """Kill the processes that read data for this one: a DataLoader waits five seconds for each that is busy."""
     workers = multiprocessing.active_children()
-    if not workers:
-        return
-    in_main = threading.current_thread() is threading.main_thread()
-    torchs = signal.signal(signal.SIGCHLD, lambda *_: None) if in_main else None  # it raises for a killed worker
+    if workers:  # users' own too
+        ignore_dead_workers()
     for worker in workers:
         worker.kill()
     for worker in workers:
         worker.join()
-    if in_main:
-        signal.signal(signal.SIGCHLD, torchs)
 
 
 def disarm() -> None:
@@ -151,8 +158,6 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if number != _WAKE:
         if not _signal:  # a scheduler may send SIGTERM twice; what it asked for is under way
             _signal = signal.Signals(number).name
-            # torch raises there, and the workers may have got it too; not SIG_DFL: Python would tell of one on its way
-            signal.signal(signal.SIGCHLD, lambda *_: None)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         if number == signal.SIGHUP:

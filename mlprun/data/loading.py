@@ -58,6 +58,7 @@ def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         with signals.deferred:  # between two forks, say, torch could not end the workers
             batches = iter(loader)
+            signals.ignore_dead_workers()
         while True:
             with signals.deferred:  # a tensor's memory is taken over, and queues locked and unlocked
                 try:

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,9 +170,6 @@ def _attempt(
         except KeyboardInterrupt as stop:
             return _interrupted(directory, str(stop) or "SIGINT", stop)
         except Exception as error:
-            if "killed by signal: Terminated" in str(error):  # a worker, and the run's own SIGTERM may be on its way
-                with contextlib.suppress(signals.Stop), signals.deferred:
-                    time.sleep(0.1)
             if by := signals.stop_requested_by():  # what was broken off may say so in its own words
                 log.debug("%s", "".join(traceback.format_exception(error)))
                 if isinstance(error, UserError):  # it could not be saved, say
