@@ -79,7 +79,7 @@ def is_users_own(file: str) -> bool:
     )
 
 
-def near(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
+def close_matches(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
     """The candidates that look like `word`, best first; for "did you mean"."""
     known = list(dict.fromkeys(candidates))
     lowered = {c.lower(): c for c in known}
@@ -90,7 +90,7 @@ def near(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
 def suggestion(word: str, candidates: Iterable[str]) -> str:
     """`did you mean 'relu'?`, or the list of what there is; one line."""
     known = sorted(dict.fromkeys(candidates))
-    found = near(word, known)
+    found = close_matches(word, known)
     if found:
         return "did you mean " + " or ".join(f"'{f}'" for f in found) + "?"
     return "choose from: " + ", ".join(known)

@@ -33,7 +33,7 @@ def without_collections() -> Iterator[None]:
         atexit.register(gc.unfreeze)  # else triton says at the end of the interpreter that all of it leaked
 
 
-def leave(status: int) -> NoReturn:
+def fast_exit(status: int) -> NoReturn:
     """End the process as an interpreter ends, but do not take torch apart: that is a second (dev/LOG.md, "Processes").
 
     Threads are waited for, exit functions called, open files flushed. What only `__del__` would do is not done; Python

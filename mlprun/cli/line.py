@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 
 from mlprun.config.compose import Composer
 from mlprun.config.hydra_private import argument_parser
-from mlprun.errors import ConfigError, near
+from mlprun.errors import ConfigError, close_matches
 
 VERBS = {
     "inspect": "look before training: data, model, schedule, devices and speed; trains nothing",
@@ -92,7 +92,7 @@ def check_words(words: list[str]) -> None:
     """Raise ConfigError for a word that is no override."""
     for word in words:
         if "=" not in word and not word.startswith("~"):
-            close = near(word, VERBS)
+            close = close_matches(word, VERBS)
             remedy = "write key=value without spaces, or quote it: 'model.hidden=[128, 64]'; see mlprun --help"
             if word in VERBS:
                 remedy = f"the verb comes first: mlprun {word} …"

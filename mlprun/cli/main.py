@@ -14,7 +14,7 @@ from mlprun.cli.line import VERBS
 from mlprun.cli.task import add_current_folder, report
 from mlprun.cli.train import train
 from mlprun.errors import UserError
-from mlprun.process import leave
+from mlprun.process import fast_exit
 
 CALLS_STORED_TARGETS = ("eval", "predict", "resume", "reproduce")
 
@@ -28,7 +28,7 @@ def program() -> NoReturn:
         watched = sys.getprofile() is not None or sys.gettrace() is not None
         if "torch" not in sys.modules or watched or not isinstance(stop.code, int):
             raise
-        leave(stop.code)
+        fast_exit(stop.code)
 
 
 def main() -> NoReturn:

@@ -20,7 +20,7 @@ from mlprun.config.identity import fingerprint
 from mlprun.config.schema import SweepConfig
 from mlprun.errors import ConfigError
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make, now_utc
-from mlprun.runs.log import say
+from mlprun.runs.log import print_line
 
 if TYPE_CHECKING:
     from mlprun.sweep.points import Point
@@ -140,7 +140,7 @@ def _record_plan(
         points={**earlier["points"], **{p.mark: p.overrides for p in points}},
     )
     at_a_time = min(num_workers, len(gpus) or scheduler.num_cores())
-    say(
+    print_line(
         f"sweep   {len(to_do)} of {len(points)} runs to do in {folder}"
         + (f"  {at_a_time} side by side" if on_pool and to_do else "")
     )
@@ -181,13 +181,13 @@ def _summarise(folder: Path, points: list[Point], *, started: bool) -> bool:
 
     runs = read_runs(folder)
     for row in ["", *leaderboard(runs)]:
-        say(row)
+        print_line(row)
     write_csv(runs, folder / "leaderboard.csv")
     done = {fingerprint(record["config"]): record["status"] for _, record in runs if "config" in record}
     statuses = [done.get(point.mark, "missing") for point in points]
     if missing := statuses.count("missing"):
         print(f"error: {missing} of {len(points)} runs were not begun", file=sys.stderr)
-    say(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")
+    print_line(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")
     if not started:
-        say(f"resume  mlprun resume {shlex.quote(str(folder))}")
+        print_line(f"resume  mlprun resume {shlex.quote(str(folder))}")
     return any(status != "completed" for status in statuses)

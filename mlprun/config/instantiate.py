@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from mlprun.errors import ConfigError, UserError, is_users_own, near
+from mlprun.errors import ConfigError, UserError, close_matches, is_users_own
 from mlprun.version_one import TARGETS, upgrade_config
 
 Node = dict[str, Any]
@@ -39,7 +39,7 @@ def locate(target: str, key: str) -> Callable[..., Any]:
         for name in parts[cut:]:
             if not hasattr(found, name):
                 names = [n for n in dir(found) if not n.startswith("_")]
-                close = near(name, names)
+                close = close_matches(name, names)
                 hint = f"did you mean '{'.'.join([*parts[:-1], close[0]])}'?" if close else ""
                 where = getattr(found, "__file__", None)
                 shown = f"{module_name} ({where})" if where else module_name
@@ -105,7 +105,7 @@ def _check_arguments(target: Callable[..., Any], node: Node, key: str, num_posit
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         unknown = [name for name in given if name not in by_name]
         if unknown:
-            close = near(unknown[0], by_name)
+            close = close_matches(unknown[0], by_name)
             hint = f"did you mean '{key}.{close[0]}'? Or remove" if close else "remove"
             line = " ".join(f"~{key}.{name}" for name in unknown)
             raise ConfigError(

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mlprun.config.hydra_private import iter_nodes
 from mlprun.config.overrides import typed_value
 from mlprun.config.schema import Config
-from mlprun.errors import ConfigError, UserError, near
+from mlprun.errors import ConfigError, UserError, close_matches
 
 # Words that people type for ours.
 _SYNONYMS = {
@@ -46,14 +46,14 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
         candidates += [k for k in known if k == exact]
     candidates = candidates or [k for k in known if k.rpartition(".")[2] == last]
     candidates = candidates or [
-        f"{parent}.{n}" if parent else n for n in near(last, (s.rpartition(".")[2] for s in siblings))
+        f"{parent}.{n}" if parent else n for n in close_matches(last, (s.rpartition(".")[2] for s in siblings))
     ]
-    candidates = candidates or near(key, known)
+    candidates = candidates or close_matches(key, known)
     if not candidates:
         leaves: dict[str, str] = {}
         for k in known:
             leaves.setdefault(k.rpartition(".")[2], k)
-        candidates = [leaves[name] for name in near(last, leaves)]
+        candidates = [leaves[name] for name in close_matches(last, leaves)]
     if candidates:
         return "did you mean " + " or ".join(f"'{c}'" for c in dict.fromkeys(candidates[:3])) + "?"
     return "`mlprun --cfg job` shows every key"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlprun.config.resolvers import conf_dir
-from mlprun.errors import ConfigError, UserError, near
+from mlprun.errors import ConfigError, UserError, close_matches
 
 TOPICS = (
     "regression",
@@ -165,7 +165,7 @@ def chosen(found: Sequence[Experiment], words: str) -> list[Experiment]:
     if not (of_topic or told):
         texts = " ".join(f"{each.name} {each.topic} {each.description}" for each in found).lower()
         known = [*(each.name for each in found), *dict.fromkeys(each.topic for each in found)]
-        close = near(said, known) or near(said, re.findall(r"[\w-]{4,}", texts))
+        close = close_matches(said, known) or close_matches(said, re.findall(r"[\w-]{4,}", texts))
         remedy = "did you mean " + " or ".join(f"'{word}'" for word in close) + "?" if close else ""
         raise ConfigError(
             f"experiments {words}", ConfigError.MISSING, "no experiment has this name, topic or word",

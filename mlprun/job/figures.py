@@ -20,7 +20,7 @@ from mlprun.data.splits import Splits
 from mlprun.errors import ConfigError, UserError
 from mlprun.tasks import BY_TOKEN
 from mlprun.training.learner import Learner
-from mlprun.training.loop import Drawn, nothing
+from mlprun.training.loop import Figures, nothing
 
 PROBE_EXAMPLES, PROBE_OUTPUTS = 256, 2**24  # for histograms; 64 MiB of outputs where each token has some
 
@@ -42,14 +42,14 @@ def picture_functions(config: Config) -> dict[str, Callable[[Learner, Splits], A
     return found
 
 
-def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callable[[int], Drawn]:
+def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callable[[int], Figures]:
     """What draws, at a step, the pictures and histograms that the config asks for, and changes nothing by it."""
     functions = picture_functions(config)
     if not functions and not config.logging.histograms:
         return nothing
     examples = _probe_batch(config, parts, the_learner.device) if config.logging.histograms else None
 
-    def draw(step: int) -> Drawn:
+    def draw(step: int) -> Figures:
         from mlprun.pictures.base import to_pixels
 
         values: dict[str, float] = {}
@@ -71,7 +71,7 @@ def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callab
             except Exception as error:
                 error.add_note(f"in {tag} of logging.pictures; logging.pictures=[] goes on without, also on a resume")
                 raise
-        return Drawn(values, images, histograms)
+        return Figures(values, images, histograms)
 
     return draw
 

@@ -27,7 +27,7 @@ from mlprun.job.resume import resume_training
 from mlprun.runs import checkpoint
 from mlprun.runs.directory import RunDirectory
 from mlprun.training import finetune
-from mlprun.training.loop import Drawn, Progress, train
+from mlprun.training.loop import Figures, Progress, train
 from mlprun.training.metrics import confusion_rows
 from mlprun.training.schedules import is_range_test
 from mlprun.writers.collection import Writers
@@ -143,7 +143,7 @@ def _open_writers(attempt: Attempt) -> tuple[TensorBoard, Writers]:
     return board, Writers(board, rows, PictureFiles(directory.pictures), console)
 
 
-def _write_first(first: Drawn, writer: Writers, progress: Progress) -> None:
+def _write_first(first: Figures, writer: Writers, progress: Progress) -> None:
     with signals.deferred:
         if first.values:
             writer.write(0, 0.0, first.values)

@@ -60,10 +60,10 @@ class Terminal(logging.Handler):
             # path:line: Category: message, and a line of source; train.log has it whole
             text = "warning: " + text.splitlines()[0].split(": ", 2)[-1]
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
-        say(text, stream)
+        print_line(text, stream)
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def print_line(text: str, stream: TextIO | None = None) -> None:
     """Print a line, above a progress bar. Whoever reads it may have left, as `| head` does: the work goes on."""
     stream = stream or sys.stdout
     try:

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
 from mlprun import signals
-from mlprun.process import leave, without_collections
+from mlprun.process import fast_exit, without_collections
 from mlprun.sweep.forkserver import Order
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -152,4 +152,4 @@ def _do(call: bytes) -> NoReturn:
         traceback.print_exc()
         status = 1
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it is ending
-    leave(status)
+    fast_exit(status)

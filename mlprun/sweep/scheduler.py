@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from mlprun.config.schema import Config
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.log import say
+from mlprun.runs.log import print_line
 from mlprun.sweep import forkserver, points, pool
 from mlprun.sweep.preflight import Needs
 from mlprun.tasks import lower_is_better
@@ -193,7 +193,7 @@ class _Progress:
             self._bar.update(1)
             if status == "completed":
                 return
-        say(f"{self._count()}  {words}{'' if self._bar is not None else self._time_left()}")
+        print_line(f"{self._count()}  {words}{'' if self._bar is not None else self._time_left()}")
 
     def _result(self, path: Path, status: str, known: bool) -> str:
         record = RunDirectory(path).read()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlprun.errors import ConfigError, near
+from mlprun.errors import ConfigError, close_matches
 from mlprun.runs.checkpoint import best_checkpoint, read_torch_file
 
 # What DistributedDataParallel and torch.compile put before every name.
@@ -209,7 +209,7 @@ def frozen(patterns: Sequence[str], model: nn.Module) -> set[str]:
         if not meant:
             parents = [".".join(name.split(".")[:end]) for name in parameters for end in range(1, name.count(".") + 1)]
             known = list(dict.fromkeys([*parents, *parameters]))
-            close = near(pattern, known)
+            close = close_matches(pattern, known)
             words = f"did you mean {' or '.join(repr(word) for word in close)}?" if close else "the model has " + (
                 ", ".join(known[:_LISTED]) + f" and {len(known) - _LISTED} more" * (len(known) > _LISTED)
             )  # fmt: skip

@@ -77,7 +77,7 @@ class Progress:
     num_rows: int = 0
     pending: bool = False
 
-    def judge(self, value: float, values: Values, plan: Plan) -> bool:
+    def record_evaluation(self, value: float, values: Values, plan: Plan) -> bool:
         """Whether `value` is the best so far; counts the evaluations without a change that counts."""
         sign = 1.0 if plan.mode == "max" else -1.0
 
@@ -126,7 +126,7 @@ class Progress:
         vars(self).update(state)
 
 
-class Drawn(NamedTuple):
+class Figures(NamedTuple):
     """What one looks at beside the metrics.
 
     Attributes:
@@ -140,9 +140,9 @@ class Drawn(NamedTuple):
     histograms: dict[str, Any]
 
 
-def nothing(step: int) -> Drawn:
+def nothing(step: int) -> Figures:
     """For a run without pictures."""
-    return Drawn({}, {}, {})
+    return Figures({}, {}, {})
 
 
 class Writer(Protocol):
@@ -180,7 +180,7 @@ def train(
     writer: Writer,
     saver: Saver,
     more_state: dict[str, Any],
-    draw: Callable[[int], Drawn] = nothing,
+    draw: Callable[[int], Figures] = nothing,
 ) -> str:
     """Train from `progress.step` to the end of the plan; returns why it ended.
 
@@ -241,7 +241,7 @@ def train(
                 improved = False
                 if evaluating:
                     learner.schedule.observe(scores[plan.monitor], plan.mode)
-                    improved = progress.judge(scores[plan.monitor], scores, plan)
+                    improved = progress.record_evaluation(scores[plan.monitor], scores, plan)
                 if logging:
                     window.restart()
                     epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
