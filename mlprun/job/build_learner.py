@@ -16,7 +16,7 @@ from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
 from mlprun.tasks import lower_is_better
 from mlprun.training import finetune
-from mlprun.training.learner import Learner
+from mlprun.training.learner import Learner, needs_closure
 from mlprun.training.loop import Plan
 from mlprun.training.losses import Loss
 from mlprun.training.schedule import FactorSchedule, Schedule, Warmup
@@ -108,8 +108,9 @@ def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
     built = construct(config.optim, "optim", groups)
     if not isinstance(built, torch.optim.Optimizer):
         raise ConfigError("optim._target_", config.optim["_target_"], "does not give a torch.optim.Optimizer")
-    if isinstance(built, torch.optim.LBFGS) and config.trainer.precision == "fp16":
-        raise ConfigError("trainer.precision", "fp16", "cannot be scaled within a step of lbfgs", "use fp32 or bf16")
+    if needs_closure(built) and config.trainer.precision == "fp16":
+        problem = f"cannot be scaled within a step of {type(built).__name__.lower()}"
+        raise ConfigError("trainer.precision", "fp16", problem, "use fp32 or bf16")
     if isinstance(built, torch.optim.LBFGS) and config.batch_size != "all":
         raise ConfigError(
             "batch_size", config.batch_size, "lbfgs needs the whole data at every step", "add batch_size=all"

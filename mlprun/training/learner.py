@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -100,7 +101,7 @@ class Learner:
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
+        self._needs_closure = needs_closure(optimizer)
         # On a GPU, `stop` looks at many steps together, for each look waits for the device.
         self._looks_at_each = device.type == "cpu" or on_nan == "skip"
         self._skipped_in_a_row = 0
@@ -127,7 +128,7 @@ class Learner:
         """
         randomness.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
         self.schedule.apply(self.optimizer, step)
-        # LBFGS looks at the loss several times in a step, and moves between the looks.
+        # An optimizer with a closure looks at the loss several times in a step, and moves between the looks.
         undo = self._undo(weights=self._needs_closure) if self.on_nan == "skip" else None
         try:
             update = self._try(batch, step)
@@ -157,7 +158,7 @@ class Learner:
                 return results[-1].loss
 
             with suppress(_StepSkippedError):
-                # torch's stub wants a closure that gives a float; LBFGS itself takes the tensor
+                # torch's stub wants a closure that gives a float; LBFGS takes the tensor
                 self.optimizer.step(closure)  # type: ignore[arg-type]
             # It may also diverge within the step.
             return results[0]._replace(applied=self._note_finite(results[-1], step, batch))
@@ -347,7 +348,7 @@ class Learner:
             self.train_mode()
             self._backward(batch)
             gradients = {name: p.grad.clone() for name, p in named if p.grad is not None}
-            # torch's stub wants a closure that gives a float; LBFGS, which alone needs one, takes the tensor
+            # torch's stub wants a closure that gives a float; LBFGS takes the tensor
             self.optimizer.step((lambda: self._backward(batch).loss) if self._needs_closure else None)  # type: ignore
             return gradients, {name: p.detach() - before[name] for name, p in named}
         finally:
@@ -382,6 +383,12 @@ class Learner:
         self._skipped_in_a_row, self._last_finite = state["skipped_in_a_row"], state["last_finite"]
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
+
+
+def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `optimizer.step` requires a closure that computes the loss and its gradients, as that of LBFGS does."""
+    parameters = list(inspect.signature(type(optimizer).step).parameters.values())[1:2]
+    return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 def _values(result: Update) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from torch import nn
 from mlprun.data.sequences import Batch
 from mlprun.errors import RunError
 from mlprun.training import learner as learning
-from mlprun.training.learner import Learner
+from mlprun.training.learner import Learner, needs_closure
 from mlprun.training.losses import Loss
 from mlprun.training.muon import MuonWithAdamW
 from mlprun.training.schedule import Schedule, Warmup
@@ -143,6 +143,55 @@ def test_lbfgs_finds_the_optimum_of_a_softmax_regression():
     assert losses == sorted(losses, reverse=True)
     last = found.update(batch(60), 8)
     assert last.grad_norm < 1e-4  # convex: a vanishing gradient is the optimum
+
+
+class Midpoint(torch.optim.Optimizer):
+    """A user's optimizer whose step is along the gradient half a step ahead, so it needs the loss twice."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+        group = self.param_groups[0]
+        start = [p.clone() for p in group["params"]]
+        for share in (0.5, 1.0):
+            with torch.enable_grad():
+                loss = closure()
+            for p, old in zip(group["params"], start, strict=True):
+                p.copy_(old - share * group["lr"] * p.grad)
+        return loss
+
+
+class Swallowing(torch.optim.SGD):
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        return super().step(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "needed"),
+    [(torch.optim.SGD, False), (torch.optim.Adam, False), (torch.optim.LBFGS, True), (MuonWithAdamW, False),
+     (Midpoint, True), (Swallowing, False)],
+)  # fmt: skip
+def test_the_signature_of_step_says_who_needs_a_closure(optimizer, needed):
+    built = optimizer(mlp().parameters(), lr=0.1)
+    assert needs_closure(built) is needed
+    torch.optim.lr_scheduler.StepLR(built, 1)  # wraps the optimizer's step
+    assert needs_closure(built) is needed
+
+
+def test_a_users_optimizer_gets_the_closure_that_it_requires():
+    updated, again = learner(optimizer=lambda p: Midpoint(p, 0.5)), learner()
+    loss = nn.CrossEntropyLoss()
+    with torch.no_grad():
+        for share in (0.5, 1.0):
+            grads = torch.func.grad(
+                lambda w: loss(torch.func.functional_call(again.model, w, batch().inputs), batch().targets)
+            )(dict(again.model.named_parameters()))
+            for p, start, grad in zip(again.model.parameters(), mlp().parameters(), grads.values(), strict=True):
+                p.copy_(start - share * 0.5 * grad)
+    assert updated.update(batch(), 0).applied
+    torch.testing.assert_close(weights(updated), weights(again))
 
 
 def test_a_regression_learns_too():
