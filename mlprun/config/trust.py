@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 from mlprun.errors import RunError
@@ -140,7 +140,7 @@ def _name_problem(target: str, folder: Path, run: Path | None) -> str:
     if not library:
         known = [library for library in _LIBRARIES if _within(library, parts[0])]
         return f"of {parts[0]} only what is in {', '.join(known)} is called unasked"
-    if any(_within(module, package) for package in _NOT_FOR_TRAINING):
+    if _within(module, *_NOT_FOR_TRAINING):
         return f"{module} is not for training"
     if library == "torchvision.datasets" and name not in _DATASETS:
         return "is not among torchvision's data sets that are known to read nothing but data"
@@ -183,8 +183,8 @@ def _source(path: Path) -> Path:
     return package if os.path.isfile(package) else path.with_name(f"{path.name}.py")
 
 
-def _within(name: str, package: str) -> bool:
-    return f"{name}.".startswith(f"{package}.")
+def _within(name: str, *packages: str) -> bool:
+    return f"{name}.".startswith(tuple(f"{package}." for package in packages))
 
 
 def _library(target: str) -> str:
@@ -204,38 +204,39 @@ def _object_problem(target: str, folder: Path, run: Path | None) -> str:
     library = _library(target)
     if not library:
         return f"is really defined in {defined}: {why}" if (why := _not_own(defined, folder, run)) else ""
-    if not _within(defined, _LIBRARIES[library]) or any(_within(defined, package) for package in _NOT_FOR_TRAINING):
+    if not _within(defined, _LIBRARIES[library]) or _within(defined, *_NOT_FOR_TRAINING):
         return f"is really defined in {defined}"
-    if not (_is_known_class(found, library) if isinstance(found, type) else _builds(found, library)):
-        return "is no module, loss, optimizer, scheduler or data set"
-    return ""
+    return "" if _is_known(found, library) else "is no module, loss, optimizer, scheduler or data set"
 
 
 def _resolve(target: str) -> object:
-    """What `target` names, found as Hydra finds it: an attribute if there is one, else a module to import.
+    """What `target` names, a part of a module, found as Hydra finds it: by the modules' attributes.
 
     Raises:
         ImportError: there is no such thing, or the way to it is not by the modules' own names: their other
             attributes lead anywhere (`torch.nn.modules.module.functools.partial`).
     """
-    path, *parts = target.split(".")
-    found: object = importlib.import_module(path)
-    for part in parts:
-        if not isinstance(found, ModuleType) or found.__name__ != path:
-            raise ImportError(f"{path} is not a module of that name")
-        path = f"{path}.{part}"
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            if path == target:
-                raise ImportError(f"{path.rpartition('.')[0]} has no '{part}'") from None
-            found = importlib.import_module(path)
-    return found
+    path, _, name = target.rpartition(".")
+    module = found = importlib.import_module(path)
+    while "." in path:
+        path, _, part = path.rpartition(".")
+        if getattr(sys.modules[path], part, found) is not found:  # torch.optim deletes its `adam`
+            raise ImportError(f"{path}.{part} is not a module of that name")
+        found = sys.modules[path]
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise ImportError(f"{module.__name__} has no '{name}'") from None
 
 
-def _is_known_class(found: type, library: str) -> bool:
-    if library == "torchvision.transforms":  # they change examples, and several derive from nothing
-        return True
+def _is_known(found: Any, library: str) -> bool:
+    """Whether it is a class of the kinds that one trains with, or a function that is there to build one."""
+    if not isinstance(found, type):
+        if library == "torchvision.models":  # it keeps a list of them; their weights come from PyTorch's own site
+            from torchvision import models
+
+            return found in map(models.get_model_builder, models.list_models())
+        return isinstance(found, FunctionType) and found.__annotations__.get("return") == _BUILT_BY.get(library, "")
 
     from torch import nn
     from torch.optim import Optimizer
@@ -244,16 +245,6 @@ def _is_known_class(found: type, library: str) -> bool:
 
     from mlprun.training.schedule import FactorSchedule
 
-    return issubclass(found, (nn.Module, Optimizer, LRScheduler, FactorSchedule, Dataset))
-
-
-def _builds(found: object, library: str) -> bool:
-    """Whether a function is one that is there to build a model or a data set."""
-    if not isinstance(found, FunctionType):
-        return False
-    if library == "torchvision.models":  # it keeps a list of them; their weights come from PyTorch's own site
-        from torchvision import models
-
-        name = found.__name__
-        return name in models.list_models() and models.get_model_builder(name) is found
-    return library in _BUILT_BY and found.__annotations__.get("return") == _BUILT_BY[library]
+    # Transforms change examples, and several derive from nothing.
+    kinds = (nn.Module, Optimizer, LRScheduler, FactorSchedule, Dataset)
+    return library == "torchvision.transforms" or issubclass(found, kinds)
