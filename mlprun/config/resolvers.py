@@ -26,8 +26,9 @@ def conf_dir() -> Path:
 
 
 def _data_root() -> str:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return os.path.expanduser(os.environ.get("MLPRUN_DATA") or f"{cache}/mlprun/data")
+    from platformdirs import user_cache_path
+
+    return os.path.expanduser(os.environ.get("MLPRUN_DATA") or user_cache_path("mlprun") / "data")
 
 
 def _run_name(_root_: DictConfig) -> str:
