@@ -20,6 +20,7 @@ from mlprun.job.weights import check_tokens
 from mlprun.runs.checkpoint import Recovered
 from mlprun.runs.directory import now_utc
 from mlprun.runs.metrics import count_rows
+from mlprun.runs.record import RunRecord
 from mlprun.training.loop import Progress
 
 log = logging.getLogger("mlprun")
@@ -30,22 +31,20 @@ def explain_length_change(
 ) -> list[str]:
     """Why a run that changes its length at `step` ends differently from one of the new length; empty: it does not."""
     old, new = build_plan(before, steps_per_epoch), build_plan(now, steps_per_epoch)
-    found = []
+    reasons = []
     if learning_rates(before, module, old, step) != learning_rates(now, module, new, step):
         name = now.scheduler["_target_"].rpartition(".")[2]
-        found.append(f"scheduler: the rates of {name} up to step {step} were those of {old.num_steps} steps")
+        reasons.append(f"scheduler: the rates of {name} up to step {step} were those of {old.num_steps} steps")
     for key, was, becomes in (("eval_every", old.eval_every, new.eval_every),
                               ("logging.every", old.log_every, new.log_every)):  # fmt: skip
         if was != becomes:
-            found.append(f"{key}: {was} steps up to step {step}, {becomes} from there")
+            reasons.append(f"{key}: {was} steps up to step {step}, {becomes} from there")
     if step == old.num_steps and step % new.eval_every:
-        found.append(f"eval_every: the evaluation at step {step} was that of the end")
-    return found
+        reasons.append(f"eval_every: the evaluation at step {step} was that of the end")
+    return reasons
 
 
-def resume_training(
-    attempt: Attempt, before: dict[str, Any], now: dict[str, Any], around: dict[str, Any], command: str
-) -> None:
+def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, around: dict[str, Any], command: str) -> None:
     """Put learner and progress where the newest checkpoint left them; print and record what is not as it was.
 
     Args:
@@ -59,25 +58,25 @@ def resume_training(
         RunError: no checkpoint can be used, or the newest one is another run's.
         ConfigError: the run is longer already than the config says, or token ids mean other tokens now.
     """
-    lines = _restore(attempt, before.get("steps"))
+    lines = _restore(attempt, before.steps)
     # of weights that a checkpoint has by now, the file does not matter any more
-    typed, found = _changes(before, {**now, "weights": before.get("weights"), **around})
-    if found:
-        lines += ["since the run began these have changed, and its result may too:", *(f"  {line}" for line in found)]
+    requested, others = _changes(before, RunRecord({**now, "weights": before.weights, **around}))
+    if others:
+        lines += ["since the run began these have changed, and its result may too:", *(f"  {line}" for line in others)]
     for line in lines:
         log.info("%s", line)
-    entry = {"at": now_utc(), "step": attempt.progress.step, "command": command, "changed": [*typed, *found]}
-    entry |= {key: before[key] for key in ("metrics", "best_step", "ended_by") if key in before}
+    entry = {"at": now_utc(), "step": attempt.progress.step, "command": command, "changed": [*requested, *others]}
+    entry |= {key: value for key, value in before.items() if key in ("metrics", "best_step", "ended_by")}
     attempt.directory.update(config=attempt.experiment.config.to_dict())
-    attempt.directory.update(resumed=[*before.get("resumed", []), entry])
+    attempt.directory.update(resumed=[*before.resumed, entry])
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What was typed to change a run, and what else is not as it was when it began; one line each."""
+def _changes(before: RunRecord, now: RunRecord) -> tuple[list[str], list[str]]:
+    """The changes that were requested, and what else is not as it was when the run began; one line each."""
     # what an attempt that ended early had not written yet is no difference
-    found = compare_records(before, {key: value for key, value in now.items() if key in before})
-    others = [str(d) for section in ("code", "environment", "data") for d in found[section]]
-    return [str(d) for d in found["config"]], others
+    differences = compare_records(before, {key: value for key, value in now.items() if key in before})
+    others = [str(d) for section in ("code", "environment", "data") for d in differences[section]]
+    return [str(d) for d in differences["config"]], others
 
 
 def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:

@@ -61,8 +61,8 @@ def run_job(
     if directory.record_file.exists():
         stored = _read(directory).config
         if fingerprint(stored) != fingerprint(config.to_dict()):
-            there, here = ({"config": identity(c)} for c in (stored, config.to_dict()))
-            differences = compare_records(there, here)["config"]
+            before, now = ({"config": identity(c)} for c in (stored, config.to_dict()))
+            differences = compare_records(before, now)["config"]
             remedy = "choose another directory, or remove this one"
             if {d.key for d in differences} <= {"epochs", "steps"}:
                 remedy = f"to make it longer: {resume_line(path)} {differences[0].key}={differences[0].second}"
@@ -74,28 +74,28 @@ def run_job(
             stack.enter_context(_marked(directory))
             if directory.record_file.exists():  # another process was quicker
                 raise RunError(f"{path} holds a run already\n  continue it with {resume_line(path)}")
-            more = {} if reproduces is None else {"reproduces": str(reproduces)}
-            directory.start(config.to_dict(), command, overrides, **more)
+            reproduced = {} if reproduces is None else {"reproduces": str(reproduces)}
+            directory.start(config.to_dict(), command, overrides, **reproduced)
         return _attempt(config, directory, command, None, num_threads)
 
 
-def resume_job(path: Path, lines: list[str], command: str, *, trust: bool = False) -> Outcome:
+def resume_job(path: Path, overrides: list[str], command: str, *, trust: bool = False) -> Outcome:
     """Continue the run in `path` from its newest checkpoint; a completed one returns its result.
 
     Args:
         path: of the run.
-        lines: override lines of the keys in `config.RESUMABLE`.
+        overrides: of the keys in `config.RESUMABLE`.
         command: the whole line that was typed, for the record.
         trust: also call stored targets that are neither a library's own nor from the current folder.
 
     Raises:
-        UserError: no run, in use, nothing to go on from, or a line that cannot work.
+        UserError: no run, in use, nothing to go on from, or an override that cannot work.
         KeyboardInterrupt: after the run was marked `interrupted`.
     """
     signals.install()
     directory = RunDirectory(path)
     record = _read(directory)
-    config = resumed(from_record(record.config), lines)
+    config = resumed(from_record(record.config), overrides)
     if not trust and _ended(record, config) is None:
         check_targets(record.config, Path.cwd(), path)
     return _continue(directory, config, command)
@@ -104,7 +104,8 @@ def resume_job(path: Path, lines: list[str], command: str, *, trust: bool = Fals
 def _read(directory: RunDirectory) -> RunRecord:
     """The run's record, with what is needed to go on."""
     record = directory.read()
-    record.check_keys(directory.record_file, "status", "config")
+    if missing := record.missing("status", "config"):
+        raise RunError(f"{directory.record_file} is damaged: it has no {' and no '.join(missing)}")
     return record
 
 
@@ -135,16 +136,17 @@ def _ended(record: RunRecord, config: Config) -> Outcome | None:
     """
     if record.status != "completed":
         return None
-    if missing := sorted({"metrics", "steps", "ended_by", "best_step"} - record.keys()):
+    steps, per_epoch = record.steps, record.steps_per_epoch
+    missing = record.missing("metrics", "steps", "ended_by", "best_step")
+    if missing or steps is None:
         raise RunError(f"the run's record is damaged: it is completed and has no {', '.join(missing)}")
-    per_epoch = record.steps_per_epoch
-    length = config.steps if config.steps is not None else per_epoch and config.epochs * per_epoch
-    if record.ended_by == "finished" and length is not None and length != record["steps"]:
-        if length > record["steps"]:
+    num_steps = config.steps if config.steps is not None else per_epoch and config.epochs * per_epoch
+    if record.ended_by == "finished" and num_steps is not None and num_steps != steps:
+        if num_steps > steps:
             return None
         key = "epochs" if config.steps is None else "steps"
         raise ConfigError(
-            key, getattr(config, key), f"the run has done {record['steps']} steps already, and this would be {length}"
+            key, getattr(config, key), f"the run has done {steps} steps already, and this would be {num_steps}"
         )
     metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
     return Outcome("completed", Path(), metrics, metrics.get(config.monitor, math.nan))
@@ -177,7 +179,8 @@ def _attempt(
                 return _interrupted(directory, by, error)
             if earlier is not None and isinstance(error, ConfigError):  # refused: the run is what it was
                 log.error("error: %s", error)
-                directory.put_back(earlier[0])
+                before, _ = earlier
+                directory.put_back(before)
                 return Outcome("failed", directory.path, exit_status=error.exit_status)
             return _failed(error, directory, config, warned.anomaly, began=earlier is not None)
 
@@ -197,8 +200,8 @@ def _interrupted(directory: RunDirectory, by: str, error: BaseException) -> Outc
     """Record it and say how to go on; only a time limit, which is the run's own, lets others go on."""
     with contextlib.suppress(signals.Stop), signals.deferred:
         directory.finish("interrupted", stopped_by=by)
-        words = {"SIGINT": "Ctrl-C", signals.MAX_TIME: "trainer.max_time, the time limit"}
-        log.error("interrupted by %s\nresume  %s", words.get(by, by), resume_line(directory.path))
+        names = {"SIGINT": "Ctrl-C", signals.MAX_TIME: "trainer.max_time, the time limit"}
+        log.error("interrupted by %s\nresume  %s", names.get(by, by), resume_line(directory.path))
         signals.end_workers()
     if by != signals.MAX_TIME:
         raise signals.Stop(by) from error
@@ -210,8 +213,8 @@ def _show_result(outcome: Outcome, directory: RunDirectory, record: RunRecord) -
     """What a run that is done had found."""
     print(f"completed already, nothing to add  {directory.path}")
     if record.ended_by == "early_stopping":
-        print(f"it ended by early stopping at step {record.steps} of {record.get('num_steps', '?')}")
-    print(result_line(outcome.metrics, record["best_step"], record.monitor))
+        print(f"it ended by early stopping at step {record.steps} of {record.num_steps or '?'}")
+    print(result_line(outcome.metrics, record.best_step or 0, record.monitor))
 
 
 def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: str, *, began: bool) -> Outcome:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from typing import Any
 
 import torch
 import torch._dynamo  # which the first optimizer imports
@@ -26,6 +25,7 @@ from mlprun.job.profile import profile_batches
 from mlprun.job.resume import resume_training
 from mlprun.runs import checkpoint
 from mlprun.runs.directory import RunDirectory
+from mlprun.runs.record import RunRecord
 from mlprun.training import finetune
 from mlprun.training.loop import Figures, Progress, train
 from mlprun.training.metrics import confusion_rows
@@ -43,7 +43,7 @@ def train_run(
     config: Config,
     directory: RunDirectory,
     command: str,
-    earlier: tuple[dict[str, Any], dict[str, Any]] | None,
+    earlier: tuple[RunRecord, RunRecord] | None,
     num_threads: int | None,
 ) -> Outcome:
     """Train from the newest checkpoint or from the start, then test the best checkpoint.
@@ -97,13 +97,14 @@ def train_run(
     return _finish(attempt, reason, metrics)
 
 
-def _record_start(attempt: Attempt, earlier: tuple[dict[str, Any], dict[str, Any]] | None, command: str) -> None:
+def _record_start(attempt: Attempt, earlier: tuple[RunRecord, RunRecord] | None, command: str) -> None:
     """Record on what the run begins; or go on from its newest checkpoint, and record what has changed."""
     experiment = attempt.experiment
     around = surroundings(experiment)
     if earlier is not None:
-        resume_training(attempt, *earlier, around, command)
-        if "data" in earlier[0]:  # data and sources are recorded once, when the run begins
+        before, now = earlier
+        resume_training(attempt, before, now, around, command)
+        if before.data:  # data and sources are recorded once, when the run begins
             around = {key: value for key, value in around.items() if key not in ("data", "sources")}
     attempt.directory.update(
         device=around.pop("device"),

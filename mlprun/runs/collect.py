@@ -28,12 +28,12 @@ def read_runs(folder: Path) -> list[Run]:
     """
     if not folder.is_dir():
         raise RunError(f"{folder}: there is no such folder\n  name one that holds runs, such as outputs")
-    found: list[Path] = []
+    directories: list[Path] = []
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "checkpoints"]
         if "run.json" in files:
-            found.append(Path(path))
-    return sort_by_name((path, _read(path)) for path in found)
+            directories.append(Path(path))
+    return sort_by_name((path, _read(path)) for path in directories)
 
 
 def _read(path: Path) -> RunRecord:
@@ -45,7 +45,7 @@ def _read(path: Path) -> RunRecord:
         return _failed("run.json is damaged: it holds no config with a monitor")
     if not all(isinstance(record.config.get(group, {}), dict) for group in ("data", "trainer")):
         return _failed("run.json is damaged: its config's groups are none")
-    if not isinstance(record.get("status"), str):
+    if not record.status:
         return _failed("run.json is damaged: it does not say how the run ended")
     return record
 

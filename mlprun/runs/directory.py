@@ -167,8 +167,8 @@ class RunDirectory:
         number = 1 + len(record.resumed)
         first = "git" not in record  # a kill came before it could be found out
         patch = self.path / ("code.patch" if first else f"code-{number}.patch")
-        now = provenance.collect(Path.cwd(), patch)
-        if not first and now["git"].get("changes") == record["git"].get("changes"):
+        now = RunRecord(provenance.collect(Path.cwd(), patch))
+        if not first and now.git.get("changes") == record.git.get("changes"):
             patch.unlink(missing_ok=True)
         for ended in ("ended_at", "error", "traceback", "stopped_by"):
             self._record.pop(ended, None)

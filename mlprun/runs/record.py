@@ -128,6 +128,22 @@ class RunRecord(dict[str, Any]):
         return self.section("sources")
 
     @property
+    def mlprun(self) -> dict[str, Any]:
+        """`version` and `source` of mlprun, the latter a hash of its code; empty if the run never got that far."""
+        value = self.get("mlprun")
+        return value if isinstance(value, dict) else {} if value is None else {"version": value}
+
+    @property
+    def git(self) -> dict[str, Any]:
+        """`commit`, `dirty` and `changes`; also empty outside a repository."""
+        return self.section("git")
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """`path` and `sha256` of the file that the weights came from; empty if they are random."""
+        return self.section("weights")
+
+    @property
     def resumed(self) -> list[dict[str, Any]]:
         """An entry for each time it went on."""
         entries = self.get("resumed")
@@ -142,18 +158,17 @@ class RunRecord(dict[str, Any]):
         """The dict under a key."""
         return section(self, key)
 
-    def check_keys(self, file: Path, *keys: str) -> None:
-        """See to it that the record has what is needed.
+    def missing(self, *names: str) -> list[str]:
+        """Which of these attributes the record lacks, or has as another type; sorted."""
 
-        Raises:
-            RunError: it lacks some.
-        """
-        if missing := sorted(set(keys) - self.keys()):
-            raise RunError(f"{file} is damaged: it has no {' and no '.join(missing)}")
+        def is_missing(name: str) -> bool:
+            return not self.has_config if name == "config" else getattr(self, name) in (None, "", {})
+
+        return sorted(filter(is_missing, names))
 
     def _text(self, key: str) -> str:
         value = self.get(key)
-        return "" if value is None else str(value)
+        return value if isinstance(value, str) else ""
 
     def _int(self, key: str) -> int | None:
         value = self.get(key)

@@ -41,9 +41,9 @@ def test_each_value_by_its_name():
 
 @pytest.mark.parametrize("value", [None, [1], "text", True])
 def test_what_is_missing_or_of_another_type_is_empty(value):
-    keys = ("metrics", "device", "data", "sources", "resumed", "overrides", "elapsed_sec", "config")
+    keys = ("metrics", "device", "data", "sources", "git", "weights", "resumed", "overrides", "elapsed_sec", "config")
     record = RunRecord() if value is None else RunRecord(dict.fromkeys(keys, value))
-    assert record.metrics == record.device == record.data == record.sources == {}
+    assert record.metrics == record.device == record.data == record.sources == record.git == record.weights == {}
     assert record.elapsed_sec is record.num_threads is record.metric("val/loss") is None
     assert record.resumed == []
     assert record.overrides == (["1"] if value == [1] else None)
@@ -51,10 +51,32 @@ def test_what_is_missing_or_of_another_type_is_empty(value):
     assert (RunRecord().status, RunRecord().error, RunRecord().ended_by, RunRecord().folder) == ("", "", "", None)
 
 
-def test_keys_that_are_needed(tmp_path):
-    RunRecord(WHOLE).check_keys(tmp_path / "run.json", "status", "config")
-    with pytest.raises(RunError, match=r"run\.json is damaged: it has no config and no status$"):
-        RunRecord().check_keys(tmp_path / "run.json", "status", "config")
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({}, []),
+        ({"steps": 0, "best_step": 0}, []),
+        ({"status": None, "config": None}, ["config", "status"]),
+        ({"status": 3, "config": []}, ["config", "status"]),
+        (
+            {"steps": "40", "metrics": {}, "ended_by": "", "best_step": None},
+            ["best_step", "ended_by", "metrics", "steps"],
+        ),
+    ],
+)
+def test_what_is_missing_is_named(changes, missing):
+    names = ("status", "config", "steps", "metrics", "ended_by", "best_step")
+    assert RunRecord({**WHOLE, **changes}).missing(*names) == missing
+    assert RunRecord().missing(*names) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [({"source": "sha256:00"}, {"source": "sha256:00"}), ("0.1", {"version": "0.1"}), (None, {})],
+)
+def test_which_mlprun(value, expected):
+    assert RunRecord(mlprun=value).mlprun == expected
+    assert RunRecord().mlprun == {}
 
 
 def test_a_record_of_version_one_has_this_versions_names(tmp_path):
