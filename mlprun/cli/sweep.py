@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,12 @@ from mlprun.cli.task import Task
 from mlprun.config.identity import fingerprint
 from mlprun.config.schema import SweepConfig
 from mlprun.errors import ConfigError
+from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make, now_utc
 from mlprun.runs.log import print_line
 
 if TYPE_CHECKING:
+    from mlprun.runs.sweep_record import SweepRecord
     from mlprun.sweep.points import Point
 
 POOL = "hydra_plugins.mlprun_pool.PoolLauncher"
@@ -35,12 +37,12 @@ PRELOADED = [
 ONE_OCCASION = ("sweep.dry_run", "sweep.stale", "hydra.sweep.dir")
 
 
-def sweep(line: Line, folder: Path | None = None, *, again: bool = False) -> int:
+def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> int:
     """Run every point that is not done, after all were checked; 1 if any failed.
 
     Args:
         line: of the sweep.
-        folder: where it is; None: where the line says.
+        sweep_dir: where it is; None: where the line says.
         again: the sweep's record has the line already.
     """
     from mlprun.sweep import points as planning
@@ -53,42 +55,42 @@ def sweep(line: Line, folder: Path | None = None, *, again: bool = False) -> int
         from mlprun.sweep import pool
 
         pool.start_server(PRELOADED)
-    is_explicit = folder is not None or line.sets("hydra.sweep.dir")
-    if folder is None and is_explicit:
-        folder = Path(cfg.hydra.sweep.dir)
-    elif folder is None and settings.name is not None:
-        folder = Path("outputs", "sweeps", settings.name)
-    if is_explicit and folder is not None and (folder / "run.json").exists():
-        raise ConfigError("hydra.sweep.dir", folder, "is the directory of a run", "choose another")
-    points, num_repeated = planning.points(composer, line.words, folder)
+    is_explicit = sweep_dir is not None or line.sets("hydra.sweep.dir")
+    if sweep_dir is None and is_explicit:
+        sweep_dir = Path(cfg.hydra.sweep.dir)
+    elif sweep_dir is None and settings.name is not None:
+        sweep_dir = Path("outputs", "sweeps", settings.name)
+    if is_explicit and sweep_dir is not None and (sweep_dir / "run.json").exists():
+        raise ConfigError("hydra.sweep.dir", sweep_dir, "is the directory of a run", "choose another")
+    points, num_repeated = planning.points(composer, line.words, sweep_dir)
     composer.loader.num_jobs = len(points) + num_repeated if composer.is_grid(cfg) else None
     _announce(points, num_repeated, settings.stale)
     if settings.dry_run:
         for row in planning.table(points):
             print(row)
         return 0
-    is_new = folder is None or not folder.exists()
-    folder = folder or claim(cfg.hydra.sweep.dir)
-    make(folder)
+    is_new = sweep_dir is None or not sweep_dir.exists()
+    sweep_dir = sweep_dir or claim(cfg.hydra.sweep.dir)
+    make(sweep_dir)
     if not is_explicit:
-        keep_out_of_git(first_folder(folder))
-    cfg.hydra.sweep.dir = str(folder)
+        keep_out_of_git(first_folder(sweep_dir))
+    cfg.hydra.sweep.dir = str(sweep_dir)
     try:
-        with RunDirectory(folder).held():
-            return _run_points(line, cfg, points, folder, settings, again=again)
+        with RunDirectory(sweep_dir).held():
+            return _run_points(line, cfg, points, sweep_dir, settings, again=again)
     finally:
-        if is_new and not (folder / planning.RECORD).exists():  # it would only look like a sweep
-            shutil.rmtree(folder)
+        if is_new and not (sweep_dir / sweep_record.FILE_NAME).exists():  # it would only look like a sweep
+            shutil.rmtree(sweep_dir)
 
 
 def _run_points(
-    line: Line, cfg: DictConfig, points: list[Point], folder: Path, settings: SweepConfig, *, again: bool
+    line: Line, cfg: DictConfig, points: list[Point], sweep_dir: Path, settings: SweepConfig, *, again: bool
 ) -> int:
     from mlprun.sweep import points as planning
 
     redone = [p for p in points if p.outdated and settings.stale == "redo"]
     to_do = [p for p in points if p.status != "completed" or p in redone]
-    _record_plan(line, cfg, points, to_do, folder, settings, again=again)
+    record = _record_plan(line, cfg, points, to_do, sweep_dir, settings, again=again)
     for point in redone:  # only now: a redo that cannot work leaves what there was
         if point.path is not None:
             shutil.rmtree(point.path)
@@ -100,8 +102,8 @@ def _run_points(
             failed = not _run_hydra(line, cfg)
         status = "completed"
     finally:  # also after Ctrl-C: what is done is done
-        failed |= _summarise(folder, points, started=status == "completed")
-        planning.note(folder, status=status, ended_at=now_utc())
+        failed |= _summarise(sweep_dir, points, started=status == "completed")
+        replace(record, status=status, ended_at=now_utc()).write(sweep_dir)
     return 1 if failed else 0
 
 
@@ -110,13 +112,12 @@ def _record_plan(
     cfg: DictConfig,
     points: list[Point],
     to_do: list[Point],
-    folder: Path,
+    sweep_dir: Path,
     settings: SweepConfig,
     *,
     again: bool,
-) -> None:
+) -> SweepRecord:
     """Check the points as far as that needs torch, decide how many run at a time, and write it into sweep.json."""
-    from mlprun.sweep import points as planning
     from mlprun.sweep import preflight, scheduler
 
     on_pool = cfg.hydra.launcher._target_ == POOL
@@ -125,25 +126,29 @@ def _record_plan(
         print(f"warning: the check of a point died; its run will tell: {mark}", file=sys.stderr)
     num_workers, gpus = scheduler.places(needs.values(), [p.config for p in to_do])
     num_workers = settings.num_workers or num_workers
-    earlier = planning.read(folder) if (folder / planning.RECORD).exists() else {"lines": [], "needs": {}, "points": {}}
+    typed_in = str(Path.cwd())
+    earlier = sweep_record.read(sweep_dir) or sweep_record.SweepRecord([], typed_in, {}, {})
     kept = [w for w, o in zip(line.words, line.overrides, strict=True) if o.key_or_group not in ONE_OCCASION]
     words = [*kept, *line.flags]
-    planning.note(
-        folder,
+    record = replace(
+        earlier,
         status="running",
-        lines=earlier["lines"] if again else [*(known for known in earlier["lines"] if known != words), words],
-        typed_in=str(Path.cwd()),
+        lines=earlier.lines if again else [*(known for known in earlier.lines if known != words), words],
+        typed_in=typed_in,
         max_failures=settings.max_failures,
         num_workers=num_workers,
         gpus=gpus,
-        needs={**earlier["needs"], **{mark: dataclasses.asdict(need) for mark, need in needs.items()}},
-        points={**earlier["points"], **{p.mark: p.overrides for p in points}},
+        needs={**earlier.needs, **needs},
+        points={**earlier.points, **{p.mark: p.overrides for p in points}},
+        ended_at=None,
     )
+    record.write(sweep_dir)
     at_a_time = min(num_workers, len(gpus) or scheduler.num_cores())
     print_line(
-        f"sweep   {len(to_do)} of {len(points)} runs to do in {folder}"
+        f"sweep   {len(to_do)} of {len(points)} runs to do in {sweep_dir}"
         + (f"  {at_a_time} side by side" if on_pool and to_do else "")
     )
+    return record
 
 
 def _run_hydra(line: Line, cfg: DictConfig) -> bool:
@@ -174,20 +179,20 @@ def _announce(points: list[Point], num_repeated: int, stale: str) -> None:
         print(f"warning: {names} changed since {len(outdated)} runs were made: {remedy}", file=sys.stderr)
 
 
-def _summarise(folder: Path, points: list[Point], *, started: bool) -> bool:
+def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
     """Print what a sweep found, and keep it as leaderboard.csv; whether a run failed or is missing."""
     from mlprun.analysis.leaderboard import leaderboard, write_csv
     from mlprun.runs.collect import read_runs
 
-    runs = read_runs(folder)
+    runs = read_runs(sweep_dir)
     for row in ["", *leaderboard(runs)]:
         print_line(row)
-    write_csv(runs, folder / "leaderboard.csv")
-    done = {fingerprint(record["config"]): record["status"] for _, record in runs if "config" in record}
-    statuses = [done.get(point.mark, "missing") for point in points]
+    write_csv(runs, sweep_dir / "leaderboard.csv")
+    known = {fingerprint(record.config): record.status for _, record in runs if record.has_config}
+    statuses = [known.get(point.mark, "missing") for point in points]
     if missing := statuses.count("missing"):
         print(f"error: {missing} of {len(points)} runs were not begun", file=sys.stderr)
-    print_line(f"sweep   {folder}\ncurves  tensorboard --logdir {shlex.quote(str(folder))}")
+    print_line(f"sweep   {sweep_dir}\ncurves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")
     if not started:
-        print_line(f"resume  mlprun resume {shlex.quote(str(folder))}")
+        print_line(f"resume  mlprun resume {shlex.quote(str(sweep_dir))}")
     return any(status != "completed" for status in statuses)

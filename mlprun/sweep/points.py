@@ -1,11 +1,10 @@
-"""What a sweep consists of: its points, what is done already, and `sweep.json`, its record."""
+"""The points of a sweep: what each runs, its directory, and whether it was run already."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlprun.config.compose import Composer
 from mlprun.config.identity import fingerprint
@@ -14,10 +13,8 @@ from mlprun.config.resolvers import file_name
 from mlprun.config.schema import Config
 from mlprun.errors import RunError
 from mlprun.runs import provenance
-from mlprun.runs.directory import RunDirectory, now_utc
-from mlprun.runs.record import RunRecord, read_json, write_json
-
-RECORD = "sweep.json"
+from mlprun.runs.directory import RunDirectory
+from mlprun.runs.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[l
                 record = RunDirectory(path).read()
             except RunError as error:
                 raise RunError(f"{error}\n  remove {path}, and the point is run again") from error
-            if not {"status", "config"} <= record.keys():
+            if record.missing("status", "config"):
                 raise RunError(f"{path / 'run.json'} is damaged\n  remove {path}, and the point is run again")
             if fingerprint(record.config) != mark:
                 raise RunError(
@@ -136,11 +133,10 @@ def table(points: list[Point]) -> list[str]:
 
 def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
     """What code has changed since a run began: mlprun's own, or files of the user's that it had imported."""
-    if "mlprun" not in record:
+    if not record.mlprun:
         return ()  # it was killed before it could tell
     changed = []
-    mlprun = record["mlprun"]
-    if not isinstance(mlprun, dict) or mlprun.get("source") != source:
+    if record.mlprun.get("source") != source:
         changed.append("mlprun")
     for name, was in record.sources.items():
         file = Path(name)
@@ -148,27 +144,3 @@ def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != was:
             changed.append(name)
     return tuple(changed)
-
-
-def note(folder: Path, **values: Any) -> None:
-    """Add to the sweep's record, and write it whole or not at all.
-
-    Raises:
-        RunError: it cannot be written, or what is there is damaged.
-    """
-    file = folder / RECORD
-    write_json(file, {**(read_json(file) if file.exists() else {"started_at": now_utc()}), **values})
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """The sweep's record.
-
-    Raises:
-        RunError: there is none, or it is damaged.
-    """
-    if not (folder / RECORD).is_file():
-        raise RunError(f"{folder} is not a sweep: it has no {RECORD}")
-    record = read_json(folder / RECORD)
-    if missing := {"lines", "typed_in", "needs", "points"} - record.keys():
-        raise RunError(f"{folder / RECORD} is damaged: it has no {', '.join(sorted(missing))}")
-    return record

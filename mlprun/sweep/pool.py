@@ -161,8 +161,8 @@ class _Pool:
 def _death(job: Job, exitcode: int) -> str:
     """What a job died of; empty if it ended by itself, well or not."""
     try:
-        status = RunDirectory(job.path).read()["status"]
-    except (RunError, KeyError):
+        status = RunDirectory(job.path).read().status
+    except RunError:
         status = ""
     if exitcode < 0 and status != "completed":  # a library that crashes on the way out does no harm
         return next((known.name for known in signal.Signals if known == -exitcode), f"signal {-exitcode}")
@@ -180,8 +180,9 @@ def _record(one: Running, seconds: float) -> None:
         record = directory.read()
         with directory.held():
             record.pop("traceback", None)  # of an earlier end
-            record["elapsed_sec"] = round((record.elapsed_sec or 0.0) + seconds, 3)
-            record |= {"status": "failed", "ended_at": now_utc(), "error": f"{died}{guess}; see {OUTPUT}"}
+            elapsed_sec = round((record.elapsed_sec or 0.0) + seconds, 3)
+            error = f"{died}{guess}; see {OUTPUT}"
+            record.update(status="failed", ended_at=now_utc(), elapsed_sec=elapsed_sec, error=error)
             write_json(directory.record_file, record)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,27 +17,11 @@ from typing import Any, TypeVar
 from mlprun.config.identity import fingerprint
 from mlprun.config.schema import Config
 from mlprun.errors import UserError
+from mlprun.runs.sweep_record import Needs
 from mlprun.sweep.forkserver import Job
 from mlprun.sweep.pool import run
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a point takes.
-
-    Attributes:
-        num_threads: CPU threads of its run.
-        device: `cpu`, `cuda` or `mps`.
-        num_gpus: how many there are, if it wants one.
-        memory_mib: resident memory of a process that has built it; None if that is not known.
-    """
-
-    num_threads: int = 1
-    device: str = "cpu"
-    num_gpus: int = 0
-    memory_mib: float | None = None
 
 
 class PointError(UserError):

@@ -16,10 +16,13 @@ from typing import Any
 from tqdm import tqdm
 
 from mlprun.config.schema import Config
+from mlprun.errors import RunError
+from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import print_line
-from mlprun.sweep import forkserver, points, pool
-from mlprun.sweep.preflight import Needs
+from mlprun.runs.record import RunRecord
+from mlprun.runs.sweep_record import Needs
+from mlprun.sweep import forkserver, pool
 from mlprun.tasks import lower_is_better
 
 log = logging.getLogger("mlprun")
@@ -31,7 +34,7 @@ class Job:
 
     Attributes:
         path: its directory.
-        overrides: its lines.
+        overrides: its own.
         target, arguments: what to call in a process of its own.
     """
 
@@ -45,16 +48,19 @@ class Scheduler:
     """Runs the jobs of one sweep, which its sweeper may hand over in several batches.
 
     Args:
-        folder: of the sweep; its `sweep.json` says what the points need.
+        sweep_dir: directory of the sweep; its `sweep.json` says what the points need.
         num_jobs: how many there will be in all, None where the sweeper decides that on the way.
 
     Raises:
         RunError: `sweep.json` is not there or damaged.
     """
 
-    def __init__(self, folder: Path, num_jobs: int | None) -> None:
-        self._settings = points.read(folder)
-        self._max_failures = self._settings["max_failures"] or math.inf
+    def __init__(self, sweep_dir: Path, num_jobs: int | None) -> None:
+        record = sweep_record.read(sweep_dir)
+        if record is None:
+            raise RunError(f"{sweep_dir} is not a sweep: it has no {sweep_record.FILE_NAME}")
+        self._record = record
+        self._max_failures = record.max_failures or math.inf
         self._progress = _Progress(num_jobs)
 
     def launch(self, jobs: Iterable[Job]) -> list[float]:
@@ -70,9 +76,9 @@ class Scheduler:
         progress, ended_before = self._progress, self._has_ended()
         ending = pool.run(
             self._to_do(jobs, paths),
-            num_workers=self._settings["num_workers"],
+            num_workers=self._record.num_workers,
             num_cores=num_cores(),
-            gpus=self._settings["gpus"],
+            gpus=self._record.gpus,
             poll=progress.running,
         )
         with progress.shown(), contextlib.closing(ending):
@@ -80,7 +86,7 @@ class Scheduler:
                 progress.ended(ended.job.path)
         if self._has_ended() and not ended_before:
             log.error("%d runs failed: no further one was started (sweep.max_failures)", progress.num_failed)
-        return [_objective(path) for path in paths]
+        return [_objective(_read(path)) for path in paths]
 
     def _has_ended(self) -> bool:
         return self._progress.num_failed >= self._max_failures
@@ -91,28 +97,28 @@ class Scheduler:
             paths.append(job.path)
             if self._has_ended():
                 continue
-            if _status(job.path) == "completed":
-                self._progress.ended(job.path, known=True)
+            if _read(job.path).status == "completed":
+                self._progress.ended(job.path, done_before=True)
                 continue
-            needs = self._settings["needs"].get(job.path.name.rpartition("_")[2], {})
+            needs = self._record.needs.get(job.path.name.rpartition("_")[2], Needs())
             job.path.mkdir(parents=True, exist_ok=True)
-            yield forkserver.Job(job.target, job.arguments, job.path, needs.get("num_threads", 1))
+            yield forkserver.Job(job.target, job.arguments, job.path, needs.num_threads)
 
 
 def places(needs: Iterable[Needs], configs: Iterable[Config]) -> tuple[int, list[str]]:
     """How many runs side by side, and the GPUs to give to one each: what cores, GPUs and memory allow."""
-    found = list(needs)
-    if any(need.device == "cuda" for need in found):
+    needs = list(needs)
+    if any(need.device == "cuda" for need in needs):
         if any(config.device not in ("auto", "cuda") for config in configs):
             return 1, []  # one GPU was named
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = visible.split(",") if visible else [str(i) for i in range(max(need.num_gpus for need in found))]
+        gpus = visible.split(",") if visible else [str(i) for i in range(max(need.num_gpus for need in needs))]
         return max(1, len(gpus)), gpus
-    if any(need.device == "mps" for need in found):
+    if any(need.device == "mps" for need in needs):
         return 1, []
-    largest = max((need.memory_mib or 0 for need in found), default=0)
-    room = _available_mib() / largest if largest else math.inf
-    return max(1, int(min(num_cores(), room))), []
+    largest = max((need.memory_mib or 0 for need in needs), default=0)
+    num_in_memory = _available_mib() / largest if largest else math.inf
+    return max(1, int(min(num_cores(), num_in_memory))), []
 
 
 def _available_mib() -> float:
@@ -130,16 +136,15 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _status(path: Path) -> str:
-    return str(RunDirectory(path).read()["status"]) if (path / "run.json").exists() else "new"
+def _read(path: Path) -> RunRecord:
+    """The record of the run in `path`, empty if it was not begun."""
+    directory = RunDirectory(path)
+    return directory.read() if directory.record_file.exists() else RunRecord()
 
 
-def _objective(path: Path) -> float:
-    if _status(path) != "completed":
-        return math.nan
-    record = RunDirectory(path).read()
-    value = record["metrics"].get(record["config"]["monitor"])
-    return math.nan if value is None else float(value)
+def _objective(record: RunRecord) -> float:
+    value = record.metric(record.monitor) if record.status == "completed" else None
+    return math.nan if value is None else value
 
 
 class _Progress:
@@ -148,7 +153,7 @@ class _Progress:
     def __init__(self, num_jobs: int | None) -> None:
         self.num_failed = 0
         self._num_jobs, self._num_done = num_jobs, 0
-        self._num_run, self._seconds = 0, 0.0  # without those that were done before, which take no time
+        self._num_run, self._elapsed_sec = 0, 0.0  # without those that were done before, which take no time
         self._best: tuple[float, str] | None = None
         self._bar: tqdm[Any] | None = None
         self._postfix = ""
@@ -162,7 +167,7 @@ class _Progress:
         try:
             yield
         finally:
-            self._seconds += time.monotonic() - self._began
+            self._elapsed_sec += time.monotonic() - self._began
             if self._bar is not None:
                 self._bar.close()
                 self._bar = None
@@ -178,32 +183,32 @@ class _Progress:
             self._postfix = text
             self._bar.set_postfix_str(text)
 
-    def ended(self, path: Path, *, known: bool = False) -> None:
+    def ended(self, path: Path, *, done_before: bool = False) -> None:
         """A run is over, or was when the sweep began."""
-        status = _status(path)
-        if status in ("completed", "failed", "interrupted"):
-            self.num_failed += status == "failed"
-            words = f"{status:11} {path.name}{self._result(path, status, known)}"
+        record = _read(path)
+        if record.status in ("completed", "failed", "interrupted"):
+            self.num_failed += record.status == "failed"
+            text = f"{record.status:11} {path.name}{self._result(path.name, record, done_before)}"
         else:  # it could not even begin, or another process has it
             self.num_failed += 1
-            words = f"{'not run':11} {path.name}  see {path / forkserver.OUTPUT}"
+            text = f"{'not run':11} {path.name}  see {path / forkserver.OUTPUT}"
         self._num_done += 1
-        self._num_run += not known
+        self._num_run += not done_before
         if self._bar is not None:
             self._bar.update(1)
-            if status == "completed":
+            if record.status == "completed":
                 return
-        print_line(f"{self._count()}  {words}{'' if self._bar is not None else self._time_left()}")
+        print_line(f"{self._count()}  {text}{'' if self._bar is not None else self._time_left()}")
 
-    def _result(self, path: Path, status: str, known: bool) -> str:
-        record = RunDirectory(path).read()
-        if status != "completed":
-            return f"  {record['error'].splitlines()[0]}" if "error" in record else ""
-        monitor, value = record["config"]["monitor"], _objective(path)
-        sign = 1.0 if lower_is_better(monitor) else -1.0
+    def _result(self, name: str, record: RunRecord, done_before: bool) -> str:
+        if record.status != "completed":
+            return f"  {record.error.splitlines()[0]}" if record.error else ""
+        value = _objective(record)
+        sign = 1.0 if lower_is_better(record.monitor) else -1.0
         if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
-            self._best = (value, path.name)
-        return f"  {monitor} {value:.4f}" + (" (done before)" if known else f"  {record['elapsed_sec']:.1f} s")
+            self._best = (value, name)
+        duration = " (done before)" if done_before else f"  {record.elapsed_sec or 0.0:.1f} s"
+        return f"  {record.monitor} {value:.4f}{duration}"
 
     def _count(self) -> str:
         if self._num_jobs is None:
@@ -213,8 +218,8 @@ class _Progress:
     def _time_left(self) -> str:
         if self._num_jobs is None or not 0 < self._num_run <= self._num_done < self._num_jobs:
             return ""
-        seconds = self._seconds + time.monotonic() - self._began
-        return f"  about {_duration((self._num_jobs - self._num_done) * seconds / self._num_run)} left"
+        elapsed_sec = self._elapsed_sec + time.monotonic() - self._began
+        return f"  about {_duration((self._num_jobs - self._num_done) * elapsed_sec / self._num_run)} left"
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,119 @@
+"""`sweep.json`, the record of a sweep: its command lines, its points and how they are scheduled. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from mlprun.errors import RunError, shown
+from mlprun.runs.directory import now_utc
+from mlprun.runs.record import read_json, write_json
+
+FILE_NAME = "sweep.json"
+FORMAT = 1  # incremented whenever the keys change; `read` then upgrades older files. Version one wrote no number.
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The resources that the run of a point takes.
+
+    Attributes:
+        num_threads: CPU threads.
+        device: `cpu`, `cuda` or `mps`.
+        num_gpus: how many there are, if it wants one.
+        memory_mib: resident memory of a process that has built it; None if unknown.
+    """
+
+    num_threads: int = 1
+    device: str = "cpu"
+    num_gpus: int = 0
+    memory_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What `sweep.json` holds; the fields are its keys.
+
+    Attributes:
+        lines: the words of each command line of this sweep, without `mlprun`.
+        typed_in: the working directory of the last one.
+        needs: by fingerprint of a point.
+        points: the overrides of each point, by its fingerprint.
+        status: `running` (also if the process is gone), `completed` or `interrupted`.
+        max_failures: failed runs after which no other is started; None: no limit.
+        num_workers: runs at a time.
+        gpus: values of CUDA_VISIBLE_DEVICES, one for each concurrent run; empty: the environment's.
+        started_at: ISO 8601, UTC.
+        ended_at: the same; None while it runs.
+    """
+
+    lines: list[list[str]]
+    typed_in: str
+    needs: dict[str, Needs]
+    points: dict[str, list[str]]
+    status: str = "running"
+    max_failures: int | None = None
+    num_workers: int = 1
+    gpus: list[str] = field(default_factory=list)
+    started_at: str = field(default_factory=now_utc)
+    ended_at: str | None = None
+
+    def write(self, directory: Path) -> None:
+        """Write the record of the sweep in `directory` whole or not at all.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        write_json(directory / FILE_NAME, {"format": FORMAT, **asdict(self)})
+
+
+def read(directory: Path) -> SweepRecord | None:
+    """The record of the sweep in `directory`; None if there is no sweep.
+
+    Raises:
+        RunError: the file is damaged, or a later version wrote it.
+    """
+    file = directory / FILE_NAME
+    if not file.exists():
+        return None
+    remedy = f"  remove it and repeat the sweep's command with hydra.sweep.dir={directory}: completed runs are kept"
+    try:
+        values = read_json(file)
+    except RunError as error:
+        raise RunError(f"{error}\n{remedy}") from error
+    if (number := values.get("format", FORMAT)) != FORMAT:
+        raise RunError(
+            f"{file}: format={shown(number)} is not known; this version of mlprun reads format {FORMAT}"
+            "\n  use the version of mlprun that started the sweep, or a later one"
+        )
+    if missing := {"lines", "typed_in", "needs", "points"} - values.keys():
+        raise RunError(f"{file} is damaged: it has no {', '.join(sorted(missing))}\n{remedy}")
+    types = get_type_hints(SweepRecord)
+    known = {key: value for key, value in values.items() if key in types}
+    for key, value in known.items():
+        try:
+            known[key] = _convert(value, types[key])
+        except TypeError as error:
+            expected = SweepRecord.__annotations__[key]
+            raise RunError(f"{file} is damaged: {key}={shown(value)} is not {expected}\n{remedy}") from error
+    return SweepRecord(**known)
+
+
+def _convert(value: Any, expected: Any) -> Any:
+    """A value from JSON as a field's type.
+
+    Raises:
+        TypeError: it has another type.
+    """
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin is list and isinstance(value, list):
+        return [_convert(item, arguments[0]) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(item, arguments[1]) for key, item in value.items()}
+    if isinstance(expected, type) and is_dataclass(expected) and isinstance(value, dict):
+        types = get_type_hints(expected)
+        return expected(**{key: _convert(item, types[key]) for key, item in value.items() if key in types})
+    if origin in (list, dict) or not isinstance(value, expected):
+        raise TypeError(f"{value!r} is not {expected}")
+    return value
