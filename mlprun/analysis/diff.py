@@ -266,11 +266,3 @@ def _shared(*sequences: Sequence[str]) -> int:
 def _cut(text: str, start: int) -> str:
     text = f"…{text[start + 1 :]}" if start else text
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
-
-
-def columns(rows: Sequence[tuple[str, ...]], indent: str = "") -> list[str]:
-    """The rows' cells below each other; lines for the terminal."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]

@@ -27,16 +27,17 @@ from mlprun.analysis.statistics import interval, mean_or_none, sd_or_none
 from mlprun.analysis.table import (
     WIDTH,
     Column,
-    cut_middle,
     decimal_places,
     exponent_of,
     format_numbers,
-    render,
+    render_columns,
     test_metric,
 )
 from mlprun.files import atomic_write, naming_path
+from mlprun.formatting import pluralize, truncate_middle
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.tasks import lower_is_better
+from mlprun.text_table import render
 
 TABLE_ROWS = 50
 LISTED = 10  # runs that failed, or have not ended, that are listed
@@ -61,7 +62,7 @@ def leaderboard(runs: Sequence[Run], rows: int = TABLE_ROWS) -> list[str]:
 def _block_lines(block: Block, rows: int) -> list[str]:
     best = block.all[0]
     better = "lower" if lower_is_better(best.monitor) else "higher"
-    counted = f"{_count(len(block.all), 'configuration')}, {_count(sum(c.num_runs for c in block.all), 'run')}"
+    counted = f"{pluralize(len(block.all), 'configuration')}, {pluralize(sum(c.num_runs for c in block.all), 'run')}"
     counted += f", {failed} failed" if (failed := sum(len(c.failed) for c in block.all)) else ""
     lines = [f"{best.data}  {best.monitor} ({better} is better)  {counted}", *_table(block, rows)]
     if len(block.all) > rows:
@@ -95,14 +96,14 @@ def _notes(block: Block) -> list[str]:
         counts = sorted({len(c.runs) for c in (best, *tested)})
         how = f"at {'-'.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds (Welch's t-test, 95%)"
         if same := tests.count(False):
-            notes.append(f"= not separable from the best {how}: {_count(same, 'configuration')}")
+            notes.append(f"= not separable from the best {how}: {pluralize(same, 'configuration')}")
         elif tested:
             notes.append(f"the best is separable from {'all others' if None not in tests else 'the others'} {how}")
         if unknown := tests.count(None):
-            notes.append(f"? not tested, for it or the best has a single seed: {_count(unknown, 'configuration')}")
+            notes.append(f"? not tested, for it or the best has a single seed: {pluralize(unknown, 'configuration')}")
     if block.ranked and best.failed:
         notes.append(
-            f"of the best's {_count(best.num_runs, 'run')}, {len(best.failed)} failed: its mean leaves them out"
+            f"of the best's {pluralize(best.num_runs, 'run')}, {len(best.failed)} failed: its mean leaves them out"
         )
     if (
         best.monitor.endswith("/loss")
@@ -110,7 +111,7 @@ def _notes(block: Block) -> list[str]:
     ):
         notes.append(f"the losses differ, so {best.monitor} does not compare them: choose another monitor")
     if repeats := sum(len(c.repeats) for c in block.all):
-        notes.append(f"{_count(repeats, 'run')} more of a seed that is there already: the newest counts")
+        notes.append(f"{pluralize(repeats, 'run')} more of a seed that is there already: the newest counts")
     return notes
 
 
@@ -138,13 +139,12 @@ def _config_options(command: str) -> list[str]:
 
 
 def _unfinished_lines(runs: list[Run]) -> list[str]:
-    width = max((len(record.status) for _, record in runs), default=0)
-    lines = []
+    rows = []
     for path, record in runs[:LISTED]:
         known = record.steps is not None and record.num_steps is not None
         steps = f"  step {record.steps} of {record.num_steps}" if known else ""
-        lines.append(f"{record.status:{width}}  {path}{steps}")
-    return [*lines, *_more(len(runs) - LISTED, "unfinished")]
+        rows.append((record.status, f"{path}{steps}"))
+    return [*render(rows, "<<"), *_more(len(runs) - LISTED, "unfinished")]
 
 
 def _failed_lines(runs: list[Run]) -> list[str]:
@@ -154,16 +154,12 @@ def _failed_lines(runs: list[Run]) -> list[str]:
         if not reason:
             reason = "no finite value to rank it by" if record.status == "completed" else record.status
         file = path / "train.log"
-        lines += [f"failed  {file if file.exists() else path}", f"  {cut_middle(reason, WIDTH - 2)}"]
+        lines += [f"failed  {file if file.exists() else path}", f"  {truncate_middle(reason, WIDTH - 2)}"]
     return [*lines, *_more(len(runs) - LISTED, "failed")]
 
 
 def _more(num_left: int, what: str) -> list[str]:
     return [f"… {num_left} more {what}"] if num_left > 0 else []
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _table(block: Block, rows: int) -> list[str]:
@@ -205,7 +201,7 @@ def _table(block: Block, rows: int) -> list[str]:
         above = os.path.commonpath([path.absolute().parent for path in paths])
         names = [os.path.relpath(path, above) for path in paths]
         columns.append(Column("run", names, right=False, flexible=True))
-    return render(columns, len(shown))
+    return render_columns(columns, len(shown))
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> None:

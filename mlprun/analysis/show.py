@@ -11,7 +11,6 @@ from mlprun.analysis.diff import (
     MISSING,
     NAMES,
     Difference,
-    columns,
     compare_records,
     compare_rows,
     format_value,
@@ -20,6 +19,7 @@ from mlprun.analysis.diff import (
 from mlprun.errors import RunError
 from mlprun.runs.collect import Run
 from mlprun.runs.record import RunRecord
+from mlprun.text_table import render
 
 
 def show(first: Run, second: Run | None = None) -> list[str]:
@@ -51,7 +51,7 @@ def _one(path: Path, record: RunRecord) -> list[str]:
         *(("resumed", _resumed(again)) for again in record.resumed),
         ("reproduces", record.get("reproduces")),
     ]
-    return columns([(name, format_value(value)) for name, value in lines if value not in (None, "")])
+    return render([(name, format_value(value)) for name, value in lines if value not in (None, "")], "<<")
 
 
 def _commit(git: Mapping[str, Any], path: Path) -> str:
@@ -85,15 +85,15 @@ def _resumed(again: Mapping[str, Any]) -> str:
 
 
 def _two(first: Run, second: Run) -> list[str]:
-    lines = columns([(name, str(path)) for name, (path, _) in zip(NAMES, (first, second), strict=True)])
+    lines = render([(name, str(path)) for name, (path, _) in zip(NAMES, (first, second), strict=True)], "<<")
     found = compare_records(first[1], second[1])
     for section, differing in found.items():
         lines += ["", section]
-        lines += columns([(d.key, *d.texts()) for d in differing], "  ") or ["  no difference"]
+        lines += render([(d.key, *d.texts()) for d in differing], "<<<", indent="  ") or ["  no difference"]
     patches = [path / "code.patch" for path, _ in (first, second)]
     if all(patch.is_file() for patch in patches) and not filecmp.cmp(patches[0], patches[1], shallow=False):
         lines += ["", "the uncommitted changes differ:", f"  diff {patches[0]} {patches[1]}"]
-    lines += ["", "results", *columns(_results(first[1], second[1]), "  ")]
+    lines += ["", "results", *render(_results(first[1], second[1]), "<<<", indent="  ")]
     files = [path / "metrics.jsonl" for path, _ in (first, second)]
     if not found["config"] and all(file.is_file() for file in files):  # with another config they differ anyway
         lines += ["", "metrics.jsonl", *_parting(*files)]
@@ -107,7 +107,7 @@ def _parting(first: Path, second: Path) -> list[str]:
         return [f"  {line}" for line in str(error).splitlines()]
     if row is None:
         return ["  no difference"]
-    return [f"  {row.headline(NAMES)}", *columns(row.table(NAMES), "  ")]
+    return [f"  {row.headline(NAMES)}", *render(row.table(NAMES), "<<<", indent="  ")]
 
 
 def _results(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]:

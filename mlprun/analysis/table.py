@@ -1,15 +1,16 @@
-"""A table as lines of text, as wide as a terminal allows."""
+"""Columns of the leaderboard, and how many digits their numbers have."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from mlprun.analysis.configurations import SCORES, Configuration
+from mlprun.text_table import render
 
 WIDTH = 120  # of a line of the leaderboard; paths and lines to paste may be longer
-NARROWEST = 8  # a column that is cut keeps so many characters
 
 
 @dataclass
@@ -49,32 +50,9 @@ def format_numbers(values: Sequence[float | None], places: int) -> list[str]:
     ]
 
 
-def render(columns: list[Column], num_rows: int) -> list[str]:
-    """The columns below their titles, cut until they fit, or left out where that does not help."""
-    widths = [max(len(text) for text in (column.title, *column.cells[:num_rows])) for column in columns]
-    hidden: list[str] = []
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and any(column.flexible for column in columns):
-        flexible = [i for i, column in enumerate(columns) if column.flexible]
-        widest = max(flexible, key=lambda i: widths[i])
-        if widths[widest] > NARROWEST:
-            widths[widest] -= 1
-        else:
-            hidden.insert(0, columns.pop(flexible[-1]).title)
-            widths.pop(flexible[-1])
-    lines = []
-    for row in range(-1, num_rows):
-        cells = []
-        for column, width in zip(columns, widths, strict=True):
-            text = column.title if row < 0 else column.cells[row] if row < len(column.cells) else ""
-            text = cut_middle(text, width)
-            cells.append(text.rjust(width) if column.right else text.ljust(width))
-        lines.append("  ".join(cells).rstrip())
-    return [*lines, *([cut_middle(f"no room for {', '.join(hidden)}", WIDTH)] if hidden else [])]
-
-
-def cut_middle(text: str, width: int) -> str:
-    """`text` without its middle, where it is too long."""
-    if len(text) <= width:
-        return text
-    tail = (width - 1) // 2
-    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+def render_columns(columns: Sequence[Column], num_rows: int) -> list[str]:
+    """The first rows of the columns below their titles, at most `WIDTH` wide."""
+    rows = zip_longest(*([column.title, *column.cells[:num_rows]] for column in columns), fillvalue="")
+    align = "".join("<>"[column.right] for column in columns)
+    flexible = [i for i, column in enumerate(columns) if column.flexible]
+    return render(rows, align, max_width=WIDTH, flexible=flexible)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mlprun.course.experiments import chosen, listing, page, ready, users_own
+from mlprun.text_table import render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +32,5 @@ def run(options: argparse.Namespace, command: str) -> int:
     name = told[0].name if len(told) == 1 else "NAME"
     option = f" --config-dir {options.config_dir}" if options.config_dir else ""
     rows = [(f"mlprun experiments{option} {name}", "shows its file"), (f"mlprun{option} experiment={name}", "runs it")]
-    width = max(len(line) for line, _ in rows)
-    print()
-    for line, what in rows:
-        print(f"{line.ljust(width)}  {what}")
+    print("", *render(rows, "<<"), sep="\n")
     return 0

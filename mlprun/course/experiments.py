@@ -19,10 +19,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from mlprun.config.resolvers import conf_dir
 from mlprun.errors import ConfigError, UserError, close_matches
+from mlprun.formatting import truncate
+from mlprun.text_table import render
 
 TOPICS = (
     "regression",
@@ -179,11 +182,11 @@ def listing(found: Iterable[Experiment]) -> list[str]:
     topics: dict[str, list[Experiment]] = {}
     for each in found:
         topics.setdefault(each.topic, []).append(each)
-    width = max((len(each.name) for group in topics.values() for each in group), default=0)
+    listed = [each for group in topics.values() for each in group]
+    rows = iter(render([(each.name, each.description) for each in listed], "<<", indent="  "))
     lines = []
     for topic, group in topics.items():
-        lines += ["", topic]
-        lines += [_cut(f"  {each.name.ljust(width)}  {each.description}".rstrip()) for each in group]
+        lines += ["", topic, *(truncate(row, WIDTH) for row in islice(rows, len(group)))]
     return lines[1:]
 
 
@@ -208,7 +211,3 @@ def page(found: Iterable[Experiment]) -> list[str]:
             expect = expect[0].upper() + expect[1:]
         lines.append(f"| {each.description} | {commands} | {expect} |")
     return lines
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1].rstrip()}…"

@@ -15,8 +15,8 @@ from mlprun.data.sequences import Batch, concat_batches, lengths
 from mlprun.data.source import IGNORED, Examples
 from mlprun.data.splits import Splits
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
+from mlprun.formatting import pluralize
 from mlprun.inspection import figures
-from mlprun.job.summary import counted
 from mlprun.predict.inputs import shortened
 from mlprun.tasks import BY_TOKEN
 
@@ -166,7 +166,7 @@ def samples_figure(config: Config, parts: Splits, first: Batch) -> Any:
             order = torch.randperm(len(part), generator=randomness.generator(0, "inspect"))[:NUM_POINTS]
             few = Batch(part.inputs[order], part.targets[order])
         if few.targets.dim() == 1 or few.targets.shape[1] == 1:
-            title = f"{config.data.name}: {counted(len(few.targets), 'training example')}"
+            title = f"{config.data.name}: {pluralize(len(few.targets), 'training example')}"
             return figures.scatter_figure(
                 few.inputs.numpy(), few.targets.flatten().numpy(), names if classifies else None, title
             )

@@ -12,9 +12,9 @@ from torch import nn
 
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
+from mlprun.formatting import pluralize
 from mlprun.inspection import figures
 from mlprun.job.build_learner import build_optimizer, build_schedule
-from mlprun.job.summary import counted
 from mlprun.training.loop import Plan
 from mlprun.training.schedule import Schedule, Warmup
 
@@ -26,12 +26,12 @@ def length_lines(config: Config, plan: Plan, batches: TrainBatches, reduction: s
     size = batches.batch_size
     lines = [f"length  {plan.num_steps:,} steps of {size} examples"]
     if plan.steps_per_epoch is not None and batches.num_examples is not None:
-        lines[0] += f"; {counted(plan.steps_per_epoch, 'step')} an epoch"
+        lines[0] += f"; {pluralize(plan.steps_per_epoch, 'step')} an epoch"
         if left := batches.num_examples % size:
-            lines[0] += f", the last of {counted(left, 'example')}"
+            lines[0] += f", the last of {pluralize(left, 'example')}"
     evaluations, writes = (math.ceil(plan.num_steps / every) for every in (plan.eval_every, plan.save_every))
     ends = "" if plan.patience is None else f"; early_stopping.patience={plan.patience} may end it before"
-    lines.append(f"          {counted(evaluations, 'evaluation')}, {counted(writes, 'checkpoint')}{ends}")
+    lines.append(f"          {pluralize(evaluations, 'evaluation')}, {pluralize(writes, 'checkpoint')}{ends}")
     rate = config.optim.get("lr")
     if batches.num_examples is not None and rate is not None and reduction == "mean":
         # Smith & Le, A Bayesian Perspective on Generalization and Stochastic Gradient Descent (ICLR 2018), eq. 12
@@ -91,7 +91,7 @@ def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> Drawn:
         rate = config.optim.get("lr")
         warmup = schedule.warmup_steps if isinstance(schedule, Warmup) else 0
         return Drawn([], {}, f"{type(inner).__name__} follows from {config.monitor}, and cannot be drawn before: it "
-                     f"begins at {rate:g}" + f", after a linear warmup of {counted(warmup, 'step')}" * (warmup > 0)
+                     f"begins at {rate:g}" + f", after a linear warmup of {pluralize(warmup, 'step')}" * (warmup > 0)
                      if rate is not None else f"{type(inner).__name__} follows from {config.monitor}")  # fmt: skip
     stride = math.ceil(plan.num_steps / NUM_DRAWN)
     steps = list(range(0, plan.num_steps, stride))

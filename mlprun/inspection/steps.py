@@ -13,11 +13,13 @@ from mlprun.data.sequences import Batch
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
 from mlprun.errors import DivergedError, RunError
+from mlprun.formatting import pluralize
 from mlprun.inspection import gradients, timing
 from mlprun.inspection.terminal import print_lines
 from mlprun.job.build_learner import build_learner, build_loss, build_model
 from mlprun.job.prepare import Experiment
-from mlprun.job.summary import counted
+from mlprun.job.summary import INDENT
+from mlprun.text_table import column_widths, format_row
 from mlprun.training import finetune
 
 NUM_GRADIENT_EXAMPLES = 4
@@ -61,13 +63,13 @@ def step_lines(experiment: Experiment) -> list[str]:
             seconds, count = timing.step_sec(learner, batches, plan.num_steps)
         except DivergedError as error:
             return [f"speed   not measured: the run would stop at {error}"]
-    name = f"{device}, {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device)
+    name = f"{device}, {pluralize(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device)
     moved = "once, before the first step" if isinstance(batches.part, Examples) else "with every batch"
     return [
         f"speed   {_duration(seconds)} a training step on {name} (median of {count}), "
         f"{batches.batch_size / seconds:,.0f} examples a second",
-        f"          {counted(plan.num_steps, 'step')} take {_duration(seconds * plan.num_steps)}; evaluations and start"
-        " come on top",
+        f"          {pluralize(plan.num_steps, 'step')} take {_duration(seconds * plan.num_steps)}"
+        "; evaluations and start come on top",
         f"          a GPU pays where it saves more of a step than moving data costs; here data moves {moved}",
     ]
 
@@ -93,23 +95,26 @@ def _first_model(experiment: Experiment) -> nn.Module:
 def check_gradients(experiment: Experiment, first: Batch) -> RunError | None:
     """Print a table of all parameters; what to say if a gradient is wrong."""
     some = Batch(first.inputs[:NUM_GRADIENT_EXAMPLES], first.targets[:NUM_GRADIENT_EXAMPLES])
-    print_lines("gradients of the first weights, autograd against central differences in float64, "
-           f"of {len(some.targets)} examples, at up to {gradients.ENTRIES} entries of each parameter",
-           f"          {'parameter':<40} {'entries':>7} {'at kinks':>8} {'largest relative error':>22}")  # fmt: skip
-    found = []
+    model = _first_model(experiment)
+    header = ("parameter", "entries", "at kinks", "largest relative error")
+    widths = column_widths([header, *([name] for name, _ in model.named_parameters())])
+    print_lines(
+        "gradients of the first weights, autograd against central differences in float64, "
+        f"of {len(some.targets)} examples, at up to {gradients.ENTRIES} entries of each parameter",
+        INDENT + format_row(header, "<>>>", widths),
+    )
+    wrong = []
     config = experiment.config
-    for row in gradients.compare(_first_model(experiment), build_loss(config), some, config.seed):
-        found.append(row)
-        told = "WRONG" if row.num_wrong else "ok" if row.num_kinks < row.num_entries else "nothing to compare"
-        told += ", not used by the loss" * (not row.is_used)
-        print_lines(
-            f"          {row.name:<40} {row.num_entries:>7} {row.num_kinks:>8} {row.largest_error:>22.1e}  {told}"
-        )
-    wrong = [row for row in found if row.num_wrong]
+    for row in gradients.compare(model, build_loss(config), some, config.seed):
+        verdict = "WRONG" if row.num_wrong else "ok" if row.num_kinks < row.num_entries else "nothing to compare"
+        verdict += ", not used by the loss" * (not row.is_used)
+        cells = (row.name, str(row.num_entries), str(row.num_kinks), f"{row.largest_error:.1e}")
+        print_lines(f"{INDENT}{format_row(cells, '<>>>', widths)}  {verdict}")
+        wrong += [row] * (row.num_wrong > 0)
     if not wrong:
         return None
     worst = wrong[-1]  # a fault spoils the gradients of all that runs before it: the last is the nearest to it
-    others = f", and so are those of {counted(len(wrong) - 1, 'parameter')} before it" * (len(wrong) > 1)
+    others = f", and so are those of {pluralize(len(wrong) - 1, 'parameter')} before it" * (len(wrong) > 1)
     cause = (
         "it is detached from the loss: .detach(), .data, .item() or no_grad on the way"
         if not worst.is_used

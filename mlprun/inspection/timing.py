@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mlprun.data.batches import TrainBatches
+from mlprun.formatting import pluralize
 from mlprun.training.learner import Learner
 
 MATRIX_SIZES = (256, 1024, 2048)
@@ -33,8 +34,7 @@ def describe(device: torch.device) -> str:
         name = torch.cuda.get_device_name(device)
         return f"{device}  {name}, {total / 2**30:.1f} GiB of memory, {free / 2**30:.1f} free"
     if device.type == "cpu":
-        number = torch.get_num_threads()
-        return f"cpu  {number} thread{'s' * (number > 1)}"
+        return f"cpu  {pluralize(torch.get_num_threads(), 'thread')}"
     return str(device)
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlprun.analysis.diff import columns, compare_records, compare_rows, compare_tensors, differences
+from mlprun.analysis.diff import compare_records, compare_rows, compare_tensors, differences
 from mlprun.config.identity import identity
 from mlprun.config.schema import Config
 from mlprun.config.stored import from_record
@@ -22,6 +22,7 @@ from mlprun.job.run import run_job
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git
 from mlprun.runs.metrics import read_rows
 from mlprun.runs.record import RunRecord
+from mlprun.text_table import render
 
 CHECKPOINTS = ("best.pt", "last.pt")
 NAMES = ("original", "again")
@@ -158,7 +159,7 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
     now = again.read()
     if metrics := differences(record.metrics, now.metrics):
         table += [("result", *NAMES), *((d.key, *d.texts()) for d in metrics)]
-    found = columns(table, "  ")
+    found = render(table, "<<<", indent="  ")
     for name in CHECKPOINTS:
         try:
             states = [checkpoint.load(run.checkpoints / name) for run in (original, again)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlprun.config.schema import Config
+from mlprun.formatting import pluralize
+from mlprun.text_table import render
 
 if TYPE_CHECKING:
     from mlprun.job.model_check import ModelSummary
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 thread`, `1,294 threads`."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+INDENT = " " * 10  # of a line that belongs to the one above it
 
 
 def data_line(config: Config, sizes: dict[str, int | None]) -> str:
@@ -26,7 +26,7 @@ def data_line(config: Config, sizes: dict[str, int | None]) -> str:
     known = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
     kind = {
         "classification": f"{max(data.num_outputs, 2)} classes",
-        "regression": counted(data.num_outputs, "value"),
+        "regression": pluralize(data.num_outputs, "value"),
     }.get(data.task, f"{data.num_outputs:,} classes of each token")
     return f"data    {data.name}: {known}; inputs {'x'.join(map(str, data.input_shape))}, {kind}"
 
@@ -46,22 +46,18 @@ def model_lines(
     work = f", {fit.macs:,} multiply-adds an example (linear, convolution and recurrent layers)" if macs else ""
     trained = f", {num_trained:,} trained" if num_trained < fit.num_parameters else ""
     lines = [f"model   {_class_name(config.model)}: {fit.num_parameters:,} parameters{trained}{work}"]
-    shown = list(fit.layers)
-    if most is not None and len(shown) > most:
-        shown[5:-5] = []
-    name = max([28, *(len(layer.name) for layer in shown)])
-    kind = max([14, *(len(layer.kind) for layer in shown)])
-    rows = []
-    for layer in shown:
+    layers = list(fit.layers)
+    if most is not None and len(layers) > most:
+        layers[5:-5] = []
+    rows = [("layer", "", "   output", "parameters", "multiply-adds")] if macs else []
+    for layer in layers:
         shape = "x".join(map(str, layer.output_shape))
-        row = f"{layer.name or '(model)':<{name}} {layer.kind:<{kind}} -> {shape:<12} {layer.num_parameters:>12,}"
-        rows.append(f"          {row}" + (f" {layer.macs:>14,}" if macs and layer.macs else ""))
-    if len(shown) < len(fit.layers):
-        rows[5:5] = [f"          … {len(fit.layers) - 10} more layers"]
-    if macs:
-        head = f"{'layer':<{name}} {'':<{kind}}    {'output':<12} {'parameters':>12} {'multiply-adds':>14}"
-        lines.append(f"          {head}")
-    return lines + rows
+        work = f"{layer.macs:,}" if macs and layer.macs else ""
+        rows.append((layer.name or "(model)", layer.kind, f"-> {shape}", f"{layer.num_parameters:,}", work))
+    table = render(rows, "<<<>>", indent=INDENT)
+    if len(layers) < len(fit.layers):
+        table.insert(len(table) - 5, f"{INDENT}… {len(fit.layers) - 10} more layers")
+    return lines + table
 
 
 def optim_line(config: Config) -> str:

@@ -14,6 +14,7 @@ from mlprun import signals
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
 from mlprun.errors import DivergedError
+from mlprun.formatting import pluralize
 from mlprun.job import summary
 from mlprun.job.attempt import Attempt, surroundings
 from mlprun.job.figures import build_drawing
@@ -123,7 +124,7 @@ def _log_start(experiment: Experiment, directory: RunDirectory) -> None:
         *summary.model_lines(config, experiment.summary, num_trained, most=12),
         summary.optim_line(config),
         f"length  {experiment.plan.num_steps:,} steps of {experiment.batches.batch_size} examples",
-        f"device  {experiment.device_name}, {summary.counted(experiment.num_threads, 'thread')}",
+        f"device  {experiment.device_name}, {pluralize(experiment.num_threads, 'thread')}",
         f"run     {directory.path}",
     ):
         log.info("%s", line)

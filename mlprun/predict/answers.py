@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.predict.predict import Answer, Prediction
+from mlprun.text_table import render
 
 ALL_UP_TO, TOP = 10, 5  # classes: up to so many all are shown, else the first five
 
@@ -32,13 +33,9 @@ def as_json(answer: Answer, prediction: Prediction, picture: Path | None) -> str
 
 def as_lines(answer: Answer, prediction: Prediction, picture: Path | None) -> list[str]:
     """The prediction in a line, and below it the classes, likeliest first, and where the picture is."""
-    rows = []
-    if prediction.predicted is not None:
-        shown = most_likely(answer, prediction)
-        width = max(len(name) for name, _ in shown)
-        rows = [f"  {name.ljust(width)}  {value:8.4f}" for name, value in shown]
-    rows += [] if picture is None else [f"  picture  {picture}"]
-    return [headline(answer, prediction), *rows]
+    classes = [] if prediction.predicted is None else most_likely(answer, prediction)
+    lines = render([(name, f"{value:.4f}") for name, value in classes], "<>", indent="  ")
+    return [headline(answer, prediction), *lines, *([] if picture is None else [f"  picture  {picture}"])]
 
 
 def headline(answer: Answer, prediction: Prediction) -> str:

@@ -272,7 +272,7 @@ def test_one_table_serves_runs_and_inspections():
     fit = ModelSummary([Layer(f"layer{i}", "Linear", (3,), 12, 9) for i in range(20)], 240, 180)
     assert len(summary.model_lines(config, fit, 240)) == 21
     assert "          … 10 more layers" in summary.model_lines(config, fit, 200, most=12)
-    assert summary.model_lines(config, fit, 240, macs=True)[2].endswith("12              9")
+    assert summary.model_lines(config, fit, 240, macs=True)[2].endswith("        12              9")
 
 
 def test_a_long_name_moves_the_column_and_not_a_line():

@@ -30,7 +30,8 @@ def imports(file: Path, *, late: bool = True) -> set[str]:
 
 # Each line may import from the lines above it, and within itself.
 LAYERS = [
-    "errors version_one",
+    "formatting version_one",
+    "errors text_table",
     "files process randomness signals tasks",
     "models runs",
     "data",
