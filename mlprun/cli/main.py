@@ -16,6 +16,7 @@ from mlprun.cli.train import train
 from mlprun.errors import UserError
 from mlprun.process import fast_exit
 
+ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs whose modules are not in mlprun/cli
 CALLS_STORED_TARGETS = ("eval", "predict", "resume", "reproduce")
 
 
@@ -57,7 +58,7 @@ def main() -> NoReturn:
 
 def _verb(verb: str, *arguments: str) -> int:
     """A line that begins with a verb: each is a module with `add_arguments` and `run`."""
-    module = importlib.import_module(f"mlprun.cli.{verb}")
+    module = importlib.import_module(ELSEWHERE.get(verb, f"mlprun.cli.{verb}"))
     text = getattr(module, "HELP", VERBS[verb])
     parser = argparse.ArgumentParser(f"mlprun {verb}", description=text, allow_abbrev=False)
     module.add_arguments(parser)

@@ -14,7 +14,7 @@ from mlprun.config.checks import check
 from mlprun.config.hydra_private import Loader, find_node, iter_nodes
 from mlprun.config.identity import LENGTH_KEYS, RESULT_FREE, RESUMABLE
 from mlprun.config.overrides import ask_for_multirun, check_boolean, typed_value
-from mlprun.config.resolvers import conf_dir  # and registers the resolvers
+from mlprun.config.resolvers import conf_dirs  # and registers the resolvers
 from mlprun.config.schema import FOREIGN, Config
 from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.config.template import Template
@@ -32,10 +32,10 @@ class Composer:
     def __init__(self, config_dir: str | None = None, config_name: str = "config") -> None:
         folder = None
         # In a checkout ./conf is mlprun's own, which is searched anyway.
-        if config_dir is not None and Path(config_dir).resolve() != conf_dir().resolve():
+        if config_dir is not None and Path(config_dir).resolve() not in [own.resolve() for own in conf_dirs()]:
             folder = Path(config_dir).absolute()
             _check_user_folder(folder)
-        self.loader = Loader(conf_dir(), folder)
+        self.loader = Loader(conf_dirs(), folder)
         self.config_name = config_name
         self._templates: dict[tuple[str, ...], Template | None] = {}
 
@@ -233,7 +233,7 @@ def _check_user_folder(folder: Path) -> None:
         raise ConfigError("--config-dir", folder, "there is no such folder")
     for file in sorted(folder.rglob("*.y*ml")):
         name = file.relative_to(folder)
-        if (conf_dir() / name).is_file():
+        if any((own / name).is_file() for own in conf_dirs()):
             raise ConfigError(
                 "--config-dir",
                 file,

@@ -14,7 +14,7 @@ import copy
 import os
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ class Loader(ConfigLoaderImpl):
     Hydra's launchers and sweepers get it in their `HydraContext`, so they compose their points with it, too.
 
     Args:
-        folder: of the primary config.
-        user_folder: searched before it, or None.
+        folders: of mlprun's own YAML, that of the primary config first.
+        user_folder: searched after them, or None.
 
     Attributes:
         num_compositions: how often YAML was composed.
@@ -66,8 +66,10 @@ class Loader(ConfigLoaderImpl):
         shared_keys: what all of its points share, which `hydra.job.override_dirname` leaves out.
     """
 
-    def __init__(self, folder: Path, user_folder: Path | None = None) -> None:
-        search_path = create_config_search_path(str(folder))
+    def __init__(self, folders: Sequence[Path], user_folder: Path | None = None) -> None:
+        search_path = create_config_search_path(str(folders[0]))
+        for folder in folders[1:]:
+            search_path.prepend("mlprun", f"file://{folder}", SearchPathQuery(provider="schema"))
         if user_folder is not None:
             search_path.prepend("command-line", f"file://{user_folder}", SearchPathQuery(provider="schema"))
         set_up()

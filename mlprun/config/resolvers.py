@@ -18,11 +18,14 @@ from mlprun.data.folders import num_class_folders
 from mlprun.errors import ConfigError
 
 
-def conf_dir() -> Path:
-    """The folder of mlprun's own YAML: inside the package in a wheel, beside it in a checkout."""
+def conf_dirs() -> tuple[Path, Path]:
+    """The folders of mlprun's own YAML, as they are searched: `conf`, and what the course adds to its groups.
+
+    `conf` is inside the package in a wheel, beside it in a checkout.
+    """
     package = Path(__file__).parents[1]
     inside, beside = package / "conf", package.parent / "conf"
-    return inside if inside.is_dir() else beside
+    return inside if inside.is_dir() else beside, package / "course" / "conf"
 
 
 def _data_root() -> str:

@@ -1,4 +1,4 @@
-"""The ready experiments: what each file in `conf/experiment/` says of itself at its top.
+"""`mlprun experiments`: the ready experiments, and what each file in `mlprun/course/conf/experiment/` says at its top.
 
 The header of such a file, which `parse` reads and a test holds every file to:
 
@@ -16,13 +16,13 @@ what to look at may go on over further lines. Below the header stands the config
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mlprun.config.resolvers import conf_dir
 from mlprun.errors import ConfigError, UserError, close_matches
 from mlprun.formatting import truncate
 from mlprun.text_table import render
@@ -42,13 +42,14 @@ TOPICS = (
     "early stopping",
     "reproducibility",
 )
+FOLDER = Path(__file__).parent / "conf" / "experiment"
 OWN = "your own"  # the heading of what lies in the user's folder
 WIDTH = 100  # of a line of the list
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A file of `conf/experiment/`, or of the same folder of the user's.
+    """A file of `course/conf/experiment/`, or of the folder `experiment` of the user's.
 
     Attributes:
         name: what stands behind `experiment=`.
@@ -120,7 +121,7 @@ def parse(name: str, file: Path) -> Experiment:
 
 def ready() -> list[Experiment]:
     """Those that come with mlprun, by topic, then by name."""
-    found = [parse(file.stem, file) for file in (conf_dir() / "experiment").glob("*.yaml")]
+    found = [parse(file.stem, file) for file in FOLDER.glob("*.yaml")]
     return sorted(found, key=lambda each: (TOPICS.index(each.topic), each.name))
 
 
@@ -195,7 +196,8 @@ def page(found: Iterable[Experiment]) -> list[str]:
     lines = [
         "# The experiments",
         "",
-        "Made of the headers in `conf/experiment` by `mlprun experiments --markdown`; a test holds it to them.",
+        "Made of the headers in `mlprun/course/conf/experiment` by `mlprun experiments --markdown`; a test holds it to",
+        "them.",
         "Each is a small YAML delta to start from: `mlprun experiments NAME` shows it, and",
         "`mlprun experiment=NAME KEY=VALUE` changes it. Results are those of the first seed unless they say",
         "otherwise, on two CPU cores with torch 2.15 and the real MNIST.",
@@ -211,3 +213,30 @@ def page(found: Iterable[Experiment]) -> list[str]:
             expect = expect[0].upper() + expect[1:]
         lines.append(f"| {each.description} | {commands} | {expect} |")
     return lines
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", metavar="TOPIC, NAME or word", nargs="*")
+    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="list those of your own in DIR, too")
+    parser.add_argument("--markdown", action="store_true", help="all of them as a page with what they measured")
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Print them; the exit status."""
+    if options.markdown:
+        print("\n".join(page(ready())))
+        return 0
+    words = " ".join(options.words)
+    found = [*ready(), *(users_own(options.config_dir) if options.config_dir else [])]
+    if exact := [each for each in found if each.name == words]:
+        print(exact[0].file.read_text(encoding="utf-8", errors="replace").rstrip())
+        print(f"\nfile    {exact[0].file}")
+        return 0
+    told = chosen(found, words)
+    for line in listing(told):
+        print(line)
+    name = told[0].name if len(told) == 1 else "NAME"
+    option = f" --config-dir {options.config_dir}" if options.config_dir else ""
+    rows = [(f"mlprun experiments{option} {name}", "shows its file"), (f"mlprun{option} experiment={name}", "runs it")]
+    print("", *render(rows, "<<"), sep="\n")
+    return 0

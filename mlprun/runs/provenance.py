@@ -72,7 +72,8 @@ def mlprun_state(package: Path) -> dict[str, Any]:
     """
     inside = package / "conf"  # in a wheel; beside the package in a checkout
     conf = inside if inside.is_dir() else package.parent / "conf"
-    files = {f"mlprun/{file.relative_to(package).as_posix()}": file for file in package.rglob("*.py")}
+    ours = [file for file in package.rglob("*") if file.suffix in (".py", ".yaml") and conf not in file.parents]
+    files = {f"mlprun/{file.relative_to(package).as_posix()}": file for file in ours}
     files |= {f"conf/{file.relative_to(conf).as_posix()}": file for file in conf.rglob("*.yaml")}
     # is_file: an editor's lock (.#job.py) is a link to nowhere
     lines = [f"{name} {_sha256(file.read_bytes())}\n" for name, file in sorted(files.items()) if file.is_file()]

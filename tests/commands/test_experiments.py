@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mlprun.config.resolvers import conf_dir
 from mlprun.course import experiments
 from mlprun.errors import ConfigError
-from tests.helpers.files import REPOSITORY
+from tests.helpers.files import REPOSITORY, choice_files
 from tests.helpers.users_code import GOOD
 
-FILES = sorted((conf_dir() / "experiment").glob("*.yaml"))
+FILES = choice_files("experiment")
 
 
 def test_all_are_listed_by_topic(mlprun):
@@ -42,7 +41,7 @@ def test_a_topic_or_words_choose(mlprun, words, shown, hidden):
 
 
 def test_a_name_shows_the_file(mlprun):
-    file = conf_dir() / "experiment" / "mnist_cnn.yaml"
+    file = experiments.FOLDER / "mnist_cnn.yaml"
     assert mlprun("experiments", "mnist_cnn").out == f"{file.read_text()}\nfile    {file}\n"
 
 

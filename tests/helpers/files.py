@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mlprun.config.resolvers import conf_dirs
+
 REPOSITORY = Path(__file__).parents[2]
+
+
+def choice_files(group: str) -> list[Path]:
+    """The YAML of each choice that mlprun has in a group, sorted by name."""
+    found = [file for folder in conf_dirs() for file in (folder / group).glob("*.yaml")]
+    return sorted(found, key=lambda file: file.stem)
 
 
 def find_mnist() -> Path | None:

@@ -262,13 +262,14 @@ def test_an_output_folder_that_cannot_be_written(mlprun, line):
         assert_short(result, ["cannot be written", "hydra.run.dir=…"])
 
 
-def test_a_users_yaml_may_not_bear_the_name_of_one_of_ours(mlprun):
+@pytest.mark.parametrize("name", ["mlp", "cifar_quick"])
+def test_a_users_yaml_may_not_bear_the_name_of_one_of_ours(mlprun, name):
     folder = mlprun("--version").folder
     (folder / "conf" / "model").mkdir(parents=True)
-    (folder / "conf" / "model" / "mlp.yaml").write_text("_target_: my_module.Net\n")
+    (folder / "conf" / "model" / f"{name}.yaml").write_text("_target_: my_module.Net\n")
     result = mlprun("--config-dir", "conf")
     assert result.status == 2
-    assert_short(result, ["conf/model/mlp.yaml", "rename yours", "model/my_mlp.yaml"])
+    assert_short(result, [f"conf/model/{name}.yaml", "rename yours", f"model/my_{name}.yaml"])
 
 
 def test_a_typo_in_a_users_yaml_is_found(mlprun):

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
-from mlprun.config.resolvers import conf_dir
+from tests.helpers.files import choice_files
 
 FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
 FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", *FOLDERS}
@@ -17,7 +17,7 @@ TEXTS = {"text_folder", *(n + m for n in ("reviews", "imdb", "corpus", "python_d
 
 
 def choices(group):
-    return sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+    return [file.stem for file in choice_files(group)]
 
 
 def built_in(group):
@@ -38,11 +38,11 @@ def test_the_defaults_are_the_documented_ones():
 def test_every_file_says_what_it_is_and_composes(group):
     """Those of `experiment`: test_experiments.py."""
     composer = Composer()
-    assert choices(group)
-    for name in choices(group):
-        lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
+    assert choice_files(group)
+    for file in choice_files(group):
+        name, lines = file.stem, file.read_text().splitlines()
         comment = lines[1] if lines[0].startswith("# @package") else lines[0]
-        assert comment.startswith("# "), f"{group}/{name}.yaml says at its top what it is"
+        assert comment.startswith("# "), f"{file} says at its top what it is"
         line = [f"{group}={name}"]
         if name in FOLDERS:
             line += ["data.root=folder", "data.num_outputs=2"]

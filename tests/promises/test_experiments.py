@@ -16,16 +16,15 @@ from scipy.io import wavfile
 from mlprun.cli.line import VERBS
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
-from mlprun.config.resolvers import conf_dir
 from mlprun.config.schema import Config
 from mlprun.course.experiments import parse
 from mlprun.data.cifar import CIFAR_SETS
 from mlprun.data.mnist import IDX_FILES, IDX_SETS, NUM_PIXELS
 from mlprun.sweep import points
 from mlprun.tasks import BY_TOKEN
-from tests.helpers.files import idx_bytes, write
+from tests.helpers.files import choice_files, idx_bytes, write
 
-FILES = sorted((conf_dir() / "experiment").glob("*.yaml"))
+FILES = choice_files("experiment")
 NEEDS_FILES_OF_YOUR_OWN = ("mlprun.data.image_folder.",)
 
 

@@ -25,19 +25,19 @@ def site(tmp_path_factory):
 
 def test_the_wheel_finds_its_conf_and_writes_outputs_where_it_is_started(site, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    where = [sys.executable, "-c", "from mlprun.config.resolvers import conf_dir; print(conf_dir())"]
+    where = [sys.executable, "-c", "from mlprun.config.resolvers import conf_dirs; print(*conf_dirs())"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == str(site / "mlprun" / "conf")
-    line = [sys.executable, "-m", "mlprun", "debug=fast"]
+    assert found.stdout.split() == [str(site / "mlprun" / "conf"), str(site / "mlprun" / "course" / "conf")]
+    line = [sys.executable, "-m", "mlprun", "debug=fast", "experiment=sentiment", "data.dataset.num_examples=200"]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["outputs"]
 
 
 def test_the_wheel_holds_every_yaml_and_no_tests(site):
-    ours = {str(p.relative_to(REPOSITORY / "conf")) for p in (REPOSITORY / "conf").rglob("*.yaml")}
-    packed = {str(p.relative_to(site / "mlprun" / "conf")) for p in (site / "mlprun" / "conf").rglob("*.yaml")}
-    assert ours == packed
+    ours = {f"mlprun/{file.relative_to(REPOSITORY)}" for file in (REPOSITORY / "conf").rglob("*.yaml")}
+    ours |= {str(file.relative_to(REPOSITORY)) for file in (REPOSITORY / "mlprun").rglob("*.yaml")}
+    assert ours == {str(file.relative_to(site)) for file in (site / "mlprun").rglob("*.yaml")}
     assert not (site / "tests").exists()
 
 

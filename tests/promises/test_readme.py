@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from mlprun.config.resolvers import conf_dir
-from tests.helpers.files import REPOSITORY, find_mnist
+from tests.helpers.files import REPOSITORY, choice_files, find_mnist
 from tests.helpers.lines import finish
 
 TEXT = (REPOSITORY / "README.md").read_text()
@@ -101,7 +100,7 @@ def test_the_shown_error_is_what_is_printed(mlprun):
 def test_the_shown_choices_are_the_ones_there_are():
     for group, cell in re.findall(r"^\| `(\w+)` \| (`.*) \|$", TEXT, re.MULTILINE):
         named = set(re.findall(r"`(\w+)`", cell))
-        assert named == {file.stem for file in (conf_dir() / group).glob("*.yaml")}, group
+        assert named == {file.stem for file in choice_files(group)}, group
 
 
 def test_the_promises_name_tests_that_are_there():

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mlprun.config import trust
 from mlprun.config.instantiate import locate
-from mlprun.config.resolvers import conf_dir
+from mlprun.config.resolvers import conf_dirs
 from mlprun.config.trust import check_targets
 from mlprun.errors import RunError
 from tests.helpers.files import write
@@ -27,7 +27,8 @@ from tests.helpers.files import write
 CONF = sorted(
     {
         node["_target_"]
-        for file in conf_dir().glob("*/*.yaml")
+        for folder in conf_dirs()
+        for file in folder.glob("*/*.yaml")
         for node in [yaml.safe_load(file.read_text())]
         for node in [node, node.get("dataset") or {}]  # the data choices keep theirs one level below
         if node.get("_target_", "???") != "???"

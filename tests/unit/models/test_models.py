@@ -18,10 +18,7 @@ from mlprun.errors import ConfigError
 from mlprun.models.cnn import CNN
 from mlprun.models.mlp import MLP, Linear
 from mlprun.models.resnet import resnet18
-from tests.helpers.files import REPOSITORY
-
-CONF = REPOSITORY / "conf"
-
+from tests.helpers.files import choice_files
 
 Model = Callable[..., nn.Module]
 
@@ -270,7 +267,7 @@ def test_bad_arguments_name_the_key_and_the_remedy(
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn", "cifar_quick", "resnet18"])
 def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str) -> None:
-    node = OmegaConf.load(CONF / "model" / f"{name}.yaml")
+    node = OmegaConf.load(next(file for file in choice_files("model") if file.stem == name))
     whole = OmegaConf.create({"data": {"input_shape": [1, 16, 16], "num_outputs": 7}, "model": node})
     arguments: dict[str, Any] = OmegaConf.to_container(whole.model, resolve=True)  # type: ignore[assignment]
     model = pkgutil.resolve_name(arguments.pop("_target_"))

@@ -224,6 +224,7 @@ def test_nothing_to_record(tmp_path, monkeypatch, where):
 PACKAGE = {
     "mlprun/__init__.py": "__version__ = '9'\n",
     "mlprun/models/vision.py": "pixels\n",
+    "mlprun/course/conf/data/tones.yaml": "name: tones\n",
     "conf/config.yaml": "seed: 0\n",
     "conf/optim/adam.yaml": "lr: 0.1\n",
 }
@@ -255,6 +256,7 @@ def move(checkout: Path, old: str, new: str) -> None:
     [
         (lambda c: write(c, {"mlprun/models/vision.py": "Pixels\n"}), OTHER),
         (lambda c: write(c, {"conf/optim/adam.yaml": "lr: 0.2\n"}), OTHER),
+        (lambda c: write(c, {"mlprun/course/conf/data/tones.yaml": "name: notes\n"}), OTHER),
         (lambda c: write(c, {"mlprun/new.py": ""}), OTHER),
         (lambda c: write(c, {"conf/model/new.yaml": ""}), OTHER),
         (lambda c: move(c, "mlprun/models/vision.py", "mlprun/models/tabular.py"), OTHER),
