@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-# Modules that were moved or split: old module -> {name: today's module}.
+# Modules that were moved or split: old module -> {name: today's module}. What was moved twice has version one's last.
 _MOVED = {
+    "mlprun.data.text.language_model": {"mlprun.course.python_docs": "python_docs"},
     "mlprun.data.audio": {"mlprun.data.audio.folder": "audio_folder"},
     "mlprun.data.lessons": {"mlprun.course.noisy_digits": "NoisyDigits"},
     "mlprun.data.synthetic_audio": {"mlprun.course.tones": "tones"},
@@ -16,7 +17,8 @@ _MOVED = {
     "mlprun.data.text": {
         "mlprun.data.text.documents": "TextFiles TextStream text_folder",
         "mlprun.data.text.imdb": "imdb imdb_masked",
-        "mlprun.data.text.language_model": "language_model masked python_docs",
+        "mlprun.data.text.language_model": "language_model masked",
+        "mlprun.course.python_docs": "python_docs",
     },
     "mlprun.data.vision": {"mlprun.data.cifar": "cifar", "mlprun.data.mnist": "idx"},
     "mlprun.models.cifar_quick": {"mlprun.course.cifar_quick": "CifarQuick"},

@@ -54,7 +54,7 @@ def language_model(
         ConfigError: a value of `data.text` that cannot work.
         DataError: there is no text, too little of it, or none of it is known to the vocabulary.
     """
-    return _blocks(*_corpus(root, val_fraction, test_fraction), text, masked=False)
+    return blocks(*_corpus(root, val_fraction, test_fraction), text, masked=False)
 
 
 def masked(
@@ -83,39 +83,12 @@ def masked(
         DataError: there is no text, too little of it, or none of it is known to the vocabulary.
     """
     if not documents:
-        return _blocks(*_corpus(root, val_fraction, test_fraction), text, masked=True)
+        return blocks(*_corpus(root, val_fraction, test_fraction), text, masked=True)
     train, test = list_files(root)
     if not test:
         left, carved = carve_texts(len(train), None, test_fraction, split_seed)
         train, test = [train[i] for i in left], [train[i] for i in carved]
     return masked_documents(train, test, text, str(root))
-
-
-def python_docs(text: Text, masked: bool = False, val_fraction: float = 0.1, test_fraction: float = 0.1) -> Source:
-    """The language reference that comes with Python (`pydoc_data`): half a million characters of English.
-
-    What `help("while")` shows, topic after topic in the order of their names. The text differs a little between
-    versions of Python; the fingerprint is of its content.
-
-    Args:
-        text: `data.text`.
-        masked: tell masked words, as `masked`; else the next token, as `language_model`.
-        val_fraction, test_fraction: shares in (0, 1), at the end.
-
-    Raises:
-        ConfigError: a value of `data.text` that cannot work.
-        DataError: this Python came without its documentation.
-    """
-    try:
-        from pydoc_data.topics import topics
-    except ImportError as error:
-        raise DataError(
-            f"python_docs is the text of Python's own pydoc_data, which this Python came without: {error}\n"
-            "  data=corpus data.root=FILE.txt reads any text"
-        ) from error
-    whole = BETWEEN.join(f"{name}\n{topics[name]}" for name in sorted(topics))
-    parts = cut_pieces(whole, val_fraction, test_fraction)
-    return _blocks(parts, {"pydoc_data/topics.py": sha256_of(whole)}, text, masked=masked)
 
 
 def _corpus(
@@ -131,8 +104,8 @@ def _corpus(
     return (train, val, test), fingerprints
 
 
-def _blocks(parts: tuple[str, str, str], fingerprints: dict[str, str], text: Text, *, masked: bool) -> Source:
-    """Running text as examples."""
+def blocks(parts: tuple[str, str, str], fingerprints: dict[str, str], text: Text, *, masked: bool) -> Source:
+    """The text of train, val and test as examples, as `language_model` has them, or with masked words."""
     refuse_ngrams(text)
     length = text["max_length"]
     tokenizer = tokenizer_of(parts[:1], text)
@@ -149,8 +122,8 @@ def _blocks(parts: tuple[str, str, str], fingerprints: dict[str, str], text: Tex
             warn_of_unknown(ids, tokenizer, text)
         if masked:
             # the last block may hold nothing to tell, and then its batch has no loss
-            blocks = rows_with_words(_filled(ids, length, PADDING))
-            examples.append(Examples(blocks, blocks))
+            filled = rows_with_words(_filled(ids, length, PADDING))
+            examples.append(Examples(filled, filled))
         else:
             examples.append(Examples(_filled(ids[:-1], length, PADDING), _filled(ids[1:], length, IGNORED)))
     return Source(

@@ -7,7 +7,7 @@ import torch
 
 from mlprun.data.source import IGNORED
 from mlprun.data.text.files import cut_pieces
-from mlprun.data.text.language_model import language_model, masked, python_docs
+from mlprun.data.text.language_model import language_model, masked
 from mlprun.data.text.tokenizer import PADDING
 from mlprun.errors import ConfigError, DataError
 from tests.helpers.files import write
@@ -84,14 +84,3 @@ def test_a_text_that_goes_from_train_to_test_changes_the_fingerprint(tmp_path):
     before = masked(tmp_path, TEXT, documents=True).fingerprints
     (tmp_path / "train/b.txt").rename(tmp_path / "test/b.txt")
     assert masked(tmp_path, TEXT, documents=True).fingerprints != before
-
-
-def test_pythons_own_reference_is_a_corpus():
-    source = python_docs(CHARACTERS | {"max_length": 100})
-    assert len(source.train) > 2000
-    assert len(source.val) + len(source.test) > 500
-    assert 50 < len(source.tokenizer) < 300
-    assert all(mark.startswith("sha256:") for mark in source.fingerprints.values())
-    words = python_docs(TEXT | {"max_length": 32}, masked=True)
-    assert words.perturb is not None
-    assert torch.equal(words.train.inputs, words.train.targets)
