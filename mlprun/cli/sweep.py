@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
 POOL = "hydra_plugins.mlprun_pool.PoolLauncher"
 # What a job imports, imported once by the process that starts them all.
-PRELOADED = [
-    *("hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.figures", "mlprun.writers.tensorboard"),
-    *("mlprun.training.loop", "mlprun.job.resume", "torch._dynamo", "PIL.ImageDraw"),
-]
+PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "PIL.ImageDraw"]
 # What is said of one occasion only is no part of the line that the record keeps.
 ONE_OCCASION = ("sweep.dry_run", "sweep.stale", "hydra.sweep.dir")
 

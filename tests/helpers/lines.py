@@ -15,16 +15,7 @@ import pytest
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A line as a shell starts it imports these for three seconds; some tests have it so: `mlprun_shell`.
-CONTEXT.set_forkserver_preload(
-    [
-        "mlprun.cli.main",
-        "mlprun.job.figures",
-        "mlprun.training.loop",
-        "mlprun.writers.tensorboard",
-        "torch._dynamo",
-        __name__,
-    ]
-)
+CONTEXT.set_forkserver_preload(["mlprun.cli.main", "mlprun.job.train", __name__])
 IN_PROC = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes through /proc")
 
 
