@@ -119,8 +119,8 @@ def _record_plan(
 
     on_pool = cfg.hydra.launcher._target_ == POOL
     needs, dead = preflight.check([(" ".join(p.overrides), p.config) for p in to_do]) if on_pool else ({}, [])
-    for mark in dead:
-        print(f"warning: the check of a point died; its run will tell: {mark}", file=sys.stderr)
+    for key in dead:
+        print(f"warning: the check of a point died; its run will tell: {key}", file=sys.stderr)
     num_workers, gpus = scheduler.places(needs.values(), [p.config for p in to_do])
     num_workers = settings.num_workers or num_workers
     typed_in = str(Path.cwd())
@@ -130,13 +130,13 @@ def _record_plan(
     record = replace(
         earlier,
         status="running",
-        lines=earlier.lines if again else [*(known for known in earlier.lines if known != words), words],
+        lines=earlier.lines if again else [*(stored for stored in earlier.lines if stored != words), words],
         typed_in=typed_in,
         max_failures=settings.max_failures,
         num_workers=num_workers,
         gpus=gpus,
         needs={**earlier.needs, **needs},
-        points={**earlier.points, **{p.mark: p.overrides for p in points}},
+        points={**earlier.points, **{p.fingerprint: p.overrides for p in points}},
         ended_at=None,
     )
     record.write(sweep_dir)
@@ -185,8 +185,8 @@ def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
     for row in ["", *leaderboard(runs)]:
         print_line(row)
     write_csv(runs, sweep_dir / "leaderboard.csv")
-    known = {fingerprint(record.config): record.status for _, record in runs if record.has_config}
-    statuses = [known.get(point.mark, "missing") for point in points]
+    by_fingerprint = {fingerprint(record.config): record.status for _, record in runs if record.has_config}
+    statuses = [by_fingerprint.get(point.fingerprint, "missing") for point in points]
     if missing := statuses.count("missing"):
         print(f"error: {missing} of {len(points)} runs were not begun", file=sys.stderr)
     print_line(f"sweep   {sweep_dir}\ncurves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")

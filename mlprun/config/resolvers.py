@@ -53,7 +53,7 @@ def _point_name(_root_: DictConfig) -> str:
     if (there := directories.find(config)) is not None:
         return there.name
     label = file_name(",".join(_root_.hydra.overrides.task))[:80] or "run"
-    return f"{label}_{directories.free_mark(fingerprint(config))}"
+    return f"{label}_{directories.free_suffix(fingerprint(config))}"
 
 
 def _frames(audio: DictConfig) -> Frames:

@@ -112,8 +112,8 @@ def _load(attempt: Attempt, recovered: Recovered, *, new_length: bool) -> None:
     experiment, progress, state = attempt.experiment, attempt.progress, recovered.state
     config = experiment.config
     stored, own = ({"config": identity(c, length=False)} for c in (state.config, config.to_dict()))
-    if others := compare_records(stored, own)["config"]:
-        raise RunError(f"checkpoint {recovered.path} is of another config than this run: {others[0]}")
+    if differences := compare_records(stored, own)["config"]:
+        raise RunError(f"checkpoint {recovered.path} is of another config than this run: {differences[0]}")
     check_tokens(config, experiment.splits.tokenizer, state, recovered.path)
     try:
         attempt.learner.load_state_dict(state, new_length=new_length)

@@ -77,7 +77,7 @@ def train_run(
         reason = train(
             learner,
             _batches(experiment, directory),
-            lambda: _named("val", learner.evaluate(val).compute()),
+            lambda: _with_prefix("val", learner.evaluate(val).compute()),
             experiment.plan,
             progress,
             writer,
@@ -137,11 +137,11 @@ def _log_start(experiment: Experiment, directory: RunDirectory) -> None:
 def _open_writers(attempt: Attempt) -> tuple[TensorBoard, Writers]:
     """TensorBoard, and all writers as one; what they have of an attempt before is kept up to its checkpoint."""
     directory, progress = attempt.directory, attempt.progress
-    kept = progress.step - progress.pending if progress.step else None
-    board = TensorBoard(directory.path, kept)
+    last_step = progress.step - progress.pending if progress.step else None
+    board = TensorBoard(directory.path, last_step)
     board.hparams(hyperparameters(attempt.experiment.config.to_dict()))
     console = Console(attempt.experiment.plan.num_steps, progress.step)
-    rows = JsonLines(directory.metrics_file, kept)
+    rows = JsonLines(directory.metrics_file, last_step)
     return board, Writers(board, rows, PictureFiles(directory.pictures), console)
 
 
@@ -168,26 +168,26 @@ def _test(attempt: Attempt, board: TensorBoard) -> dict[str, float]:
             "\n  try a lower optim.lr or trainer.grad_clip=1.0"
         )
     experiment.model.load_state_dict(checkpoint.load(directory.best, experiment.device).model)
-    tested = attempt.learner.evaluate(experiment.test_batches())
-    scores = _named("test", tested.compute())
-    board.write(progress.step, None, scores)
+    evaluation = attempt.learner.evaluate(experiment.test_batches())
+    test_metrics = _with_prefix("test", evaluation.compute())
+    board.write(progress.step, None, test_metrics)
     if experiment.config.data.task == "classification":
-        _confusion(tested.confusion, experiment.splits.class_names, directory, board, progress.step)
-    return {**(progress.best_values or {}), **scores}
+        _write_confusion(evaluation.confusion, experiment.splits.class_names, directory, board, progress.step)
+    return {**(progress.best_values or {}), **test_metrics}
 
 
-def _named(split: str, values: dict[str, float]) -> dict[str, float]:
+def _with_prefix(split: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in values.items()}
 
 
-def _confusion(
+def _write_confusion(
     confusion: Tensor, class_names: tuple[str, ...], directory: RunDirectory, board: TensorBoard, step: int
 ) -> None:
     """The test split's confusion matrix, as numbers and as a picture in TensorBoard."""
     from mlprun.pictures.confusion import heat_map
 
-    named = len(class_names) == len(confusion)
-    labels = list(class_names) if named else [str(i) for i in range(len(confusion))]
+    has_names = len(class_names) == len(confusion)
+    labels = list(class_names) if has_names else [str(i) for i in range(len(confusion))]
     with (directory.path / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(confusion_rows(confusion.cpu(), labels))
     board.image("test/confusion_matrix", heat_map(confusion.cpu().numpy(), labels), step)

@@ -203,15 +203,15 @@ class Checkpointer:
         damage: dict[Path, str] = {}
         newest = None
         for path in [self.folder / "last.pt", self.folder / "best.pt", *self._older()]:
-            known = -1 if newest is None else whole[newest].step
-            if not path.exists() or (path.stem.startswith("step_") and _number(path) <= known):
+            newest_step = -1 if newest is None else whole[newest].step
+            if not path.exists() or (path.stem.startswith("step_") and _number(path) <= newest_step):
                 continue
             try:
                 whole[path] = load(path, device)
             except RunError as error:
                 damage[path] = str(error)
                 continue
-            if whole[path].step > known:
+            if whole[path].step > newest_step:
                 newest = path
         if newest is None:
             if not damage:

@@ -44,7 +44,7 @@ def sources(folder: Path) -> dict[str, str]:
     # An environment that lies in the folder brings its standard library and its scripts, which are not the user's.
     prefixes = {os.path.abspath(prefix) + os.sep for prefix in (sys.prefix, sys.base_prefix)}
     environments = tuple(prefix for prefix in prefixes if prefix.startswith(os.path.abspath(folder) + os.sep))
-    found = {}
+    hashes = {}
     for module in list(sys.modules.values()):
         try:
             file = getattr(module, "__file__", None)
@@ -52,10 +52,10 @@ def sources(folder: Path) -> dict[str, str]:
             if not isinstance(file, str) or not os.path.isabs(file) or file.startswith(environments):
                 continue
             if is_users_own(file):
-                found[Path(os.path.relpath(file, folder)).as_posix()] = _sha256(Path(file).read_bytes())
+                hashes[Path(os.path.relpath(file, folder)).as_posix()] = _sha256(Path(file).read_bytes())
         except Exception:
             continue  # the file has vanished, or a lazy module cannot be looked at: neither may end a run
-    return dict(sorted(found.items()))
+    return dict(sorted(hashes.items()))
 
 
 def _sha256(content: bytes) -> str:
@@ -77,28 +77,28 @@ def mlprun_state(package: Path) -> dict[str, Any]:
     files |= {f"conf/{file.relative_to(conf).as_posix()}": file for file in conf.rglob("*.yaml")}
     # is_file: an editor's lock (.#job.py) is a link to nowhere
     lines = [f"{name} {_sha256(file.read_bytes())}\n" for name, file in sorted(files.items()) if file.is_file()]
-    found: dict[str, Any] = {"version": __version__, "source": _sha256("".join(lines).encode())}
+    state: dict[str, Any] = {"version": __version__, "source": _sha256("".join(lines).encode())}
     if (package.parent / ".git").exists():
         # suppress: git is missing, or refuses the repository (another owner's), or there is no commit yet
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             # Its own repository, also where the environment names another (in a git hook).
-            elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-            here = {name: value for name, value in os.environ.items() if name not in elsewhere}
-            git = partial(_git, package.parent, environment=here)
+            others = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+            environment = {name: value for name, value in os.environ.items() if name not in others}
+            git = partial(_git, package.parent, environment=environment)
             commit = git("rev-parse", "HEAD").decode().strip()
             changed = git("status", "--porcelain", "--untracked-files=normal", "--", str(package), str(conf))
-            found |= {"commit": commit, "dirty": bool(changed.strip())}
-    return found
+            state |= {"commit": commit, "dirty": bool(changed.strip())}
+    return state
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def _host() -> dict[str, Any]:

@@ -43,8 +43,8 @@ class Running:
     """A job that has been started.
 
     Attributes:
-        job: the one.
-        gpu: the name that it has to itself, or None.
+        job: what was started.
+        gpu: the one that it has to itself, as CUDA_VISIBLE_DEVICES names it; or None.
         began: `time.monotonic()` at its first start.
         deaths: what its attempts died of.
     """
@@ -60,13 +60,13 @@ class Caller:
     """What a job's process takes over from the one that wants the job done.
 
     Attributes:
-        folder: the current one.
+        directory: the current one.
         environment: its variables.
         path: `sys.path`.
         arguments: `sys.argv`.
     """
 
-    folder: str
+    directory: str
     environment: dict[str, str]
     path: list[str]
     arguments: list[str]
@@ -100,15 +100,15 @@ class Server:
     def __init__(self, modules: tuple[str, ...]) -> None:
         self.modules = modules
         self._is_ready = False
-        self.connection, theirs = Pipe()
-        with theirs, signals.deferred:
+        self.connection, server_end = Pipe()
+        with server_end, signals.deferred:
             code = "from mlprun.sweep.job_server import serve; serve()"
             # -P: the path is the one here, while `-c` would put the current folder before the libraries
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code, str(theirs.fileno()), *modules],
+                [sys.executable, "-P", "-c", code, str(server_end.fileno()), *modules],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[server_end.fileno()],
                 start_new_session=True,  # Ctrl-C and a terminal that closes are its owner's affair
             )
 
@@ -141,11 +141,11 @@ class Server:
             except EOFError as error:
                 raise ConnectionResetError from error
 
-    def start(self, number: int, one: Running, caller: Caller) -> None:
+    def start(self, number: int, running: Running, caller: Caller) -> None:
         """Have it fork a process; how that ends comes back with `number`."""
-        if one.gpu is not None:
-            caller = replace(caller, environment={**caller.environment, "CUDA_VISIBLE_DEVICES": one.gpu})
-        order = Order(number, caller, one.job.path / OUTPUT, pickle.dumps((one.job.target, one.job.args)))
+        if running.gpu is not None:
+            caller = replace(caller, environment={**caller.environment, "CUDA_VISIBLE_DEVICES": running.gpu})
+        order = Order(number, caller, running.job.path / OUTPUT, pickle.dumps((running.job.target, running.job.args)))
         with signals.deferred, contextlib.suppress(OSError):  # if it is gone, `receive` says so
             self.connection.send(order)
 

@@ -121,7 +121,7 @@ def _enter_job(server: int, order: Order) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     os.environ.clear()
     os.environ.update(order.caller.environment)
-    os.chdir(order.caller.folder)
+    os.chdir(order.caller.directory)
     sys.path[:], sys.argv[:] = order.caller.path, order.caller.arguments
     order.output.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(order.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

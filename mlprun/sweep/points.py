@@ -22,22 +22,22 @@ class Point:
     """One run of a sweep.
 
     Attributes:
-        mark: stands for what the run is (`config.fingerprint`).
-        overrides: its lines.
+        fingerprint: of its config (`config.identity`).
+        overrides: its own.
         config: checked.
         path: of the directory that was begun, or None.
         record: the run.json there, or empty.
         outdated: files of code that have changed since it was begun.
-        free_mark: the end of a new directory's name: the mark, numbered if a directory has it already.
+        suffix: the end of a new directory's name: the fingerprint, numbered if a directory has it already.
     """
 
-    mark: str
+    fingerprint: str
     overrides: list[str]
     config: Config
     path: Path | None = None
     record: RunRecord = field(default_factory=RunRecord)
     outdated: tuple[str, ...] = ()
-    free_mark: str = ""
+    suffix: str = ""
 
     @property
     def status(self) -> str:
@@ -45,90 +45,99 @@ class Point:
         return self.record.status or "new"
 
 
-def points(composer: Composer, lines: list[str], folder: Path | None) -> tuple[list[Point], int]:
-    """Every different point of the override lines, checked, in their order; and how many were named twice.
+def points(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> tuple[list[Point], int]:
+    """Every different point of the overrides, checked, in their order; and how many were named twice.
 
     Args:
         composer: composes.
-        lines: with several values a key.
-        folder: of the sweep, None if it is a new one.
+        overrides: with several values per key.
+        sweep_dir: directory of the sweep; None if it is a new one.
 
     Raises:
         ConfigError: a point cannot work; nothing was run.
-        RunError: a run.json in the folder is damaged.
+        RunError: a run.json in the directory is damaged.
     """
-    now = provenance.mlprun_state(Path(__file__).parents[1])["source"]
-    directories = None if folder is None else PointDirectories(folder)
-    found: dict[str, Point] = {}
+    source = provenance.mlprun_state(Path(__file__).parents[1])["source"]
+    directories = None if sweep_dir is None else PointDirectories(sweep_dir)
+    by_fingerprint: dict[str, Point] = {}
     num_points = 0
-    for overrides in composer.points(lines):
+    for point_overrides in composer.points(overrides):
         num_points += 1
-        config = composer.point(overrides)
+        config = composer.point(point_overrides)
         values = config.to_dict()
-        mark = fingerprint(values)
-        if mark in found:
+        key = fingerprint(values)
+        if key in by_fingerprint:
             continue
         path = None if directories is None else directories.find(values)
-        record = RunRecord()
-        if path is not None and (path / "run.json").exists():
-            try:
-                record = RunDirectory(path).read()
-            except RunError as error:
-                raise RunError(f"{error}\n  remove {path}, and the point is run again") from error
-            if record.missing("status", "config"):
-                raise RunError(f"{path / 'run.json'} is damaged\n  remove {path}, and the point is run again")
-            if fingerprint(record.config) != mark:
-                raise RunError(
-                    f"{path} is not what the sweep made any more: its config was changed, by a resume perhaps"
-                    "\n  move it out of the sweep's folder, and the point is run again"
-                )
-        outdated = _outdated(record, now) if record else ()
-        free_mark = directories.free_mark(mark) if directories else mark
-        found[mark] = Point(mark, overrides, config, path, record, outdated, free_mark)
-    return list(found.values()), num_points - len(found)
+        record = RunRecord() if path is None else _read_record(path, key)
+        outdated = _outdated(record, source) if record else ()
+        suffix = directories.free_suffix(key) if directories else key
+        by_fingerprint[key] = Point(key, point_overrides, config, path, record, outdated, suffix)
+    return list(by_fingerprint.values()), num_points - len(by_fingerprint)
 
 
-def shared_lines(points: list[Point]) -> set[str]:
-    """The override lines of all points; none for a single point."""
+def _read_record(path: Path, expected: str) -> RunRecord:
+    """The record of the run in `path`, whose config has the fingerprint `expected`; empty if it was not begun."""
+    directory = RunDirectory(path)
+    if not directory.record_file.exists():
+        return RunRecord()
+    remedy = f"  remove {path}, and the point is run again"
+    try:
+        record = directory.read()
+    except RunError as error:
+        raise RunError(f"{error}\n{remedy}") from error
+    if record.missing("status", "config"):
+        raise RunError(f"{directory.record_file} is damaged\n{remedy}")
+    if fingerprint(record.config) != expected:
+        raise RunError(
+            f"{path} is not what the sweep made any more: its config was changed, by a resume perhaps"
+            "\n  move it out of the sweep's folder, and the point is run again"
+        )
+    return record
+
+
+def shared_overrides(points: list[Point]) -> set[str]:
+    """The overrides that all points have; none for a single point."""
     return set(points[0].overrides).intersection(*(p.overrides for p in points)) if len(points) > 1 else set()
 
 
 def shared_keys(points: list[Point]) -> list[str]:
-    """The keys of `shared_lines`."""
-    return sorted(line.partition("=")[0] for line in shared_lines(points))
+    """The keys of `shared_overrides`."""
+    return sorted(override.partition("=")[0] for override in shared_overrides(points))
 
 
 def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tuple[str, ...], str]:
-    """The directory of each point, by its override lines, also as Hydra's own sweeper writes them.
+    """The name of each point's directory, by its overrides, also as Hydra's own sweeper writes them.
 
-    It is what is swept, as typed, and a hash of what the point is. A point that was begun keeps its directory,
-    whatever else is swept now.
+    It is what is swept, as typed, and the point's fingerprint. A point that was begun keeps its directory, whatever
+    else is swept now.
 
     Args:
         points: of the sweep.
-        rewritten: `Composer.rewritten` of the sweep's lines.
+        rewritten: `Composer.rewritten` of the sweep's overrides.
     """
-    shared = shared_lines(points)
+    shared = shared_overrides(points)
     names = {}
     for point in points:
-        swept = [line for line in point.overrides if line not in shared]
-        name = point.path.name if point.path else f"{file_name(','.join(swept))[:80] or 'run'}_{point.free_mark}"
-        names[tuple(line for line in point.overrides if rewritten.get(line, line))] = name
-        names[tuple(said for line in point.overrides if (said := rewritten.get(line, line)))] = name
+        swept = [override for override in point.overrides if override not in shared]
+        name = point.path.name if point.path else f"{file_name(','.join(swept))[:80] or 'run'}_{point.suffix}"
+        pairs = [(override, rewritten.get(override, override)) for override in point.overrides]
+        names[tuple(override for override, as_hydra in pairs if as_hydra)] = name
+        names[tuple(as_hydra for _, as_hydra in pairs if as_hydra)] = name
     return names
 
 
 def table(points: list[Point]) -> list[str]:
     """The points as lines of text: what would be done, and what is swept."""
-    shared = shared_lines(points)
+    shared = shared_overrides(points)
     lines = []
     for point in points:
-        what = {"completed": "done", "new": "to do"}.get(point.status, f"again ({point.status})")
-        what = "outdated" if point.outdated else what
-        swept = "  ".join(line for line in point.overrides if line not in shared)
-        lines.append(f"{what:20} {point.mark}  {swept}")
-    done = sum(point.status == "completed" for point in points)
-    return [*lines, f"{len(points)} runs: {done} done, {len(points) - done} to do"]
+        status = {"completed": "done", "new": "to do"}.get(point.status, f"again ({point.status})")
+        status = "outdated" if point.outdated else status
+        swept = "  ".join(override for override in point.overrides if override not in shared)
+        lines.append(f"{status:20} {point.fingerprint}  {swept}")
+    num_done = sum(point.status == "completed" for point in points)
+    return [*lines, f"{len(points)} runs: {num_done} done, {len(points) - num_done} to do"]
 
 
 def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
@@ -138,9 +147,9 @@ def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
     changed = []
     if record.mlprun.get("source") != source:
         changed.append("mlprun")
-    for name, was in record.sources.items():
+    for name, recorded in record.sources.items():
         file = Path(name)
         content = file.read_bytes() if file.is_file() else b""
-        if f"sha256:{hashlib.sha256(content).hexdigest()}" != was:
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != recorded:
             changed.append(name)
     return tuple(changed)

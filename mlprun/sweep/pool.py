@@ -22,7 +22,7 @@ class Ended:
     """How a job ended.
 
     Attributes:
-        job: the one.
+        job: the running.
         exitcode: of its last attempt; negative: the signal that it died of.
         attempts: 2 if it died and was tried again.
         seconds: from its first start, all attempts together.
@@ -114,21 +114,21 @@ class _Pool:
             self._next = self._next or next(self._jobs, None)
             if self._next is None:
                 break
-            num_taken = sum(one.job.num_threads for one in self._running.values())
+            num_taken = sum(running.job.num_threads for running in self._running.values())
             if self._running and num_taken + self._next.num_threads > self._num_cores:
                 break
             self.server.wait_ready()
             self._num_started += 1
-            one = Running(self._next, self._free_gpus.pop(0) if self._free_gpus else None)
-            self._running[self._num_started], self._next = one, None
-            self.server.start(self._num_started, one, self._caller)
+            running = Running(self._next, self._free_gpus.pop(0) if self._free_gpus else None)
+            self._running[self._num_started], self._next = running, None
+            self.server.start(self._num_started, running, self._caller)
         return bool(self._running)
 
     def wait(self, poll: Callable[[list[Job]], None] | None) -> None:
         """Return when something has happened; call `poll` meanwhile."""
         while not self.server.connection.poll(None if poll is None else POLL_SECONDS):
             if poll is not None:
-                poll([one.job for one in self._running.values()])
+                poll([running.job for running in self._running.values()])
 
     def take_ended(self) -> list[Ended]:
         """Those that have ended for good; who died for the first time is started again."""
@@ -139,23 +139,23 @@ class _Pool:
             self.server = Server(self.server.modules)
             exits = [(number, -signal.SIGKILL) for number in self._running]
         ended = [self._after_exit(number, exitcode) for number, exitcode in exits]
-        return [one for one in ended if one is not None]
+        return [job for job in ended if job is not None]
 
     def _after_exit(self, number: int, exitcode: int) -> Ended | None:
-        one = self._running[number]
-        if death := _death(one.job, exitcode):
-            one.deaths.append(death)
-            if self._retry and len(one.deaths) == 1:
+        running = self._running[number]
+        if death := _death(running.job, exitcode):
+            running.deaths.append(death)
+            if self._retry and len(running.deaths) == 1:
                 self.server.wait_ready()
-                self.server.start(number, one, self._caller)
+                self.server.start(number, running, self._caller)
                 return None
         del self._running[number]
-        if one.gpu is not None:
-            self._free_gpus.append(one.gpu)
-        seconds = time.monotonic() - one.began
+        if running.gpu is not None:
+            self._free_gpus.append(running.gpu)
+        seconds = time.monotonic() - running.began
         if death:
-            _record(one, seconds)
-        return Ended(one.job, exitcode, len(one.deaths) + (not death), seconds)
+            _record(running, seconds)
+        return Ended(running.job, exitcode, len(running.deaths) + (not death), seconds)
 
 
 def _death(job: Job, exitcode: int) -> str:
@@ -165,16 +165,16 @@ def _death(job: Job, exitcode: int) -> str:
     except RunError:
         status = ""
     if exitcode < 0 and status != "completed":  # a library that crashes on the way out does no harm
-        return next((known.name for known in signal.Signals if known == -exitcode), f"signal {-exitcode}")
+        return next((s.name for s in signal.Signals if s == -exitcode), f"signal {-exitcode}")
     return f"exit status {exitcode}" if status == "running" else ""
 
 
-def _record(one: Running, seconds: float) -> None:
+def _record(running: Running, seconds: float) -> None:
     """Close the record of a job that died, for it cannot do so any more."""
-    first, last = one.deaths[0], one.deaths[-1]
-    died = f"died of {first}" + (f", then of {last}" if first != last else " twice" if one.deaths[1:] else "")
+    first, last = running.deaths[0], running.deaths[-1]
+    died = f"died of {first}" + (f", then of {last}" if first != last else " twice" if running.deaths[1:] else "")
     guess = " (out of memory?)" if last == "SIGKILL" else ""
-    directory = RunDirectory(one.job.path)
+    directory = RunDirectory(running.job.path)
     # There may be no record yet; or another process may have the run, and the job was only refused.
     with contextlib.suppress(RunError):
         record = directory.read()

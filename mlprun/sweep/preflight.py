@@ -32,50 +32,50 @@ class PointError(UserError):
         self.exit_status = exit_status
 
 
-def check(named: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[str]]:
-    """What each point needs, by its mark; and the marks of those whose check itself died, if any.
+def check(points: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[str]]:
+    """What each point needs, by its fingerprint; and the fingerprints of those whose check itself died, if any.
 
     Args:
-        named: (what was typed, checked config) of each point.
+        points: (overrides as one line, checked config) of each.
 
     Raises:
         PointError: names the first point that cannot work, and why.
     """
     # Points that differ in their seed only are checked once.
-    alike: dict[str, list[str]] = {}
-    chosen: dict[str, tuple[str, Config]] = {}
-    for line, config in named:
+    groups: dict[str, list[str]] = {}  # fingerprint with seed 0 -> fingerprints
+    firsts: dict[str, tuple[str, Config]] = {}  # of each group
+    for line, config in points:
         key = fingerprint(replace(config, seed=0).to_dict())
-        alike.setdefault(key, []).append(fingerprint(config.to_dict()))
-        chosen.setdefault(key, (line, config))
+        groups.setdefault(key, []).append(fingerprint(config.to_dict()))
+        firsts.setdefault(key, (line, config))
     needs: dict[str, Needs] = {}
     dead: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         results = Path(scratch) / "results.jsonl"
-        while rest := [key for key in chosen if key not in needs and key not in dead]:
+        while rest := [key for key in firsts if key not in needs and key not in dead]:
             results.write_text("")
-            job = Job(_check, ([(key, chosen[key][1]) for key in rest], results), Path(scratch), 1)
+            job = Job(_check, ([(key, firsts[key][1]) for key in rest], results), Path(scratch), 1)
             list(run([job], num_workers=1, num_cores=os.cpu_count() or 1, retry=False))
             answers = [json.loads(line) for line in results.read_text().splitlines()]
             for answer in answers:
                 key = answer.pop("key")
                 if "error" in answer:
-                    line = chosen[key][0]
+                    line = firsts[key][0]
                     raise PointError(
                         f"{answer['error']}\n  at the point {line}" if line else answer["error"], answer["status"]
                     )
                 needs[key] = Needs(**answer)
             if len(answers) < len(rest):  # the next one took the process with it: its run will tell
                 dead.append(rest[len(answers)])
-    marks = {mark: found for key, found in needs.items() for mark in alike[key]}
-    return marks, [mark for key in dead for mark in alike[key]]
+    by_fingerprint = {member: needs[key] for key in needs for member in groups[key]}
+    return by_fingerprint, [member for key in dead for member in groups[key]]
 
 
-def _check(named: list[tuple[str, Config]], results: Path) -> None:
-    """In a process with torch: one line of results a point, as soon as it is known."""
+def _check(configs: list[tuple[str, Config]], results: Path) -> None:
+    """In a process with torch: one line of results per config, as soon as it is known."""
     memory = _Memory()
     with results.open("a", encoding="utf-8") as file:
-        for key, config in named:
+        for key, config in configs:
             answer: dict[str, Any] = {"key": key}
             try:
                 answer |= asdict(_needs(config, memory))

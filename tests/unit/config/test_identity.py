@@ -111,7 +111,7 @@ def test_a_default_that_has_changed_since_starts_a_new_directory(monkeypatch, tm
     (point,), _ = points(Composer(), ["seed=1"], tmp_path)
     now = point.config.to_dict()
     assert (before["batch_size"], now["batch_size"]) == (32, 64)
-    assert fingerprint(now) == point.mark == mark
+    assert fingerprint(now) == point.fingerprint == mark
     assert (point.path, point.status) == (None, "new")
     (name,) = set(directory_names([point], {}).values())
     assert name != old.name
