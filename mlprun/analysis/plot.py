@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlprun.analysis.curves import Curve, Series, curve, default_metrics, mean_curve, metrics_of
+from mlprun.formatting import truncate
+from mlprun.pictures.figures import new_panels, palette
 from mlprun.runs.collect import Run
 from mlprun.tasks import lower_is_better
 
@@ -31,7 +33,7 @@ def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> F
     """
     figure, panels = _panels([1.0] * len(metrics), x)
     for panel, metric in zip(panels, metrics, strict=True):
-        for each, colour in zip(series, _colours(len(series)), strict=True):
+        for each, colour in zip(series, palette(len(series)), strict=True):
             curves = [curve(rows, metric, x) for rows in each.rows if rows]
             _line(panel, curves, colour, each.label or None)
         panel.set_ylabel(metric)
@@ -84,13 +86,7 @@ def draw_run(series: Series, x: str = "step") -> Figure:
 
 def _panels(heights: Sequence[float], x: str) -> tuple[Figure, list[Axes]]:
     """A figure with panels below each other that share the horizontal axis."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 1.0 + 2.4 * sum(heights)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})
-    panels: list[Axes] = [row[0] for row in grid]
+    figure, panels = new_panels(len(heights), 1, 7.5, 1.0 + 2.4 * sum(heights), sharex=True, height_ratios=heights)
     for panel in panels:
         panel.grid(alpha=0.3)
         if x == "optim/lr":
@@ -129,14 +125,6 @@ def _scale(panel: Axes, metric: str) -> None:
         panel.set_yscale("log")
 
 
-def _colours(count: int) -> list[Any]:
-    from matplotlib import colormaps
-
-    if count <= 10:
-        return [colormaps["tab10"](i) for i in range(count)]
-    return [colormaps["viridis"](0.95 * i / (count - 1)) for i in range(count)]
-
-
 def _legend(figure: Figure, panel: Axes, count: int) -> None:
     """Below the panels, for labels may be long."""
     handles, texts = panel.get_legend_handles_labels()
@@ -151,7 +139,4 @@ def _legend(figure: Figure, panel: Axes, count: int) -> None:
 
 def _title(run: Run) -> str:
     path, record = run
-    name = path.resolve().name
-    return (name if len(name) <= 80 else f"{name[:79]}…") + (
-        "" if record.status == "completed" else f"  ({record.status})"
-    )
+    return truncate(path.resolve().name, 80) + f"  ({record.status})" * (record.status != "completed")

@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mlprun.pictures.figures import new_figure
 from mlprun.runs.metrics import read_rows
 
 if TYPE_CHECKING:
@@ -145,10 +146,7 @@ def _steepest(logs: list[float], smoothed: list[float], lowest: int) -> int:
 
 def picture(curve: Curve) -> Figure:
     """The loss, raw and smoothed, against the learning rate on a log axis, with what was found."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes: Any = figure.add_subplot()
+    figure, axes = new_figure("learning-rate range test" + "; no suggestion" * (curve.suggested is None))
     axes.plot(curve.rates[: len(curve.losses)], curve.losses, color="0.8", linewidth=0.8, label="each step")
     axes.plot(curve.rates[: len(curve.smoothed)], curve.smoothed, color="tab:blue", linewidth=1.8, label="smoothed")
     if curve.suggested is not None:
@@ -163,6 +161,5 @@ def picture(curve: Curve) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("train/loss")
-    axes.set_title("learning-rate range test" + "; no suggestion" * (curve.suggested is None), fontsize=10)
     axes.legend(loc="lower left", fontsize=8)
     return figure

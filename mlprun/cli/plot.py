@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlprun.analysis.curves import Series, collect, default_metrics, is_run, metrics_of
 from mlprun.analysis.plot import AXES, draw, draw_run
 from mlprun.errors import ConfigError, RunError, suggestion
+from mlprun.pictures.figures import save
 from mlprun.runs.collect import read_runs
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -51,7 +47,10 @@ def run(options: argparse.Namespace, command: str) -> int:
         figure = draw_run(series[0], options.x)
     else:
         figure = draw(series, list(dict.fromkeys(options.metric or default_metrics(series))), options.x)
-    print(_save(figure, options.output or _place(options.paths, series)))
+    try:
+        print(save(figure, options.output or _place(options.paths, series)))
+    except RunError as error:
+        raise RunError(f"{error}\n  choose another with --output FILE") from error
     return 0
 
 
@@ -65,19 +64,3 @@ def _place(paths: Sequence[Path], series: Sequence[Series]) -> Path:
         return series[0].runs[0][0] / "curves.png"
     folder = Path(os.path.commonpath([path.absolute() for path in paths]))
     return Path(os.path.relpath(folder) if Path.cwd() in [folder, *folder.parents] else folder, "curves.png")
-
-
-def _save(figure: Figure, file: Path) -> Path:
-    """Write the picture; returns its path.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    picture = io.BytesIO()
-    figure.savefig(picture, format=file.suffix[1:])
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture.getvalue())
-    except OSError as error:
-        raise RunError(f"{file} cannot be written: {error.strerror}\n  choose another with --output FILE") from error
-    return file

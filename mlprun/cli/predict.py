@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 import sys
@@ -11,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlprun.errors import ConfigError, RunError
+from mlprun.errors import ConfigError
+from mlprun.pictures.figures import save
 from mlprun.predict.answers import as_json, as_lines
 from mlprun.predict.figures import draw
 from mlprun.predict.generate import complete
@@ -137,12 +137,5 @@ def _save_pictures(answer: Answer, folder: Path) -> list[Path | None]:
             number += 1
             file = folder / f"{stem}_{number}.png"
         taken.add(file)
-        encoded = io.BytesIO()
-        draw(answer, prediction).savefig(encoded, format="png")
-        try:
-            folder.mkdir(exist_ok=True)
-            file.write_bytes(encoded.getvalue())
-        except OSError as error:
-            raise RunError(f"{file} cannot be written: {error.strerror}") from error
-        files.append(file)
+        files.append(save(draw(answer, prediction), file))
     return files

@@ -15,8 +15,9 @@ from mlprun.data.sequences import Batch, concat_batches, lengths
 from mlprun.data.source import IGNORED, Examples
 from mlprun.data.splits import Splits
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
-from mlprun.formatting import pluralize
-from mlprun.inspection import figures
+from mlprun.formatting import pluralize, truncate
+from mlprun.inspection.figures import scatter_figure
+from mlprun.pictures.figures import images_figure
 from mlprun.predict.inputs import shortened
 from mlprun.tasks import BY_TOKEN
 
@@ -167,7 +168,7 @@ def samples_figure(config: Config, parts: Splits, first: Batch) -> Any:
             few = Batch(part.inputs[order], part.targets[order])
         if few.targets.dim() == 1 or few.targets.shape[1] == 1:
             title = f"{config.data.name}: {pluralize(len(few.targets), 'training example')}"
-            return figures.scatter_figure(
+            return scatter_figure(
                 few.inputs.numpy(), few.targets.flatten().numpy(), names if classifies else None, title
             )
         return None
@@ -187,4 +188,5 @@ def samples_figure(config: Config, parts: Splits, first: Batch) -> Any:
     if isinstance(parts.train, Examples) and parts.train.inputs.dtype == torch.uint8 and high > 127:
         low, high = 0.0, 255.0
     title = f"{config.data.name}: the first training examples (seed={config.seed}), as stored: {low:.3g} to {high:.3g}"
-    return figures.images_figure(images.numpy(), captions, title, (low, high))
+    shown = ((images - low) / ((high - low) or 1.0)).clamp(0, 1).numpy()
+    return images_figure(title, list(shown), [truncate(text, 22) for text in captions], cmap="gray", vmin=0, vmax=1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mlprun.pictures.figures import new_figure, new_panels, palette
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,13 +75,10 @@ def schedule_figure(
         title: above.
         steps_per_epoch: for a second axis, in epochs; None: none.
     """
-    from matplotlib.figure import Figure
-
-    panels = [name for name in ("learning rate", "momentum") if any(curve.startswith(name) for curve in curves)]
-    figure = Figure(figsize=(6.8, 1.6 + 2.8 * len(panels)), layout="constrained")
+    names = [name for name in ("learning rate", "momentum") if any(curve.startswith(name) for curve in curves)]
+    figure, panels = new_panels(len(names), 1, 6.8, 1.6 + 2.8 * len(names))
     end = steps[-1] + (steps[1] - steps[0] if len(steps) > 1 else 1)
-    for place, panel in enumerate(panels):
-        axes = figure.add_subplot(len(panels), 1, place + 1)
+    for axes, panel in zip(panels, names, strict=True):
         own = {name: values for name, values in curves.items() if name.startswith(panel)}
         for name, values in own.items():
             # each value holds until the next; of few steps that shows
@@ -96,36 +94,9 @@ def schedule_figure(
             else:
                 axes.set_ylim(bottom=min(0.0, low))
         axes.grid(alpha=0.3)
-        if place == 0:
-            if steps_per_epoch is not None:
-                size = float(steps_per_epoch)
-                both_ways: Any = (partial(np.multiply, 1 / size), partial(np.multiply, size))
-                above = axes.secondary_xaxis("top", functions=both_ways)
-                above.set_xlabel("epoch")
-            figure.suptitle(title)
-    return figure
-
-
-def images_figure(images: Array, captions: Sequence[str], title: str, value_range: tuple[float, float]) -> Figure:
-    """Examples in a grid of four columns, each with its label.
-
-    Args:
-        images: (N, H, W) or (N, H, W, 3).
-        captions: N.
-        title: above.
-        value_range: what is black, and what is white.
-    """
-    from matplotlib.figure import Figure
-
-    rows = -(-len(images) // 4)
-    figure = Figure(figsize=(6.4, 0.7 + 1.75 * rows), layout="constrained")
-    low, high = value_range
-    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        axes = figure.add_subplot(rows, 4, place + 1)
-        shown = np.clip((image - low) / ((high - low) or 1.0), 0, 1)
-        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_title(caption if len(caption) <= 22 else caption[:21] + "…", fontsize=9, parse_math=False)
-        axes.set_axis_off()
+    if steps_per_epoch is not None:
+        both_ways: Any = (partial(np.multiply, 1 / steps_per_epoch), partial(np.multiply, float(steps_per_epoch)))
+        panels[0].secondary_xaxis("top", functions=both_ways).set_xlabel("epoch")
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -139,12 +110,7 @@ def scatter_figure(inputs: Array, targets: Array, class_names: Sequence[str] | N
         class_names: one a class; None for a regression.
         title: above.
     """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10)
+    figure, axes = new_figure(title)
     axes.grid(alpha=0.3)
     if inputs.shape[1] == 1:
         axes.scatter(inputs[:, 0], targets, s=12, alpha=0.7)
@@ -155,18 +121,9 @@ def scatter_figure(inputs: Array, targets: Array, class_names: Sequence[str] | N
         points = axes.scatter(inputs[:, 0], inputs[:, 1], c=targets, s=12, cmap="viridis")
         figure.colorbar(points, label="target")
         return figure
-    for label, name in enumerate(class_names):
+    for label, (name, colour) in enumerate(zip(class_names, palette(len(class_names)), strict=True)):
         own = inputs[targets == label]
-        axes.scatter(own[:, 0], own[:, 1], s=12, alpha=0.7, label=name,
-                     color=colormaps["tab10" if len(class_names) <= 10 else "tab20"](label % 20))  # fmt: skip
+        axes.scatter(own[:, 0], own[:, 1], s=12, alpha=0.7, label=name, color=colour)
     if len(class_names) <= 20:
         axes.legend(title="class", fontsize=8)
     return figure
-
-
-def save(figure: Figure, file: Path) -> None:
-    """Write the figure as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    figure.savefig(file)

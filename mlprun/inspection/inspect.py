@@ -8,14 +8,15 @@ from typing import Any
 
 from mlprun.config.schema import Config
 from mlprun.errors import RunError, UserError
-from mlprun.inspection import figures
 from mlprun.inspection.examples import data_lines, first_examples, samples_figure
+from mlprun.inspection.figures import schedule_figure
 from mlprun.inspection.schedule import draw_schedule, length_lines
 from mlprun.inspection.steps import check_gradients, device_lines, step_lines
 from mlprun.inspection.terminal import can_print, print_lines
 from mlprun.job import summary
 from mlprun.job.explain_error import explain
 from mlprun.job.prepare import prepare
+from mlprun.pictures.figures import save
 from mlprun.runs import directory
 from mlprun.training import finetune
 
@@ -55,7 +56,7 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
     print_lines(*drawn.lines(unicode=can_print("⣿┤└─│")))
     pictures = {}
     if drawn.steps:
-        pictures["schedule.png"] = figures.schedule_figure(
+        pictures["schedule.png"] = schedule_figure(
             drawn.steps, drawn.curves, f"{summary.optim_line(config)[8:]}", plan.steps_per_epoch
         )
     if (samples := samples_figure(config, splits, first)) is not None:
@@ -78,7 +79,7 @@ def _save(pictures: dict[str, Any], folder: Path, *, claim: bool) -> None:
         directory.make(folder)
     try:
         for name, figure in pictures.items():
-            figures.save(figure, folder / name)
+            save(figure, folder / name)
     except BaseException:
         if claim:
             shutil.rmtree(folder)

@@ -50,7 +50,7 @@ def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callab
     examples = _probe_batch(config, parts, the_learner.device) if config.logging.histograms else None
 
     def draw(step: int) -> Figures:
-        from mlprun.pictures.base import to_pixels
+        from mlprun.pictures.figures import to_pixels
 
         values: dict[str, float] = {}
         histograms: dict[str, Any] = {}

@@ -196,13 +196,13 @@ def _write_confusion(
 def _report_range_test(directory: RunDirectory, board: TensorBoard, step: int, *, ended_early: bool) -> None:
     """What a learning-rate range test found, printed, recorded and drawn."""
     from mlprun.analysis import range_test
-    from mlprun.pictures.base import to_pixels
+    from mlprun.pictures.figures import save, to_pixels
 
     curve = range_test.judge(*range_test.read(directory.metrics_file), ended_early=ended_early)
     log.info("range   %s", curve.sentence())
     directory.update(range_test=curve.values)
     figure = range_test.picture(curve)
-    figure.savefig(directory.path / "lr_range.png")
+    save(figure, directory.path / "lr_range.png")
     board.image("pictures/lr_range", to_pixels(figure), step)
 
 

@@ -1,15 +1,12 @@
-"""What the pictures share: pixels, figures, and a few examples with what the model makes of them."""
+"""What the pictures of a training share: a few examples, with what the model makes of them."""
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -20,35 +17,13 @@ from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
 from mlprun.data.text.tokenizer import Tokenizer
 from mlprun.errors import ConfigError
+from mlprun.pictures.figures import Pixels, sheet
 from mlprun.training.learner import Learner
 
-Pixels = np.ndarray[Any, Any]
-DOTS_PER_INCH = 100
 MAX_POINTS = 2000  # more would hide each other
 MAX_EXAMPLES = 4096  # of the validation split, for what is counted or sorted
 MAX_LINES, LINES_OF_A_TEXT, LINE = 38, 4, 96  # of misclassified texts: in all, of each, characters of one
 LAZY_EXAMPLES = 256  # that are read anew for each picture, where data is not held in memory
-
-
-def to_pixels(picture: Figure | Pixels, footer: str = "") -> Pixels:
-    """What a picture function returned as uint8 (H, W, 3); a figure with `footer` in its lower right corner.
-
-    Raises:
-        ConfigError: it is no picture.
-    """
-    if isinstance(picture, Figure):
-        picture.text(0.995, 0.003, footer, fontsize=7, color="0.5", ha="right", va="bottom")
-        canvas: Any = FigureCanvasAgg(picture)
-        picture.set_dpi(DOTS_PER_INCH)
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
-        return picture
-    found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
-    raise ConfigError(
-        "logging.pictures", ConfigError.MISSING, f"a picture function returned {found}",
-        "return a matplotlib Figure, or uint8 pixels of shape (H, W, 3)",
-    )  # fmt: skip
 
 
 class _Raw(NamedTuple):
@@ -100,61 +75,20 @@ def texts_figure(title: str, count: int, captions: Sequence[str], texts: Sequenc
             break
         rows += [(caption, True), *((line, False) for line in lines), ("", False)]
         num_shown += 1
-    figure = Figure(figsize=(6.8, 0.45 + 0.135 * MAX_LINES))
-    axes: Any = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.axis("off")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(MAX_LINES, -3)
-    axes.text(0.5, -1.6, title + f", the {num_shown} surest" * (num_shown < count), fontsize=10, ha="center")
+    height = 0.02  # of a line, of the width
+    title += f", the {num_shown} surest" * (num_shown < count)
+    figure, axes = sheet(title, 1, MAX_LINES * height, side=6.8)
     for row, (line, is_caption) in enumerate(rows):
         colour, weight = ("tab:red", "bold") if is_caption else ("black", "normal")
-        axes.text(0.02, row, line, fontsize=8, color=colour, weight=weight, va="center", parse_math=False)
+        axes.text(
+            0.02, (row + 0.5) * height, line, fontsize=8, color=colour, weight=weight, va="center", parse_math=False
+        )
     return figure
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
     """The indices of `count` things, or of `most` of them evenly over their number."""
     return list(range(count)) if count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
-
-
-def new_figure(title: str, width: float = 6.4) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, 4.8), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10)
-    return figure, axes
-
-
-def images_figure(title: str, images: Sequence[Any], captions: Sequence[str] = (), **how: Any) -> Figure:
-    """Pictures in a square, each below its caption; in one pair of axes, for a pair for each takes seconds."""
-    columns = max(1, math.ceil(math.sqrt(len(images))))
-    side, caption = (1.25, 0.18) if captions else (6.0 / columns, 0.0)
-    figure, axes = image_sheet(title, columns, math.ceil(len(images) / columns), side, 1 + caption)
-    for i, image in enumerate(images):
-        row, column = divmod(i, columns)
-        put_image(axes, image, row * (1 + caption) + caption, column, captions[i] if captions else "", **how)
-    return figure
-
-
-def image_sheet(title: str, columns: int, rows: int, side: float, height: float) -> tuple[Figure, Any]:
-    """A figure whose axes have a unit a tile, `side` inches: `columns` of them, and rows that are `height` high."""
-    top = 0.3  # inches for the title
-    width, down = max(3.2, columns * side), max(1.0, rows * height * side) + top
-    figure = Figure(figsize=(width, down))
-    figure.text(0.5, 1 - 0.5 * top / down, title, fontsize=10, ha="center", va="center")
-    axes: Any = figure.add_axes((0.0, 0.0, columns * side / width, 1 - top / down))
-    axes.axis("off")
-    axes.set_xlim(0, columns)
-    axes.set_ylim(max(rows * height, 1.0 / side), 0)
-    axes.set_autoscale_on(False)
-    return figure, axes
-
-
-def put_image(axes: Any, image: Pixels, row: float, column: float, caption: str = "", **how: Any) -> None:
-    """An image into the unit square below and to the right of (row, column), its caption above it."""
-    gap = 0.04
-    extent = (column + gap, column + 1 - gap, row + 1 - gap, row + gap)
-    axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest", **how)
-    axes.text(column + 0.5, row + 0.01, caption, fontsize=8, ha="center", va="bottom")
 
 
 def to_displayable(image: Tensor) -> Pixels:
@@ -169,13 +103,6 @@ def to_displayable(image: Tensor) -> Pixels:
 
 def class_name(splits: Splits, label: int) -> str:
     return splits.class_names[label][:14] if label < len(splits.class_names) else str(label)
-
-
-def class_colours(count: int) -> Pixels:
-    """(count, 3) RGB in [0, 1], easily told apart up to ten."""
-    from matplotlib import colormaps
-
-    return np.asarray(colormaps["tab10"](np.arange(count) % 10))[:, :3]
 
 
 def raise_unfit(name: str, problem: str, remedy: str) -> NoReturn:

@@ -17,16 +17,14 @@ from mlprun.pictures.base import (
     decoded,
     evenly_spaced,
     first_examples,
-    image_sheet,
-    images_figure,
     input_shape,
     is_token_data,
     model_outputs,
-    put_image,
     raise_unfit,
     texts_figure,
     to_displayable,
 )
+from mlprun.pictures.figures import images_figure, put_image, sheet
 from mlprun.tasks import BY_TOKEN
 from mlprun.training.learner import Learner
 from mlprun.training.metrics import predicted_classes
@@ -89,7 +87,7 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
         for hook in hooks:
             hook.remove()
     names = [list(maps)[i] for i in evenly_spaced(len(maps), MAX_LAYERS)]
-    figure, axes = image_sheet("channels of the convolutions", MAX_MAPS + 1, len(names), 1.0, 1.2)
+    figure, axes = sheet("channels of the convolutions", MAX_MAPS + 1, 1.2 * len(names), side=1.0)
     put_image(
         axes, to_displayable(image.inputs[0]), 0.2, 0, class_name(splits, int(image.targets.flatten()[0])), cmap="gray"
     )

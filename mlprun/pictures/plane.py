@@ -8,15 +8,14 @@ from matplotlib.figure import Figure
 from mlprun.data.splits import Splits
 from mlprun.pictures.base import (
     MAX_POINTS,
-    class_colours,
     class_name,
     first_examples,
     input_shape,
     is_token_data,
     model_outputs,
-    new_figure,
     raise_unfit,
 )
+from mlprun.pictures.figures import new_figure, palette
 from mlprun.training.learner import Learner
 from mlprun.training.metrics import predicted_classes
 
@@ -60,7 +59,7 @@ def boundary(learner: Learner, splits: Splits) -> Figure:
     outputs = model_outputs(learner, splits, grid.reshape(-1, 2))
     chosen = predicted_classes(outputs, learner.loss.threshold)
     num_classes = max(learner.num_outputs, 2)
-    colours = class_colours(num_classes)
+    colours = palette(num_classes)
     shaded = 1 - 0.35 * (1 - colours[chosen.numpy()])  # pale, so that the points stand out
     extent = (float(xs[0]), float(xs[-1]), float(ys[0]), float(ys[-1]))
     axes.imshow(

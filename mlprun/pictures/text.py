@@ -17,6 +17,7 @@ from mlprun.data.sequences import lengths
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
 from mlprun.data.text.tokenizer import SPECIAL, Tokenizer, is_ngram
+from mlprun.formatting import truncate
 from mlprun.pictures.base import (
     LAZY_EXAMPLES,
     MAX_EXAMPLES,
@@ -25,9 +26,9 @@ from mlprun.pictures.base import (
     first_examples,
     is_token_data,
     model_outputs,
-    new_figure,
     raise_unfit,
 )
+from mlprun.pictures.figures import new_figure
 from mlprun.training.learner import Learner
 
 MAX_LENGTH, MAX_HEADS, MAX_BLOCKS = 20, 6, 4  # of attention: tokens, and tiles across and down
@@ -71,24 +72,24 @@ def attention(learner: Learner, splits: Splits) -> Figure:
     width, height = edge + heads * (side + gap), top + len(shown) * (side + gap) + edge - 0.15
     figure = Figure(figsize=(width, height))
     figure.text(0.5, 1 - 0.17 / height, title, fontsize=9, ha="center", va="center")
-    for row, block in enumerate(shown):
-        for head in range(heads):
-            left, bottom = edge + head * (side + gap), height - top - (row + 1) * side - row * gap
-            axes: Any = figure.add_axes((left / width, bottom / height, side / width, side / height))
-            roots = (
-                found[block][head].sqrt().numpy()
-            )  # else a causal model's first rows, 1 and 1/2, outshine all others
-            axes.imshow(roots, cmap="Blues", vmin=0, vmax=math.sqrt(darkest), interpolation="nearest")
-            of_all = f" of {found[block].shape[0]}" if head + 1 == heads < found[block].shape[0] else ""
-            if row == 0:
-                axes.set_title(f"head {head}{of_all}", fontsize=8, pad=3)
-            ticks = range(len(labels))
-            axes.set_xticks(ticks, labels if row == len(shown) - 1 else [], rotation=90, fontsize=6.5, parse_math=False)
-            axes.set_yticks(ticks, labels if head == 0 else [], fontsize=6.5, parse_math=False)
-            axes.tick_params(length=0, pad=2)
-            if head == 0:
-                middle = bottom + 0.5 * side
-                figure.text(0.12 / width, middle / height, f"block {block}", fontsize=8, rotation=90, va="center")
+    tiles = figure.subplots(
+        len(shown), heads, sharex=True, sharey=True, squeeze=False,
+        gridspec_kw={"left": edge / width, "right": 1 - gap / width, "wspace": gap / side, "hspace": gap / side,
+                     "top": 1 - top / height, "bottom": (edge - 0.15 + gap) / height},
+    )  # fmt: skip
+    for (row, head), axes in np.ndenumerate(tiles):
+        # Roots, else a causal model's first rows, 1 and 1/2, outshine all others.
+        roots = found[shown[row]][head].sqrt().numpy()
+        axes.imshow(roots, cmap="Blues", vmin=0, vmax=math.sqrt(darkest), interpolation="nearest")
+        axes.tick_params(length=0, pad=2)
+        if row == 0:
+            of_all = f" of {len(found[0])}" if head + 1 == heads < len(found[0]) else ""
+            axes.set_title(f"head {head}{of_all}", fontsize=8, pad=3)
+        if head == 0:
+            axes.set_yticks(range(len(labels)), labels, fontsize=6.5, parse_math=False)
+            axes.set_ylabel(f"block {shown[row]}", fontsize=8)
+        if row == len(shown) - 1:
+            axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=6.5, parse_math=False)
     return figure
 
 
@@ -174,7 +175,7 @@ def _token_label(tokenizer: Tokenizer | None, i: int) -> str:
     text = tokenizer.decode([i]) if tokenizer.kind == "bpe" else tokenizer.tokens[i]
     for white, sign in ((" ", "␣"), ("\n", "↵"), ("\t", "→")):
         text = text.replace(white, sign)
-    return text if len(text) <= 14 else text[:13] + "…"
+    return truncate(text, 14)
 
 
 def _frequent(splits: Splits) -> Tensor:

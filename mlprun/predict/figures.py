@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mlprun.data.audio.mel import Frames, mel
+from mlprun.formatting import truncate
+from mlprun.pictures.figures import new_panels
 from mlprun.predict.answers import headline, most_likely
 from mlprun.predict.predict import Answer, Prediction
 
@@ -16,14 +18,9 @@ def draw(answer: Answer, prediction: Prediction) -> Any:
 
     The bar of the predicted class is blue, or green where it is known to be right and red where it is wrong.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     assert prediction.pixels is not None
     is_class = prediction.predicted is not None
-    figure = Figure(figsize=(7.2 if is_class else 4.2, 3.6), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2 if is_class else 1, squeeze=False)[0]
+    figure, panels = new_panels(1, 2 if is_class else 1, 7.2 if is_class else 4.2, 3.6)
     if answer.frames is not None:
         _draw_sound(panels[0], prediction.pixels[0], answer.frames)
     else:
@@ -38,7 +35,7 @@ def draw(answer: Answer, prediction: Prediction) -> Any:
     verdict = "tab:blue"
     if prediction.target is not None:
         verdict = "tab:green" if prediction.target == prediction.predicted else "tab:red"
-    names = [name if len(name) <= 18 else f"{name[:17]}…" for name, _ in shown]
+    names = [truncate(name, 18) for name, _ in shown]
     colours = [verdict if name == predicted else "lightsteelblue" for name, _ in shown]
     bars = panels[1].barh(range(len(shown)), [value for _, value in shown], color=colours)
     panels[1].bar_label(bars, fmt="%.3f", padding=3, fontsize=8)

@@ -7,13 +7,11 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mlprun.config.schema import PICTURES
 from mlprun.pictures import images, plane, text
-from mlprun.pictures.base import to_pixels
 from tests.helpers.runs import rows_of, weights_of
 
 PLANE = ["data=moons", "epochs=3"]
@@ -133,12 +131,6 @@ def test_a_sweep_says_it_before_its_first_run(mlprun):
     assert result.status == 2
     assert "did you mean 'boundary'?" in result.err
     assert not result.runs
-
-
-def test_a_figure_becomes_pixels():
-    figure = Figure(figsize=(2, 1))
-    figure.add_subplot()
-    assert to_pixels(figure).shape == (100, 200, 3)
 
 
 def test_two_pictures_of_one_name_are_refused(mlprun, tmp_path):
