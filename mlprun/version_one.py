@@ -5,6 +5,7 @@ The one place that knows. Imports nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 # Modules that were moved or split: old module -> {name: today's module}. What was moved twice has version one's last.
@@ -21,6 +22,8 @@ _MOVED = {
         "mlprun.course.python_docs": "python_docs",
     },
     "mlprun.data.vision": {"mlprun.data.cifar": "cifar", "mlprun.data.mnist": "idx"},
+    "mlprun.models.activations": {"mlprun.course.silu_by_hand": "SiLUByHand"},
+    "mlprun.models.rnn": {"mlprun.course.lstm_by_hand": "LSTMByHand"},
     "mlprun.models.cifar_quick": {"mlprun.course.cifar_quick": "CifarQuick"},
     "mlprun.training.schedule": {
         "mlprun.training.schedules": "Constant Cosine CosineRestarts ExpRange Inverse Linear MultiStep OneCycle "
@@ -35,23 +38,40 @@ TARGETS = {
 }
 _OLD_TARGETS = {new: old for old, new in TARGETS.items()}
 
+# Layers that models knew by a word.
+_LAYERS = {
+    word: {"_target_": target, "_partial_": True}
+    for word, target in (
+        ("lstm_by_hand", "mlprun.course.lstm_by_hand.LSTMByHand"),
+        ("silu_by_hand", "mlprun.course.silu_by_hand.SiLUByHand"),
+    )
+}
+_TAKE_LAYERS = ("activation", "cell", "output_activation")
+
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     """A stored config, of nested dicts and lists, with today's `_target_`s."""
-    return _with_targets(config, TARGETS)  # type: ignore[no-any-return]
+
+    def change(key: str, item: Any) -> Any:
+        names = TARGETS if key == "_target_" else _LAYERS if key in _TAKE_LAYERS else {}
+        return names.get(item, item) if isinstance(item, str) else item
+
+    return _changed(config, change)  # type: ignore[no-any-return]
 
 
 def downgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     """A config with the `_target_`s of version one, of which the hashes in directory names are made."""
-    return _with_targets(config, _OLD_TARGETS)  # type: ignore[no-any-return]
+
+    def change(key: str, item: Any) -> Any:
+        if key in _TAKE_LAYERS:
+            return next((word for word, layer in _LAYERS.items() if layer == item), item)
+        return _OLD_TARGETS.get(item, item) if key == "_target_" and isinstance(item, str) else item
+
+    return _changed(config, change)  # type: ignore[no-any-return]
 
 
-def _with_targets(value: Any, targets: dict[str, str]) -> Any:
+def _changed(value: Any, change: Callable[[str, Any], Any]) -> Any:
+    """A copy of nested dicts and lists, each item of a dict changed before what is in it."""
     if isinstance(value, dict):
-        return {
-            key: targets.get(item, item)
-            if key == "_target_" and isinstance(item, str)
-            else _with_targets(item, targets)
-            for key, item in value.items()
-        }
-    return [_with_targets(item, targets) for item in value] if isinstance(value, list) else value
+        return {key: _changed(change(key, item), change) for key, item in value.items()}
+    return [_changed(item, change) for item in value] if isinstance(value, list) else value

@@ -71,6 +71,9 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
     """
     target = locate(node["_target_"], f"{key}._target_")
     _check_arguments(target, node, key, len(positional))
+    for name, value in node.items():
+        if isinstance(value, dict) and "_target_" in value:
+            locate(value["_target_"], f"{key}.{name}._target_")
     try:
         build = instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")
         return build(*positional)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mlprun.errors import ConfigError
-from mlprun.models.activations import make_activation
+from mlprun.models.activations import Layer, make_activation
 from mlprun.models.initialize import initialize
 from mlprun.models.mlp import MLP, check_dropout, check_size, check_sizes
 
@@ -25,7 +25,7 @@ class CNN(nn.Module):
         channels: output channels of each block, first to last.
         kernel: side of the square filters in pixels, odd.
         hidden: width of each hidden layer of the head; [] is one linear layer.
-        activation: name of the activation, see `make_activation`.
+        activation: name or class of the activation, see `make_activation`.
         negative_slope: slope of `leaky_relu` below zero.
         dropout: probability that a value is dropped before a layer of the head while training, in [0, 1).
         batch_norm: normalise each channel of a block, and each hidden layer of the head, over the batch:
@@ -43,7 +43,7 @@ class CNN(nn.Module):
         channels: Sequence[int] = (16, 32),
         kernel: int = 3,
         hidden: Sequence[int] = (128,),
-        activation: str = "relu",
+        activation: str | Layer = "relu",
         negative_slope: float = 0.01,
         dropout: float = 0.0,
         batch_norm: bool = True,

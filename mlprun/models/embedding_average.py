@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mlprun.models.activations import Layer
 from mlprun.models.mlp import MLP, check_dropout, check_size
 from mlprun.models.sequences import OF_THE_WHOLE, check_ids, check_task, mask_of, masked_mean
 
@@ -44,7 +45,7 @@ class EmbeddingAverage(nn.Module):
         task: str,
         width: int = 64,
         hidden: Sequence[int] = (),
-        activation: str = "relu",
+        activation: str | Layer = "relu",
         dropout: float = 0.0,
         word_dropout: float = 0.0,
     ) -> None:

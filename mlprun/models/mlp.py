@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mlprun.errors import ConfigError
-from mlprun.models.activations import make_activation
+from mlprun.models.activations import Layer, make_activation
 from mlprun.models.initialize import initialize
 
 
@@ -48,12 +48,12 @@ class MLP(nn.Module):
         input_shape: shape of one example, such as [4] or [1, 28, 28].
         num_outputs: number of classes, or of values to predict.
         hidden: width of each hidden layer, first to last.
-        activation: name of the activation, see `make_activation`.
+        activation: name or class of the activation, see `make_activation`.
         negative_slope: slope of `leaky_relu` below zero.
         dropout: probability that a hidden value is dropped while training, in [0, 1); Srivastava et al. 2014.
         batch_norm: normalise each hidden layer over the batch; Ioffe & Szegedy 2015.
         init: initial weights, a name or a standard deviation, see `initialize`.
-        output_activation: name of the activation after the last layer, see `make_activation`. `identity` gives
+        output_activation: name or class of the activation after the last layer, see `make_activation`. `identity` gives
             logits or plain values; `sigmoid` gives numbers in (0, 1) for a squared error, as in Nielsen 2015.
 
     Raises:
@@ -65,12 +65,12 @@ class MLP(nn.Module):
         input_shape: Sequence[int],
         num_outputs: int,
         hidden: Sequence[int] = (128, 64),
-        activation: str = "relu",
+        activation: str | Layer = "relu",
         negative_slope: float = 0.01,
         dropout: float = 0.0,
         batch_norm: bool = False,
         init: str | float = "default",
-        output_activation: str = "identity",
+        output_activation: str | Layer = "identity",
     ) -> None:
         super().__init__()
         width = math.prod(check_sizes("input_shape", input_shape, at_least=1))

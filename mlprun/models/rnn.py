@@ -1,4 +1,4 @@
-"""Recurrent networks: plain, GRU and LSTM, torch's and written out."""
+"""Recurrent networks: plain, GRU and LSTM."""
 
 from __future__ import annotations
 
@@ -22,60 +22,11 @@ from mlprun.models.sequences import (
     reverse,
 )
 
-
-class LSTMByHand(nn.Module):
-    """A long short-term memory, its gates written out: the values of `torch.nn.LSTM`, whose weights it takes.
-
-    At each step t, with `⊙` the product of each feature:
-
-        i = σ(W_i x + U_i h + b_i)        what is let in
-        f = σ(W_f x + U_f h + b_f)        what is kept
-        g = tanh(W_g x + U_g h + b_g)     what is new
-        o = σ(W_o x + U_o h + b_o)        what is shown
-        c = f ⊙ c + i ⊙ g                 the memory: a sum, through which a gradient passes undamped where f is 1
-        h = o ⊙ tanh(c)                   the state
-
-    Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", section 4; the forget gate f is that of Gers, Schmidhuber
-    & Cummins 2000, "Learning to Forget". A step is many small operations: slower than torch's.
-
-    Args:
-        input_size: features of an input.
-        hidden_size: features of the state, and of the memory.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        # Names, shapes and first values are those of torch: i, f, g, o one below the other, a bias for W and one for U.
-        self.weight_ih_l0 = nn.Parameter(torch.empty(4 * hidden_size, input_size))
-        self.weight_hh_l0 = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
-        self.bias_ih_l0 = nn.Parameter(torch.empty(4 * hidden_size))
-        self.bias_hh_l0 = nn.Parameter(torch.empty(4 * hidden_size))
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -1 / math.sqrt(hidden_size), 1 / math.sqrt(hidden_size))
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(batch, length, input_size) floats -> the states, and the last state and memory, as `torch.nn.LSTM` does.
-
-        Returns:
-            (batch, length, hidden_size), and a pair of (1, batch, hidden_size).
-        """
-        # W x + b of all steps at once: it needs no state
-        from_inputs = inputs @ self.weight_ih_l0.T + self.bias_ih_l0 + self.bias_hh_l0  # (batch, length, 4 · hidden)
-        state = from_inputs.new_zeros(inputs.shape[0], self.weight_hh_l0.shape[1])  # h, (batch, hidden)
-        memory = torch.zeros_like(state)  # c, (batch, hidden)
-        states = []
-        for x in from_inputs.unbind(dim=1):  # (batch, 4 · hidden)
-            let_in, kept, new, shown = (x + state @ self.weight_hh_l0.T).chunk(4, dim=1)  # (batch, hidden) each
-            memory = torch.sigmoid(kept) * memory + torch.sigmoid(let_in) * torch.tanh(new)
-            state = torch.sigmoid(shown) * torch.tanh(memory)
-            states.append(state)
-        return torch.stack(states, dim=1), (state[None], memory[None])
-
-
-_CELLS: dict[str, Callable[[int, int], nn.Module]] = {
+# (features of an input, of a state) -> a module: (batch, length, inputs) -> (batch, length, states), and anything
+Cell = Callable[[int, int], nn.Module]
+_CELLS: dict[str, Cell] = {
     "gru": lambda inputs, hidden: nn.GRU(inputs, hidden, batch_first=True),
     "lstm": lambda inputs, hidden: nn.LSTM(inputs, hidden, batch_first=True),
-    "lstm_by_hand": LSTMByHand,
     "rnn": lambda inputs, hidden: nn.RNN(inputs, hidden, batch_first=True),
 }
 
@@ -87,16 +38,16 @@ class Layer(nn.Module):
     sequence's own last token. So it is what torch computes of a packed sequence, without the lengths on the CPU.
 
     Args:
-        cell: a key of `_CELLS`.
+        cell: makes what goes one way.
         input_size: features of an input.
         hidden_size: features of a state, of each direction.
         bidirectional: whether there is a way back (Schuster & Paliwal 1997).
     """
 
-    def __init__(self, cell: str, input_size: int, hidden_size: int, bidirectional: bool) -> None:
+    def __init__(self, cell: Cell, input_size: int, hidden_size: int, bidirectional: bool) -> None:
         super().__init__()
-        self.onward = _CELLS[cell](input_size, hidden_size)
-        self.back = _CELLS[cell](input_size, hidden_size) if bidirectional else None
+        self.onward = cell(input_size, hidden_size)
+        self.back = cell(input_size, hidden_size) if bidirectional else None
 
     def forward(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, length, input_size) floats and (batch, length) bool -> the states, and the last of each direction.
@@ -122,7 +73,7 @@ class Encoder(nn.Module):
 
     Args:
         vocab_size: number of token ids, 0 (padding) included.
-        cell: a key of `_CELLS`.
+        cell: as `Layer` takes it.
         width: length of an embedding.
         hidden_size: features of a state, of each direction.
         num_layers: layers, each reading the states of the one below.
@@ -133,7 +84,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         vocab_size: int,
-        cell: str,
+        cell: Cell,
         width: int,
         hidden_size: int,
         num_layers: int,
@@ -166,9 +117,10 @@ class RNN(nn.Module):
     - token_classification: (batch, length, num_outputs).
     - language_modeling: (batch, length, num_outputs), each from the tokens up to its own.
 
-    The plain cell is `h = tanh(W x + U h + b)` (Elman 1990); `lstm` see `LSTMByHand`; `gru` that of Cho et al. 2014,
-    section 2.3, with the reset gate after the product, as torch has it. The encoder has the same names and shapes for
-    every task: `encoder.…`, and the head `head.…`, so that a language model's weights start a classifier.
+    The plain cell is `h = tanh(W x + U h + b)` (Elman 1990); `lstm` that of Hochreiter & Schmidhuber 1997 with the
+    forget gate of Gers, Schmidhuber & Cummins 2000; `gru` that of Cho et al. 2014, section 2.3, with the reset gate
+    after the product, as torch has it. The encoder has the same names and shapes for every task: `encoder.…`, and the
+    head `head.…`, so that a language model's weights start a classifier.
 
     Embeddings start as U(-0.1, 0.1), the rest as torch's U(-1/√hidden_size, 1/√hidden_size): Merity, Keskar & Socher
     2018, "Regularizing and Optimizing LSTM Language Models", experiment details.
@@ -177,7 +129,7 @@ class RNN(nn.Module):
         vocab_size: number of token ids, 0 (padding) included.
         num_outputs: number of classes, or of values to predict.
         task: classification, regression, token_classification or language_modeling.
-        cell: gru, lstm, lstm_by_hand (the equations, slow) or rnn.
+        cell: gru, lstm or rnn; or a class like torch's, see `Cell`.
         width: length of an embedding.
         hidden_size: features of a state, of each direction.
         num_layers: layers, each reading the states of the one below.
@@ -199,7 +151,7 @@ class RNN(nn.Module):
         vocab_size: int,
         num_outputs: int,
         task: str,
-        cell: str = "lstm",
+        cell: str | Cell = "lstm",
         width: int = 64,
         hidden_size: int = 64,
         num_layers: int = 1,
@@ -210,7 +162,6 @@ class RNN(nn.Module):
     ) -> None:
         super().__init__()
         self.task = check_task(task, "rnn")
-        check_choice("cell", cell, _CELLS)
         check_size("vocab_size", vocab_size)
         check_size("num_outputs", num_outputs)
         check_size("width", width)
@@ -224,12 +175,13 @@ class RNN(nn.Module):
             problem = "on its way back the model would see the tokens that it is to predict"
             raise ConfigError("bidirectional", bidirectional, problem, "write model.bidirectional=false")
 
-        self.encoder = Encoder(vocab_size, cell, width, hidden_size, num_layers, bidirectional, dropout)
+        make_cell = cell if callable(cell) else _CELLS[check_choice("cell", cell, _CELLS)]
+        self.encoder = Encoder(vocab_size, make_cell, width, hidden_size, num_layers, bidirectional, dropout)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.encoder.width, num_outputs)
         nn.init.uniform_(self.encoder.embedding.weight, -0.1, 0.1)
         for module in self.modules():
-            if isinstance(module, nn.LSTM | LSTMByHand):
+            if isinstance(module, nn.LSTM):
                 for bias, value in ((module.bias_ih_l0, forget_bias), (module.bias_hh_l0, 0.0)):  # the two are added
                     assert isinstance(bias, Tensor)
                     nn.init.constant_(bias[hidden_size : 2 * hidden_size], value)  # f is the second of i, f, g, o

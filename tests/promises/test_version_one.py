@@ -17,8 +17,11 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mlprun.config.compose import Composer
+from mlprun.config.identity import fingerprint
 from mlprun.config.instantiate import locate
 from mlprun.config.trust import check_targets
+from mlprun.config.version_one_identity import version_one_fingerprint
+from mlprun.version_one import upgrade_config
 
 DATA = Path(__file__).parents[1] / "data" / "version_one"
 EXPECTED = json.loads((DATA / "expected.json").read_text())
@@ -223,6 +226,19 @@ STORED = (DATA / "targets.txt").read_text().partition("\n\n")[0].splitlines()[1:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_is_found(target):
     assert callable(locate(target, "model._target_"))
+
+
+@pytest.mark.parametrize(
+    "line", ["data=reviews model=lstm model.cell=lstm_by_hand", "model.activation=silu_by_hand model.hidden=[8]"]
+)
+def test_a_layer_that_was_known_by_a_word_is_the_same(mlprun, line):
+    run = mlprun(*line.split(), "debug=fast", "hydra.run.dir=run", "data.limit=64").folder / "run"
+    stored = record(run)["config"]
+    today = upgrade_config(stored)
+    assert today["model"] != stored["model"]
+    for hashed in (fingerprint, version_one_fingerprint):
+        assert hashed(today) == hashed(stored)
+    assert mlprun("eval", "run").status == 0
 
 
 def test_the_targets_of_records_are_called_unasked(tmp_path):

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from mlprun.course.cifar_quick import CifarQuick
+from mlprun.course.silu_by_hand import SiLUByHand
 from mlprun.errors import ConfigError
 from mlprun.models.cnn import CNN
 from mlprun.models.mlp import MLP, Linear
@@ -79,7 +80,7 @@ def test_the_global_generator_decides_the_weights(model: Model, shape: list[int]
     [
         Linear([4], 3),
         MLP([4], 3, dropout=0.5, batch_norm=True),
-        MLP([4], 3, activation="silu_by_hand", output_activation="sigmoid"),
+        MLP([4], 3, activation=SiLUByHand, output_activation="sigmoid"),
         CNN([1, 8, 8], 3),
     ],
 )

@@ -1,4 +1,4 @@
-"""Recurrent layers equal torch's, packed; the LSTM written out too."""
+"""Recurrent layers equal torch's, packed; a cell of one's own too."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from mlprun.course.lstm_by_hand import LSTMByHand
 from mlprun.models import sequences
-from mlprun.models.rnn import LSTMByHand
+from mlprun.models.rnn import Cell
 from tests.helpers.text_models import made, padded, rnn, sentences
 
-TORCH = {"lstm": nn.LSTM, "lstm_by_hand": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+TORCH = {"lstm": nn.LSTM, LSTMByHand: nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", TORCH)
-def test_the_states_are_those_of_torch_for_packed_sequences(cell: str, bidirectional: bool) -> None:
+def test_the_states_are_those_of_torch_for_packed_sequences(cell: str | Cell, bidirectional: bool) -> None:
     encoder = made(rnn, "token_classification", cell=cell, num_layers=2, bidirectional=bidirectional).encoder
     theirs = TORCH[cell](8, 6, num_layers=2, bidirectional=bidirectional, batch_first=True)
     weights = {}
@@ -44,24 +45,8 @@ def test_the_states_are_those_of_torch_for_packed_sequences(cell: str, bidirecti
     )
 
 
-def test_the_lstm_written_out_is_that_of_torch_in_values_and_gradients() -> None:
-    torch.manual_seed(0)
-    theirs, by_hand = nn.LSTM(4, 6, batch_first=True), LSTMByHand(4, 6)
-    torch.manual_seed(0)
-    assert all(map(torch.equal, theirs.parameters(), LSTMByHand(4, 6).parameters()))  # it also starts as torch's does
-    by_hand.load_state_dict(theirs.state_dict())
-    results = []
-    for model in (theirs, by_hand):
-        inputs = torch.randn(3, 10, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        states, (hidden, memory) = model(inputs)
-        (states.square().sum() + hidden.sum() + memory.square().sum()).backward()
-        results.append([states, hidden, memory, inputs.grad, *[p.grad for p in model.parameters()]])
-    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(results[0][:3], results[1][:3], atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("cell", ["lstm", "lstm_by_hand"])
-def test_an_lstm_keeps_its_memory_at_first(cell: str) -> None:
+@pytest.mark.parametrize("cell", ["lstm", LSTMByHand])
+def test_an_lstm_keeps_its_memory_at_first(cell: str | Cell) -> None:
     lstm = rnn("classification", cell=cell, forget_bias=1.5).encoder.layers[0].onward
     both = lstm.bias_ih_l0 + lstm.bias_hh_l0
     assert torch.equal(both[6:12], torch.full((6,), 1.5))

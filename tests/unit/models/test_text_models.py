@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlprun import tasks
+from mlprun.course.lstm_by_hand import LSTMByHand
 from mlprun.data.text import tokenizer
 from mlprun.errors import ConfigError
 from mlprun.models import sequences
@@ -45,7 +46,7 @@ OF_TEXTS: list[tuple[Make, dict[str, Any]]] = [
     (rnn, {"pooling": "max", "cell": "rnn"}),
     (rnn, {"pooling": "mean", "cell": "gru", "num_layers": 2}),
     (rnn, {"pooling": "last", "bidirectional": True, "num_layers": 2}),
-    (rnn, {"pooling": "mean", "bidirectional": True, "cell": "lstm_by_hand"}),
+    (rnn, {"pooling": "mean", "bidirectional": True, "cell": LSTMByHand}),
     (transformer, {"pooling": "mean"}),
     (transformer, {"pooling": "max", "attention": "written_out"}),
     (transformer, {"pooling": "last", "positions": "sinusoidal"}),
@@ -55,7 +56,7 @@ OF_TEXTS: list[tuple[Make, dict[str, Any]]] = [
 OF_TOKENS: list[tuple[Make, dict[str, Any]]] = [
     (rnn, {}),
     (rnn, {"cell": "gru", "num_layers": 2}),
-    (rnn, {"cell": "lstm_by_hand"}),
+    (rnn, {"cell": LSTMByHand}),
     (transformer, {}),
     (transformer, {"attention": "written_out", "positions": "sinusoidal"}),
 ]
@@ -63,7 +64,7 @@ OF_TOKENS: list[tuple[Make, dict[str, Any]]] = [
 
 TWO_SIDED: list[tuple[Make, dict[str, Any]]] = [
     (rnn, {"bidirectional": True, "num_layers": 2}),
-    (rnn, {"bidirectional": True, "cell": "lstm_by_hand"}),
+    (rnn, {"bidirectional": True, "cell": LSTMByHand}),
     (transformer, {}),
     (transformer, {"attention": "written_out"}),
 ]
