@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-# Modules that were moved or split: old module -> {name: today's module}. What was moved twice has version one's last.
+_SCHEDULES = (
+    "Constant:constant Cosine:cosine CosineRestarts:cosine_restarts ExpRange:exp_range Inverse:inverse Linear:linear "
+    "MultiStep:multistep OneCycle:one_cycle Plateau Polynomial:polynomial RangeTest:range_test Step:step_decay "
+    "Triangular:triangular Triangular2:triangular2"
+)
+# Modules that were moved or split: old module -> {today's module: names, each `old:new` where it has another}. What was
+# moved twice has version one's last.
 _MOVED = {
     "mlprun.data.text.language_model": {"mlprun.course.python_docs": "python_docs"},
     "mlprun.data.audio": {"mlprun.data.audio.folder": "audio_folder"},
@@ -25,13 +31,11 @@ _MOVED = {
     "mlprun.models.activations": {"mlprun.course.silu_by_hand": "SiLUByHand"},
     "mlprun.models.rnn": {"mlprun.course.lstm_by_hand": "LSTMByHand"},
     "mlprun.models.cifar_quick": {"mlprun.course.cifar_quick": "CifarQuick"},
-    "mlprun.training.schedule": {
-        "mlprun.training.schedules": "Constant Cosine CosineRestarts ExpRange Inverse Linear MultiStep OneCycle "
-        "Plateau Polynomial RangeTest Step Triangular Triangular2",
-    },
+    "mlprun.training.schedules": {"mlprun.training.schedules": _SCHEDULES},
+    "mlprun.training.schedule": {"mlprun.training.schedules": _SCHEDULES},
 }
 TARGETS = {
-    f"{old}.{name}": f"{new}.{name}"
+    f"{old}.{name.partition(':')[0]}": f"{new}.{name.rpartition(':')[2]}"
     for old, names in _MOVED.items()
     for new, listed in names.items()
     for name in listed.split()

@@ -52,6 +52,7 @@ _BUILT_BY = {
     "mlprun.course": "Source",
     "mlprun.data": "Source",
     "mlprun.models": "nn.Module",
+    "mlprun.training": "float",
 }  # what our functions that build things return
 _DEEPEST = 50  # far deeper than any config of ours, and far from the end of Python's stack
 

@@ -16,7 +16,7 @@ from mlprun.formatting import pluralize
 from mlprun.inspection import figures
 from mlprun.job.build_learner import build_optimizer, build_schedule
 from mlprun.training.loop import Plan
-from mlprun.training.schedule import Schedule, Warmup
+from mlprun.training.schedule import Schedule
 
 NUM_DRAWN = 20_000  # steps of a longer run that are drawn
 
@@ -86,13 +86,12 @@ def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> Drawn:
     """
     scratch = build_optimizer(config, model)
     schedule = build_schedule(config, scratch, plan)
-    inner = schedule.schedule if isinstance(schedule, Warmup) else schedule
-    if type(inner).observe is not Schedule.observe:
+    name, warmup = type(schedule).__name__, schedule.warmup_steps
+    if type(schedule).observe is not Schedule.observe:
         rate = config.optim.get("lr")
-        warmup = schedule.warmup_steps if isinstance(schedule, Warmup) else 0
-        return Drawn([], {}, f"{type(inner).__name__} follows from {config.monitor}, and cannot be drawn before: it "
+        return Drawn([], {}, f"{name} follows from {config.monitor}, and cannot be drawn before: it "
                      f"begins at {rate:g}" + f", after a linear warmup of {pluralize(warmup, 'step')}" * (warmup > 0)
-                     if rate is not None else f"{type(inner).__name__} follows from {config.monitor}")  # fmt: skip
+                     if rate is not None else f"{name} follows from {config.monitor}")  # fmt: skip
     stride = math.ceil(plan.num_steps / NUM_DRAWN)
     steps = list(range(0, plan.num_steps, stride))
     rates: list[list[float]] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import numbers
 from typing import Any
 
 import torch
@@ -19,8 +21,8 @@ from mlprun.training import finetune
 from mlprun.training.learner import Learner, needs_closure
 from mlprun.training.loop import Plan
 from mlprun.training.losses import Loss
-from mlprun.training.schedule import FactorSchedule, Schedule, Warmup
-from mlprun.training.torch_schedules import TorchSchedule, lengths_in_steps
+from mlprun.training.schedule import FactorSchedule, Schedule, checked_arguments
+from mlprun.training.torch_schedules import TorchSchedule, torch_arguments
 
 
 def build_plan(config: Config, steps_per_epoch: int | None) -> Plan:
@@ -125,25 +127,34 @@ def build_schedule(config: Config, the_optimizer: torch.optim.Optimizer, steps: 
     warmup = durations.parse(text, key="scheduler.warmup").steps(steps.steps_per_epoch, steps.num_steps)
     if warmup >= steps.num_steps > 1:
         raise ConfigError("scheduler.warmup", text, f"fills the whole run of {steps.num_steps} steps", "shorten it")
-    cls = locate(node.pop("_target_"), "scheduler._target_")
-    if not (isinstance(cls, type) and issubclass(cls, (FactorSchedule, LRScheduler))):
-        raise ConfigError(
-            "scheduler._target_", config.scheduler["_target_"], "is not a schedule",
-            "derive it from mlprun.training.schedule.FactorSchedule or torch.optim.lr_scheduler.LRScheduler",
-        )  # fmt: skip
+    name = node.pop("_target_")
+    target = locate(name, "scheduler._target_")
+    is_torch = isinstance(target, type) and issubclass(target, LRScheduler)
+    is_function = inspect.isfunction(target) and next(iter(inspect.signature(target).parameters), "") == "step"
+    if not (is_torch or is_function or (isinstance(target, type) and issubclass(target, FactorSchedule))):
+        remedy = (
+            "write a function of `step` that returns a factor of optim.lr, or name one of torch's LRScheduler classes"
+        )
+        raise ConfigError("scheduler._target_", name, "is not a schedule", remedy)
 
-    def in_steps(key: str, value: object) -> int:
+    def to_steps(key: str, value: object) -> int:
         return durations.parse(value, key=key).steps(steps.steps_per_epoch, steps.num_steps - warmup)
 
     try:
-        arguments = lengths_in_steps(cls, node, in_steps)
+        arguments = (torch_arguments if is_torch else checked_arguments)(target, node, to_steps)  # type: ignore[arg-type]
     except ConfigError as error:
         raise error.under("scheduler") from error
-    full = {"_target_": config.scheduler["_target_"], **arguments}
-    if issubclass(cls, FactorSchedule):
-        return Warmup(construct(full, "scheduler"), warmup)
-    # a torch scheduler writes the rates as it is made, so it gets the optimizer that trains
-    return TorchSchedule(construct(full, "scheduler", the_optimizer), warmup)
+    # A torch scheduler writes the rates as it is made, so it gets the optimizer that trains; a function is tried.
+    first: list[Any] = [the_optimizer] if is_torch else [0] if is_function else []
+    built = construct({"_target_": name, **arguments}, "scheduler", *first)
+    if is_torch:
+        return TorchSchedule(built, warmup)
+    if is_function:
+        if not isinstance(built, numbers.Real):
+            raise ConfigError("scheduler._target_", name, f"returns {built!r} for step 0, which is not a number")
+        return FactorSchedule(target, warmup, **arguments)
+    built.warmup_steps = warmup
+    return built  # type: ignore[no-any-return]
 
 
 def learning_rates(config: Config, module: nn.Module, steps: Plan, up_to: int) -> list[list[float]]:

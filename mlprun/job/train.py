@@ -30,7 +30,6 @@ from mlprun.runs.record import RunRecord
 from mlprun.training import finetune
 from mlprun.training.loop import Figures, Progress, train
 from mlprun.training.metrics import confusion_rows
-from mlprun.training.schedules import is_range_test
 from mlprun.writers.collection import Writers
 from mlprun.writers.console import Console
 from mlprun.writers.image_files import PictureFiles
@@ -86,7 +85,7 @@ def train_run(
             draw,
         )
         metrics = _test(attempt, board)
-        if is_range_test(learner.schedule):
+        if learner.schedule.may_diverge:
             _report_range_test(directory, board, progress.step, ended_early=reason == "diverged")
         status = "completed"
     except KeyboardInterrupt:

@@ -15,7 +15,6 @@ from mlprun import signals
 from mlprun.data.batches import TrainBatches
 from mlprun.errors import DivergedError, RunError
 from mlprun.training.learner import Learner, Update
-from mlprun.training.schedules import is_range_test
 
 Values = dict[str, float]
 
@@ -259,7 +258,7 @@ def train(
             if evaluating or saving:
                 window.start_clock()
     except DivergedError:
-        if progress.best is None or not is_range_test(learner.schedule):
+        if progress.best is None or not learner.schedule.may_diverge:
             raise
         return "diverged"  # which is what a range test is for
     except KeyboardInterrupt:

@@ -1,29 +1,49 @@
-"""What a learning-rate schedule is: a factor for every step, and where it is stateful, what it observes.
-
-A rate is `initial_lr * factor(step)`; steps count from 0."""
+"""What a training asks of a learning-rate schedule, and the class that applies a factor of the step."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from mlprun.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+ToSteps = Callable[[str, object], int]  # (key, duration) -> steps; raises a ConfigError for a number without a unit
+Steps = Annotated[int, "a duration in the config"]  # the annotation of such an argument; also list[Steps]
+
+
+class Interval(str):
+    """Which numbers an argument may have: `Annotated[float, Interval("(0, 1]")]`; a round bracket excludes its end."""
+
+    def check(self, key: str, value: Any, *, whole: bool) -> None:
+        low, high = map(float, self[1:-1].split(","))
+        wanted = f"must be a whole number >= {low:g}" if whole else "must be a number"
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not math.isfinite(value):
+            raise ConfigError(key, value, wanted)
+        if not low <= value <= high or (value == low and self[0] == "(") or (value == high and self[-1] == ")"):
+            raise ConfigError(key, value, wanted if whole else f"must be in {self}")
+
 
 class Schedule(ABC):
-    """What a training asks of a schedule: `apply` before every update, `observe` after every evaluation."""
+    """What a training asks of a schedule: `apply` before every update, `observe` after every evaluation.
+
+    Attributes:
+        warmup_steps: a linear rise to the first rate, (step+1)/(warmup_steps+1), and then the schedule from its
+            beginning (Goyal et al., 2017). One that rises by itself (one_cycle, triangular) does so after the warmup.
+        may_diverge: the training looks for the rate at which it breaks off, so that this is a result.
+    """
+
+    warmup_steps = 0
+    may_diverge = False
 
     @abstractmethod
     def apply(self, optimizer: Optimizer, step: int) -> None:
-        """Set the learning rate of every parameter group for the update after `step` completed ones.
-
-        Calling it again for the same step changes nothing.
-        """
+        """Set every group's rate for the update after `step` completed ones; twice is as once."""
 
     def observe(self, value: float, mode: Literal["min", "max"]) -> None:  # noqa: B027 (most have no use for it)
         """Take note of the monitored value of an evaluation; `mode` says which values are better."""
@@ -39,95 +59,64 @@ class Schedule(ABC):
         """Go on from a run of another length: its state counts, its lengths do not."""
         self.load_state_dict(state)
 
+    def ramp(self, step: int) -> float:
+        """The share of the first rate during the warmup, above 0 from the first update on, and then 1."""
+        return (step + 1) / (self.warmup_steps + 1) if step < self.warmup_steps else 1.0
+
 
 class FactorSchedule(Schedule):
-    """A schedule that multiplies every group's own `optim.lr` (torch's `initial_lr`) with one factor.
+    """Multiplies every group's own `optim.lr` (torch's `initial_lr`) with `function(step, **arguments)`, in [0, 1].
 
-    Arguments named in `LENGTHS` are durations in the config and steps in the constructor. A class
-    of your own needs `factor` and, where it takes lengths, `LENGTHS`.
+    `step` (>= 0) counts from the end of the warmup; beyond its length a function stays at its last value. A schedule
+    with a state overrides `factor`. Arguments annotated with `Steps`, or in `LENGTHS`, are durations in the config.
     """
 
     LENGTHS: ClassVar[tuple[str, ...]] = ()
 
-    @abstractmethod
-    def factor(self, step: int) -> float:
-        """The factor, in [0, 1], for the update after `step` (>= 0) completed ones.
+    def __init__(
+        self, function: Callable[..., float] = lambda step: 1.0, warmup_steps: int = 0, /, **arguments: Any
+    ) -> None:
+        self.function, self.warmup_steps, self.arguments = function, warmup_steps, arguments
+        self.may_diverge = getattr(function, "may_diverge", False)
 
-        Past the schedule's length it stays at its last value; cyclic schedules go on.
-        """
+    def factor(self, step: int) -> float:
+        return self.function(step, **self.arguments)
 
     def apply(self, optimizer: Optimizer, step: int) -> None:
-        """Set each group's rate to its `initial_lr` (its rate at the first call) times the factor."""
-        factor = self.factor(step)
+        factor = self.ramp(step) * float(self.factor(max(0, step - self.warmup_steps)))
         for group in optimizer.param_groups:
             lr = group.setdefault("initial_lr", group["lr"]) * factor
             if group["lr"] != lr:
                 group["lr"] = lr
 
 
-class Warmup(FactorSchedule):
-    """A linear rise to the first rate of `schedule`, (step+1)/(warmup_steps+1), and then `schedule` from its beginning.
+def in_steps(arguments: Mapping[str, Any], lengths: Collection[str], to_steps: ToSteps) -> dict[str, Any]:
+    """The arguments, of which those in `lengths` are durations, or lists of them, in steps."""
 
-    Goyal et al., 2017. A schedule with a rise of its own (one_cycle, triangular) begins it after the warmup.
+    def length(key: str, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [length(key, item) for item in value]
+        if (steps := to_steps(key, value)) < 1:
+            raise ConfigError(key, value, "must last at least one step")
+        return steps
+
+    return {key: length(key, value) if key in lengths else value for key, value in arguments.items()}
+
+
+def checked_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], to_steps: ToSteps) -> dict[str, Any]:
+    """The config's arguments of a schedule function, or of a `FactorSchedule` class, with durations in steps.
+
+    Raises:
+        ConfigError: a duration without a unit or below one step, or a number outside its `Interval`.
     """
-
-    def __init__(self, schedule: FactorSchedule, warmup_steps: int) -> None:
-        self.schedule = schedule
-        self.warmup_steps = check_integer("warmup", warmup_steps, least=0)
-
-    def factor(self, step: int) -> float:
-        """The factor at `step`."""
-        if step < self.warmup_steps:
-            return warmup_ramp(step, self.warmup_steps) * self.schedule.factor(0)
-        return self.schedule.factor(step - self.warmup_steps)
-
-    def observe(self, value: float, mode: Literal["min", "max"]) -> None:
-        """Passed on to the schedule."""
-        self.schedule.observe(value, mode)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The schedule's."""
-        return self.schedule.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self.schedule.load_state_dict(state)
-
-
-def warmup_ramp(step: int, warmup_steps: int) -> float:
-    """The linear rise to 1 at `warmup_steps`; above 0 from the first update on."""
-    return (step + 1) / (warmup_steps + 1) if step < warmup_steps else 1.0
-
-
-def half_cosine(share: float) -> float:
-    """Half a cosine: 1 at share 0, 0 at share 1."""
-    return (1 + math.cos(math.pi * share)) / 2
-
-
-def above_floor(floor: float, height: float) -> float:
-    """`floor` at height 0, exactly 1 at height 1."""
-    return floor + (1 - floor) * height
-
-
-def check_number(key: str, value: object, low: float, high: float = math.inf, brackets: str = "[]") -> float:
-    """`value`, a finite number in the interval; a round bracket leaves its end out."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(key, value, "must be a number")
-    if not low <= value <= high or (value == low and "(" in brackets) or (value == high and ")" in brackets):
-        right = f"{high:g}{brackets[1]}" if high < math.inf else "infinity)"
-        raise ConfigError(key, value, f"must be in {brackets[0]}{low:g}, {right}")
-    return float(value)
-
-
-def check_fraction(key: str, value: object) -> float:
-    return check_number(key, value, 0, 1)
-
-
-def check_integer(key: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(key, value, f"must be a whole number >= {least}")
-    return value
-
-
-def check_length(key: str, value: object) -> int:
-    return check_integer(key, value, least=1)
+    try:
+        hints = {p.name: p.annotation for p in inspect.signature(target, eval_str=True).parameters.values()}
+    except NameError:  # what a user's module imports for type checkers only
+        hints = {}
+    lengths = {name for name, hint in hints.items() if hint in (Steps, list[Steps])}
+    given = in_steps(arguments, {*lengths, *getattr(target, "LENGTHS", ())}, to_steps)
+    for name, value in given.items():
+        for condition in getattr(hints.get(name), "__metadata__", ()):
+            if isinstance(condition, Interval):
+                condition.check(name, value, whole=hints[name].__origin__ is int)
+    return given

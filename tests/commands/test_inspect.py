@@ -99,7 +99,7 @@ def test_a_line_is_looked_at_and_leaves_pictures_and_no_run(mlprun_process):
     assert result.status == 0, result.err
     assert result.err == ""
     for said in ("data    digits: 1,294 train", "3: 127", "uint8, 0 to 16", "mean 0, standard deviation 1 ",
-                 "17,226 parameters, 17,024 multiply-adds", "OneCycle; CrossEntropyLoss", "205 steps of 32 examples",
+                 "17,226 parameters, 17,024 multiply-adds", "one_cycle; CrossEntropyLoss", "205 steps of 32 examples",
                  "the last of 14 examples", "5 evaluations, 5 checkpoints", "= 0.03944: gradient noise scale",
                  "0.001 ┤", "devices cpu  1 thread", "2048x2048", "a training step on cpu", "drawn   outputs/inspect/",
     ):  # fmt: skip

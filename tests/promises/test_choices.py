@@ -30,7 +30,7 @@ def test_the_defaults_are_the_documented_ones():
     assert config.data.name == "digits"
     assert config.model["_target_"].endswith("MLP")
     assert config.optim["_target_"] == "torch.optim.Adam"
-    assert config.scheduler["_target_"].endswith("Constant")
+    assert config.scheduler["_target_"].endswith("constant")
     assert config.loss["_target_"] == "torch.nn.CrossEntropyLoss"
 
 

@@ -16,8 +16,8 @@ from mlprun.training import learner as learning
 from mlprun.training.learner import Learner, needs_closure
 from mlprun.training.losses import Loss
 from mlprun.training.muon import MuonWithAdamW
-from mlprun.training.schedule import Schedule, Warmup
-from mlprun.training.schedules import Constant, Cosine, Plateau
+from mlprun.training.schedule import FactorSchedule, Schedule
+from mlprun.training.schedules import Plateau, constant, cosine
 from mlprun.training.torch_schedules import TorchSchedule
 from tests.helpers.runs import through_a_file
 
@@ -57,7 +57,7 @@ def learner(
         schedule = schedule(built)
     loss = Loss(nn.CrossEntropyLoss(reduction=reduction), "classification", 3, False)
     settings = {"task": "classification", "num_outputs": 3, "seed": 0, **how}
-    return Learner(model, loss, built, schedule or Constant(), CPU, **settings)
+    return Learner(model, loss, built, schedule or FactorSchedule(constant), CPU, **settings)
 
 
 def weights(of: Learner) -> torch.Tensor:
@@ -117,12 +117,12 @@ def test_grad_clip_bounds_the_step_and_reports_the_norm_before():
 
 
 def test_the_schedule_sets_the_rate_of_each_step():
-    scheduled, rates = learner(schedule=Warmup(Cosine(4, 0.0), 2)), []
+    scheduled, rates = learner(schedule=FactorSchedule(cosine, 2, length=4, min_factor=0.0)), []
     for step in range(6):
         scheduled.update(batch(), step)
         rates.append(scheduled.lr)
-    cosine = [0.5 * (1 + math.cos(math.pi * s / 4)) / 2 for s in range(4)]
-    assert rates == pytest.approx([0.5 / 3, 1 / 3, *cosine])
+    falling = [0.5 * (1 + math.cos(math.pi * s / 4)) / 2 for s in range(4)]
+    assert rates == pytest.approx([0.5 / 3, 1 / 3, *falling])
 
 
 def test_frozen_parameters_stay():
@@ -198,7 +198,16 @@ def test_a_regression_learns_too():
     torch.manual_seed(0)
     model = nn.Linear(6, 1)
     loss = Loss(nn.MSELoss(), "regression", 1, False)
-    fit = Learner(model, loss, sgd(model.parameters(), 0.02), Constant(), CPU, task="regression", num_outputs=1, seed=0)
+    fit = Learner(
+        model,
+        loss,
+        sgd(model.parameters(), 0.02),
+        FactorSchedule(constant),
+        CPU,
+        task="regression",
+        num_outputs=1,
+        seed=0,
+    )
     inputs = batch(50).inputs
     data = Batch(inputs, inputs.sum(1, keepdim=True))
     updates = [fit.update(data, step) for step in range(300)]
@@ -297,7 +306,7 @@ CONTINUED: dict[str, dict[str, Any]] = {
     "batch norm": {"norm": True},
     "bf16": {"precision": "bf16"},
     "accumulate": {"accumulate": 3, "grad_clip": 0.5},
-    "cosine": {"schedule": lambda _: Warmup(Cosine(6, 0.01), 1)},
+    "cosine": {"schedule": lambda _: FactorSchedule(cosine, 1, length=6, min_factor=0.01)},
     "plateau": {"schedule": lambda _: plateau(), "optimizer": lambda p: torch.optim.Adam(p, lr=0.01)},
     "torch's schedule": {"schedule": lambda o: TorchSchedule(torch.optim.lr_scheduler.CyclicLR(o, 0.01, 0.1, 2), 1)},
 }
@@ -402,7 +411,7 @@ def test_on_a_gpu_the_first_bad_step_is_named_at_the_next_check(precision):
     model = mlp().to(cuda)
     loss = Loss(nn.CrossEntropyLoss(), "classification", 3, False)
     remote = Learner(
-        model, loss, sgd(model.parameters(), 0.1), Constant(), cuda,
+        model, loss, sgd(model.parameters(), 0.1), FactorSchedule(constant), cuda,
         task="classification", num_outputs=3, seed=0, precision=precision,
     )  # fmt: skip
     for step in range(5):

@@ -18,8 +18,8 @@ from mlprun.runs import checkpoint
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan, Progress, train
 from mlprun.training.losses import Loss
-from mlprun.training.schedule import Schedule
-from mlprun.training.schedules import Constant, Plateau
+from mlprun.training.schedule import FactorSchedule, Schedule
+from mlprun.training.schedules import Plateau, constant
 
 CPU = torch.device("cpu")
 AS_STORED = Normalizer(torch.zeros(()), torch.ones(()))
@@ -97,7 +97,7 @@ class Run:
         model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
         loss = Loss(nn.CrossEntropyLoss(reduction=reduction), "classification", 3, False)
         self.learner = Learner(
-            model, loss, torch.optim.Adam(model.parameters(), lr=lr), schedule or Constant(), CPU,
+            model, loss, torch.optim.Adam(model.parameters(), lr=lr), schedule or FactorSchedule(constant), CPU,
             task="classification", num_outputs=3, seed=0,
         )  # fmt: skip
         self.batches = TrainBatches(part, 5, AS_STORED, CPU, seed=0)

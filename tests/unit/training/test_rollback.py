@@ -14,8 +14,8 @@ from mlprun.errors import DivergedError
 from mlprun.training import learner as learning
 from mlprun.training.learner import Learner
 from mlprun.training.losses import Loss
-from mlprun.training.schedule import Warmup
-from mlprun.training.schedules import Constant
+from mlprun.training.schedule import FactorSchedule
+from mlprun.training.schedules import constant
 
 
 class Remembers(nn.Module):
@@ -38,7 +38,7 @@ def make_learner(model: nn.Module, optimizer=None, **more) -> Learner:
     loss = Loss(nn.CrossEntropyLoss(), "classification", 3, False)
     the_optimizer = (optimizer or (lambda p: torch.optim.SGD(p, lr=0.1)))(model.parameters())
     return Learner(
-        model, loss, the_optimizer, Warmup(Constant(), 0), torch.device("cpu"),
+        model, loss, the_optimizer, FactorSchedule(constant), torch.device("cpu"),
         task="classification", num_outputs=3, seed=0, **more,
     )  # fmt: skip
 

@@ -16,7 +16,8 @@ from mlprun.errors import ConfigError, DataError
 from mlprun.training.learner import Learner
 from mlprun.training.losses import Loss
 from mlprun.training.metrics import Metrics
-from mlprun.training.schedules import Constant
+from mlprun.training.schedule import FactorSchedule
+from mlprun.training.schedules import constant
 from tests.helpers.sequences import CLASSES, CPU, LENGTH
 
 
@@ -88,8 +89,8 @@ def learner(accumulate: int = 1, criterion: nn.Module | None = None) -> Learner:
     loss = Loss(criterion or nn.CrossEntropyLoss(), "token_classification", CLASSES, False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     return Learner(
-        model, loss, optimizer, Constant(), CPU, task="token_classification", num_outputs=CLASSES, seed=0,
-        accumulate=accumulate,
+        model, loss, optimizer, FactorSchedule(constant), CPU, task="token_classification", num_outputs=CLASSES,
+        seed=0, accumulate=accumulate,
     )  # fmt: skip
 
 
