@@ -19,11 +19,10 @@ MATRIX_SIZES = (256, 1024, 2048)
 
 def devices() -> list[torch.device]:
     """The CPU, and every accelerator that torch can use here."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
     found = [torch.device("cpu")]
-    if torch.cuda.is_available():
-        found += [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        found.append(torch.device("mps"))
+    if accelerator is not None:
+        found += [torch.device(accelerator.type, i) for i in range(torch.accelerator.device_count())]
     return found
 
 
@@ -40,10 +39,8 @@ def describe(device: torch.device) -> str:
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; the CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def median_sec(work: Callable[[], object], device: torch.device, *, budget_sec: float = 0.15, most: int = 20) -> float:
