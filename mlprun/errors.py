@@ -11,6 +11,8 @@ import difflib
 import os
 from collections.abc import Iterable
 
+from mlprun.formatting import as_typed, truncate
+
 
 class UserError(Exception):
     """A failure that the user can mend. `str(error)` is the whole message for the terminal."""
@@ -60,12 +62,7 @@ class ConfigError(UserError, ValueError):
 
 def shown(value: object) -> str:
     """`value` as one would type it on the command line, cut to a readable length."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value).replace("\n", " ")
-    return text if len(text) <= 120 else text[:117] + "..."
+    return truncate(as_typed(value), 120)
 
 
 def is_users_own(file: str) -> bool:
@@ -92,5 +89,10 @@ def suggestion(word: str, candidates: Iterable[str]) -> str:
     known = sorted(dict.fromkeys(candidates))
     found = close_matches(word, known)
     if found:
-        return "did you mean " + " or ".join(f"'{f}'" for f in found) + "?"
+        return did_you_mean(found)
     return "choose from: " + ", ".join(known)
+
+
+def did_you_mean(words: Iterable[str]) -> str:
+    """`did you mean 'relu' or 'elu'?`."""
+    return "did you mean " + " or ".join(f"'{word}'" for word in words) + "?"

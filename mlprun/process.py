@@ -1,4 +1,4 @@
-"""How a process of mlprun starts and ends without waiting for Python to look after torch's objects."""
+"""A process of mlprun: its cores, and a start and an end that do not wait for Python to look after torch's objects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from typing import NoReturn
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from mlprun.analysis.diff import MISSING
+from mlprun.analysis.diff import MISSING, flatten
 from mlprun.analysis.statistics import mean_or_none, separable
+from mlprun.formatting import as_typed
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.runs.record import RunRecord
 from mlprun.tasks import lower_is_better
@@ -86,15 +87,14 @@ def configurations(runs: Iterable[Run]) -> list[Configuration]:
     Args:
         runs: as `read_runs` returns them.
     """
-    from mlprun.config.identity import identity  # late: it brings Hydra
+    from mlprun.config.identity import digest, identity  # late: it brings Hydra
 
     groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
     for path, record in runs:
         if record.has_config:
             shared = identity(record.config)
             shared.pop("seed", None)
-            key = json.dumps(_as_floats(shared), sort_keys=True, default=str)
-            groups.setdefault(key, (shared, []))[1].append((path, record))
+            groups.setdefault(digest(shared), (shared, []))[1].append((path, record))
     return [_configuration(shared, group) for shared, group in groups.values()]
 
 
@@ -120,15 +120,6 @@ def _configuration(config: dict[str, Any], runs: list[Run]) -> Configuration:
     return made
 
 
-def _as_floats(value: Any) -> Any:
-    """With 1 as 1.0, for which it may be typed."""
-    if isinstance(value, dict):
-        return {key: _as_floats(below) for key, below in value.items()}
-    if isinstance(value, list):
-        return [_as_floats(item) for item in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 def typed_overrides(record: RunRecord) -> dict[str, str]:
     lines = [line.lstrip("+~").partition("=") for line in override_lines(record)]
     return {key.partition("@")[0]: value for key, _, value in lines}
@@ -140,7 +131,7 @@ def override_lines(record: RunRecord) -> list[str]:
     changed = {str(line).partition(": ")[0] for entry in record.resumed for line in entry.get("changed", [])}
     for key in sorted(changed & {"epochs", "steps"}):
         found = [line for line in found if line.partition("=")[0] != key]
-        found.append(f"{key}={format_value(record.config.get(key))}")
+        found.append(f"{key}={_cell(record.config.get(key))}")
     return found
 
 
@@ -191,7 +182,7 @@ def differing_columns(found: list[Configuration]) -> dict[str, list[str]]:
         known = list(zip([(c.data, c.monitor) for c in found], *columns.values(), strict=True))
         if len(set(known)) == len(found):
             break
-        cells = ["" if key not in flat else format_value(flat[key]) for flat in flats]
+        cells = ["" if key not in flat else _cell(flat[key]) for flat in flats]
         if key not in columns and len(set(zip(known, cells, strict=True))) > len(set(known)):
             columns[key] = cells
     return columns
@@ -207,8 +198,7 @@ def _cells(found: list[Configuration], key: str) -> list[str]:
     values = [find_key(c.config, key) for c in found]
     if not any(isinstance(value, dict) and value for value in values):
         return [
-            c.typed.get(key, "") if value is MISSING else format_value(value)
-            for c, value in zip(found, values, strict=True)
+            c.typed.get(key, "") if value is MISSING else _cell(value) for c, value in zip(found, values, strict=True)
         ]
     # A group: who did not type its choice made the same as who did, if but for other typed keys all of it is alike.
     typed = {name for c in found for name in c.typed}
@@ -225,7 +215,7 @@ def _cells(found: list[Configuration], key: str) -> list[str]:
 def _name(group: Any) -> str:
     """The class of what a group builds, or the data set's name."""
     if not isinstance(group, dict):
-        return "" if group is MISSING else format_value(group)
+        return "" if group is MISSING else _cell(group)
     return str(group.get("name") or str(group.get("_target_", "")).rpartition(".")[2])
 
 
@@ -236,17 +226,6 @@ def find_key(config: dict[str, Any], key: str) -> Any:
     return node
 
 
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return flat
-
-
-def format_value(value: Any) -> str:
-    """`value` as one would type it, on one line; 1.0 as 1."""
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"
-    if not isinstance(value, str):
-        value = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-    return " ".join(value.splitlines())
+def _cell(value: Any) -> str:
+    """As one would type it, but 1 for 1.0, which it may have been."""
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else as_typed(value)

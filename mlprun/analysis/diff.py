@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.errors import RunError
+from mlprun.formatting import as_typed, truncate
 from mlprun.runs.metrics import DamagedRowError, Row, read_rows
 from mlprun.runs.record import section
 
@@ -50,9 +51,9 @@ class Difference:
 
     def texts(self) -> tuple[str, str]:
         """Both values for the terminal: on a line, cut to `WIDTH`, and never looking alike."""
-        first, second = format_value(self.first), format_value(self.second)
+        first, second = as_typed(self.first), as_typed(self.second)
         if first == second:  # the number 1 and the text "1"
-            first, second = format_value(self.first, quoted=True), format_value(self.second, quoted=True)
+            first, second = (str(v) if v is MISSING else json.dumps(v) for v in (self.first, self.second))
         short = _DIGEST.sub(r"\1", first), _DIGEST.sub(r"\1", second)
         if short[0] != short[1]:
             first, second = short
@@ -118,7 +119,7 @@ def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
-    return _flat(section(record, "config"))
+    return flatten(section(record, "config"))
 
 
 def _code(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,11 +156,11 @@ def _chosen(prefix: str, values: Mapping[str, Any], keys: Iterable[str]) -> dict
     return {f"{prefix}.{key}": values[key] for key in keys if values.get(key) is not None}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"optim": {"lr": 0.1}}` -> `{"optim.lr": 0.1}`; an empty dict is a value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return flat
 
 
@@ -250,19 +251,10 @@ def _bits(tensor: Any) -> Any:
     return dense.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
 
 
-def format_value(value: Any, quoted: bool = False) -> str:
-    """`value` on a line, as one would type it."""
-    if value is MISSING:
-        return repr(value)
-    text = value if isinstance(value, str) and not quoted else json.dumps(value, ensure_ascii=quoted)
-    return " ".join(text.splitlines())
-
-
 def _shared(*sequences: Sequence[str]) -> int:
     """How many items all of them begin with."""
     return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences, strict=False)))
 
 
 def _cut(text: str, start: int) -> str:
-    text = f"…{text[start + 1 :]}" if start else text
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
+    return truncate(f"…{text[start + 1 :]}" if start else text, WIDTH)

@@ -13,10 +13,10 @@ from mlprun.analysis.diff import (
     Difference,
     compare_records,
     compare_rows,
-    format_value,
     same_json,
 )
 from mlprun.errors import RunError
+from mlprun.formatting import as_typed, pluralize
 from mlprun.runs.collect import Run
 from mlprun.runs.record import RunRecord
 from mlprun.text_table import render
@@ -43,7 +43,7 @@ def _one(path: Path, record: RunRecord) -> list[str]:
         ("mlprun", _version(record.get("mlprun"))),
         ("device", _device(record.device)),
         ("started", record.started_at),
-        ("elapsed", _seconds(record.elapsed_sec)),
+        ("elapsed", None if record.elapsed_sec is None else f"{record.elapsed_sec:.1f} sec"),
         ("steps", record.steps),
         ("skipped", record.get("skipped_steps") or None),
         ("best step", record.best_step),
@@ -51,7 +51,7 @@ def _one(path: Path, record: RunRecord) -> list[str]:
         *(("resumed", _resumed(again)) for again in record.resumed),
         ("reproduces", record.get("reproduces")),
     ]
-    return render([(name, format_value(value)) for name, value in lines if value not in (None, "")], "<<")
+    return render([(name, as_typed(value)) for name, value in lines if value not in (None, "")], "<<")
 
 
 def _commit(git: Mapping[str, Any], path: Path) -> str:
@@ -70,12 +70,8 @@ def _version(ours: Any) -> str:
 
 def _device(device: Mapping[str, Any]) -> str:
     count = device.get("num_threads")
-    threads = f"{count} thread{'s' * (count != 1)}" if count else None
+    threads = pluralize(count, "thread") if count else None
     return ", ".join(str(part) for part in dict.fromkeys([device.get("type"), device.get("name"), threads]) if part)
-
-
-def _seconds(elapsed: float | None) -> str | None:
-    return None if elapsed is None else f"{elapsed:.1f} sec"
 
 
 def _resumed(again: Mapping[str, Any]) -> str:
@@ -114,7 +110,7 @@ def _results(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]:
     """Status, steps and metrics of both runs, a row each, under a heading."""
     found = [("", *NAMES)]
     for name, key in (("status", "status"), ("steps", "steps"), ("best step", "best_step")):
-        found.append((name, format_value(first.get(key, MISSING)), format_value(second.get(key, MISSING))))
+        found.append((name, as_typed(first.get(key, MISSING)), as_typed(second.get(key, MISSING))))
     ours, theirs = first.metrics, second.metrics
     for name in dict.fromkeys([*ours, *theirs]):
         pair = ours.get(name, MISSING), theirs.get(name, MISSING)
@@ -125,4 +121,4 @@ def _results(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else "not finite" if value is None else format_value(value)
+    return f"{value:.6g}" if isinstance(value, float) else "not finite" if value is None else as_typed(value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mlprun.analysis.curves import Series, collect, default_metrics, is_run, metrics_of
 from mlprun.analysis.plot import AXES, draw, draw_run
 from mlprun.errors import ConfigError, RunError, suggestion
+from mlprun.formatting import first_few
 from mlprun.pictures.figures import save
 from mlprun.runs.collect import read_runs
 
@@ -37,11 +38,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     for name in options.metric or []:
         if name not in there:
             raise ConfigError("--metric", name, "no row has it", suggestion(name, there))
-    if missing := len(_named_runs(options.paths)) - sum(len(each.runs) for each in series):
-        left_out = _named_runs(options.paths) - {path for each in series for path, _ in each.runs}
-        named = ", ".join(str(path) for path in sorted(left_out)[:3]) + ", …" * (missing > 3)
+    if left_out := _named_runs(options.paths) - {path for each in series for path, _ in each.runs}:
         why = "no row yet, another try of a seed, or not completed where others are"
-        print(f"left out ({why}): {named}", file=sys.stderr)
+        print(f"left out ({why}): {first_few([str(path) for path in sorted(left_out)], 3)}", file=sys.stderr)
     alone = len(series) == 1 and len(series[0].runs) == 1
     if alone and not options.metric and options.x != "optim/lr":
         figure = draw_run(series[0], options.x)

@@ -19,6 +19,7 @@ from mlprun.cli.task import Task
 from mlprun.config.identity import fingerprint
 from mlprun.config.schema import SweepConfig
 from mlprun.errors import ConfigError
+from mlprun.process import num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make, now_utc
 from mlprun.runs.log import print_line
@@ -140,7 +141,7 @@ def _record_plan(
         ended_at=None,
     )
     record.write(sweep_dir)
-    at_a_time = min(num_workers, len(gpus) or scheduler.num_cores())
+    at_a_time = min(num_workers, len(gpus) or num_cores())
     print_line(
         f"sweep   {len(to_do)} of {len(points)} runs to do in {sweep_dir}"
         + (f"  {at_a_time} side by side" if on_pool and to_do else "")

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from mlprun.errors import ConfigError, UserError, close_matches, is_users_own
+from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean, is_users_own
 from mlprun.version_one import TARGETS, upgrade_config
 
 Node = dict[str, Any]
@@ -40,7 +40,7 @@ def locate(target: str, key: str) -> Callable[..., Any]:
             if not hasattr(found, name):
                 names = [n for n in dir(found) if not n.startswith("_")]
                 close = close_matches(name, names)
-                hint = f"did you mean '{'.'.join([*parts[:-1], close[0]])}'?" if close else ""
+                hint = did_you_mean([".".join([*parts[:-1], close[0]])]) if close else ""
                 where = getattr(found, "__file__", None)
                 shown = f"{module_name} ({where})" if where else module_name
                 raise ConfigError(key, target, f"{shown} has no '{name}'", hint)

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mlprun.config.hydra_private import iter_nodes
 from mlprun.config.overrides import typed_value
 from mlprun.config.schema import Config
-from mlprun.errors import ConfigError, UserError, close_matches
+from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean
 
 # Words that people type for ours.
 _SYNONYMS = {
@@ -55,7 +55,7 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
             leaves.setdefault(k.rpartition(".")[2], k)
         candidates = [leaves[name] for name in close_matches(last, leaves)]
     if candidates:
-        return "did you mean " + " or ".join(f"'{c}'" for c in dict.fromkeys(candidates[:3])) + "?"
+        return did_you_mean(dict.fromkeys(candidates[:3]))
     return "`mlprun --cfg job` shows every key"
 
 

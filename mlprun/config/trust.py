@@ -16,6 +16,7 @@ from types import FunctionType
 from typing import Any
 
 from mlprun.errors import RunError
+from mlprun.formatting import truncate
 from mlprun.version_one import TARGETS
 
 # Where public names are looked up -> where what they name must be defined. A list of what is known to be harmless,
@@ -91,8 +92,7 @@ def check_targets(config: dict[str, Any], folder: Path, run: Path | None = None)
 
 def _refused(key: str, value: object, problem: str) -> RunError:
     def shown(text: object) -> str:  # in ASCII: neither control characters nor letters that look like others
-        text = ascii(str(text))[1:-1]
-        return text if len(text) <= 120 else f"{text[:117]}..."
+        return truncate(ascii(str(text))[1:-1], 120, "...")
 
     top = str(value).partition(".")[0]
     remedy = "add --trust if you trust whoever made this run"

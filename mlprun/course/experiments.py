@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mlprun.errors import ConfigError, UserError, close_matches
+from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean
 from mlprun.formatting import truncate
 from mlprun.text_table import render
 
@@ -170,7 +170,7 @@ def chosen(found: Sequence[Experiment], words: str) -> list[Experiment]:
         texts = " ".join(f"{each.name} {each.topic} {each.description}" for each in found).lower()
         known = [*(each.name for each in found), *dict.fromkeys(each.topic for each in found)]
         close = close_matches(said, known) or close_matches(said, re.findall(r"[\w-]{4,}", texts))
-        remedy = "did you mean " + " or ".join(f"'{word}'" for word in close) + "?" if close else ""
+        remedy = did_you_mean(close) if close else ""
         raise ConfigError(
             f"experiments {words}", ConfigError.MISSING, "no experiment has this name, topic or word",
             remedy or "`mlprun experiments` lists them all",

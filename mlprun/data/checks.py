@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from mlprun.data.parts import Part, size
 from mlprun.data.source import IGNORED, Examples
 from mlprun.errors import ConfigError, DataError
+from mlprun.formatting import as_typed
 from mlprun.tasks import BY_TOKEN
 
 
@@ -71,7 +72,7 @@ class ExpectedData:
                 "data.input_shape",
                 list(self.input_shape),
                 f"the examples have shape {list(shape)}",
-                f"set data.input_shape=[{','.join(map(str, shape))}]; the model takes it from there"
+                f"set data.input_shape={as_typed(tuple(shape))}; the model takes it from there"
                 + "; texts of several lengths need a 0 for each token that they are shorter" * is_text,
             )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import torch
 from torch import nn
 
@@ -13,7 +11,7 @@ from mlprun.data.sequences import Batch
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
 from mlprun.errors import DivergedError, RunError
-from mlprun.formatting import pluralize
+from mlprun.formatting import format_duration, pluralize
 from mlprun.inspection import gradients, timing
 from mlprun.inspection.terminal import print_lines
 from mlprun.job.build_learner import build_learner, build_loss, build_model
@@ -41,11 +39,11 @@ def device_lines(parts: Splits, first: Batch, batch_size: int) -> list[str]:
         if device.type == "cpu":
             lines.append("          data needs no move: it is there")
             continue
-        moved = f"moves a batch of {len(batch[1])} in {_duration(timing.transfer_sec(batch, device))}"
+        moved = f"moves a batch of {len(batch[1])} in {format_duration(timing.transfer_sec(batch, device))}"
         if isinstance(part, Examples):
             whole = (part.inputs, part.targets)
             moved += (
-                f", the training data at once in {_duration(timing.transfer_sec(whole, device, most=3))}"
+                f", the training data at once in {format_duration(timing.transfer_sec(whole, device, most=3))}"
                 if fits_in_memory(part, device)
                 else "; the training data is too large to be held there"
             )
@@ -66,20 +64,12 @@ def step_lines(experiment: Experiment) -> list[str]:
     name = f"{device}, {pluralize(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device)
     moved = "once, before the first step" if isinstance(batches.part, Examples) else "with every batch"
     return [
-        f"speed   {_duration(seconds)} a training step on {name} (median of {count}), "
+        f"speed   {format_duration(seconds)} a training step on {name} (median of {count}), "
         f"{batches.batch_size / seconds:,.0f} examples a second",
-        f"          {pluralize(plan.num_steps, 'step')} take {_duration(seconds * plan.num_steps)}"
+        f"          {pluralize(plan.num_steps, 'step')} take {format_duration(seconds * plan.num_steps)}"
         "; evaluations and start come on top",
         f"          a GPU pays where it saves more of a step than moving data costs; here data moves {moved}",
     ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} us"
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))
 
 
 def _first_model(experiment: Experiment) -> nn.Module:

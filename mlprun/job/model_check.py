@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,8 @@ from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
 from mlprun.data.sequences import Batch
 from mlprun.errors import ConfigError, UserError
+from mlprun.formatting import as_typed
+from mlprun.process import num_cores
 from mlprun.tasks import BY_TOKEN
 from mlprun.training.losses import Loss
 
@@ -51,9 +52,7 @@ class ModelSummary:
     def num_threads(self, batch_size: int) -> int:
         """CPU threads that pay for a step of this size: a function of the config and the machine alone."""
         work = 3 * max(self.macs, self.num_parameters) * batch_size  # forward, and twice that backward
-        return 1 if work < ONE_THREAD_BELOW else len(os.sched_getaffinity(0)) if hasattr(
-            os, "sched_getaffinity"
-        ) else os.cpu_count() or 1  # fmt: skip
+        return 1 if work < ONE_THREAD_BELOW else num_cores()
 
 
 def check_model(config: Config, module: nn.Module, criterion: Loss, trial: Batch) -> ModelSummary:
@@ -180,7 +179,7 @@ def _remedy(config: Config, inputs: Tensor, layer: nn.Module) -> str:
             f"the inputs of {config.data.name} are no token ids: choose a model of numbers or images, such as model=mlp"
         )
     return (
-        f"one example has data.input_shape={_listed(config.data.input_shape)}; "
+        f"one example has data.input_shape={as_typed(config.data.input_shape)}; "
         "do the sizes in the model follow from input_shape?"
     )
 
@@ -234,7 +233,3 @@ def check_batch_norm(fit: ModelSummary, batches: TrainBatches, accumulate: int, 
 def _short(layer: nn.Module) -> str:
     text = repr(layer)
     return text if len(text) < 100 and "\n" not in text else type(layer).__name__
-
-
-def _listed(values: list[int]) -> str:
-    return "[" + ",".join(map(str, values)) + "]"

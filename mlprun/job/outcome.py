@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlprun.formatting import format_metric
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -33,5 +35,7 @@ def resume_line(path: Path) -> str:
 
 
 def result_line(metrics: dict[str, float], best_step: int, monitor: str) -> str:
-    tested = "  ".join(f"{k.removeprefix('test/')} {v:.4f}" for k, v in metrics.items() if k.startswith("test/"))
-    return f"test    {tested}  (best checkpoint: step {best_step}, {monitor} {metrics[monitor]:.4f})"
+    tested = "  ".join(
+        f"{k.removeprefix('test/')} {format_metric(v)}" for k, v in metrics.items() if k.startswith("test/")
+    )
+    return f"test    {tested}  (best checkpoint: step {best_step}, {monitor} {format_metric(metrics[monitor])})"

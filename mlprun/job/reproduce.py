@@ -18,6 +18,7 @@ from mlprun.config.schema import Config
 from mlprun.config.stored import from_record
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, RunError
+from mlprun.formatting import first_few
 from mlprun.job.run import run_job
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git
 from mlprun.runs.metrics import read_rows
@@ -170,8 +171,7 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
         # What it was to do after this step may have been changed by a resume; what it is, not.
         ours, theirs = ({**state, "config": identity(state.config, length=False)} for state in states)
         if parts := compare_tensors(ours, theirs):
-            more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
-            found.append(f"  {name}: {', '.join(parts[:3])}{more}")
+            found.append(f"  {name}: {first_few(parts, 3)}")
     problems = [f"  not compared: {line}" for text in unusable for line in text.splitlines()[:1]]
     sections = compare_records(record, now)
     changed = [f"  {section}: {d}" for section in ("code", "environment", "data") for d in sections[section]]

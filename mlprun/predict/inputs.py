@@ -19,6 +19,7 @@ from mlprun.data.audio.wav import read_clip
 from mlprun.data.image_folder import read_image
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
+from mlprun.formatting import pluralize, truncate
 
 
 class ImageFormat(NamedTuple):
@@ -166,8 +167,7 @@ def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) ->
 
 def shortened(text: str) -> str:
     """A text on one line, at most `SHOWN` characters of it."""
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
+    return truncate(" ".join(text.split()), SHOWN)
 
 
 def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
@@ -215,10 +215,9 @@ def _is_number(cell: str) -> bool:
 
 
 def _row(cells: Sequence[str], name: str, input_shape: Sequence[int]) -> Tensor:
-    wanted = math.prod(input_shape)
-    if len(cells) != wanted:
-        count = f"{len(cells)} number{'s' * (len(cells) != 1)}"
-        raise DataError(f"{name}: has {count}, and an example has {wanted}\n  write {_example(input_shape)}")
+    if len(cells) != math.prod(input_shape):
+        found = f"has {pluralize(len(cells), 'number')}, and an example has {math.prod(input_shape)}"
+        raise DataError(f"{name}: {found}\n  write {_example(input_shape)}")
     for cell in cells:
         if not (_is_number(cell) and abs(float(cell)) <= LARGEST):
             raise DataError(f"{name}: '{cell.strip()}' is not a finite number")

@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from mlprun.config.schema import Config
 from mlprun.errors import RunError
+from mlprun.formatting import format_duration, format_metric
+from mlprun.process import num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import print_line
@@ -131,11 +133,6 @@ def _available_mib() -> float:
     return math.inf
 
 
-def num_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _read(path: Path) -> RunRecord:
     """The record of the run in `path`, empty if it was not begun."""
     directory = RunDirectory(path)
@@ -178,7 +175,7 @@ class _Progress:
             return
         text = f"{len(jobs)} running"
         text += f", {self.num_failed} failed" if self.num_failed else ""
-        text += f", best {self._best[0]:.4f} {self._best[1]}" if self._best else ""
+        text += f", best {format_metric(self._best[0])} {self._best[1]}" if self._best else ""
         if text != self._postfix:
             self._postfix = text
             self._bar.set_postfix_str(text)
@@ -208,7 +205,7 @@ class _Progress:
         if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
             self._best = (value, name)
         duration = " (done before)" if done_before else f"  {record.elapsed_sec or 0.0:.1f} s"
-        return f"  {record.monitor} {value:.4f}{duration}"
+        return f"  {record.monitor} {format_metric(value)}{duration}"
 
     def _count(self) -> str:
         if self._num_jobs is None:
@@ -219,11 +216,5 @@ class _Progress:
         if self._num_jobs is None or not 0 < self._num_run <= self._num_done < self._num_jobs:
             return ""
         elapsed_sec = self._elapsed_sec + time.monotonic() - self._began
-        return f"  about {_duration((self._num_jobs - self._num_done) * elapsed_sec / self._num_run)} left"
-
-
-def _duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`: as exact as an estimate is."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        left_sec = (self._num_jobs - self._num_done) * elapsed_sec / self._num_run
+        return f"  about {format_duration(max(1, round(left_sec)))} left"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlprun.errors import ConfigError, close_matches
+from mlprun.errors import ConfigError, close_matches, did_you_mean
+from mlprun.formatting import first_few
 from mlprun.runs.checkpoint import best_checkpoint, read_torch_file
 
 # What DistributedDataParallel and torch.compile put before every name.
@@ -163,9 +164,8 @@ def _kind(tensor: Tensor) -> tuple[bool, bool]:
 
 
 def _described(tensors: dict[str, Tensor]) -> str:
-    """`conv1.weight 64x3x7x7, bn1.weight 64, … 58 more`."""
-    named = [f"{name} {'x'.join(map(str, value.shape)) or 'scalar'}" for name, value in list(tensors.items())[:3]]
-    return ", ".join(named) + f", … {len(tensors) - 3} more" * (len(tensors) > 3)
+    """`conv1.weight 64x3x7x7, bn1.weight 64, bn1.bias 64 and 58 more`."""
+    return first_few([f"{name} {'x'.join(map(str, value.shape)) or 'scalar'}" for name, value in tensors.items()], 3)
 
 
 def load(taken: MatchedWeights, model: nn.Module) -> None:
@@ -176,10 +176,8 @@ def load(taken: MatchedWeights, model: nn.Module) -> None:
 def summary(taken: MatchedWeights, typed: str) -> str:
     """`60 of 62 tensors from PATH; new: fc.weight (there 1000x512), fc.bias (there 1000)`."""
     total = len(taken.tensors) + len(taken.new)
-    more = f" and {len(taken.new) - _LISTED} more" if len(taken.new) > _LISTED else ""
     there = {name: f" (there {'x'.join(map(str, shape))})" for name, shape in taken.other_shapes.items()}
-    listed = ", ".join(f"{name}{there.get(name, '')}" for name in taken.new[:_LISTED])
-    new = f"; new: {listed}{more}" if taken.new else ""
+    new = f"; new: {first_few([name + there.get(name, '') for name in taken.new], _LISTED)}" if taken.new else ""
     return f"{len(taken.tensors)} of {total} tensors from {typed}{new}"
 
 
@@ -210,20 +208,14 @@ def frozen(patterns: Sequence[str], model: nn.Module) -> set[str]:
             parents = [".".join(name.split(".")[:end]) for name in parameters for end in range(1, name.count(".") + 1)]
             known = list(dict.fromkeys([*parents, *parameters]))
             close = close_matches(pattern, known)
-            words = f"did you mean {' or '.join(repr(word) for word in close)}?" if close else "the model has " + (
-                ", ".join(known[:_LISTED]) + f" and {len(known) - _LISTED} more" * (len(known) > _LISTED)
-            )  # fmt: skip
+            words = did_you_mean(close) if close else f"the model has {first_few(known, _LISTED)}"
             raise ConfigError("trainer.freeze", pattern, "there is no parameter of that name", words)
         found |= meant
     shared = {id(parameters[name]) for name in found}
     found |= {name for name, parameter in parameters.items() if id(parameter) in shared}
     if patterns and not any(p.requires_grad for name, p in parameters.items() if name not in found):
-        raise ConfigError("trainer.freeze", _listed(patterns), "leaves nothing to train", "freeze fewer layers")
+        raise ConfigError("trainer.freeze", list(patterns), "leaves nothing to train", "freeze fewer layers")
     return found
-
-
-def _listed(patterns: Iterable[str]) -> str:
-    return f"[{','.join(patterns)}]"
 
 
 def frozen_modules(names: set[str], model: nn.Module) -> dict[str, nn.Module]:

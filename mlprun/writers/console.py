@@ -7,6 +7,7 @@ import sys
 
 from tqdm import tqdm
 
+from mlprun.formatting import format_metric
 from mlprun.writers.base import Bins, Pixels, Values
 
 log = logging.getLogger("mlprun")
@@ -37,7 +38,7 @@ class Console:
         where = f"step {step:{width}d}/{self._num_steps}"
         if epoch is not None:
             where += f"  epoch {epoch:6.2f}"
-        log.info("%s", where + "  " + "  ".join(f"{tag} {_shown(values[tag])}" for tag in chosen))
+        log.info("%s", where + "  " + "  ".join(f"{tag} {format_metric(values[tag])}" for tag in chosen))
 
     def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
         """Nothing: a terminal shows text."""
@@ -49,7 +50,3 @@ class Console:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
-
-
-def _shown(value: float) -> str:
-    return f"{value:.4f}" if not abs(value) >= 1e5 else f"{value:.4g}"

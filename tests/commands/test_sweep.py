@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from mlprun.sweep import scheduler
 from tests.helpers.runs import record_of
 from tests.helpers.sweeps import FAST, SWEEPS, records
 
@@ -176,10 +175,3 @@ def test_a_sweep_without_a_terminal_says_how_long_it_will_take(mlprun):
     result = mlprun("-m", "seed=0,1,2", "debug=fast")
     lines = [line for line in result.out.splitlines() if re.match(r"\d/3 ", line)]
     assert [bool(re.search(r"  about \d+ (s|min) left$", line)) for line in lines] == [True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "1 s"), (89, "89 s"), (91, "2 min"), (5000, "83 min"), (9000, "2.5 h")]
-)
-def test_a_duration_is_as_exact_as_an_estimate(seconds, said):
-    assert scheduler._duration(seconds) == said

@@ -145,7 +145,7 @@ WITH_TORCH = {
     "labels out of range": (["data.num_outputs=5"], 2, ["data.num_outputs=5", "from 0 to 9", "data.num_outputs=10"]),
     "an empty class": (["data.num_outputs=11"], 1, ["class 10", "no training example"]),
     "a wrong input shape": (["data.input_shape=[1,4,16]"], 2,
-        ["data.input_shape=[1, 4, 16]", "data.input_shape=[1,8,8]"]),
+        ["data.input_shape=[1,4,16]", "data.input_shape=[1,8,8]"]),
     "an own model too wide inside": (
         ["model=custom", "model._target_=my_module.Net", "+model.width=9"], 2,
         ["layer 'second'", "in_features=8", "[2, 9]"]),

@@ -243,7 +243,7 @@ def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path, original
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["model.hidden=[9]"], "model.hidden: [9] | [128, 64]"),
+        (["model.hidden=[9]"], "model.hidden: [9] | [128,64]"),
         (["optim=sgd"], "optim._target_: torch.optim.SGD | torch.optim.Adam"),
         (["seed=1"], "seed: 1 | 0"),
     ],

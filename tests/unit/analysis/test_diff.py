@@ -21,7 +21,7 @@ DIFFERENT = [
     ("config:optim:lr", 0.003, "config", ["optim.lr: 0.001 | 0.003"]),
     ("config:optim:lr", MISSING, "config", ["optim.lr: 0.001 | (not there)"]),
     ("config:optim:eps", 1e-8, "config", ["optim.eps: (not there) | 1e-08"]),
-    ("config:optim:betas", [0.9, 0.99], "config", ["optim.betas: [0.9, 0.999] | [0.9, 0.99]"]),  # whole
+    ("config:optim:betas", [0.9, 0.99], "config", ["optim.betas: [0.9,0.999] | [0.9,0.99]"]),  # whole
     ("config:optim:lr", "0.001", "config", ['optim.lr: 0.001 | "0.001"']),
     ("config:trainer:num_threads", 2, "config", ["trainer.num_threads: null | 2"]),
     ("config:trainer:deterministic", 1, "config", ["trainer.deterministic: true | 1"]),
@@ -160,7 +160,7 @@ def test_a_changed_key_is_named_and_no_other(config, data, value):
         ("two\nlines", "two lines", r'"two\nlines" | "two lines"'),
         ("two\nlines", "one", "two lines | one"),
         ("two\x85lines", "two\u2028lines", r'"two\u0085lines" | "two\u2028lines"'),  # these break lines, too
-        ([1, {"a": None}], [], '[1, {"a": null}] | []'),
+        ([1, {"a": None}], [], "[1,{a:null}] | []"),
         ("a" * 50, "b", f"{'a' * 39}… | b"),
         ("a" * 50 + "b", "a" * 50 + "c", f"…{'a' * 9}b | …{'a' * 9}c"),  # where they part, not how they begin
         ("a" * 50, "a" * 200, f"…{'a' * 9} | …{'a' * 38}…"),

@@ -220,7 +220,7 @@ def test_resnet_keeps_the_resolution_of_small_images(side: int, last: int) -> No
         (Linear, {"input_shape": [0]}, "input_shape", "0 is not a size"),
         (MLP, {"hidden": 64}, "hidden", "write hidden=[64]"),
         (MLP, {"hidden": "64"}, "hidden", "must be a list of sizes"),
-        (MLP, {"hidden": [64, -1]}, "hidden", "hidden=[64, -1]: -1 is not a size"),
+        (MLP, {"hidden": [64, -1]}, "hidden", "hidden=[64,-1]: -1 is not a size"),
         (MLP, {"hidden": [64, 0]}, "hidden", "0 is not a size"),
         (MLP, {"hidden": [6.5]}, "hidden", "6.5 is not a size"),
         (MLP, {"hidden": [True]}, "hidden", "True is not a size"),
