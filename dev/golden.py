@@ -28,6 +28,8 @@ from typing import Any
 
 import torch
 
+from mlprun.version_one import upgrade_checkpoint
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECORD = ("status", "steps", "num_steps", "num_parameters", "best_step", "ended_by", "skipped_steps", "data", "metrics")
 NOT_COMPARED = ("config", "format")  # of a checkpoint
@@ -148,6 +150,9 @@ def read(run: Path) -> dict[str, Any]:
         file.name: torch.load(file, map_location="cpu", weights_only=True)
         for file in sorted((run / "checkpoints").iterdir())
     }
+    for state in checkpoints.values():
+        if state["format"] == 1:
+            upgrade_checkpoint(state)
     return {
         "metrics.jsonl": [{key: value for key, value in row.items() if not key.startswith("perf/")} for row in rows],
         "run.json": {key: record[key] for key in RECORD if key in record},

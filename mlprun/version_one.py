@@ -30,6 +30,7 @@ _MOVED = {
     "mlprun.data.vision": {"mlprun.data.cifar": "cifar", "mlprun.data.mnist": "idx"},
     "mlprun.models.activations": {"mlprun.course.silu_by_hand": "SiLUByHand"},
     "mlprun.models.rnn": {"mlprun.course.lstm_by_hand": "LSTMByHand"},
+    "mlprun.training.losses": {"mlprun.tasks.losses": "NLL Hinge"},
     "mlprun.models.cifar_quick": {"mlprun.course.cifar_quick": "CifarQuick"},
     "mlprun.training.schedules": {"mlprun.training.schedules": _SCHEDULES},
     "mlprun.training.schedule": {"mlprun.training.schedules": _SCHEDULES},
@@ -40,6 +41,7 @@ TARGETS = {
     for new, listed in names.items()
     for name in listed.split()
 }
+HIGHER_IS_BETTER = ("accuracy", "macro_f1", "top5_accuracy", "r2")  # records did not say it
 _OLD_TARGETS = {new: old for old, new in TARGETS.items()}
 
 # Layers that models knew by a word.
@@ -79,3 +81,14 @@ def _changed(value: Any, change: Callable[[str, Any], Any]) -> Any:
     if isinstance(value, dict):
         return {key: _changed(change(key, item), change) for key, item in value.items()}
     return [_changed(item, change) for item in value] if isinstance(value, list) else value
+
+
+def upgrade_checkpoint(state: dict[str, Any]) -> None:
+    """Name the sums of the training window of a checkpoint of format 1, in place."""
+    sums = state["progress"]["sums"]
+    if sums is not None:
+        loss, num_correct, norm, *num_tokens = sums
+        named = {"loss": loss, "accuracy": num_correct, "optim/grad_norm": norm}
+        if state["config"]["data"]["task"] == "regression":
+            del named["accuracy"]
+        state["progress"]["sums"] = named | dict(zip(["num_targets"], num_tokens, strict=False))

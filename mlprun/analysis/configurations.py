@@ -14,7 +14,6 @@ from mlprun.analysis.statistics import mean_or_none, separable
 from mlprun.formatting import as_typed
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.runs.record import RunRecord
-from mlprun.tasks import lower_is_better
 
 UNFINISHED = ("running", "interrupted")
 SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the first that a data set has is shown
@@ -45,6 +44,12 @@ class Configuration:
     def monitor(self) -> str:
         """The metric that its runs were selected by."""
         return str(self.config["monitor"])
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether that metric is better when higher."""
+        runs = [*self.runs, *self.unfinished, *self.failed]
+        return bool(runs) and runs[0][1].higher_is_better(self.monitor)
 
     @property
     def data(self) -> str:
@@ -158,7 +163,7 @@ def comparable_blocks(found: list[Configuration]) -> list[Block]:
     blocks = []
     for key in dict.fromkeys((c.data, c.monitor) for c in found):
         inside = [c for c in found if (c.data, c.monitor) == key]
-        sign = 1 if lower_is_better(key[1]) else -1
+        sign = -1 if inside[0].higher_is_better else 1
         ranked = sorted((c for c in inside if c.runs), key=lambda c: sign * mean(c.values))
         tests = [separable(ranked[0].values, c.values) for c in ranked[1:]]
         blocks.append(Block(ranked, [c for c in inside if not c.runs], [None, *tests] if ranked else []))

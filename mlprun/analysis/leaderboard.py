@@ -36,7 +36,6 @@ from mlprun.analysis.table import (
 from mlprun.files import atomic_write, naming_path
 from mlprun.formatting import pluralize, truncate_middle
 from mlprun.runs.collect import Run, sort_by_name
-from mlprun.tasks import lower_is_better
 from mlprun.text_table import render
 
 TABLE_ROWS = 50
@@ -61,7 +60,7 @@ def leaderboard(runs: Sequence[Run], rows: int = TABLE_ROWS) -> list[str]:
 
 def _block_lines(block: Block, rows: int) -> list[str]:
     best = block.all[0]
-    better = "lower" if lower_is_better(best.monitor) else "higher"
+    better = "higher" if best.higher_is_better else "lower"
     counted = f"{pluralize(len(block.all), 'configuration')}, {pluralize(sum(c.num_runs for c in block.all), 'run')}"
     counted += f", {failed} failed" if (failed := sum(len(c.failed) for c in block.all)) else ""
     lines = [f"{best.data}  {best.monitor} ({better} is better)  {counted}", *_table(block, rows)]

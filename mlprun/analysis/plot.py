@@ -10,7 +10,6 @@ from mlprun.analysis.curves import Curve, Series, curve, default_metrics, mean_c
 from mlprun.formatting import truncate
 from mlprun.pictures.figures import new_panels, palette
 from mlprun.runs.collect import Run
-from mlprun.tasks import lower_is_better
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +36,7 @@ def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> F
             curves = [curve(rows, metric, x) for rows in each.rows if rows]
             _line(panel, curves, colour, each.label or None)
         panel.set_ylabel(metric)
-        _scale(panel, metric)
+        _scale(panel, falls=not series[0].runs[0][1].higher_is_better(metric))
         if len(series) == 1 and len(series[0].runs) == 1 and x != "optim/lr":
             _mark_best(panel, series[0], x)
     counts = sorted({len(each.runs) for each in series})
@@ -70,7 +69,7 @@ def draw_run(series: Series, x: str = "step") -> Figure:
         for metric in metrics:
             if metric in there:
                 _line(panel, [curve(rows, metric, x)], colours[metric.partition("/")[0]], metric)
-        _scale(panel, metrics[-1])
+        _scale(panel, falls=metrics[-1] != "optim/lr" and not record.higher_is_better(metrics[-1]))
         panel.set_ylabel("learning rate" if name == "lr" else name.replace("_", " "))
         at = _mark_best(panel, series, x)
         tested = record.metrics.get(f"test/{name}")
@@ -116,11 +115,10 @@ def _mark_best(panel: Axes, series: Series, x: str) -> float | None:
     return xs[0]
 
 
-def _scale(panel: Axes, metric: str) -> None:
+def _scale(panel: Axes, *, falls: bool) -> None:
     """A logarithmic axis for what is a loss or the like, and spans decades."""
     drawn: list[Any] = [line.get_ydata() for line in panel.get_lines()]
     values = [float(y) for ys in drawn for y in ys if math.isfinite(y)]
-    falls = metric != "optim/lr" and lower_is_better(metric)
     if falls and values and min(values) > 0 and max(values) / min(values) > 10**DECADES:
         panel.set_yscale("log")
 

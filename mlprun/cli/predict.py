@@ -17,7 +17,6 @@ from mlprun.predict.figures import draw
 from mlprun.predict.generate import complete
 from mlprun.predict.predict import Answer, predict, text_of
 from mlprun.runs.directory import RunDirectory
-from mlprun.tasks import BY_TOKEN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace, command: str) -> int:
 
     data = RunDirectory(options.run).read().get("config", {}).get("data", {})
     _refuse_options(options, data)
-    if data.get("task") in BY_TOKEN:
+    if data.get("task") in ("token_classification", "language_modeling"):
         return _complete(options, inputs)
     value_range = None
     if options.range is not None:
@@ -79,7 +78,7 @@ def run(options: argparse.Namespace, command: str) -> int:
 def _refuse_options(options: argparse.Namespace, data: dict[str, Any]) -> None:
     """ConfigError for an option that would have no effect on a run of such data."""
     task = data.get("task")
-    pictures = len(data.get("input_shape", [])) == 3 and data.get("audio") is None
+    pictures = len(data.get("input_shape") or []) == 3 and data.get("audio") is None
     for names, fits, of in (
         (("length", "temperature", "seed"), task == "language_modeling", "a language model, which goes on with a text"),
         (("range", "invert"), pictures, "images"),

@@ -18,7 +18,7 @@ from mlprun.config.options import CLOCK_TIME, DURATION, iter_options
 from mlprun.config.schema import Config
 from mlprun.config.suggest import raise_explained
 from mlprun.errors import ConfigError
-from mlprun.tasks import check_monitor
+from mlprun.task_names import CUSTOM, check_monitor
 
 
 def _rate(value: Any) -> str | None:
@@ -79,7 +79,12 @@ def check_config(config: Config) -> Config:
         value = getattr(config, group).get(name)
         if (problem := problem_of(value)) is not None:
             raise ConfigError(key, value, problem)
-    check_monitor(config.monitor, config.data.task, config.data.num_outputs)
+    check_monitor(config.monitor, config.data.task, config.data.num_outputs, config.metrics)
+    if config.data.input_shape is None and config.data.task != CUSTOM:
+        raise ConfigError(
+            "data.input_shape", None, f"data.task={config.data.task} needs pairs of input and target",
+            "give the shape of an input; null is for task=custom and task=model",
+        )  # fmt: skip
     if config.data.normalize_targets and config.data.task != "regression":
         raise ConfigError(
             "data.normalize_targets",

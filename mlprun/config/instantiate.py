@@ -89,6 +89,25 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
         raise ConfigError(key, ConfigError.MISSING, f"{node['_target_']}: {error}") from error
 
 
+def bind(node: Node, key: str, num_arguments: int) -> Callable[..., Any]:
+    """The function that a node names, with the node's arguments bound; of a class, an instance that can be called.
+
+    Args:
+        num_arguments: positional arguments that it will be called with.
+
+    Raises:
+        ConfigError: as `construct`, or the instance cannot be called.
+    """
+    target = locate(node["_target_"], f"{key}._target_")
+    if isinstance(target, type):
+        built = construct(node, key)
+        if not callable(built):
+            raise ConfigError(f"{key}._target_", node["_target_"], "gives nothing that can be called")
+        return built  # type: ignore[no-any-return]
+    _check_arguments(target, node, key, num_arguments)
+    return instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")  # type: ignore[no-any-return]
+
+
 def _is_users_own(target: Callable[..., Any]) -> bool:
     try:
         return is_users_own(inspect.getfile(target))

@@ -26,10 +26,13 @@ from mlprun.config.ranges import (
     finite_above,
     names_or_paths,
 )
-from mlprun.tasks import TASKS
+from mlprun.task_names import TASKS
 
 # Nodes whose keys are the arguments of somebody's class: any key may be added with `+`.
-FOREIGN = ("model", "optim", "scheduler", "loss", "data.dataset", "data.val_dataset", "data.test_dataset")
+FOREIGN = (
+    *("task", "metrics", "model", "optim", "scheduler", "loss"),
+    *("data.dataset", "data.val_dataset", "data.test_dataset"),
+)
 
 _PLANE, _IMAGES, _TEXT = "mlprun.pictures.plane", "mlprun.pictures.images", "mlprun.pictures.text"
 PICTURES = {  # what a short name in `logging.pictures` stands for
@@ -124,9 +127,12 @@ class DataConfig:
     test_dataset: dict[str, Any] = option(
         {}, "likewise for the test split; empty: the data set's own test split, else taken from the data"
     )
-    task: str = option(MISSING, "kind of task", check=choice(*TASKS))
+    task: str = option(MISSING, "what the targets are; `custom`: `task` says it", check=choice(*TASKS))
     text: Text = group(Text)
-    input_shape: list[int] = option(MISSING, "shape of one example, without the batch dimension", check=SHAPE)
+    input_shape: list[int] | None = option(
+        MISSING, "shape of one input, without the batch dimension; null: an example is any structure of tensors, for "
+        "`task=custom` and `task=model`", check=SHAPE,
+    )  # fmt: skip
     num_outputs: int = option(MISSING, "classes, or target values per example", check=at_least(1))
     root: str | None = option(None, "folder of the files, for data that is read from files")
     val_fraction: float = option(
@@ -293,6 +299,13 @@ class Config:
         "val/loss", "the val metric that selects best.pt and controls early stopping, plateau and leaderboards"
     )
     data: DataConfig = group(DataConfig)
+    task: dict[str, Any] = option(
+        {},
+        "a task of your own: `task=custom task._target_=…` or `task=model`; empty: the built-in one of `data.task`",
+    )
+    metrics: dict[str, Any] = option(
+        {}, "further metrics by name, each `_target_`, its arguments and, for a function, `higher_is_better`"
+    )
     model: dict[str, Any] = option(MISSING, "`model=NAME` selects it")
     optim: dict[str, Any] = option(MISSING, "`optim=NAME` selects it")
     scheduler: dict[str, Any] = option(MISSING, "`scheduler=NAME` selects it")

@@ -36,6 +36,7 @@ _LIBRARIES = {
     "mlprun.course": "mlprun.course",
     "mlprun.data": "mlprun.data",
     "mlprun.models": "mlprun.models",
+    "mlprun.tasks": "mlprun.tasks",
     "mlprun.training": "mlprun.training",
 }
 _TOPS = {library.partition(".")[0] for library in _LIBRARIES}

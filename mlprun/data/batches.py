@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from mlprun import randomness
 from mlprun.data.augment import augment
 from mlprun.data.loading import Positioned, PositionedStream, live_with_run, read_batches
+from mlprun.data.nested import AnyBatch, Batch, NestedBatch
 from mlprun.data.normalize import Normalizer
 from mlprun.data.parts import Part, size
-from mlprun.data.sequences import Batch, cut_padding, cut_to, lengths
+from mlprun.data.sequences import cut_padding, cut_to, lengths
 from mlprun.data.source import Examples, Perturb
 
 # Evaluation needs no gradients, so its batches may be larger than those of training; bounded by memory.
@@ -41,6 +42,7 @@ class TrainBatches:
         padding: the token id that fills sequences up; batches are cut to their longest. None: no such sequences.
         perturb: changes each batch at random.
         bucketing: so many batches' examples are sorted by length together, of sequences in memory; 0: none.
+        nested: examples are not pairs of input and target, and are only moved to the device.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class TrainBatches:
         padding: int | None = None,
         perturb: Perturb | None = None,
         bucketing: int = 0,
+        nested: bool = False,
     ) -> None:
+        self.nested = nested
         self.num_examples = size(part)
         if self.num_examples is None and batch_size == "all":
             raise TypeError("batch_size=all needs data of a known length")
@@ -96,7 +100,7 @@ class TrainBatches:
         """Whether a later step is reached only by reading up to it."""
         return isinstance(self.part, IterableDataset)
 
-    def starting_at(self, step: int) -> Iterator[Batch]:
+    def starting_at(self, step: int) -> Iterator[AnyBatch]:
         """The batches of steps `step`, `step + 1`, … without end."""
         if isinstance(self.part, Examples):
             return self._from_memory(step)
@@ -136,17 +140,15 @@ class TrainBatches:
                 inputs, targets = cut_to(inputs, targets, int(self._lengths[index].max()))
             yield self._batch(inputs, targets, epoch, position)
 
-    def _from_loader(self, step: int) -> Iterator[Batch]:
+    def _from_loader(self, step: int) -> Iterator[AnyBatch]:
         assert isinstance(self.part, Dataset)
         positions = ([(epoch, i) for i in index.tolist()] for epoch, index in self._orders(step))
         epochs = (epoch for epoch, _ in self._orders(step))
         loader = self._loader(Positioned(self.part, self.seed), batch_sampler=positions)
-        for position, (epoch, (inputs, targets)) in enumerate(
-            zip(epochs, read_batches(loader), strict=False), start=step
-        ):
-            yield self._batch(*cut_padding(inputs, targets, self.padding), epoch, position)
+        for position, (epoch, examples) in enumerate(zip(epochs, read_batches(loader), strict=False), start=step):
+            yield self._of_loader(examples, epoch, position)
 
-    def _from_stream(self, step: int) -> Iterator[Batch]:
+    def _from_stream(self, step: int) -> Iterator[AnyBatch]:
         """A stream is read from its start, and what lies before `step` is dropped."""
         assert isinstance(self.part, Dataset)
         position = 0
@@ -155,10 +157,10 @@ class TrainBatches:
             stream = PositionedStream(self.part, self.seed, epoch)
             # One worker at most: how a stream divides itself over several is the user's own affair.
             loader = self._loader(stream, batch_size=self.batch_size, num_workers=min(self.num_workers, 1))
-            for inputs, targets in read_batches(loader):
+            for examples in read_batches(loader):
                 found = True
                 if position >= step:
-                    yield self._batch(*cut_padding(inputs, targets, self.padding), epoch, position)
+                    yield self._of_loader(examples, epoch, position)
                 position += 1
             if not found:
                 return
@@ -172,6 +174,12 @@ class TrainBatches:
             worker_init_fn=functools.partial(live_with_run, os.getpid()),
             **how,
         )
+
+    def _of_loader(self, examples: Any, epoch: int, position: int) -> AnyBatch:
+        if self.nested:
+            return _nested(examples, epoch, self.device)
+        inputs, targets = cut_padding(examples[0], examples[1], self.padding)
+        return self._batch(inputs, targets, epoch, position)
 
     def _batch(self, inputs: Tensor, targets: Tensor, epoch: int, position: int) -> Batch:
         batch = _finished(inputs, targets, epoch, self.normalizer, self.target_normalizer, self.device)
@@ -191,6 +199,7 @@ class EvalBatches:
         indices: the examples to read, None for all; not for a stream.
         padding, perturb: as for training; the same change of an example in every evaluation of every run.
         num_outputs: of each token, where a token has outputs of its own: those, too, must fit into memory.
+        nested: as for training.
     """
 
     def __init__(
@@ -205,7 +214,9 @@ class EvalBatches:
         padding: int | None = None,
         perturb: Perturb | None = None,
         num_outputs: int = 0,
+        nested: bool = False,
     ) -> None:
+        self.nested = nested
         if isinstance(part, Examples):
             if perturb is not None:  # all at once, so that it does not depend on the size of a batch
                 generator = randomness.generator(0, "perturb")
@@ -222,7 +233,7 @@ class EvalBatches:
         self.normalizer, self.device = normalizer.to(device), device
         self.target_normalizer = None if targets is None else targets.to(device)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:  # of Batch, or with `nested` of NestedBatch
         if isinstance(self.part, Examples):
             values = max(1, self.part.inputs[:1].numel())
             if self.part.inputs.dtype in (torch.int32, torch.int64):
@@ -248,8 +259,11 @@ class EvalBatches:
             worker_init_fn=functools.partial(live_with_run, os.getpid()),
         )  # fmt: skip
         with randomness.preserved():
-            for number, (inputs, targets) in enumerate(read_batches(loader)):
-                inputs, targets = cut_padding(inputs, targets, self.padding)
+            for number, examples in enumerate(read_batches(loader)):
+                if self.nested:
+                    yield _nested(examples, 0, self.device)
+                    continue
+                inputs, targets = cut_padding(examples[0], examples[1], self.padding)
                 batch = _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
                 if self.perturb is not None:
                     generator = randomness.generator(0, "perturb", number)
@@ -289,3 +303,7 @@ def _finished(
         targets = targets[:, None] if targets.dim() == 1 else targets
         targets = targets if target_normalizer is None else target_normalizer(targets)
     return Batch(inputs, targets, epoch)
+
+
+def _nested(examples: Any, epoch: int, device: torch.device) -> NestedBatch:
+    return NestedBatch(examples, epoch).map(lambda tensor: tensor.to(device, non_blocking=True))

@@ -7,21 +7,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, default_collate
 
+from mlprun.data.nested import AnyBatch, Batch, iter_tensors
 from mlprun.data.parts import Part, size
 from mlprun.data.source import IGNORED, Examples
 from mlprun.errors import ConfigError, DataError
 from mlprun.formatting import as_typed
-from mlprun.tasks import BY_TOKEN
+from mlprun.task_names import CUSTOM
 
 
 @dataclass(frozen=True)
 class ExpectedData:
-    """What the config says of the data."""
+    """What the config says of the data; without a shape, examples may have any structure of tensors."""
 
     task: str
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | None
     num_outputs: int
     class_names: tuple[str, ...]
 
@@ -51,6 +52,10 @@ class ExpectedData:
             self._check_example(first, name)
 
     def _check_example(self, example: Any, name: str) -> None:
+        if self.input_shape is None:
+            if next(iter_tensors(default_collate([example])), None) is None:
+                raise DataError(f"data.dataset: an example of the {name} part holds no tensor, array or number")
+            return
         if not (isinstance(example, (tuple, list)) and len(example) == 2):
             raise DataError(f"data.dataset: an example must be a pair (input, target), not {type(example).__name__}")
         try:
@@ -70,13 +75,18 @@ class ExpectedData:
         if tuple(shape) != self.input_shape:
             raise ConfigError(
                 "data.input_shape",
-                list(self.input_shape),
+                None if self.input_shape is None else list(self.input_shape),
                 f"the examples have shape {list(shape)}",
                 f"set data.input_shape={as_typed(tuple(shape))}; the model takes it from there"
                 + "; texts of several lengths need a 0 for each token that they are shorter" * is_text,
             )
 
     def _check_targets(self, targets: Tensor, name: str, *, whole: bool) -> None:
+        if self.task == CUSTOM:
+            return
+        if self.task == "multi_label":
+            self._check_labels(targets, name)
+            return
         if self.task == "regression":
             values = targets.shape[1] if targets.dim() > 1 else 1
             if not targets.is_floating_point() or values != self.num_outputs:
@@ -90,7 +100,7 @@ class ExpectedData:
             if not torch.isfinite(targets).all():
                 raise DataError(f"data: the targets of the {name} part hold NaN or infinite values")
             return
-        if self.task in BY_TOKEN:
+        if self.task != "classification":
             self._check_token_targets(targets, name)
             return
         if targets.is_floating_point() or targets.dim() != 1:
@@ -121,23 +131,57 @@ class ExpectedData:
                     "\n  set data.num_outputs to the number of classes there are, or add examples"
                 )
 
+    def _check_labels(self, targets: Tensor, name: str) -> None:
+        values = targets.shape[1] if targets.dim() > 1 else 1
+        if not targets.is_floating_point() or values != self.num_outputs:
+            raise ConfigError(
+                "data.num_outputs", self.num_outputs,
+                f"the targets have dtype {targets.dtype} and shape {list(targets.shape[1:])} an example",
+                "data.task=multi_label needs a float32 of 0 or 1 for each of data.num_outputs labels",
+            )  # fmt: skip
+        if not bool(((targets == 0) | (targets == 1)).all()):
+            raise DataError(f"data: the labels of the {name} part are not all 0 or 1")
+
     def _check_token_targets(self, targets: Tensor, name: str) -> None:
         if targets.is_floating_point() or tuple(targets.shape[1:]) != self.input_shape:
             raise ConfigError(
                 "data.task",
                 self.task,
                 f"the targets have dtype {targets.dtype} and shape {list(targets.shape[1:])} an example",
-                f"each of the {list(self.input_shape)} tokens needs a whole number; "
+                f"each of the {list(self.input_shape or [])} tokens needs a whole number; "
                 "for one an example set data.task=classification",
             )
         told = targets[targets != IGNORED]
         if len(told) == 0:
-            raise DataError(f"data: all targets of the {name} part are {IGNORED}: there is nothing to tell")
+            raise DataError(f"data: all targets of the {name} part are {IGNORED}: no target counts")
         low, high = int(told.min()), int(told.max())
         if low < 0 or high >= self.num_outputs:
             raise ConfigError(
                 "data.num_outputs",
                 self.num_outputs,
                 f"the targets of the {name} part go from {low} to {high}",
-                f"a token's class is 0 to num_outputs - 1, and {IGNORED} where there is nothing to tell",
+                f"a token's class is 0 to num_outputs - 1, and {IGNORED} where no target counts",
             )
+
+
+def check_padding(part: Part, trial: AnyBatch, padding: int) -> None:
+    """Check that the id of padding stands at the end only: a model leaves it out, or counts lengths wrong.
+
+    Args:
+        part: of the data; looked through where it is in memory, else `trial` is.
+
+    Raises:
+        ConfigError: it stands before a token.
+    """
+    ids = part.inputs if isinstance(part, Examples) else trial.inputs if isinstance(trial, Batch) else None
+    if ids is None or ids.dim() != 2 or ids.is_floating_point():
+        return
+    is_padding = ids == padding
+    wrong = (is_padding[:, :-1] & ~is_padding[:, 1:]).nonzero()
+    if len(wrong):
+        row, place = wrong[0].tolist()
+        raise ConfigError(
+            "data.dataset", ConfigError.MISSING,
+            f"validation example {row} has the id {padding} at place {place}, before a token: {padding} is padding",
+            "pad at the end only, and count the ids of tokens from 1",
+        )  # fmt: skip

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mlprun.data.nested import Batch
 from mlprun.data.source import IGNORED
 from mlprun.data.text.tokenizer import PADDING
-
-
-class Batch(NamedTuple):
-    """Examples on the device, scaled.
-
-    Attributes:
-        inputs: (N, *input_shape), float32, or whole numbers (int64 for token ids, cut to the longest sequence).
-        targets: (N,) int64 or (N, num_outputs) float32, scaled like the inputs if they are to be; (N, L) int64 where
-            each token has one.
-        epoch: number of the pass over the training split, from 0.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    epoch: int = 0
 
 
 def lengths(ids: Tensor, padding: int) -> Tensor:

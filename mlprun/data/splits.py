@@ -15,7 +15,7 @@ from mlprun.data.normalize import STATISTICS_SAMPLE, Normalizer, make_normalizer
 from mlprun.data.parts import Part, StreamPart, limit_examples, size, take
 from mlprun.data.source import Examples, Perturb, Source
 from mlprun.data.text.tokenizer import Tokenizer
-from mlprun.errors import DataError
+from mlprun.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Splits:
         fingerprints: file -> `sha256:…`.
         value_range: smallest and largest value that the image format allows, or None.
         padding, perturb, tokenizer: as the `Source` has them.
+        nested: examples have any structure of tensors, and are neither scaled nor checked.
     """
 
     train: Part
@@ -60,6 +61,7 @@ class Splits:
     padding: int | None = None
     perturb: Perturb | None = None
     tokenizer: Tokenizer | None = None
+    nested: bool = False
 
     def normalizer_of(self, part: Part) -> Normalizer:
         """What scales the inputs of one of the parts."""
@@ -71,7 +73,7 @@ def make_splits(
     *,
     val: Part | None,
     task: str,
-    input_shape: list[int],
+    input_shape: list[int] | None,
     num_outputs: int,
     val_fraction: float,
     test_fraction: float,
@@ -100,7 +102,15 @@ def make_splits(
         DataError: NaN, an empty class, too few examples.
         ConfigError: `data.input_shape` or `data.num_outputs` is not what the data holds.
     """
-    expected = ExpectedData(task, tuple(input_shape), num_outputs, source.class_names)
+    nested = input_shape is None
+    if nested and isinstance(source.train, Examples):
+        raise ConfigError("data.input_shape", None, "these data are pairs of input and target", "give the shape")
+    if nested and normalize != "none":
+        raise ConfigError(
+            "data.normalize", normalize, "does not reach examples of any structure (data.input_shape=null)",
+            "scale them in the data set, and set data.normalize=none",
+        )  # fmt: skip
+    expected = ExpectedData(task, None if input_shape is None else tuple(input_shape), num_outputs, source.class_names)
     val = source.val if val is None else val
     for part, name in ((source.train, "training"), (source.test, "test"), (val, "val")):
         if part is not None:
@@ -132,6 +142,7 @@ def make_splits(
         padding=source.padding,
         perturb=source.perturb,
         tokenizer=source.tokenizer,
+        nested=nested,
     )
 
 

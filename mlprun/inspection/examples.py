@@ -11,7 +11,8 @@ from torch import Tensor
 from mlprun import randomness
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
-from mlprun.data.sequences import Batch, concat_batches, lengths
+from mlprun.data.nested import AnyBatch, Batch, NestedBatch, shapes
+from mlprun.data.sequences import concat_batches, lengths
 from mlprun.data.source import IGNORED, Examples
 from mlprun.data.splits import Splits
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
@@ -19,43 +20,48 @@ from mlprun.formatting import pluralize, truncate
 from mlprun.inspection.figures import scatter_figure
 from mlprun.pictures.figures import images_figure
 from mlprun.predict.inputs import shortened
-from mlprun.tasks import BY_TOKEN
+from mlprun.tasks.base import Task
+from mlprun.tasks.classification import Classification
 
 NUM_SHOWN = 16  # examples in samples.png
 NUM_POINTS = 2000  # of a scatter plot
 NUM_VALUES = 20_000_000  # input values that statistics are made of, at most
 
 
-def first_examples(batches: TrainBatches) -> Batch:
+def first_examples(batches: TrainBatches) -> AnyBatch:
     """At least `NUM_SHOWN` examples, the first that the run meets, augmented and scaled as it gets them; on the CPU."""
     taken: list[Batch] = []
     with randomness.preserved():
         for batch in batches.starting_at(0):
+            if isinstance(batch, NestedBatch):
+                return batch.map(lambda tensor: tensor.cpu())
             taken.append(batch)
             if sum(len(each.targets) for each in taken) >= NUM_SHOWN or len(taken) == batches.steps_per_epoch:
                 break
     return concat_batches(taken)
 
 
-def data_lines(config: Config, parts: Splits, first: Batch) -> list[str]:
+def data_lines(config: Config, parts: Splits, first: AnyBatch, task: Task) -> list[str]:
     """Targets and inputs of the training split in numbers, before and after scaling."""
+    if isinstance(first, NestedBatch):
+        return [f"          the first batch   {shapes(first)}"]
     lines = []
     targets = _targets(parts.train)
     if targets is None:
         lines.append("          targets of train  not counted: only reading all of it would tell")
-    elif config.data.task in BY_TOKEN:
+    elif task.values_per_token:
         told = f"{int((targets != IGNORED).sum()):,} tokens"
         if parts.perturb is not None:
             share = float((first.targets != IGNORED).sum() / (first.inputs != PADDING).sum())
             told = f"{share:.0%} of the tokens, others in every batch"
         lines.append(f"          targets of train  {told}, each of {config.data.num_outputs:,} classes")
-    elif config.data.task == "classification":
+    elif isinstance(task, Classification):
         counts = torch.bincount(targets.flatten(), minlength=max(config.data.num_outputs, 2)).tolist()
         lines += _counts(counts, class_names(config, parts))
     else:
         lines.append(f"          targets of train  {_statistics(targets)}")
     if parts.tokenizer is not None:
-        return [*lines, *_text_lines(config, parts, parts.tokenizer, first)]
+        return [*lines, *_text_lines(config, parts, parts.tokenizer, first, task)]
     part = parts.train
     if isinstance(part, Examples):
         per_example = max(1, part.inputs[:1].numel())
@@ -78,7 +84,7 @@ def data_lines(config: Config, parts: Splits, first: Batch) -> list[str]:
     return lines
 
 
-def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batch) -> list[str]:
+def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batch, task: Task) -> list[str]:
     """The vocabulary, how long the texts are, what is unknown and what is padding, and the first example."""
     text = config.data.text
     part = parts.train.inputs if isinstance(parts.train, Examples) else first.inputs
@@ -89,7 +95,7 @@ def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batc
     full = float((sizes == text.max_length).double().mean())
     ids = first.inputs[0, : int(lengths(first.inputs[:1], PADDING))].tolist()
     target = ""
-    if config.data.task == "classification":
+    if isinstance(task, Classification):
         target = f"  -> {class_names(config, parts)[int(first.targets[0])]}"
     # `first` is some batches as one, padded to the longest of all; a batch alone, to its own
     size = len(first.inputs) if config.batch_size == "all" else config.batch_size
@@ -154,13 +160,15 @@ def _counts(counts: list[int], names: list[str]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def samples_figure(config: Config, parts: Splits, first: Batch) -> Any:
+def samples_figure(config: Config, parts: Splits, first: AnyBatch, task: Task) -> Any:
     """A picture of some training examples as stored; None for data that has none."""
+    if isinstance(first, NestedBatch):
+        return None
     inputs, targets = _unscaled(parts, first.inputs[:NUM_SHOWN]), first.targets[:NUM_SHOWN]
     if parts.target_normalizer is not None:
         targets = parts.target_normalizer.inverse(targets)
     names = class_names(config, parts)
-    classifies = config.data.task == "classification"
+    classifies = isinstance(task, Classification)
     if inputs.dim() == 2 and (inputs.shape[1] == 2 or (inputs.shape[1] == 1 and not classifies)):
         part, few = parts.train, Batch(inputs, targets)
         if isinstance(part, Examples):

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mlprun import randomness
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import AnyBatch
 from mlprun.errors import ConfigError, RunError
-from mlprun.training.losses import Loss
+from mlprun.tasks.base import Task
 
 ENTRIES = 16  # of each parameter
 TOLERANCE = 1e-4  # relative; right gradients of smooth losses are within 1e-7
@@ -58,7 +58,7 @@ class Comparison:
     is_used: bool
 
 
-def compare(model: nn.Module, loss: Loss, batch: Batch, seed: int) -> Iterator[Comparison]:
+def compare(model: nn.Module, task: Task, batch: AnyBatch, seed: int) -> Iterator[Comparison]:
     """Compare gradients of the training loss with central differences, a parameter at a time.
 
     All is computed on the CPU in float64, in training mode, with the same noise (dropout) at every evaluation and with
@@ -66,7 +66,7 @@ def compare(model: nn.Module, loss: Loss, batch: Batch, seed: int) -> Iterator[C
 
     Args:
         model: changed: it becomes float64; its weights are given back as they were.
-        loss: becomes float64, too.
+        task: computes in float64, too.
         batch: on the CPU; two examples or more, for batch norm.
         seed: of the noise, and of the choice of entries.
 
@@ -78,16 +78,15 @@ def compare(model: nn.Module, loss: Loss, batch: Batch, seed: int) -> Iterator[C
         RunError: the loss is not finite.
     """
     model.double().train()
-    loss.double()
-    inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
-    targets = batch.targets.double() if batch.targets.is_floating_point() else batch.targets
+    task.to(torch.float64)
+    batch = batch.map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
     buffers = [(module, name, value.clone()) for module in model.modules()
                for name, value in module._buffers.items() if value is not None]  # fmt: skip
 
     def evaluate() -> Tensor:
         randomness.seed_all(seed, "noise", 0)
         with torch.enable_grad():  # a loss may hold a derivative of its own
-            value: Tensor = loss(model(inputs), targets)
+            value = task.step(model, batch).loss
         for module, name, before in buffers:
             module._buffers[name] = before.clone()
         return value

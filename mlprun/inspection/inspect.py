@@ -46,20 +46,20 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
     drawn = draw_schedule(config, experiment.model, plan)
     first = first_examples(batches)
 
-    print_lines(summary.data_line(config, experiment.split_sizes))
-    print_lines(*data_lines(config, splits, first))
+    print_lines(summary.data_line(config, experiment.split_sizes, experiment.task.describe_targets()))
+    print_lines(*data_lines(config, splits, first, experiment.task))
     print_lines(*summary.model_lines(config, experiment.summary, experiment.num_trained_parameters, macs=True))
     if weights is not None:
         print_lines(f"weights {finetune.summary(weights[1], str(config.trainer.weights))}")
     print_lines(summary.optim_line(config))
-    print_lines(*length_lines(config, plan, batches, experiment.criterion.reduction))
+    print_lines(*length_lines(config, plan, batches, sums_loss=experiment.task.sums_loss))
     print_lines(*drawn.lines(unicode=can_print("⣿┤└─│")))
     pictures = {}
     if drawn.steps:
         pictures["schedule.png"] = schedule_figure(
             drawn.steps, drawn.curves, f"{summary.optim_line(config)[8:]}", plan.steps_per_epoch
         )
-    if (samples := samples_figure(config, splits, first)) is not None:
+    if (samples := samples_figure(config, splits, first, experiment.task)) is not None:
         pictures["samples.png"] = samples
     print_lines(*device_lines(splits, first, batches.batch_size))
     print_lines(*step_lines(experiment))

@@ -21,7 +21,7 @@ from mlprun.training.schedule import Schedule
 NUM_DRAWN = 20_000  # steps of a longer run that are drawn
 
 
-def length_lines(config: Config, plan: Plan, batches: TrainBatches, reduction: str) -> list[str]:
+def length_lines(config: Config, plan: Plan, batches: TrainBatches, *, sums_loss: bool) -> list[str]:
     """How long the run is, and how noisy its gradient."""
     size = batches.batch_size
     lines = [f"length  {plan.num_steps:,} steps of {size} examples"]
@@ -33,7 +33,7 @@ def length_lines(config: Config, plan: Plan, batches: TrainBatches, reduction: s
     ends = "" if plan.patience is None else f"; early_stopping.patience={plan.patience} may end it before"
     lines.append(f"          {pluralize(evaluations, 'evaluation')}, {pluralize(writes, 'checkpoint')}{ends}")
     rate = config.optim.get("lr")
-    if batches.num_examples is not None and rate is not None and reduction == "mean":
+    if batches.num_examples is not None and rate is not None and not sums_loss:
         # Smith & Le, A Bayesian Perspective on Generalization and Stochastic Gradient Descent (ICLR 2018), eq. 12
         noise = rate * (batches.num_examples / size - 1)
         lines.append(f"noise   lr (N/B - 1) = {rate:g} ({batches.num_examples:,}/{size:,} - 1) = {noise:.4g}: gradient "

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mlprun import randomness
 from mlprun.data.batches import fits_in_memory
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import AnyBatch, iter_tensors
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
 from mlprun.errors import DivergedError, RunError
 from mlprun.formatting import format_duration, pluralize
 from mlprun.inspection import gradients, timing
 from mlprun.inspection.terminal import print_lines
-from mlprun.job.build_learner import build_learner, build_loss, build_model
+from mlprun.job.build_learner import build_learner, build_model
+from mlprun.job.build_task import build_task
 from mlprun.job.prepare import Experiment
 from mlprun.job.summary import INDENT
 from mlprun.text_table import column_widths, format_row
@@ -23,14 +24,15 @@ from mlprun.training import finetune
 NUM_GRADIENT_EXAMPLES = 4
 
 
-def device_lines(parts: Splits, first: Batch, batch_size: int) -> list[str]:
+def device_lines(parts: Splits, first: AnyBatch, batch_size: int) -> list[str]:
     """Each device, how fast it multiplies matrices, and how fast data gets there."""
     part = parts.train
+    batch: tuple[Tensor, ...]
     if isinstance(part, Examples):
         some = part[slice(0, batch_size)]
         batch = (some.inputs, some.targets)
     else:
-        batch = (first.inputs[:batch_size], first.targets[:batch_size])
+        batch = tuple(tensor[:batch_size] for tensor in iter_tensors(first.examples))
     lines = []
     for place, device in enumerate(timing.devices()):
         lines.append(f"{'' if place else 'devices':<7} {timing.describe(device)}")
@@ -39,7 +41,7 @@ def device_lines(parts: Splits, first: Batch, batch_size: int) -> list[str]:
         if device.type == "cpu":
             lines.append("          data needs no move: it is there")
             continue
-        moved = f"moves a batch of {len(batch[1])} in {format_duration(timing.transfer_sec(batch, device))}"
+        moved = f"moves a batch of {len(batch[0])} in {format_duration(timing.transfer_sec(batch, device))}"
         if isinstance(part, Examples):
             whole = (part.inputs, part.targets)
             moved += (
@@ -82,20 +84,20 @@ def _first_model(experiment: Experiment) -> nn.Module:
     return model
 
 
-def check_gradients(experiment: Experiment, first: Batch) -> RunError | None:
+def check_gradients(experiment: Experiment, first: AnyBatch) -> RunError | None:
     """Print a table of all parameters; what to say if a gradient is wrong."""
-    some = Batch(first.inputs[:NUM_GRADIENT_EXAMPLES], first.targets[:NUM_GRADIENT_EXAMPLES])
+    some = first.map(lambda tensor: tensor[:NUM_GRADIENT_EXAMPLES])
     model = _first_model(experiment)
     header = ("parameter", "entries", "at kinks", "largest relative error")
     widths = column_widths([header, *([name] for name, _ in model.named_parameters())])
     print_lines(
         "gradients of the first weights, autograd against central differences in float64, "
-        f"of {len(some.targets)} examples, at up to {gradients.ENTRIES} entries of each parameter",
+        f"of {some.num_examples} examples, at up to {gradients.ENTRIES} entries of each parameter",
         INDENT + format_row(header, "<>>>", widths),
     )
     wrong = []
     config = experiment.config
-    for row in gradients.compare(model, build_loss(config), some, config.seed):
+    for row in gradients.compare(model, build_task(config), some, config.seed):
         verdict = "WRONG" if row.num_wrong else "ok" if row.num_kinks < row.num_entries else "nothing to compare"
         verdict += ", not used by the loss" * (not row.is_used)
         cells = (row.name, str(row.num_entries), str(row.num_kinks), f"{row.largest_error:.1e}")

@@ -6,23 +6,18 @@ from dataclasses import fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from mlprun import randomness
 from mlprun.config.instantiate import construct
 from mlprun.config.schema import Config, Text
 from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.nested import AnyBatch
 from mlprun.data.parts import Part, size
-from mlprun.data.sequences import Batch
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Splits, make_splits
-from mlprun.data.text.tokenizer import PADDING
 from mlprun.errors import ConfigError
-from mlprun.tasks import BY_TOKEN
-
-# models that take the id 0 for padding
-READS_TEXT = ("mlprun.models.embedding_average.", "mlprun.models.rnn.", "mlprun.models.transformer.")
+from mlprun.tasks.base import Task
 
 
 def find_device(config: Config) -> torch.device:
@@ -61,8 +56,8 @@ def build_splits(config: Config) -> Splits:
     if data.augment.crop > 0 or data.augment.flip:
         name = "crop" if data.augment.crop > 0 else "flip"
         key, value = f"data.augment.{name}", getattr(data.augment, name)
-        if len(data.input_shape) != 3:
-            shape = "x".join(map(str, data.input_shape))
+        if data.input_shape is None or len(data.input_shape) != 3:
+            shape = "x".join(map(str, data.input_shape or []))
             raise ConfigError(key, value, f"is for images, and these inputs have the shape {shape}", "leave it out")
         if isinstance(source.train, Dataset) and source.augmented is None:
             raise ConfigError(
@@ -125,40 +120,20 @@ def split_sizes(parts: Splits) -> dict[str, int | None]:
     return {name: size(getattr(parts, name)) for name in ("train", "val", "test")}
 
 
-def trial_batch(config: Config, parts: Splits) -> Batch:
-    """Two validation examples on the CPU, scaled, for `check_fit`.
-
-    Raises:
-        ConfigError: the model takes a token of theirs for padding.
-    """
+def trial_batch(parts: Splits) -> AnyBatch:
+    """Two validation examples on the CPU, scaled, for `check_model`."""
     part = parts.val
     some = part[slice(0, 2)] if isinstance(part, Examples) else part
     # Sequences in their whole length, not cut: so much a step may cost.
-    trial = next(
+    trial: AnyBatch = next(
         iter(
             EvalBatches(
-                some, 2, parts.normalizer, torch.device("cpu"), targets=parts.target_normalizer, perturb=parts.perturb
+                some, 2, parts.normalizer, torch.device("cpu"), targets=parts.target_normalizer, perturb=parts.perturb,
+                nested=parts.nested,
             )
         )
-    )
-    if str(config.model["_target_"]).startswith(READS_TEXT):
-        _check_padding(part.inputs if isinstance(part, Examples) else trial.inputs)
+    )  # fmt: skip
     return trial
-
-
-def _check_padding(ids: Tensor) -> None:
-    """Raise ConfigError where the id of padding stands before a token: models leave it out, or count lengths wrong."""
-    if ids.dim() != 2 or ids.is_floating_point():
-        return
-    is_padding = ids == PADDING
-    wrong = (is_padding[:, :-1] & ~is_padding[:, 1:]).nonzero()
-    if len(wrong):
-        row, place = wrong[0].tolist()
-        raise ConfigError(
-            "data.dataset", ConfigError.MISSING,
-            f"validation example {row} has the id {PADDING} at place {place}, before a token: {PADDING} is padding",
-            "pad at the end only, and count the ids of tokens from 1",
-        )  # fmt: skip
 
 
 def build_train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBatches:
@@ -179,10 +154,11 @@ def build_train_batches(config: Config, parts: Splits, where: torch.device) -> T
         padding=parts.padding,
         perturb=parts.perturb,
         bucketing=config.data.text.bucketing,
+        nested=parts.nested,
     )
 
 
-def build_eval_batches(config: Config, part: Part, parts: Splits, where: torch.device) -> EvalBatches:
+def build_eval_batches(config: Config, part: Part, parts: Splits, where: torch.device, task: Task) -> EvalBatches:
     """Batches of the val or test split."""
     batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
     normalizer = parts.normalizer_of(part)
@@ -195,5 +171,6 @@ def build_eval_batches(config: Config, part: Part, parts: Splits, where: torch.d
         parts.target_normalizer,
         padding=parts.padding,
         perturb=parts.perturb,
-        num_outputs=config.data.num_outputs if config.data.task in BY_TOKEN else 0,
+        num_outputs=task.values_per_token,
+        nested=parts.nested,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import numbers
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,17 +17,16 @@ from mlprun.config.instantiate import construct, locate
 from mlprun.config.schema import Config
 from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
-from mlprun.tasks import lower_is_better
+from mlprun.job.build_task import build_metrics, build_task
 from mlprun.training import finetune
 from mlprun.training.learner import Learner, needs_closure
 from mlprun.training.loop import Plan
-from mlprun.training.losses import Loss
 from mlprun.training.schedule import FactorSchedule, Schedule, checked_arguments
 from mlprun.training.torch_schedules import TorchSchedule, torch_arguments
 
 
-def build_plan(config: Config, steps_per_epoch: int | None) -> Plan:
-    """Every duration of the config in steps."""
+def build_plan(config: Config, steps_per_epoch: int | None, mode: Literal["min", "max"] = "min") -> Plan:
+    """Every duration of the config in steps; `mode`: whether `monitor` is better when lower or higher."""
     if steps_per_epoch is None:
         lengths = {"eval_every": config.eval_every, "checkpoint.every": config.checkpoint.every}
         missing = [] if config.steps is not None else ["steps=1000"]
@@ -50,7 +50,7 @@ def build_plan(config: Config, steps_per_epoch: int | None) -> Plan:
         log_every=steps("logging.every", config.logging.every),
         save_every=steps("checkpoint.every", config.checkpoint.every),
         monitor=config.monitor,
-        mode="min" if lower_is_better(config.monitor) else "max",
+        mode=mode,
         patience=config.early_stopping.patience,
         min_delta=config.early_stopping.min_delta,
     )
@@ -76,23 +76,6 @@ def num_trained_parameters(config: Config, module: nn.Module) -> int:
     """Parameters that are neither frozen by `trainer.freeze` nor by the module itself."""
     frozen = finetune.frozen(config.trainer.freeze, module)
     return sum(p.numel() for name, p in module.named_parameters() if p.requires_grad and name not in frozen)
-
-
-def build_loss(config: Config) -> Loss:
-    """The loss; raises ConfigError where it does not fit the targets."""
-    node = dict(config.loss)
-    one_hot = bool(node.pop("one_hot", False))  # ours; a loss without the key has no use for it
-    for name in ("weight", "pos_weight"):  # torch wants tensors, and a line of text has lists and numbers
-        if isinstance(node.get(name), list | int | float):
-            node[name] = torch.tensor(node[name], dtype=torch.float32)
-    criterion = construct(node, "loss")
-    if not isinstance(criterion, nn.Module):
-        raise ConfigError("loss._target_", node["_target_"], "does not give a torch.nn.Module")
-    if config.data.normalize_targets and isinstance(criterion, nn.BCELoss | nn.BCEWithLogitsLoss):
-        raise ConfigError(
-            "data.normalize_targets", True, f"{type(criterion).__name__} takes probabilities, in [0, 1]", "leave it out"
-        )
-    return Loss(criterion, config.data.task, config.data.num_outputs, one_hot)
 
 
 def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
@@ -180,15 +163,15 @@ def build_learner(
         if name in frozen:
             parameter.requires_grad_(False)
     the_optimizer = build_optimizer(config, module)
+    task = build_task(config, targets).to(where)
     return Learner(
         module,
-        build_loss(config).to(where),
+        task,
         the_optimizer,
         build_schedule(config, the_optimizer, steps),
         where,
-        task=config.data.task,
-        num_outputs=config.data.num_outputs,
         seed=config.seed,
+        metrics=partial(build_metrics, config, task, where),
         accumulate=config.trainer.accumulate,
         grad_clip=config.trainer.grad_clip,
         precision=config.trainer.precision,

@@ -13,12 +13,11 @@ from mlprun import randomness
 from mlprun.config.instantiate import locate
 from mlprun.config.schema import PICTURES, Config
 from mlprun.data.batches import EvalBatches
+from mlprun.data.nested import AnyBatch
 from mlprun.data.parts import size
-from mlprun.data.sequences import Batch
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
 from mlprun.errors import ConfigError, UserError
-from mlprun.tasks import BY_TOKEN
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Figures, nothing
 
@@ -47,7 +46,7 @@ def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callab
     functions = picture_functions(config)
     if not functions and not config.logging.histograms:
         return nothing
-    examples = _probe_batch(config, parts, the_learner.device) if config.logging.histograms else None
+    examples = _probe_batch(config, parts, the_learner) if config.logging.histograms else None
 
     def draw(step: int) -> Figures:
         from mlprun.pictures.figures import to_pixels
@@ -76,14 +75,14 @@ def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callab
     return draw
 
 
-def _probe_batch(config: Config, parts: Splits, where: torch.device) -> Batch:
+def _probe_batch(config: Config, parts: Splits, learner: Learner) -> AnyBatch:
     """`PROBE_EXAMPLES` training examples, the same in every run on these data; of a stream the first.
 
     Fewer where each of their tokens has outputs, so that those are `PROBE_OUTPUTS` at most.
     """
     part, count, most = parts.train, size(parts.train), PROBE_EXAMPLES
-    if config.data.task in BY_TOKEN:
-        most = min(most, max(1, PROBE_OUTPUTS // (math.prod(config.data.input_shape) * config.data.num_outputs)))
+    if width := learner.task.values_per_token:
+        most = min(most, max(1, PROBE_OUTPUTS // (math.prod(config.data.input_shape or [1]) * width)))
     if count is not None:
         chosen = torch.randperm(count, generator=randomness.generator(0, "probe"))[:most]
         part = part[chosen] if isinstance(part, Examples) else Subset(part, chosen.tolist())
@@ -92,9 +91,11 @@ def _probe_batch(config: Config, parts: Splits, where: torch.device) -> Batch:
             part,
             most,
             parts.normalizer,
-            where,
+            learner.device,
             targets=parts.target_normalizer,
             padding=parts.padding,
             perturb=parts.perturb,
+            nested=parts.nested,
         )
-        return next(iter(batches))
+        batch: AnyBatch = next(iter(batches))
+        return batch

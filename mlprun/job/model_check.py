@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
-from mlprun.data.sequences import Batch
-from mlprun.errors import ConfigError, UserError
+from mlprun.data.nested import AnyBatch, Batch
+from mlprun.errors import ConfigError
 from mlprun.formatting import as_typed
 from mlprun.process import num_cores
-from mlprun.tasks import BY_TOKEN
-from mlprun.training.losses import Loss
+from mlprun.tasks.base import Metric, Step, Task
 
 # Multiply-adds of a step below which a second thread saves at most a third of it, and two runs side by side
 # make better use of two cores (measured: benchmarks/threads.py).
@@ -55,27 +54,57 @@ class ModelSummary:
         return 1 if work < ONE_THREAD_BELOW else num_cores()
 
 
-def check_model(config: Config, module: nn.Module, criterion: Loss, trial: Batch) -> ModelSummary:
-    """Run two examples through model and loss, and say which layer and which key is at fault if they do not fit.
+def check_model(
+    config: Config, module: nn.Module, task: Task, metrics: dict[str, Metric], trial: AnyBatch
+) -> ModelSummary:
+    """Run two examples through model, loss and metrics, and say what is at fault if they do not fit.
 
     Args:
         module: on the CPU; its state is not changed.
-        trial: a batch on the CPU.
+        metrics: of an evaluation; some batches are added to them.
+        trial: two examples on the CPU, or on `meta`, where nothing is looked at but shapes.
 
     Raises:
-        ConfigError: model and data, or outputs and loss, do not fit.
+        ConfigError: model and data, outputs and loss or metrics do not fit; `monitor` is not among what is logged.
     """
-    inputs, targets = trial.inputs[:2], trial.targets[:2]
-    outputs, layers = _watched_forward(config, module, inputs)
-    outputs = _check_outputs(config, inputs, outputs)
-    if config.data.task == "language_modeling" and not inputs.is_meta:
-        _check_causal(module, inputs, outputs)
-    _check_loss(config, criterion, outputs, targets)
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            step, layers = _watched_step(config, module, task, trial)
+            if not step.loss.is_meta:
+                task.check_model(module, trial, step)
+                _check_logged(config, task, metrics, step, trial)
+    finally:
+        module.train(was_training)
     return ModelSummary(layers, sum(p.numel() for p in module.parameters()), sum(layer.macs for layer in layers))
 
 
-def _watched_forward(config: Config, module: nn.Module, inputs: Tensor) -> tuple[Any, list[Layer]]:
-    """The outputs in evaluation mode, and the layers with parameters in the order they ran."""
+def _check_logged(config: Config, task: Task, metrics: dict[str, Metric], step: Step, trial: AnyBatch) -> None:
+    if metrics:
+        outputs, targets = task.compared(step)
+    for name, metric in metrics.items():
+        try:
+            metric.update(outputs, targets)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ConfigError(
+                f"metrics.{name}", ConfigError.MISSING,
+                f"{type(metric).__name__} does not take outputs of shape {list(outputs.shape)} and targets of shape "
+                f"{list(targets.shape)}: {str(error).splitlines()[0]}",
+            ) from error  # fmt: skip
+    known = [*task.summarize(dict.fromkeys(["loss", *step.sums], 0.0)), *metrics]
+    if config.monitor.removeprefix("val/") not in known:
+        names = [f"val/{name}" for name in known]
+        raise ConfigError("monitor", config.monitor, "is not logged", f"choose from: {', '.join(names)}")
+    if config.trainer.accumulate > 1 and float(step.weight) != float(task.weight(trial)):
+        raise ConfigError(
+            "trainer.accumulate", config.trainer.accumulate, "cannot weigh micro-batches: the loss is not a mean over "
+            "the examples", "derive the task from mlprun.tasks.base.Task and write its `weight(batch)`",
+        )  # fmt: skip
+
+
+def _watched_step(config: Config, module: nn.Module, task: Task, trial: AnyBatch) -> tuple[Step, list[Layer]]:
+    """The step in evaluation mode, and the layers with parameters in the order they ran."""
     running: list[tuple[str, nn.Module, list[int]]] = []
     layers: list[Layer] = []
 
@@ -96,27 +125,25 @@ def _watched_forward(config: Config, module: nn.Module, inputs: Tensor) -> tuple
 
     hooks = [m.register_forward_pre_hook(entered(name)) for name, m in module.named_modules()]
     hooks += [m.register_forward_hook(left) for m in module.modules()]
-    was_training = module.training
-    module.eval()
     try:
-        with torch.no_grad():
-            return module(inputs), layers
+        return task.trial_step(module, trial), layers
     except torch.OutOfMemoryError:
         raise  # the shapes are not to blame
     except ConfigError as error:
-        raise error.under("model") from error
+        raise (error.under("model") if running else error) from error
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        name, layer, shape = running[-1] if running else ("", module, list(inputs.shape))
-        where = f"layer '{name}' {_short(layer)}" if name else _short(layer)
+        if not running:
+            raise  # of the task itself
+        name, layer, shape = running[-1]
+        title = f"layer '{name}' {_short(layer)}" if name else _short(layer)
         raise ConfigError(
             "model", ConfigError.MISSING,
-            f"{where} cannot take an input of shape {shape}: {str(error).splitlines()[0]}",
-            _remedy(config, inputs, layer),
+            f"{title} cannot take an input of shape {shape}: {str(error).splitlines()[0]}",
+            _remedy(config, trial, layer),
         ) from error  # fmt: skip
     finally:
         for handle in hooks:
             handle.remove()
-        module.train(was_training)
 
 
 def _multiply_adds(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:
@@ -129,42 +156,11 @@ def _multiply_adds(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) ->
     return 0
 
 
-def _check_outputs(config: Config, inputs: Tensor, outputs: Any) -> Tensor:
-    by_token = config.data.task in BY_TOKEN
-    wanted = [*inputs.shape[: 2 if by_token else 1], config.data.num_outputs]
-    if isinstance(outputs, Tensor) and list(outputs.shape) == wanted:
-        return outputs
-    found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    raise ConfigError(
-        "model", ConfigError.MISSING, f"gives outputs of shape {found} for {len(inputs)} examples, not {wanted}",
-        f"data.task={config.data.task} needs data.num_outputs={config.data.num_outputs} outputs at each token"
-        if by_token
-        else f"the data has data.num_outputs={config.data.num_outputs}: the model's last layer must be as wide",
-    )  # fmt: skip
-
-
-def _check_loss(config: Config, criterion: Loss, outputs: Tensor, targets: Tensor) -> None:
-    try:
-        with torch.no_grad():
-            value = criterion(outputs, targets)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise ConfigError(
-            "loss", ConfigError.MISSING,
-            f"{config.loss['_target_']} does not fit outputs of shape {list(outputs.shape)} and targets of shape "
-            f"{list(targets.shape)} ({targets.dtype}): {str(error).splitlines()[0]}",
-            "for classes use loss=cross_entropy, for values loss=mse",
-        ) from error  # fmt: skip
-    if value.dim() != 0:
-        shape = list(value.shape)
-        raise ConfigError(
-            "loss", ConfigError.MISSING, f"gives shape {shape}, not one number", "set loss.reduction=mean"
-        )
-
-
-def _remedy(config: Config, inputs: Tensor, layer: nn.Module) -> str:
+def _remedy(config: Config, trial: AnyBatch, layer: nn.Module) -> str:
     """What to do about a model that cannot take the inputs of the data; `layer` is where it failed."""
+    if not isinstance(trial, Batch):
+        return "do the examples of the data set, and the sizes in the model, fit together?"
+    inputs = trial.inputs
     if not inputs.is_floating_point() and isinstance(layer, nn.Embedding) and not inputs.is_meta:
         low, high = int(inputs.min()), int(inputs.max())
         if low < 0 or high >= layer.num_embeddings:
@@ -182,24 +178,6 @@ def _remedy(config: Config, inputs: Tensor, layer: nn.Module) -> str:
         f"one example has data.input_shape={as_typed(config.data.input_shape)}; "
         "do the sizes in the model follow from input_shape?"
     )
-
-
-def _check_causal(module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
-    """Raise ConfigError if an output of a language model depends on tokens that come after its own."""
-    middle = inputs.shape[1] // 2
-    changed = inputs.clone()
-    changed[:, middle:] = (changed[:, middle:] + 1) % outputs.shape[-1]
-    was_training = module.training
-    module.eval()
-    with torch.no_grad():
-        again = module(changed)
-    module.train(was_training)
-    if not torch.allclose(outputs[:, :middle], again[:, :middle], rtol=1e-3, atol=1e-4):
-        raise ConfigError(
-            "model", ConfigError.MISSING, "sees the tokens that it is to predict: its outputs change with what follows",
-            "a language model may look back only; for words hidden in a text, which both sides tell, use "
-            "data.task=token_classification",
-        )  # fmt: skip
 
 
 def check_batch_norm(fit: ModelSummary, batches: TrainBatches, accumulate: int, frozen: Collection[str] = ()) -> None:

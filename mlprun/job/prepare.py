@@ -14,6 +14,7 @@ from torch import nn
 from mlprun import randomness
 from mlprun.config.schema import Config
 from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.checks import check_padding
 from mlprun.data.splits import Splits
 from mlprun.job.build_data import (
     build_eval_batches,
@@ -25,18 +26,18 @@ from mlprun.job.build_data import (
 )
 from mlprun.job.build_learner import (
     build_learner,
-    build_loss,
     build_model,
     build_plan,
     frozen_modules,
     num_trained_parameters,
 )
+from mlprun.job.build_task import build_metrics, build_task, higher_is_better
 from mlprun.job.model_check import ModelSummary, check_batch_norm, check_model
 from mlprun.job.weights import initial_weights
+from mlprun.tasks.base import Metric, Task
 from mlprun.training import finetune
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan
-from mlprun.training.losses import Loss
 
 T = TypeVar("T")
 
@@ -46,6 +47,8 @@ class Experiment:
     """What a config describes, built and checked.
 
     Attributes:
+        task: on the CPU.
+        higher_is_better: metric of an evaluation -> whether it is better when higher; None where nobody says.
         batches: of the training split, on `device`.
         model: on the CPU, with the weights of the seed.
         summary: of the model, from a trial batch.
@@ -56,7 +59,8 @@ class Experiment:
     config: Config
     device: torch.device
     splits: Splits
-    criterion: Loss
+    task: Task
+    higher_is_better: dict[str, bool | None]
     batches: TrainBatches
     plan: Plan
     model: nn.Module
@@ -87,11 +91,11 @@ class Experiment:
 
     def val_batches(self) -> EvalBatches:
         """Batches of the val split, on the device."""
-        return build_eval_batches(self.config, self.splits.val, self.splits, self.device)
+        return build_eval_batches(self.config, self.splits.val, self.splits, self.device, self.task)
 
     def test_batches(self) -> EvalBatches:
         """Batches of the test split, on the device."""
-        return build_eval_batches(self.config, self.splits.test, self.splits, self.device)
+        return build_eval_batches(self.config, self.splits.test, self.splits, self.device, self.task)
 
 
 class Once(Protocol):
@@ -140,11 +144,14 @@ def prepare(
     """
     device = configure_torch(config)
     splits = once(("data",), partial(build_splits, config))
-    criterion = build_loss(config)
+    task = build_task(config, splits.target_normalizer)
+    metrics = build_metrics(config, task, torch.device("cpu"))
+    directions = higher_is_better(config, task, metrics)
     batches = build_train_batches(config, splits, torch.device("cpu") if dry else device)
-    plan = build_plan(config, batches.steps_per_epoch)
-    build = partial(_checked_model, config, splits, criterion, dry=dry)
-    model, summary = once(("data", "model", "loss"), build)
+    is_higher_better = directions[config.monitor.removeprefix("val/")]
+    plan = build_plan(config, batches.steps_per_epoch, "max" if is_higher_better else "min")
+    build = partial(_checked_model, config, splits, task, metrics, dry=dry)
+    model, summary = once(("data", "model", "loss", "task", "metrics", "monitor"), build)
     accumulate = config.trainer.accumulate
     check_batch_norm(summary, batches, accumulate, frozen_modules(config, model))
     threads = config.trainer.num_threads or num_threads or summary.num_threads(batches.batch_size // accumulate)
@@ -153,24 +160,23 @@ def prepare(
     if not has_checkpoint:
         read_weights = partial(initial_weights, config, model, splits.tokenizer)
         weights = once(("data", "model", "trainer"), read_weights)
-    return Experiment(config, device, splits, criterion, batches, plan, model, summary, threads, weights)
+    return Experiment(config, device, splits, task, directions, batches, plan, model, summary, threads, weights)
 
 
-def _checked_model(config: Config, splits: Splits, criterion: Loss, *, dry: bool) -> tuple[nn.Module, ModelSummary]:
+def _checked_model(
+    config: Config, splits: Splits, task: Task, metrics: dict[str, Metric], *, dry: bool
+) -> tuple[nn.Module, ModelSummary]:
+    trial = trial_batch(splits)
     if dry:
         # A mismatch, or a model that looks at its numbers: the real batch tells which.
-        with suppress(Exception):
-            return _model_without_values(config, splits)
+        with suppress(Exception), torch.device("meta"):
+            model = build_model(config)
+            shapes = trial.map(lambda tensor: tensor.to("meta"))
+            return model, check_model(config, model, build_task(config), {}, shapes)
     model = build_model(config)
-    return model, check_model(config, model, criterion, trial_batch(config, splits))
-
-
-def _model_without_values(config: Config, splits: Splits) -> tuple[nn.Module, ModelSummary]:
-    with torch.device("meta"):
-        model, criterion = build_model(config), build_loss(config)
-    trial = trial_batch(config, splits)
-    shapes = trial._replace(inputs=trial.inputs.to("meta"), targets=trial.targets.to("meta"))
-    return model, check_model(config, model, criterion, shapes)
+    if (padding := getattr(model, "padding", None)) is not None:
+        check_padding(splits.val, trial, padding)
+    return model, check_model(config, model, task, metrics, trial)
 
 
 def checkpoint_extras(experiment: Experiment) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlprun.data.batches import TrainBatches
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import AnyBatch
 
 
 def profile_batches(batches: TrainBatches, trace: Path) -> TrainBatches:
@@ -19,7 +19,7 @@ class _ProfiledBatches(TrainBatches):
         vars(self).update(vars(batches))
         self._trace = trace
 
-    def starting_at(self, step: int) -> Iterator[Batch]:
+    def starting_at(self, step: int) -> Iterator[AnyBatch]:
         from torch.profiler import ProfilerActivity, profile, schedule
 
         activities = [ProfilerActivity.CPU]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlprun.config.schema import Config
-from mlprun.formatting import pluralize
 from mlprun.text_table import render
 
 if TYPE_CHECKING:
@@ -15,20 +14,18 @@ if TYPE_CHECKING:
 INDENT = " " * 10  # of a line that belongs to the one above it
 
 
-def data_line(config: Config, sizes: dict[str, int | None]) -> str:
+def data_line(config: Config, sizes: dict[str, int | None], targets: str) -> str:
     """The data's name, its sizes and its shapes.
 
     Args:
         config: checked.
         sizes: examples of each split, None where the data does not tell.
+        targets: what the task says of them.
     """
     data = config.data
     known = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
-    kind = {
-        "classification": f"{max(data.num_outputs, 2)} classes",
-        "regression": pluralize(data.num_outputs, "value"),
-    }.get(data.task, f"{data.num_outputs:,} classes of each token")
-    return f"data    {data.name}: {known}; inputs {'x'.join(map(str, data.input_shape))}, {kind}"
+    inputs = "examples" if data.input_shape is None else f"inputs {'x'.join(map(str, data.input_shape))}"
+    return f"data    {data.name}: {known}; {inputs}, {targets}"
 
 
 def model_lines(

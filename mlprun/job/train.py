@@ -27,9 +27,9 @@ from mlprun.job.resume import resume_training
 from mlprun.runs import checkpoint
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import RunRecord
+from mlprun.tasks.metrics import confusion_rows
 from mlprun.training import finetune
 from mlprun.training.loop import Figures, Progress, train
-from mlprun.training.metrics import confusion_rows
 from mlprun.writers.collection import Writers
 from mlprun.writers.console import Console
 from mlprun.writers.image_files import PictureFiles
@@ -112,6 +112,7 @@ def _record_start(attempt: Attempt, earlier: tuple[RunRecord, RunRecord] | None,
         num_trained_parameters=experiment.num_trained_parameters,
         num_steps=experiment.plan.num_steps,
         steps_per_epoch=experiment.plan.steps_per_epoch,
+        higher_is_better=experiment.higher_is_better,
         **around,
     )
 
@@ -119,7 +120,7 @@ def _record_start(attempt: Attempt, earlier: tuple[RunRecord, RunRecord] | None,
 def _log_start(experiment: Experiment, directory: RunDirectory) -> None:
     config, num_trained = experiment.config, experiment.num_trained_parameters
     for line in (
-        summary.data_line(config, experiment.split_sizes),
+        summary.data_line(config, experiment.split_sizes, experiment.task.describe_targets()),
         *summary.model_lines(config, experiment.summary, num_trained, most=12),
         summary.optim_line(config),
         f"length  {experiment.plan.num_steps:,} steps of {experiment.batches.batch_size} examples",
@@ -170,7 +171,7 @@ def _test(attempt: Attempt, board: TensorBoard) -> dict[str, float]:
     evaluation = attempt.learner.evaluate(experiment.test_batches())
     test_metrics = _with_prefix("test", evaluation.compute())
     board.write(progress.step, None, test_metrics)
-    if experiment.config.data.task == "classification":
+    if evaluation.confusion is not None:
         _write_confusion(evaluation.confusion, experiment.splits.class_names, directory, board, progress.step)
     return {**(progress.best_values or {}), **test_metrics}
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mlprun.models.activations import Layer
 from mlprun.models.mlp import MLP, check_dropout, check_size
-from mlprun.models.sequences import OF_THE_WHOLE, check_ids, check_task, mask_of, masked_mean
+from mlprun.models.sequences import OF_THE_WHOLE, PADDING, check_ids, check_task, mask_of, masked_mean
 
 
 class EmbeddingAverage(nn.Module):
@@ -37,6 +37,8 @@ class EmbeddingAverage(nn.Module):
     Raises:
         ConfigError: an argument has a value that cannot work; its `key` names the argument.
     """
+
+    padding = PADDING
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from mlprun.errors import ConfigError
 from mlprun.models.mlp import check_dropout, check_size
 from mlprun.models.sequences import (
     BY_TOKEN,
+    PADDING,
     POOLINGS,
     check_choice,
     check_ids,
@@ -145,6 +146,8 @@ class RNN(nn.Module):
     Raises:
         ConfigError: an argument has a value that cannot work; its `key` names the argument.
     """
+
+    padding = PADDING
 
     def __init__(
         self,

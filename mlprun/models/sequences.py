@@ -16,7 +16,7 @@ from mlprun.errors import ConfigError, suggestion
 PADDING = 0  # the id of no token, at the end of a sequence that is shorter than others of its batch
 
 # One output of a whole sequence, or one at each token: told from all tokens, or from those up to it alone.
-OF_THE_WHOLE = ("classification", "regression")
+OF_THE_WHOLE = ("classification", "multi_label", "regression", "custom")
 BY_TOKEN = ("token_classification", "language_modeling")
 POOLINGS = ("last", "max", "mean")
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mlprun.errors import ConfigError
 from mlprun.models.mlp import check_dropout, check_size
-from mlprun.models.sequences import BY_TOKEN, POOLINGS, check_choice, check_ids, check_task, mask_of, pool
+from mlprun.models.sequences import BY_TOKEN, PADDING, POOLINGS, check_choice, check_ids, check_task, mask_of, pool
 
 ATTENTIONS = ("fused", "written_out")
 POSITIONS = ("learned", "sinusoidal", "none")
@@ -262,6 +262,8 @@ class Transformer(nn.Module):
     Raises:
         ConfigError: an argument has a value that cannot work; its `key` names the argument.
     """
+
+    padding = PADDING
 
     def __init__(
         self,

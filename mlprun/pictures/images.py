@@ -25,9 +25,8 @@ from mlprun.pictures.base import (
     to_displayable,
 )
 from mlprun.pictures.figures import images_figure, put_image, sheet
-from mlprun.tasks import BY_TOKEN
+from mlprun.tasks.classification import Classification
 from mlprun.training.learner import Learner
-from mlprun.training.metrics import predicted_classes
 
 MAX_FILTERS = 64
 MAX_MAPS, MAX_LAYERS = 8, 5
@@ -58,7 +57,8 @@ def filters(learner: Learner, splits: Splits) -> Figure:
         tiles = [one.mean(0).numpy() for one in shown]
     name = next(name for name, module in learner.model.named_modules() if module is layer)
     title = f"weights of {name}" + (f", {len(shown)} of {len(weight)}" if len(shown) < len(weight) else "")
-    is_output = learner.task == "classification" and len(weight) == learner.num_outputs and isinstance(layer, nn.Linear)
+    task = learner.task
+    is_output = isinstance(task, Classification) and len(weight) == task.num_outputs and isinstance(layer, nn.Linear)
     return images_figure(
         title + f"; red {limit:.2g}, blue -{limit:.2g}" * (shown.shape[1] != 3),
         tiles,
@@ -103,22 +103,23 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
 def misclassified(learner: Learner, splits: Splits) -> Figure:
     """The images or texts of the validation split that the model gets wrong, the most certain mistakes first."""
     is_text = is_token_data(splits)
-    if learner.task in BY_TOKEN:
+    task = learner.task
+    if task.values_per_token:
         problem = "shows examples with their classes, and here each token of an example has one"
         raise_unfit("misclassified", problem, "data.task=classification, such as data=imdb")
-    if learner.task != "classification" or (len(input_shape(splits)) != 3 and not is_text):
+    if not isinstance(task, Classification) or (len(input_shape(splits)) != 3 and not is_text):
         raise_unfit(
             "misclassified", "shows images or texts with their classes", "such data, as data=digits or data=imdb"
         )
     val = first_examples(splits.val, MAX_EXAMPLES)
     outputs = model_outputs(learner, splits, val.inputs)
-    guess = predicted_classes(outputs, learner.loss.threshold)
-    certainty = outputs.amax(1) if outputs.shape[1] > 1 else (outputs - learner.loss.threshold).abs().flatten()
+    guess = task.predicted_classes(outputs)
+    certainty = outputs.amax(1) if outputs.shape[1] > 1 else (outputs - task.threshold).abs().flatten()
     if outputs.shape[1] > 1:
         certainty = certainty - outputs.gather(1, val.targets[:, None]).flatten()  # margin over the true class
     wrong = (guess != val.targets).nonzero().flatten()
     wrong = wrong[certainty[wrong].argsort(descending=True)]
-    chances = learner.loss.probabilities(outputs) if is_text else None
+    chances = task.probabilities(outputs) if is_text else None
     if chances is not None:  # the captions say it so; what is rounded to 1 stays in the order of the margins
         wrong = wrong[chances[wrong, guess[wrong]].argsort(descending=True, stable=True)]
     worst = wrong[:25]

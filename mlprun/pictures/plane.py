@@ -16,15 +16,18 @@ from mlprun.pictures.base import (
     raise_unfit,
 )
 from mlprun.pictures.figures import new_figure, palette
+from mlprun.tasks.classification import Classification
+from mlprun.tasks.regression import Regression
 from mlprun.training.learner import Learner
-from mlprun.training.metrics import predicted_classes
 
 MAX_OUTPUTS = 8
 
 
 def fit(learner: Learner, splits: Splits) -> Figure:
     """What a regression on one feature has learnt: the points of train and val, and the fitted curve."""
-    if learner.task != "regression" or learner.num_outputs != 1 or input_shape(splits) != (1,) or is_token_data(splits):
+    task = learner.task
+    is_curve = isinstance(task, Regression) and task.num_outputs == 1 and input_shape(splits) == (1,)
+    if not is_curve or is_token_data(splits):
         raise_unfit("fit", "shows one value as a function of one feature", "data=line or data=parabola")
     figure, axes = new_figure("fitted curve")
     train, val = first_examples(splits.train, MAX_POINTS), first_examples(splits.val, MAX_POINTS)
@@ -45,7 +48,8 @@ def fit(learner: Learner, splits: Splits) -> Figure:
 
 def boundary(learner: Learner, splits: Splits) -> Figure:
     """The class that the model chooses in each place of the plane, for two features; wrong points are ringed."""
-    if learner.task != "classification" or input_shape(splits) != (2,) or is_token_data(splits):
+    task = learner.task
+    if not isinstance(task, Classification) or input_shape(splits) != (2,) or is_token_data(splits):
         raise_unfit(
             "boundary", "shows classes as a function of two features", "data=moons, xor, spirals, blobs or circles"
         )
@@ -57,8 +61,8 @@ def boundary(learner: Learner, splits: Splits) -> Figure:
     xs, ys = (torch.linspace(float(a), float(b), 200) for a, b in zip(low - border, high + border, strict=True))
     grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)  # (ys, xs, 2)
     outputs = model_outputs(learner, splits, grid.reshape(-1, 2))
-    chosen = predicted_classes(outputs, learner.loss.threshold)
-    num_classes = max(learner.num_outputs, 2)
+    chosen = task.predicted_classes(outputs)
+    num_classes = task.num_classes
     colours = palette(num_classes)
     shaded = 1 - 0.35 * (1 - colours[chosen.numpy()])  # pale, so that the points stand out
     extent = (float(xs[0]), float(xs[-1]), float(ys[0]), float(ys[-1]))
@@ -72,7 +76,7 @@ def boundary(learner: Learner, splits: Splits) -> Figure:
     for part, area, edge in ((train, 7, "none"), (val, 30, "white")):
         where = part.inputs.numpy()
         axes.scatter(where[:, 0], where[:, 1], s=area, c=colours[part.targets.numpy()], edgecolors=edge, linewidths=0.6)
-    guess = predicted_classes(model_outputs(learner, splits, val.inputs), learner.loss.threshold)
+    guess = task.predicted_classes(model_outputs(learner, splits, val.inputs))
     wrong = val.inputs[guess != val.targets].numpy()
     axes.scatter(wrong[:, 0], wrong[:, 1], s=70, facecolors="none", edgecolors="black", linewidths=1.2)
     axes.set_xlabel("feature 0")
@@ -87,7 +91,7 @@ def boundary(learner: Learner, splits: Splits) -> Figure:
 
 def predictions(learner: Learner, splits: Splits) -> Figure:
     """Predicted against true values of a regression on the validation split; a perfect model is on the diagonal."""
-    if learner.task != "regression":
+    if not isinstance(learner.task, Regression):
         raise_unfit("predictions", "compares predicted with true values", "a regression, such as data=diabetes")
     val = first_examples(splits.val, MAX_POINTS)
     outputs = model_outputs(learner, splits, val.inputs)

@@ -29,6 +29,7 @@ from mlprun.pictures.base import (
     raise_unfit,
 )
 from mlprun.pictures.figures import new_figure
+from mlprun.tasks.classification import Classification
 from mlprun.training.learner import Learner
 
 MAX_LENGTH, MAX_HEADS, MAX_BLOCKS = 20, 6, 4  # of attention: tokens, and tiles across and down
@@ -201,10 +202,11 @@ def _scores(learner: Learner, splits: Splits, ids: Tensor) -> Tensor | None:
 
     Exact where the model is linear in its words; of others it is what they make of so short a text.
     """
-    if learner.task != "classification" or learner.num_outputs > 2:
+    task = learner.task
+    if not isinstance(task, Classification) or task.num_outputs > 2:
         return None
     outputs = model_outputs(learner, splits, ids[:, None]).double()
-    return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0] - learner.loss.threshold
+    return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0] - task.threshold
 
 
 def _apart(places: Tensor, labels: Sequence[str]) -> list[int]:

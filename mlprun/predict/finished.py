@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mlprun.data.splits import Splits
     from mlprun.runs.checkpoint import Checkpoint
+    from mlprun.tasks.supervised import Supervised
     from mlprun.training.learner import Learner
 
 
@@ -36,6 +37,21 @@ class Finished:
     where: torch.device
     state: Checkpoint
     parts: Splits | None
+
+    @property
+    def task(self) -> Supervised:
+        """The task, whose outputs answer something about an input.
+
+        Raises:
+            RunError: it is one of the user's own.
+        """
+        from mlprun.tasks.supervised import Supervised
+
+        task = self.learner.task
+        if not isinstance(task, Supervised):
+            problem = f"predict does not know what the outputs of data.task={task.name} mean"
+            raise RunError(f"{problem}\n  mlprun eval scores it")
+        return task
 
 
 def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
@@ -100,5 +116,5 @@ def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
 
     run = load(path, trust=trust, data=True)
     assert run.parts is not None
-    batches = build_eval_batches(run.config, run.parts.test, run.parts, run.where)
+    batches = build_eval_batches(run.config, run.parts.test, run.parts, run.where, run.learner.task)
     return {f"test/{name}": value for name, value in run.learner.evaluate(batches).compute().items()}

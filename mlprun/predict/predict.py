@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from mlprun.data.nested import Batch
     from mlprun.data.normalize import Normalizer
-    from mlprun.data.sequences import Batch
     from mlprun.predict.inputs import ImageFormat, Input
 
 
@@ -93,19 +93,18 @@ def predict(
     run = load(path, trust=trust, data=bool(indices))
 
     from mlprun.predict.inputs import is_image
-    from mlprun.training.metrics import predicted_classes
 
-    data, loss = run.config.data, run.learner.loss
+    data, task = run.config.data, run.task
     asked = (
         _of_test(run, indices) if indices else _of_words(run, _read(run, words, invert=invert, value_range=value_range))
     )
     outputs, targets = asked.outputs, asked.targets
-    probabilities = loss.probabilities(outputs)
-    classes = predicted_classes(outputs, loss.threshold) if data.task == "classification" else None
+    probabilities = task.probabilities(outputs)
+    classes = task.predicted_classes(outputs)
     pixels, frames = None, _frames(run.config)
     if frames is not None:
         pixels = asked.normalizer.inverse(asked.inputs)
-    elif is_image(data.input_shape):
+    elif is_image(data.input_shape or []):
         pixels = _pixels(asked.inputs, asked.normalizer, _image_format(run, value_range))
     predictions = [
         Prediction(
@@ -119,7 +118,7 @@ def predict(
         )
         for i, name in enumerate(asked.names)
     ]
-    return Answer(_class_names(run), type(loss.criterion).__name__, predictions, frames)
+    return Answer(_class_names(run), type(task.criterion).__name__, predictions, frames)
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
 
     if (frames := _frames(run.config)) is not None:
         return [from_sound(word, frames) for word in words]
-    shape = run.config.data.input_shape
+    shape = run.config.data.input_shape or []
     if run.state.tokenizer is not None:
         from mlprun.data.text.tokenizer import Tokenizer
         from mlprun.predict.inputs import from_text
@@ -242,8 +241,8 @@ def _test_batches(run: Finished, indices: Sequence[int], normalizer: Normalizer)
     from torch.utils.data import IterableDataset
 
     from mlprun.data.batches import EvalBatches
+    from mlprun.data.nested import Batch
     from mlprun.data.parts import size
-    from mlprun.data.sequences import Batch
     from mlprun.job.build_data import build_eval_batches
 
     assert run.parts is not None
@@ -252,7 +251,7 @@ def _test_batches(run: Finished, indices: Sequence[int], normalizer: Normalizer)
         _check_indices(indices, size(part) or 0)
         return list(EvalBatches(part, 256, normalizer, run.where, indices=indices, targets=run.learner.targets))
     count, found = 0, dict[int, Batch]()
-    for batch in build_eval_batches(run.config, part, run.parts, run.where):
+    for batch in build_eval_batches(run.config, part, run.parts, run.where, run.task):
         inside = {i for i in indices if count <= i < count + len(batch.targets)}
         found |= {i: Batch(batch.inputs[i - count, None], batch.targets[i - count, None]) for i in inside}
         count += len(batch.targets)

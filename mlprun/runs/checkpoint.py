@@ -15,9 +15,9 @@ import torch
 
 from mlprun.errors import RunError
 from mlprun.files import atomic_write
-from mlprun.version_one import upgrade_config
+from mlprun.version_one import upgrade_checkpoint, upgrade_config
 
-FORMAT = 1  # one more whenever the keys change, those of `Progress` included; `load` then upgrades the older ones
+FORMAT = 2  # one more whenever the keys change, those of `Progress` included; `load` then upgrades the older ones
 
 log = logging.getLogger("mlprun")
 
@@ -138,8 +138,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(f"checkpoint {path} is damaged: {reason}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") not in range(1, FORMAT + 1):
         raise RunError(f"{path} is not a checkpoint of mlprun (format {FORMAT})")
+    if state["format"] == 1:
+        upgrade_checkpoint(state)
     if isinstance(state.get("config"), dict):
         state["config"] = upgrade_config(state["config"])
     return Checkpoint(state)

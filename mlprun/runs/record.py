@@ -10,7 +10,7 @@ from typing import Any
 
 from mlprun.errors import RunError
 from mlprun.files import atomic_write
-from mlprun.version_one import upgrade_config
+from mlprun.version_one import HIGHER_IS_BETTER, upgrade_config
 
 
 class RunRecord(dict[str, Any]):
@@ -105,6 +105,11 @@ class RunRecord(dict[str, Any]):
     def metric(self, name: str) -> float | None:
         """A finite metric."""
         return _finite(self.metrics.get(name))
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Whether a metric, with or without its split's name, is better when higher; false where nobody says."""
+        name = metric.rpartition("/")[2]
+        return bool(self.section("higher_is_better").get(name, name in HIGHER_IS_BETTER))
 
     @property
     def device(self) -> dict[str, Any]:

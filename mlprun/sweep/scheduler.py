@@ -25,7 +25,6 @@ from mlprun.runs.log import print_line
 from mlprun.runs.record import RunRecord
 from mlprun.runs.sweep_record import Needs
 from mlprun.sweep import forkserver, pool
-from mlprun.tasks import lower_is_better
 
 log = logging.getLogger("mlprun")
 
@@ -201,7 +200,7 @@ class _Progress:
         if record.status != "completed":
             return f"  {record.error.splitlines()[0]}" if record.error else ""
         value = _objective(record)
-        sign = 1.0 if lower_is_better(record.monitor) else -1.0
+        sign = -1.0 if record.higher_is_better(record.monitor) else 1.0
         if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
             self._best = (value, name)
         duration = " (done before)" if done_before else f"  {record.elapsed_sec or 0.0:.1f} s"

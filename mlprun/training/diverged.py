@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
-from mlprun.data.source import IGNORED
-from mlprun.errors import DataError, DivergedError
-from mlprun.tasks import BY_TOKEN
-from mlprun.training.losses import Loss
+from mlprun.errors import DivergedError
+from mlprun.tasks.base import Task
+from mlprun.tasks.supervised import Supervised
 
 
 @dataclass(frozen=True)
@@ -75,26 +75,7 @@ def error(
     return DivergedError(f"{what}\n  {remedy}" + f"\n  {', '.join(hints)}" * bool(hints))
 
 
-def check_labels(cause: Exception, targets: Tensor, when: str, *, num_outputs: int, task: str) -> None:
-    """Raise DataError from `cause` if a label is no class.
-
-    Args:
-        targets: class indices.
-        when: `step 3`, say.
-    """
-    num_classes, by_token = max(num_outputs, 2), task in BY_TOKEN
-    wrong = targets[(targets < 0) | (targets >= num_classes)]
-    wrong = wrong[wrong != IGNORED] if by_token else wrong
-    if len(wrong):
-        raise DataError(
-            f"data: at {when}, a label is {int(wrong[0])} (data.num_outputs={num_outputs})"
-            f"\n  labels are 0 to {num_classes - 1}"
-            + f", and {IGNORED} where there is nothing to tell" * by_token
-            + ": correct data.num_outputs, or the labels of the data set"
-        ) from cause
-
-
-def innermost_layer(error: Exception, model: nn.Module, loss: Loss, *, with_values: bool) -> str:
+def innermost_layer(error: Exception, model: nn.Module, task: Task, *, with_values: bool) -> str:
     """The innermost layer that was running, with the shapes of its arguments; empty if none was.
 
     Args:
@@ -106,14 +87,15 @@ def innermost_layer(error: Exception, model: nn.Module, loss: Loss, *, with_valu
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next
         module = frame.f_locals.get("self")
-        if not (id(module) in names or module is loss):
+        is_loss = module is task and isinstance(task, Supervised) and frame.f_code.co_name == "loss"
+        if not (id(module) in names or is_loss):
             continue
         arguments = frame.f_code.co_varnames[1 : frame.f_code.co_argcount]
         given = {name: frame.f_locals.get(name) for name in arguments}
         shapes = [f"{name} {list(value.shape)}" for name, value in given.items() if isinstance(value, Tensor)]
-        layer = loss.criterion if module is loss else module
+        layer = cast(Supervised, task).criterion if is_loss else module
         kind = repr(layer) if len(repr(layer)) < 100 and "\n" not in repr(layer) else type(layer).__name__
-        title = "the loss" if module is loss else f"layer '{names[id(module)]}'" * bool(names[id(module)])
+        title = "the loss" if is_loss else f"layer '{names[id(module)]}'" * bool(names[id(module)])
         found = f"in {f'{title} {kind}'.strip()}" + f" with {', '.join(shapes)}" * bool(shapes)
         if with_values and isinstance(layer, nn.Embedding) and isinstance(index := given.get("input"), Tensor):
             found += f", values {int(index.min())} to {int(index.max())}"

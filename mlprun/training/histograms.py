@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlprun import randomness, signals
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import AnyBatch, Batch
 from mlprun.training.learner import Learner
 
 NUM_BINS = 30  # TensorBoard's own choice
@@ -39,7 +39,7 @@ class Probed(NamedTuple):
     histograms: dict[str, Bins]
 
 
-def probe(learner: Learner, batch: Batch, padding: int | None = None) -> Probed:
+def probe(learner: Learner, batch: AnyBatch, padding: int | None = None) -> Probed:
     """Forward, backward and one optimizer step on `batch`, in training mode, and back.
 
     Layers are the modules without children; of several tensors that one gives (a recurrent layer), the first counts,
@@ -51,7 +51,7 @@ def probe(learner: Learner, batch: Batch, padding: int | None = None) -> Probed:
         padding: the token id that fills sequences up; None: nothing does.
     """
     told = None  # (N, L) bool, where there is a token
-    if not batch.inputs.is_floating_point() and batch.inputs.dim() == 2:
+    if isinstance(batch, Batch) and not batch.inputs.is_floating_point() and batch.inputs.dim() == 2:
         told = torch.ones_like(batch.inputs, dtype=torch.bool) if padding is None else batch.inputs != padding
     outputs: dict[str, Tensor] = {}
     hooks = []

@@ -7,21 +7,19 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from mlprun import randomness
+from mlprun.data.nested import AnyBatch, Batch, is_finite, shapes
 from mlprun.data.normalize import Normalizer
-from mlprun.data.sequences import Batch
-from mlprun.data.source import IGNORED
 from mlprun.errors import DivergedError, UserError
-from mlprun.tasks import BY_TOKEN
+from mlprun.tasks.base import Metric, Task
+from mlprun.tasks.metrics import Evaluation
 from mlprun.training import diverged
-from mlprun.training.losses import Loss
-from mlprun.training.metrics import Metrics, predicted_classes
 from mlprun.training.rollback import rollback
 from mlprun.training.schedule import Schedule
 
@@ -35,17 +33,17 @@ class Update(NamedTuple):
     Attributes:
         loss: scalar, the loss over the batch.
         grad_norm: scalar, global norm of the gradient before clipping.
-        correct: scalar, examples classified rightly (0 for regression).
+        sums: name -> scalar, summed over the targets, of what the task logs.
+        num_targets: a scalar tensor where only the device knows.
         num_examples: in the batch.
-        num_tokens: scalar, those of the batch that count; None where an example has one target.
         applied: False if the step was passed over (`on_nan=skip`).
     """
 
     loss: Tensor
     grad_norm: Tensor
-    correct: Tensor
+    sums: dict[str, Tensor]
+    num_targets: Tensor | int
     num_examples: int
-    num_tokens: Tensor | None = None
     applied: bool = True
 
 
@@ -58,11 +56,11 @@ class Learner:
 
     Args:
         model: on `device`; its plain `state_dict` is what checkpoints hold, also when it is compiled.
-        loss: maps outputs and targets to a scalar.
+        task: makes a loss of the model and a batch.
         optimizer: of the model's parameters.
         schedule: sets the learning rate before each step.
         device: where everything is.
-        task, num_outputs: for the metrics.
+        metrics: makes new metrics for an evaluation, by name; None: those of the task.
         seed: the noise of step `s` (dropout) is a function of (seed, s).
         accumulate: micro-batches a step.
         grad_clip: largest global gradient norm, or None.
@@ -70,20 +68,19 @@ class Learner:
         on_nan: `stop` or `skip`.
         compiled: run the model through torch.compile.
         in_evaluation: modules of the model that stay in evaluation mode while it is trained, for they are frozen.
-        targets: how the targets are scaled, so that metrics are in the data's own units; None: they are not.
+        targets: how the targets are scaled, so that outputs can be had in the data's own units; None: they are not.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: Loss,
+        task: Task,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         device: torch.device,
         *,
-        task: str,
-        num_outputs: int,
         seed: int,
+        metrics: Callable[[], dict[str, Metric]] | None = None,
         accumulate: int = 1,
         grad_clip: float | None = None,
         precision: str = "fp32",
@@ -92,12 +89,13 @@ class Learner:
         in_evaluation: Iterable[nn.Module] = (),
         targets: Normalizer | None = None,
     ) -> None:
-        self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
-        self.device, self.task, self.num_outputs, self.seed = device, task, num_outputs, seed
+        self.model, self.task, self.optimizer, self.schedule = model, task, optimizer, schedule
+        self.device, self.seed = device, seed
+        self._metrics = metrics or (lambda: task.metrics(device))
         self.accumulate, self.grad_clip, self.on_nan = accumulate, grad_clip, on_nan
         self._in_evaluation = list(in_evaluation)
         self.targets = None if targets is None else targets.to(device)
-        self._forward = torch.compile(model) if compiled else model
+        self._forward: nn.Module = cast(nn.Module, torch.compile(model)) if compiled else model
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -120,7 +118,7 @@ class Learner:
         for module in self._in_evaluation:
             module.training = False  # not eval(), which goes for all below it
 
-    def update(self, batch: Batch, step: int) -> Update:
+    def update(self, batch: AnyBatch, step: int) -> Update:
         """Do optimizer step number `step` (from 0).
 
         Raises:
@@ -145,7 +143,7 @@ class Learner:
             return rollback(self.model, self._parameters, self.optimizer)
         return rollback(self.model)
 
-    def _try(self, batch: Batch, step: int) -> Update:
+    def _try(self, batch: AnyBatch, step: int) -> Update:
         """The step, or its refusal."""
         if self._needs_closure:
             results: list[Update] = []
@@ -174,43 +172,36 @@ class Learner:
             self._scaler.update()
         return result
 
-    def _backward(self, batch: Batch) -> Update:
+    def _backward(self, batch: AnyBatch) -> Update:
         """Gradients of the batch into `.grad`, clipped; in micro-batches that weigh what they hold."""
         self.optimizer.zero_grad(set_to_none=True)
-        count, by_token = len(batch.targets), self.task in BY_TOKEN
-        loss = correct = torch.zeros((), device=self.device)
-        parts = (
-            [(batch.inputs, batch.targets)]
-            if self.accumulate == 1
-            else zip(
-                batch.inputs.tensor_split(min(self.accumulate, count)),
-                batch.targets.tensor_split(min(self.accumulate, count)),
-                strict=True,
-            )
-        )
-        for inputs, targets in parts:
+        num_examples = batch.num_examples
+        loss = torch.zeros((), device=self.device)
+        sums: dict[str, Tensor] = {}
+        count: Tensor | int = 0
+        for part in [batch] if self.accumulate == 1 else batch.split(self.accumulate):
             with self._autocast():
-                outputs = self._forward(inputs)
-                part_loss = self.loss(outputs, targets)
-            if len(targets) != count and self.loss.reduction == "mean":
-                part_loss = part_loss * self.loss.share(targets, batch.targets)
+                step = self.task.step(self._forward, part)
+            part_loss = step.loss
+            if part.num_examples != num_examples and not self.task.sums_loss:
+                share = step.weight / self.task.weight(batch)
+                # of 0 targets in the whole batch
+                part_loss = part_loss * (share.nan_to_num(0.0) if isinstance(share, Tensor) else share)
             (part_loss if self._scaler is None else self._scaler.scale(part_loss)).backward()
             with torch.no_grad():
                 loss = loss + part_loss.detach()
-                if self.task == "classification":
-                    correct = correct + (predicted_classes(outputs, self.loss.threshold) == targets).sum()
-                elif by_token:  # what does not count is no class, and so is never met
-                    correct = correct + (outputs.argmax(-1) == targets).sum()
-            del outputs  # of every token and class: the next part needs the room
+                count = count + step.num_targets
+                sums = {name: value + sums[name] if name in sums else value for name, value in step.sums.items()}
+            del step  # its outputs, of every token and class: the next part needs the room
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = get_total_norm(gradients)
         if self.grad_clip is not None:
             clip_grads_with_norm_(self._parameters, self.grad_clip, norm)
-        return Update(loss, norm, correct, count, (batch.targets != IGNORED).sum() if by_token else None)
+        return Update(loss, norm, sums, count, num_examples)
 
-    def _note_finite(self, result: Update, step: int, batch: Batch) -> bool:
+    def _note_finite(self, result: Update, step: int, batch: AnyBatch) -> bool:
         """Whether the step may be applied; on a GPU `stop` leaves the answer to `check_finite`."""
         if not self._looks_at_each:
             self._unchecked.append((step, result.loss, result.grad_norm))
@@ -252,9 +243,9 @@ class Learner:
             raise self._diverged(self._last_finite[0])
 
     def _diverged(
-        self, step: int, loss: float | None = None, norm: float | None = None, batch: Batch | None = None
+        self, step: int, loss: float | None = None, norm: float | None = None, batch: AnyBatch | None = None
     ) -> DivergedError:
-        finite_inputs = batch is None or bool(torch.isfinite(batch.inputs).all())
+        finite_inputs = batch is None or is_finite(batch)
         return diverged.error(
             diverged.Step(step, loss, norm, finite_inputs),
             last_finite=self._last_finite,
@@ -264,7 +255,7 @@ class Learner:
             num_skipped=MAX_SKIPPED if self._skipped_in_a_row > MAX_SKIPPED else 0,
         )
 
-    def _locate(self, error: Exception, batch: Batch, when: str) -> None:
+    def _locate(self, error: Exception, batch: AnyBatch, when: str) -> None:
         """Note on an error of torch's or of the user's own code where it came up: the layer, the shapes, the step.
 
         Raises:
@@ -273,34 +264,29 @@ class Learner:
         if isinstance(error, UserError):
             return
         on_cpu = self.device.type == "cpu"  # what a GPU holds cannot be read after some errors
-        if on_cpu and self.task != "regression":
-            diverged.check_labels(error, batch.targets, when, num_outputs=self.num_outputs, task=self.task)
-        if where := diverged.innermost_layer(error, self.model, self.loss, with_values=on_cpu):
-            error.add_note(where)
-        error.add_note(f"at {when}: inputs {list(batch.inputs.shape)}, targets {list(batch.targets.shape)}")
+        if on_cpu:
+            self.task.explain(error, batch, when)
+        if layer := diverged.innermost_layer(error, self.model, self.task, with_values=on_cpu):
+            error.add_note(layer)
+        error.add_note(f"at {when}: {shapes(batch)}")
 
-    def evaluate(self, batches: Iterable[Batch]) -> Metrics:
+    def evaluate(self, batches: Iterable[AnyBatch]) -> Evaluation:
         """The metrics over a split, with the model in evaluation mode and no gradients."""
-        scale = None if self.targets is None else self.targets.scale
-        metrics = Metrics(self.task, self.num_outputs, self.device, self.loss.threshold, scale)
+        evaluation = Evaluation(self.task, self._metrics())
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
             for batch in batches:
                 try:
                     with self._autocast():
-                        outputs = self._forward(batch.inputs)
-                        loss = self.loss(outputs, batch.targets)
-                    size = self.loss.size(batch.targets)
-                    nats = self.loss.nats(outputs, batch.targets)
-                    mean = self.loss.reduction == "mean"
-                    metrics.update(outputs, batch.targets, loss, mean=mean, size=size, nats=nats)
+                        step = self.task.eval_step(self._forward, batch)
+                    evaluation.update(step, batch.num_examples)
                 except Exception as error:
                     self._locate(error, batch, "an evaluation")
                     raise
         if was_training:
             self.train_mode()
-        return metrics
+        return evaluation
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """The outputs for scaled inputs (N, *input_shape) on the device, in evaluation mode and without gradients.
@@ -329,7 +315,7 @@ class Learner:
             targets.append(true.cpu())
         return torch.cat(outputs), torch.cat(targets)
 
-    def try_step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def try_step(self, batch: AnyBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """One optimizer step in training mode at the present rate, finite or not, and back to where it was.
 
         Back are weights, buffers and the optimizer's state; not what a class of the user's counts in attributes.

@@ -55,8 +55,8 @@ class Progress:
         best_values: all val metrics at that step.
         reference: value at the last change by more than `min_delta`.
         stale: evaluations since that change.
-        sums: (loss * examples, correct, grad norm) since training values were last logged; on the device. Where
-            each token has a target, tokens count for examples, and their number is the fourth.
+        sums: since training values were last logged, of the loss times the targets, of what the task logs, of
+            `optim/grad_norm`, and of `num_targets` where they are not the examples; scalars on the device.
         examples, updates: how many those were.
         skipped: steps passed over so far (`on_nan=skip`).
         num_rows: how many times values were logged.
@@ -69,7 +69,7 @@ class Progress:
     best_values: Values | None = None
     reference: float | None = None
     stale: int = 0
-    sums: Tensor | None = None
+    sums: dict[str, Tensor] | None = None
     examples: int = 0
     updates: int = 0
     skipped: int = 0
@@ -105,7 +105,7 @@ class Progress:
         return "early_stopping" if plan.patience is not None and self.stale >= plan.patience else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and one tensor."""
+        """Plain values and tensors."""
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -270,12 +270,14 @@ def train(
     return reason
 
 
+_NORM, _COUNT = "optim/grad_norm", "num_targets"
+
+
 class _Window:
     """Training values summed on the device between two logged steps."""
 
     def __init__(self, progress: Progress, learner: Learner) -> None:
-        self.progress, self.task = progress, learner.task
-        self.sums_loss = learner.loss.reduction == "sum"
+        self.progress, self.sums_loss = progress, learner.task.sums_loss
         self.start_clock()
 
     def start_clock(self) -> None:
@@ -283,16 +285,18 @@ class _Window:
         self._since, self._examples_timed = time.perf_counter(), 0
 
     def add(self, update: Update) -> None:
-        progress = self.progress
+        progress, loss = self.progress, update.loss
         if not update.applied:
             progress.skipped += 1
             return
-        told = update.num_examples if update.num_tokens is None else update.num_tokens
-        loss = update.loss if self.sums_loss else update.loss * told
-        summed = torch.stack([loss, update.correct.to(loss.dtype), update.grad_norm])
-        if update.num_tokens is not None:
-            summed = torch.cat([summed, update.num_tokens.to(loss.dtype)[None]])
-        progress.sums = summed if progress.sums is None else progress.sums + summed
+        new = {"loss": loss if self.sums_loss else loss * update.num_targets, **update.sums, _NORM: update.grad_norm}
+        if isinstance(update.num_targets, Tensor) or update.num_targets != update.num_examples:
+            new[_COUNT] = torch.as_tensor(update.num_targets)
+        sums = dict(progress.sums or {})
+        for name, value in new.items():
+            value = value.to(loss.device, loss.dtype)
+            sums[name] = sums[name] + value if name in sums else value
+        progress.sums = sums
         progress.examples += update.num_examples
         progress.updates += 1
         self._examples_timed += update.num_examples
@@ -300,13 +304,13 @@ class _Window:
     def means(self) -> Values:
         """Means over the window; waits for the device."""
         progress = self.progress
-        # without a sum, every step was skipped
-        loss, correct, norm, *tokens = [math.nan] * 3 if progress.sums is None else progress.sums.tolist()
-        told, updates = tokens[0] if tokens else max(progress.examples, 1), max(progress.updates, 1)
-        told = told or math.nan  # no token counted
-        values = {"train/loss": loss / told, "optim/grad_norm": norm / updates}
-        if self.task != "regression":
-            values["train/accuracy"] = correct / told
+        sums = {"loss": math.nan, _NORM: math.nan}  # without a sum, every step was skipped
+        if progress.sums is not None:
+            sums = dict(zip(progress.sums, torch.stack([*progress.sums.values()]).tolist(), strict=True))
+        norm = sums.pop(_NORM) / max(progress.updates, 1)
+        count = sums.pop(_COUNT, max(progress.examples, 1)) or math.nan  # no target counted
+        values = {f"train/{name}": value / count for name, value in sums.items()}
+        values[_NORM] = norm
         values["perf/examples_per_sec"] = self._examples_timed / max(time.perf_counter() - self._since, 1e-9)
         return values
 

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mlprun.training.losses import NLL, Loss
+from mlprun.tasks.losses import NLL
 from tests.helpers.files import save_image, write
 from tests.helpers.runs import record_of
+from tests.helpers.tasks import make_task
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_a_data_set_of_ones_own_is_asked_for_black_and_white(mlprun, trained, tm
 )
 def test_probabilities_are_those_of_the_loss(criterion, num_outputs, one_hot, expected):
     logits = torch.tensor([[math.log(1), math.log(2), math.log(3)][:num_outputs]])
-    found = Loss(criterion, "classification", num_outputs, one_hot).probabilities(logits)
+    found = make_task(criterion, "classification", num_outputs, one_hot).probabilities(logits)
     assert (found is None) == (expected is None)
     assert found is None or found[0].tolist() == pytest.approx(expected)
 

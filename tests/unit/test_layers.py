@@ -32,9 +32,10 @@ def imports(file: Path, *, late: bool = True) -> set[str]:
 LAYERS = [
     "formatting version_one",
     "errors text_table",
-    "files process randomness signals tasks",
+    "files process randomness signals task_names",
     "models runs",
     "data",
+    "tasks",
     "training",
     "pictures",
     "config",
@@ -115,10 +116,34 @@ def test_no_default_hides_in_a_get():
 
 def test_models_and_data_mean_the_same_by_padding_and_by_tasks():
     """Models know nothing of mlprun, so these words stand twice."""
-    from mlprun import tasks
+    from mlprun import task_names
     from mlprun.data.text import tokenizer
     from mlprun.models import sequences
 
     assert sequences.PADDING == tokenizer.PADDING
-    assert sequences.OF_THE_WHOLE + sequences.BY_TOKEN == tasks.TASKS
-    assert sequences.BY_TOKEN == tasks.BY_TOKEN
+    assert {*sequences.OF_THE_WHOLE, *sequences.BY_TOKEN} == {*task_names.TASKS}
+
+
+def test_the_names_of_metrics_are_those_of_the_tasks():
+    """Configs are checked before torch is imported, so these names stand twice."""
+    import torch
+    from torch import nn
+
+    from mlprun import task_names
+    from mlprun.data.nested import Batch
+    from mlprun.tasks.metrics import Evaluation
+    from tests.helpers.tasks import Given, make_task
+
+    inputs = {
+        "classification": (torch.zeros(2, 30), torch.zeros(2, dtype=torch.int64)),
+        "multi_label": (torch.zeros(2, 30), torch.zeros(2, 30)),
+        "regression": (torch.zeros(2, 30), torch.zeros(2, 30)),
+    }
+    tokens = (torch.zeros(2, 3, 30), torch.zeros(2, 3, dtype=torch.int64))
+    for name, metrics in task_names.METRICS.items():
+        criterion = {"multi_label": nn.BCEWithLogitsLoss(), "regression": nn.MSELoss()}.get(name, nn.CrossEntropyLoss())
+        task = make_task(criterion, name, 30)
+        evaluation = Evaluation(task, task.metrics(torch.device("cpu")))
+        evaluation.update(task.eval_step(Given(), Batch(*inputs.get(name, tokens))), 2)
+        assert tuple(evaluation.compute()) == metrics
+        assert {metric for metric in task.higher_is_better if metric not in metrics} == set()

@@ -45,7 +45,7 @@ USUAL = [
     *(f"torchvision.datasets.{name}" for name in ("MNIST", "FashionMNIST", "SVHN", "ImageFolder", "mnist.KMNIST")),
     *(f"torchvision.transforms.{name}" for name in ("ToTensor", "Compose", "RandomCrop", "InterpolationMode")),
     "torchvision.transforms.v2.RandomCrop", "torchvision.transforms.v2.Compose",
-    "mlprun.data.image_folder.ImageFolder", "mlprun.training.losses.Loss",
+    "mlprun.data.image_folder.ImageFolder", "mlprun.tasks.losses.Hinge",
 ]  # fmt: skip
 
 # Nothing at all is imported for these, not even torch.
@@ -139,7 +139,7 @@ def python(code: str, folder: Path, *arguments: str) -> str:
 
 
 def test_conf_has_targets_of_every_group():
-    assert {"data", "models", "training"} <= {t.split(".")[1] for t in CONF if t.startswith("mlprun.")}
+    assert {"data", "models", "tasks", "training"} <= {t.split(".")[1] for t in CONF if t.startswith("mlprun.")}
     assert len(CONF) > 30
 
 

@@ -19,8 +19,8 @@ from mlprun import signals
 from mlprun.data import loading
 from mlprun.data.augment import augment
 from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.nested import Batch
 from mlprun.data.normalize import Normalizer
-from mlprun.data.sequences import Batch
 from mlprun.data.source import Examples
 
 CPU = torch.device("cpu")

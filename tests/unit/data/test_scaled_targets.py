@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.normalize import Normalizer
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.runs import checkpoint
-from mlprun.training.metrics import Metrics
+from mlprun.tasks.regression import Regression
 from tests.helpers.runs import record_of
+from tests.helpers.tasks import evaluate
 
 CPU = torch.device("cpu")
 FAST = ["debug=fast", "data=diabetes"]
@@ -73,15 +76,13 @@ def test_metrics_are_in_the_units_from_before():
     generator = torch.Generator().manual_seed(0)
     targets, outputs = (torch.randn(50, 2, generator=generator) for _ in range(2))
     shift, scale = torch.tensor([100.0, -3.0]), torch.tensor([20.0, 0.5])
-    scaled, plain = Metrics("regression", 2, CPU, target_scale=scale), Metrics("regression", 2, CPU)
-    loss = (outputs - targets).square().mean()
-    for part in (slice(0, 20), slice(20, 50)):
-        scaled.update(outputs[part], targets[part], loss, mean=True)
-        plain.update(outputs[part] * scale + shift, targets[part] * scale + shift, loss, mean=True)
-    found, expected = scaled.compute(), plain.compute()
+    pairs = [(outputs[part], targets[part]) for part in (slice(0, 20), slice(20, 50))]
+    found = evaluate(Regression(nn.MSELoss(), 2, False, Normalizer(shift, scale)), pairs).compute()
+    unscaled = [tuple(values * scale + shift for values in pair) for pair in pairs]
+    expected = evaluate(Regression(nn.MSELoss(), 2), unscaled).compute()
     for name in ("mse", "mae", "r2"):
         assert found[name] == pytest.approx(expected[name], rel=1e-5), name
-    assert found["loss"] == pytest.approx(float(loss))
+    assert found["loss"] == pytest.approx(float((outputs - targets).square().mean()))
 
 
 def test_a_run_with_scaled_targets_can_be_undone_from_its_checkpoint(mlprun, tmp_path):

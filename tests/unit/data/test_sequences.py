@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from mlprun.data.batches import EvalBatches, TrainBatches
-from mlprun.data.sequences import Batch, lengths
+from mlprun.data.nested import Batch
+from mlprun.data.sequences import lengths
 from mlprun.data.source import IGNORED, Examples, Source
 from mlprun.data.splits import make_splits
 from mlprun.errors import ConfigError, DataError

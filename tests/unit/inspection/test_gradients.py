@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import Batch
 from mlprun.errors import ConfigError, RunError
 from mlprun.inspection import gradients
-from mlprun.training.losses import Loss
+from tests.helpers.tasks import make_task
 
 
 def compared(model, criterion=None, inputs=None, targets=None):
     """The comparisons of a classifier of three classes on four examples of five features, by parameter."""
     inputs = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)) if inputs is None else inputs
     targets = torch.tensor([0, 1, 2, 0]) if targets is None else targets
-    loss = Loss(criterion or nn.CrossEntropyLoss(), "classification", 3, one_hot=False)
-    return {row.name: row for row in gradients.compare(model, loss, Batch(inputs, targets), seed=0)}
+    task = make_task(criterion or nn.CrossEntropyLoss(), "classification", 3, False)
+    return {row.name: row for row in gradients.compare(model, task, Batch(inputs, targets), seed=0)}
 
 
 def test_an_entry_at_a_kink_is_counted_and_not_called_wrong():

@@ -65,7 +65,7 @@ OWN = """
 import numpy as np
 
 def grey(learner, splits):
-    return np.full((4, 6, 3), learner.num_outputs, dtype=np.uint8)
+    return np.full((4, 6, 3), learner.task.num_outputs, dtype=np.uint8)
 
 def number(learner, splits):
     return 3

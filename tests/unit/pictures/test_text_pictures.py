@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from torch.nn import functional as F
 
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import Batch
 from mlprun.data.source import IGNORED
 from mlprun.job.build_data import build_splits
+from mlprun.job.build_task import build_task
 from mlprun.job.figures import PROBE_OUTPUTS, _probe_batch
 from mlprun.pictures.images import misclassified
 from mlprun.pictures.text import MAX_LABELS, _frequent, attention, embeddings
@@ -187,6 +189,7 @@ def test_padding_changes_no_number_of_a_probe(name):
 def test_the_probe_of_a_large_vocabulary_takes_fewer_texts(prose):
     words = [*KINDS["next character"], *SMALL, prose, "data.text.vocab_size=60000"]
     checked = check(Composer().compose(words))
-    batch = _probe_batch(checked, build_splits(checked), torch.device("cpu"))
+    learner = SimpleNamespace(task=build_task(checked), device=torch.device("cpu"))
+    batch = _probe_batch(checked, build_splits(checked), learner)
     assert 0 < batch.inputs.numel() * 60000 <= PROBE_OUTPUTS
     assert (batch.targets != IGNORED).any()

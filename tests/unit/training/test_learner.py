@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import Batch
 from mlprun.errors import RunError
 from mlprun.training import learner as learning
 from mlprun.training.learner import Learner, needs_closure
-from mlprun.training.losses import Loss
 from mlprun.training.muon import MuonWithAdamW
 from mlprun.training.schedule import FactorSchedule, Schedule
 from mlprun.training.schedules import Plateau, constant, cosine
 from mlprun.training.torch_schedules import TorchSchedule
 from tests.helpers.runs import through_a_file
+from tests.helpers.tasks import make_task
 
 CPU = torch.device("cpu")
 Optimizer = Callable[[Any], torch.optim.Optimizer]
@@ -55,9 +55,9 @@ def learner(
     built = optimizer(model.parameters())
     if schedule is not None and not isinstance(schedule, Schedule):
         schedule = schedule(built)
-    loss = Loss(nn.CrossEntropyLoss(reduction=reduction), "classification", 3, False)
-    settings = {"task": "classification", "num_outputs": 3, "seed": 0, **how}
-    return Learner(model, loss, built, schedule or FactorSchedule(constant), CPU, **settings)
+    task = make_task(nn.CrossEntropyLoss(reduction=reduction), "classification", 3, False)
+    settings = {"seed": 0, **how}
+    return Learner(model, task, built, schedule or FactorSchedule(constant), CPU, **settings)
 
 
 def weights(of: Learner) -> torch.Tensor:
@@ -80,7 +80,7 @@ def test_a_step_is_the_textbooks():
         optimizer.step()
         assert told.loss == loss
         assert told.grad_norm == pytest.approx(norm.item(), rel=1e-6)
-        assert (int(told.correct), told.num_examples) == (int((outputs.argmax(1) == data.targets).sum()), 24)
+        assert (int(told.sums["accuracy"]), told.num_examples) == (int((outputs.argmax(1) == data.targets).sum()), 24)
     assert torch.equal(weights(ours), torch.cat([p.detach().flatten() for p in theirs.parameters()]))
 
 
@@ -96,7 +96,7 @@ def test_accumulate_gives_the_large_batchs_weights(count, reduction):
         one, four = whole.update(batch(count, step), step), parts.update(batch(count, step), step)
         assert four.loss.item() == pytest.approx(one.loss.item(), rel=1e-6)
         assert four.grad_norm.item() == pytest.approx(one.grad_norm.item(), rel=1e-5)
-        assert (int(four.correct), four.num_examples) == (int(one.correct), one.num_examples)
+        assert (int(four.sums["accuracy"]), four.num_examples) == (int(one.sums["accuracy"]), one.num_examples)
     assert not torch.allclose(weights(whole), weights(learner()), atol=1e-2)
     assert torch.allclose(weights(whole), weights(parts), rtol=0, atol=1e-6)
 
@@ -197,22 +197,13 @@ def test_a_users_optimizer_gets_the_closure_that_it_requires():
 def test_a_regression_learns_too():
     torch.manual_seed(0)
     model = nn.Linear(6, 1)
-    loss = Loss(nn.MSELoss(), "regression", 1, False)
-    fit = Learner(
-        model,
-        loss,
-        sgd(model.parameters(), 0.02),
-        FactorSchedule(constant),
-        CPU,
-        task="regression",
-        num_outputs=1,
-        seed=0,
-    )
+    task = make_task(nn.MSELoss(), "regression", 1, False)
+    fit = Learner(model, task, sgd(model.parameters(), 0.02), FactorSchedule(constant), CPU, seed=0)
     inputs = batch(50).inputs
     data = Batch(inputs, inputs.sum(1, keepdim=True))
     updates = [fit.update(data, step) for step in range(300)]
     assert updates[-1].loss < 1e-6
-    assert updates[-1].correct == 0
+    assert updates[-1].sums == {}
     assert fit.evaluate([data]).compute()["r2"] > 0.999
 
 
@@ -409,10 +400,10 @@ def test_evaluate_averages_by_example(reduction):
 def test_on_a_gpu_the_first_bad_step_is_named_at_the_next_check(precision):
     cuda = torch.device("cuda")
     model = mlp().to(cuda)
-    loss = Loss(nn.CrossEntropyLoss(), "classification", 3, False)
+    task = make_task(nn.CrossEntropyLoss(), "classification", 3, False)
     remote = Learner(
-        model, loss, sgd(model.parameters(), 0.1), FactorSchedule(constant), cuda,
-        task="classification", num_outputs=3, seed=0, precision=precision,
+        model, task, sgd(model.parameters(), 0.1), FactorSchedule(constant), cuda,
+        seed=0, precision=precision,
     )  # fmt: skip
     for step in range(5):
         data = BROKEN if step >= 3 else batch()

@@ -17,9 +17,9 @@ from mlprun.errors import RunError
 from mlprun.runs import checkpoint
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan, Progress, train
-from mlprun.training.losses import Loss
 from mlprun.training.schedule import FactorSchedule, Schedule
 from mlprun.training.schedules import Plateau, constant
+from tests.helpers.tasks import make_task
 
 CPU = torch.device("cpu")
 AS_STORED = Normalizer(torch.zeros(()), torch.ones(()))
@@ -95,10 +95,10 @@ class Run:
     ) -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 3))
-        loss = Loss(nn.CrossEntropyLoss(reduction=reduction), "classification", 3, False)
+        task = make_task(nn.CrossEntropyLoss(reduction=reduction), "classification", 3, False)
         self.learner = Learner(
-            model, loss, torch.optim.Adam(model.parameters(), lr=lr), schedule or FactorSchedule(constant), CPU,
-            task="classification", num_outputs=3, seed=0,
+            model, task, torch.optim.Adam(model.parameters(), lr=lr), schedule or FactorSchedule(constant), CPU,
+            seed=0,
         )  # fmt: skip
         self.batches = TrainBatches(part, 5, AS_STORED, CPU, seed=0)
         lengths = {"num_steps": 14, "eval_every": 4, "log_every": 3, "save_every": 1}
@@ -333,10 +333,10 @@ def test_progress_of_another_version_is_refused(uninterrupted, removed, added, s
     assert progress == Progress()
 
 
-def test_the_keys_of_version_one_are_todays():
+def test_the_keys_of_a_checkpoints_progress_belong_to_its_format():
     """Else FORMAT rises, and `checkpoint.load` upgrades the old ones."""
     assert (checkpoint.FORMAT, set(Progress().state_dict())) == (
-        1,
+        2,
         {"step", "best", "best_step", "best_values", "reference", "stale", "sums", "examples", "updates", "skipped",
          "num_rows", "pending"},
     )  # fmt: skip

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from mlprun import randomness
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import Batch
 from mlprun.errors import DivergedError
 from mlprun.training import learner as learning
 from mlprun.training.learner import Learner
-from mlprun.training.losses import Loss
 from mlprun.training.schedule import FactorSchedule
 from mlprun.training.schedules import constant
+from tests.helpers.tasks import make_task
 
 
 class Remembers(nn.Module):
@@ -35,11 +35,11 @@ class Remembers(nn.Module):
 
 
 def make_learner(model: nn.Module, optimizer=None, **more) -> Learner:
-    loss = Loss(nn.CrossEntropyLoss(), "classification", 3, False)
+    task = make_task(nn.CrossEntropyLoss(), "classification", 3, False)
     the_optimizer = (optimizer or (lambda p: torch.optim.SGD(p, lr=0.1)))(model.parameters())
     return Learner(
-        model, loss, the_optimizer, FactorSchedule(constant), torch.device("cpu"),
-        task="classification", num_outputs=3, seed=0, **more,
+        model, task, the_optimizer, FactorSchedule(constant), torch.device("cpu"),
+        seed=0, **more,
     )  # fmt: skip
 
 

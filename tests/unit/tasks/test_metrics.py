@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sklearn
+from torch import nn
 from torch.nn import functional as F
 
-from mlprun import tasks
-from mlprun.training.metrics import Metrics, confusion_rows, predicted_classes
+from mlprun import task_names
+from mlprun.tasks.metrics import Evaluation, confusion_rows, predicted_classes
+from tests.helpers.tasks import evaluate, make_task
 
-CPU = torch.device("cpu")
 CUTS = [[200], [64, 64, 64, 8], [1, 199], [1] * 200]  # the batches of 200 examples
 
 
-def accumulated(outputs, targets, cut, task="classification", criterion=F.cross_entropy, mean=True) -> Metrics:
-    metrics = Metrics(task, outputs.shape[1], CPU)
-    for o, t in zip(outputs.split(cut), targets.split(cut), strict=True):
-        metrics.update(o, t, criterion(o, t), mean=mean)
-    return metrics
+def accumulated(outputs, targets, cut, task="classification", criterion=None) -> Evaluation:
+    made = make_task(criterion or nn.CrossEntropyLoss(), task, outputs.shape[1])
+    return evaluate(made, zip(outputs.split(cut), targets.split(cut), strict=True))
 
 
 def classes(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,13 +37,13 @@ def test_classification(count, cut):
     metrics = accumulated(logits, targets, cut)
     values = metrics.compute()
     guessed = logits.argmax(1)
-    assert list(values) == tasks.names("classification", count)
+    assert list(values) == task_names.names("classification", count)
     assert values["loss"] == pytest.approx(F.cross_entropy(logits.double(), targets).item(), rel=1e-6)
     assert values["accuracy"] == sklearn.accuracy_score(targets, guessed)
     assert values["macro_f1"] == pytest.approx(sklearn.f1_score(targets, guessed, average="macro"), rel=1e-12)
     expected = sklearn.confusion_matrix(targets, guessed, labels=range(count))
     assert np.array_equal(metrics.confusion.numpy(), expected)
-    if count >= tasks.TOP5_FROM:
+    if count >= task_names.TOP5_FROM:
         top5 = sklearn.top_k_accuracy_score(targets, logits, k=5, labels=range(count))
         assert values["top5_accuracy"] == top5
 
@@ -63,10 +62,7 @@ def test_one_logit_decides_between_two_classes(cut):
     targets = torch.randint(0, 2, (200,), generator=generator)
     logits = torch.randn(200, 1, generator=generator) + targets[:, None] - 0.5
 
-    def criterion(o, t):
-        return F.binary_cross_entropy_with_logits(o, t[:, None].float())
-
-    metrics = accumulated(logits, targets, cut, criterion=criterion)
+    metrics = accumulated(logits, targets, cut, criterion=nn.BCEWithLogitsLoss())
     values, guessed = metrics.compute(), (logits[:, 0] > 0).long()
     assert torch.equal(predicted_classes(logits), guessed)
     assert values["accuracy"] == sklearn.accuracy_score(targets, guessed)
@@ -81,8 +77,8 @@ def test_regression(width, cut, offset):
     generator = torch.Generator().manual_seed(0)
     targets = offset + torch.randn(200, width, generator=generator) * torch.arange(1, width + 1)
     outputs = targets + 0.3 * torch.randn(200, width, generator=generator)
-    values = accumulated(outputs, targets, cut, "regression", F.mse_loss).compute()
-    assert list(values) == tasks.names("regression", width)
+    values = accumulated(outputs, targets, cut, "regression", nn.MSELoss()).compute()
+    assert list(values) == task_names.names("regression", width)
     exact = targets.double(), outputs.double()
     assert values["mse"] == pytest.approx(sklearn.mean_squared_error(*exact), rel=1e-9)
     assert values["loss"] == pytest.approx(values["mse"], rel=1e-5)
@@ -94,23 +90,19 @@ def test_regression(width, cut, offset):
 def test_r2_of_constant_targets(outputs, r2):
     """Nothing to explain: 1 if it was hit exactly, else 0, as scikit-learn's."""
     targets = torch.full((3, 1), 5.0)
-    values = accumulated(torch.tensor(outputs)[:, None], targets, [3], "regression", F.mse_loss).compute()
+    values = accumulated(torch.tensor(outputs)[:, None], targets, [3], "regression", nn.MSELoss()).compute()
     assert values["r2"] == r2 == sklearn.r2_score(targets, outputs)
 
 
 def test_an_uneven_last_batch_weighs_what_it_holds():
     """Three examples with loss 1 and one with loss 5: the mean is 2, not the 3 of averaged batches."""
     outputs, targets = torch.zeros(4, 1), torch.tensor([[1.0], [1.0], [1.0], [5.0]])
-    assert accumulated(outputs, targets, [3, 1], "regression", F.l1_loss).compute()["loss"] == 2.0
+    assert accumulated(outputs, targets, [3, 1], "regression", nn.L1Loss()).compute()["loss"] == 2.0
 
 
 def test_a_loss_that_sums_is_averaged_by_example_too():
     logits, targets = classes(3)
-
-    def summed(o, t):
-        return F.cross_entropy(o, t, reduction="sum")
-
-    values = accumulated(logits, targets, [150, 50], criterion=summed, mean=False).compute()
+    values = accumulated(logits, targets, [150, 50], criterion=nn.CrossEntropyLoss(reduction="sum")).compute()
     assert values["loss"] == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-6)
 
 
@@ -121,8 +113,8 @@ def test_a_loss_that_is_not_finite_shows():
 
 
 def test_nothing_to_average():
-    with pytest.raises(ValueError, match="no examples"):
-        Metrics("classification", 3, CPU).compute()
+    with pytest.raises(ValueError, match="no targets"):
+        evaluate(make_task(nn.CrossEntropyLoss(), "classification", 3), []).compute()
 
 
 def test_confusion_rows():
@@ -131,11 +123,3 @@ def test_confusion_rows():
         ["ant", 3, 1],
         ["bee", 0, 2],
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "lower"),
-    [("val/loss", True), ("val/accuracy", False), ("macro_f1", False), ("val/r2", False), ("mae", True)],
-)
-def test_which_way_is_better(name, lower):
-    assert tasks.lower_is_better(name) is lower

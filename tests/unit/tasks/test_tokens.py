@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mlprun.data.sequences import Batch
+from mlprun.data.nested import Batch
 from mlprun.data.source import IGNORED
 from mlprun.errors import ConfigError, DataError
 from mlprun.training.learner import Learner
-from mlprun.training.losses import Loss
-from mlprun.training.metrics import Metrics
 from mlprun.training.schedule import FactorSchedule
 from mlprun.training.schedules import constant
 from tests.helpers.sequences import CLASSES, CPU, LENGTH
+from tests.helpers.tasks import evaluate, make_task
 
 
 def told() -> tuple[Tensor, Tensor]:
@@ -35,16 +34,11 @@ def told() -> tuple[Tensor, Tensor]:
 def test_loss_and_metrics_are_those_of_the_tokens_that_count(reduction, weight):
     outputs, targets = told()
     kept = targets != IGNORED
-    loss = Loss(nn.CrossEntropyLoss(weight=weight, reduction=reduction), "token_classification", CLASSES, False)
+    task = make_task(nn.CrossEntropyLoss(weight=weight, reduction=reduction), "token_classification", CLASSES, False)
     alone = F.cross_entropy(outputs[kept], targets[kept], weight=weight, reduction=reduction)
-    assert loss(outputs, targets).item() == pytest.approx(alone.item(), rel=1e-6)
-
-    metrics = Metrics("token_classification", CLASSES, CPU)
-    for some in (slice(0, 1), slice(1, 6)):  # an uneven last batch weighs what it holds
-        size = loss.size(targets[some])
-        value = loss(outputs[some], targets[some])
-        metrics.update(outputs[some], targets[some], value, mean=reduction == "mean", size=size)
-    found = metrics.compute()
+    assert task.loss(outputs, targets).item() == pytest.approx(alone.item(), rel=1e-6)
+    # an uneven last batch weighs what it holds
+    found = evaluate(task, [(outputs[some], targets[some]) for some in (slice(0, 1), slice(1, 6))]).compute()
     if reduction == "mean":
         assert found["loss"] == pytest.approx(alone.item(), rel=1e-6)
     assert found["accuracy"] == pytest.approx((outputs[kept].argmax(1) == targets[kept]).float().mean().item())
@@ -52,9 +46,8 @@ def test_loss_and_metrics_are_those_of_the_tokens_that_count(reduction, weight):
 
 def test_a_sum_over_tokens_is_shown_as_a_mean_over_tokens():
     outputs, targets = told()
-    loss = Loss(nn.CrossEntropyLoss(reduction="sum"), "language_modeling", CLASSES, False)
-    metrics = Metrics("language_modeling", CLASSES, CPU)
-    metrics.update(outputs, targets, loss(outputs, targets), mean=False, size=loss.size(targets))
+    task = make_task(nn.CrossEntropyLoss(reduction="sum"), "language_modeling", CLASSES, False)
+    metrics = evaluate(task, [(outputs, targets)])
     mean = F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
     assert metrics.compute()["loss"] == pytest.approx(mean.item(), rel=1e-6)
 
@@ -86,11 +79,11 @@ class Guess(nn.Module):
 
 def learner(accumulate: int = 1, criterion: nn.Module | None = None) -> Learner:
     model = Guess()
-    loss = Loss(criterion or nn.CrossEntropyLoss(), "token_classification", CLASSES, False)
+    task = make_task(criterion or nn.CrossEntropyLoss(), "token_classification", CLASSES, False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     return Learner(
-        model, loss, optimizer, FactorSchedule(constant), CPU, task="token_classification", num_outputs=CLASSES,
-        seed=0, accumulate=accumulate,
+        model, task, optimizer, FactorSchedule(constant), CPU, seed=0,
+        accumulate=accumulate,
     )  # fmt: skip
 
 
@@ -100,8 +93,8 @@ def test_accumulated_parts_weigh_the_tokens_that_they_count():
     whole, parts = learner(), learner(accumulate=3)
     one, three = whole.update(batch, 0), parts.update(batch, 0)
     assert three.loss.item() == pytest.approx(one.loss.item(), rel=1e-6)
-    assert int(three.correct) == int(one.correct)
-    assert int(one.num_tokens) == int((targets != IGNORED).sum())
+    assert int(three.sums["accuracy"]) == int(one.sums["accuracy"])
+    assert int(one.num_targets) == int((targets != IGNORED).sum())
     torch.testing.assert_close(parts.model.table.weight, whole.model.table.weight, rtol=0, atol=1e-6)
 
 
@@ -109,12 +102,8 @@ def test_accumulated_parts_weigh_the_tokens_that_they_count():
 def test_sentences_with_nothing_to_tell_change_nothing(settings):
     outputs, targets = told()
     nothing = torch.full_like(targets, IGNORED)
-    loss = Loss(nn.CrossEntropyLoss(**settings), "token_classification", CLASSES, False)
-    alone, beside = (Metrics("token_classification", CLASSES, CPU) for _ in range(2))
-    for metrics, batches in ((alone, (targets,)), (beside, (nothing, targets, nothing))):
-        for batch in batches:
-            value, size = loss(outputs, batch), loss.size(batch)
-            metrics.update(outputs, batch, value, mean=True, size=size)
+    task = make_task(nn.CrossEntropyLoss(**settings), "token_classification", CLASSES, False)
+    alone, beside = (evaluate(task, [(outputs, t) for t in some]) for some in ([targets], [nothing, targets, nothing]))
     assert math.isfinite(beside.compute()["loss"])
     assert beside.compute() == alone.compute()
 
@@ -174,4 +163,4 @@ def test_a_class_that_does_not_exist_is_named():
 )
 def test_a_loss_that_cannot_leave_tokens_out_is_refused(criterion, one_hot, says):
     with pytest.raises(ConfigError, match=says):
-        Loss(criterion, "language_modeling", CLASSES, one_hot)
+        make_task(criterion, "language_modeling", CLASSES, one_hot)

@@ -11,8 +11,9 @@ import yaml
 from torch import nn
 
 from mlprun.errors import ConfigError
-from mlprun.training.losses import NLL, Hinge, Loss
+from mlprun.tasks.losses import NLL, Hinge
 from tests.helpers.files import REPOSITORY
+from tests.helpers.tasks import make_task
 
 YAMLS = sorted(file for file in (REPOSITORY / "conf" / "loss").glob("*.yaml") if file.stem != "custom")
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]])
@@ -62,7 +63,7 @@ DIFFERENCES = [1.0, -1.0, 0.5, 0.0, 0.0, 3.0]  # LOGITS minus the one-hot rows
 )
 def test_values_on_classes(criterion: nn.Module, one_hot: bool, value: float) -> None:
     outputs = LOGITS.clone().requires_grad_()
-    loss = Loss(criterion, "classification", 3, one_hot)(outputs, CLASSES)
+    loss = make_task(criterion, "classification", 3, one_hot).loss(outputs, CLASSES)
     assert loss.shape == ()
     assert loss.item() == pytest.approx(value, rel=1e-5)
     loss.backward()
@@ -74,9 +75,9 @@ def test_values_on_classes(criterion: nn.Module, one_hot: bool, value: float) ->
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_a_single_output_is_a_yes_no_question(one_hot: bool) -> None:
     outputs, targets = torch.tensor([[2.0], [-1.0]]), torch.tensor([1, 1])
-    loss = Loss(nn.BCEWithLogitsLoss(), "classification", 1, one_hot)(outputs, targets)
+    loss = make_task(nn.BCEWithLogitsLoss(), "classification", 1, one_hot).loss(outputs, targets)
     assert loss.item() == pytest.approx((sigmoid_loss(2, 1) + sigmoid_loss(-1, 1)) / 2)
-    assert Loss(nn.MSELoss(), "classification", 1, one_hot)(outputs, targets).item() == (1 + 4) / 2
+    assert make_task(nn.MSELoss(), "classification", 1, one_hot).loss(outputs, targets).item() == (1 + 4) / 2
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,9 @@ def test_a_single_output_is_a_yes_no_question(one_hot: bool) -> None:
 )
 def test_hinge_of_a_single_output_wants_it_on_the_side_of_its_class(criterion: nn.Module, value: float) -> None:
     outputs, targets = torch.tensor([[2.0], [-1.0], [0.5]]), torch.tensor([1, 1, 0])
-    loss = Loss(criterion, "classification", 1, False)
-    assert loss(outputs, targets).item() == pytest.approx(value)
-    assert loss.threshold == 0
+    task = make_task(criterion, "classification", 1, False)
+    assert task.loss(outputs, targets).item() == pytest.approx(value)
+    assert task.threshold == 0
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_hinge_of_a_single_output_wants_it_on_the_side_of_its_class(criterion: n
 def test_with_margin_0_one_example_gives_the_perceptrons_rule(output: float, label: int, gradient: float) -> None:
     """An example on the wrong side, or on the boundary, moves the output by 1 towards its own; others by nothing."""
     outputs = torch.tensor([[output]], requires_grad=True)
-    Loss(Hinge(margin=0), "classification", 1, False)(outputs, torch.tensor([label])).backward()
+    make_task(Hinge(margin=0), "classification", 1, False).loss(outputs, torch.tensor([label])).backward()
     assert outputs.grad is not None
     assert outputs.grad.item() == gradient
 
@@ -120,25 +121,27 @@ def test_with_margin_0_one_example_gives_the_perceptrons_rule(output: float, lab
 )
 def test_values_on_a_regression(criterion: nn.Module, value: float) -> None:
     outputs, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [-1.0]])
-    assert Loss(criterion, "regression", 1, False)(outputs, targets).item() == pytest.approx(value)
+    assert make_task(criterion, "regression", 1, False).loss(outputs, targets).item() == pytest.approx(value)
 
 
 def test_regression_targets_are_never_broadcast() -> None:
     with pytest.raises(ConfigError, match=r"outputs have shape \(4, 1\), the targets \(4,\)"):
-        Loss(nn.MSELoss(), "regression", 1, False)(torch.zeros(4, 1), torch.zeros(4))
+        make_task(nn.MSELoss(), "regression", 1, False).loss(torch.zeros(4, 1), torch.zeros(4))
 
 
 def test_nll_of_log_probabilities_is_unchanged() -> None:
-    loss = Loss(NLL(), "classification", 3, False)
-    torch.testing.assert_close(loss(LOGITS.log_softmax(1), CLASSES), loss(LOGITS, CLASSES))
+    task = make_task(NLL(), "classification", 3, False)
+    torch.testing.assert_close(task.loss(LOGITS.log_softmax(1), CLASSES), task.loss(LOGITS, CLASSES))
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_low_precision_outputs(one_hot: bool) -> None:
     criterion = nn.MSELoss() if one_hot else nn.CrossEntropyLoss()
-    loss = Loss(criterion, "classification", 3, one_hot)
+    task = make_task(criterion, "classification", 3, one_hot)
     with torch.autocast("cpu", torch.bfloat16):
-        assert loss(LOGITS.bfloat16(), CLASSES).item() == pytest.approx(loss(LOGITS, CLASSES).item(), rel=0.02)
+        assert task.loss(LOGITS.bfloat16(), CLASSES).item() == pytest.approx(
+            task.loss(LOGITS, CLASSES).item(), rel=0.02
+        )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +167,7 @@ def test_misfits_name_the_remedy(
     criterion: nn.Module, task: str, num_outputs: int, one_hot: bool, key: str, remedy: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        Loss(criterion, task, num_outputs, one_hot)
+        make_task(criterion, task, num_outputs, one_hot)
     assert caught.value.key == key
     assert remedy in caught.value.remedy
 
@@ -177,13 +180,13 @@ class Own(nn.MSELoss):
 
 
 def test_a_users_criterion_is_left_alone() -> None:
-    assert Loss(Own(), "classification", 3, False)(LOGITS, CLASSES).item() == 0.5
-    assert Loss(nn.Identity(), "regression", 1, False).reduction == "mean"
+    assert make_task(Own(), "classification", 3, False).loss(LOGITS, CLASSES).item() == 0.5
+    assert make_task(nn.Identity(), "regression", 1, False).reduction == "mean"
 
 
 def test_reduction_is_the_criterions() -> None:
-    assert Loss(nn.MSELoss(), "regression", 1, False).reduction == "mean"
-    assert Loss(nn.MSELoss(reduction="sum"), "regression", 1, False).reduction == "sum"
+    assert make_task(nn.MSELoss(), "regression", 1, False).reduction == "mean"
+    assert make_task(nn.MSELoss(reduction="sum"), "regression", 1, False).reduction == "sum"
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: p.stem)
@@ -196,10 +199,10 @@ def test_yaml_fits_classes_with_one_hot(path: Path, num_outputs: int) -> None:
     criterion = getattr(importlib.import_module(module), name)(**node)
     if num_outputs == 1 and not compares and path.stem != "hinge":
         with pytest.raises(ConfigError, match="loss=bce"):
-            Loss(criterion, "classification", 1, False)
+            make_task(criterion, "classification", 1, False)
         return
     outputs = torch.zeros(4, num_outputs, requires_grad=True)
-    Loss(criterion, "classification", num_outputs, compares)(outputs, torch.tensor([0, 1, 1, 0])).backward()
+    make_task(criterion, "classification", num_outputs, compares).loss(outputs, torch.tensor([0, 1, 1, 0])).backward()
     assert outputs.grad is not None
     assert outputs.grad.abs().sum() > 0
 

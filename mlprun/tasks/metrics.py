@@ -1,0 +1,297 @@
+"""Metrics of a split, with the interface of torchmetrics, and what accumulates them over an evaluation.
+
+They are summed on the device, so that an uneven last batch weighs what it holds and nothing waits before `compute`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlprun.errors import ConfigError
+from mlprun.tasks.base import Metric, Step, Task
+
+
+def exact(values: Tensor) -> Tensor:
+    """In float64: sums of many float32 values lose digits. mps has none."""
+    return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+
+
+def predicted_classes(outputs: Tensor, threshold: float = 0.0) -> Tensor:
+    """Class indices (N,) of outputs (N, K); a single output is class 1 above `threshold`, 0 for a logit."""
+    return (outputs[:, 0] > threshold).long() if outputs.shape[1] == 1 else outputs.argmax(1)
+
+
+class Evaluation:
+    """The loss and the metrics over the batches of a split: `update` with each, then `compute`.
+
+    Args:
+        task: whose steps they are.
+        metrics: by name, beside what the task logs.
+
+    Attributes:
+        num_examples: so far.
+    """
+
+    def __init__(self, task: Task, metrics: dict[str, Metric]) -> None:
+        self.task, self.metrics = task, metrics
+        self.num_examples = 0
+        self._loss: Tensor | float = 0.0
+        self._weight: Tensor | int = 0
+        self._count: Tensor | int = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def update(self, step: Step, num_examples: int) -> None:
+        """Add what the task's `eval_step` made of a batch."""
+        self.num_examples += num_examples
+        self._count = self._count + step.num_targets
+        self._weight = self._weight + (step.num_targets if self.task.sums_loss else step.weight)
+        self._loss = self._loss + exact(step.loss) * (1 if self.task.sums_loss else step.weight)
+        for name, value in step.sums.items():
+            self._sums[name] = exact(value) + self._sums.get(name, 0.0)
+        if self.metrics:
+            outputs, targets = self.task.compared(step)
+            for metric in self.metrics.values():
+                metric.update(outputs, targets)
+
+    def compute(self) -> dict[str, float]:
+        """Metric name -> value over all targets.
+
+        Raises:
+            ValueError: there were none.
+            ConfigError: a metric gives no single number.
+        """
+        if not int(self._count):
+            raise ValueError("no targets that count")
+        means = {"loss": float(self._loss) / float(self._weight)}
+        means |= {name: float(value) / int(self._count) for name, value in self._sums.items()}
+        values = self.task.summarize(means)
+        return {**values, **{name: _number(name, metric.compute()) for name, metric in self.metrics.items()}}
+
+    @property
+    def confusion(self) -> Tensor | None:
+        """(K, K) int64 counts, rows the true class, columns the predicted; None where there are no classes."""
+        return next((m.confusion for m in self.metrics.values() if isinstance(m, MacroF1)), None)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shape = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        remedy = "most classes of torchmetrics have an argument for that, such as average=macro"
+        raise ConfigError(f"metrics.{name}", ConfigError.MISSING, f"gives {shape}, not one number", remedy) from error
+
+
+class FunctionMetric:
+    """A function of all outputs and targets of a split, such as one of scikit-learn's or the user's own.
+
+    Args:
+        function: (outputs (M, K) or (M,), targets) -> number, called once for each evaluation, with tensors on the CPU.
+        higher_is_better: None if nobody says.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Any], higher_is_better: bool | None = None) -> None:
+        self.function, self.higher_is_better = function, higher_is_better
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Keep a batch."""
+        self._outputs.append(outputs)
+        self._targets.append(targets)
+
+    def compute(self) -> Any:
+        """What the function says of all."""
+        return self.function(torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu())
+
+
+class ConfusionMatrix:
+    """Counts of each predicted class for each true class.
+
+    Args:
+        num_classes: K.
+        threshold: above which a single output means class 1.
+
+    Attributes:
+        confusion: (K, K) int64, rows the true class, columns the predicted.
+    """
+
+    higher_is_better: bool | None = None  # a table is no score
+
+    def __init__(self, num_classes: int, threshold: float, device: torch.device | str) -> None:
+        self.threshold = threshold
+        self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+
+    def to(self, device: torch.device) -> ConfusionMatrix:
+        """The counts on a device."""
+        self.confusion = self.confusion.to(device)
+        return self
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.confusion.zero_()
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch."""
+        # index_add_ of whole numbers: bincount has no deterministic kernel on a GPU
+        pair = targets * len(self.confusion) + predicted_classes(outputs, self.threshold)
+        self.confusion.view(-1).index_add_(0, pair, torch.ones_like(pair))
+
+    def compute(self) -> Any:
+        """The counts."""
+        return self.confusion
+
+
+class MacroF1(ConfusionMatrix):
+    """F1 = 2 TP / (2 TP + FP + FN), averaged over the classes that occur (as scikit-learn's f1_score)."""
+
+    higher_is_better = True
+
+    def compute(self) -> float:
+        """The score, 0 to 1."""
+        confusion = self.confusion.cpu()
+        return _macro_f1(confusion.diag(), confusion.sum(1) + confusion.sum(0))
+
+
+def _macro_f1(num_hits: Tensor, num_true_and_predicted: Tensor) -> float:
+    occurs = num_true_and_predicted > 0
+    return float(((2 * num_hits[occurs]).double() / num_true_and_predicted[occurs]).mean())
+
+
+class BalancedAccuracy(ConfusionMatrix):
+    """The share of each true class that is predicted, averaged over the classes that occur: blind to their sizes."""
+
+    higher_is_better = True
+
+    def __init__(self, num_classes: int, threshold: float = 0.0, device: torch.device | str = "cpu") -> None:
+        super().__init__(num_classes, threshold, device)
+
+    def compute(self) -> float:
+        """The mean recall, 0 to 1."""
+        confusion = self.confusion.cpu()
+        num_true = confusion.sum(1)
+        return float((confusion.diag()[num_true > 0].double() / num_true[num_true > 0]).mean())
+
+
+class _Mean:
+    """The mean of something over the targets."""
+
+    higher_is_better: bool | None = True
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._sum: Tensor | float = 0.0
+        self._count = 0
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch."""
+        self._sum = self._sum + self.summed(outputs, targets)
+        self._count += len(targets)
+
+    def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sum over a batch, a scalar or one per value of an example."""
+        raise NotImplementedError
+
+    def compute(self) -> float:
+        """The mean over all targets, and over the values of an example."""
+        return float((exact(torch.as_tensor(self._sum)) / self._count).mean())
+
+
+class TopAccuracy(_Mean):
+    """The share of the targets that are among the `k` classes with the largest logits."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        super().__init__()
+
+    def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """How many are."""
+        return (outputs.topk(self.k, dim=-1).indices == targets[..., None]).sum()
+
+
+class LabelF1(_Mean):
+    """F1 of each label (N, K), averaged over the labels that occur."""
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        super().__init__()
+
+    def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(2, K): hits, and true plus predicted ones."""
+        guessed, true = outputs > self.threshold, targets > 0.5
+        return torch.stack([(guessed & true).sum(0), guessed.sum(0) + true.sum(0)])
+
+    def compute(self) -> float:
+        """The score, 0 to 1; 0 where no label occurs."""
+        hits, either = torch.as_tensor(self._sum)
+        return _macro_f1(hits, either) if bool(either.any()) else 0.0
+
+
+class MeanSquaredError(_Mean):
+    """Of values (N, D), in the data's units."""
+
+    higher_is_better = False
+
+    def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(D,)."""
+        return (outputs - targets).square().sum(0)
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """Of values (N, D), in the data's units; averaged over the D."""
+
+    def compute(self) -> float:
+        """The mean over the values of an example of the root of their mean square."""
+        return float((exact(torch.as_tensor(self._sum)) / self._count).sqrt().mean())
+
+
+class MeanAbsoluteError(_Mean):
+    """Of values (N, D), in the data's units."""
+
+    higher_is_better = False
+
+    def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(D,)."""
+        return (outputs - targets).abs().sum(0)
+
+
+class R2(_Mean):
+    """The share of the variance that is explained, averaged over the values of an example: the same in every unit."""
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        super().reset()
+        self._origin: Tensor | None = None  # sums are taken from here, so that a large mean costs no digits
+
+    def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(3, D): squared errors, targets and their squares."""
+        if self._origin is None:
+            self._origin = targets.mean(0)
+        centred = targets - self._origin
+        return torch.stack([(outputs - targets).square().sum(0), centred.sum(0), centred.square().sum(0)])
+
+    def compute(self) -> float:
+        """1 for perfect predictions, 0 for the mean of the targets."""
+        squared, total, squares = torch.as_tensor(self._sum)
+        spread = squares - total.square() / self._count
+        perfect = (squared == 0).to(squared.dtype)
+        return float(torch.where(spread > 0, 1 - squared / spread.clamp(min=1e-300), perfect).mean())
+
+
+def confusion_rows(confusion: Tensor, labels: Sequence[str]) -> list[list[str | int]]:
+    """The confusion matrix as a table with a header; rows the true class, columns the predicted."""
+    header: list[str | int] = ["true \\ predicted", *labels]
+    counts: list[list[int]] = confusion.tolist()
+    rows: list[list[str | int]] = [[label, *row] for label, row in zip(labels, counts, strict=True)]
+    return [header, *rows]
