@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlprun.config.schema import Config
+from mlprun.task_names import CUSTOM
 from mlprun.text_table import render
 
 if TYPE_CHECKING:
@@ -58,10 +59,11 @@ def model_lines(
 
 
 def optim_line(config: Config) -> str:
-    """The optimizer, its rate, the schedule and the loss."""
+    """The optimizer, its rate, the schedule and the loss or the task."""
     rate = config.optim.get("lr")
     lr = "" if rate is None else f", lr {rate:g}"
-    names = [_class_name(node) for node in (config.optim, config.scheduler, config.loss)]
+    loss = config.task if config.data.task == CUSTOM else config.loss  # which makes its own loss
+    names = [_class_name(node) for node in (config.optim, config.scheduler, loss)]
     return f"optim   {names[0]}{lr}, {names[1]}; {names[2]}"
 
 

@@ -109,7 +109,7 @@ class Task:
 
     def describe_targets(self) -> str:
         """What an example's target is, for people: `10 classes`."""
-        return "targets of its own"
+        return "a task of its own"
 
     def to(self, kind: torch.device | torch.dtype) -> Task:
         """The task, with what it computes with on a device, or of a floating-point type."""
