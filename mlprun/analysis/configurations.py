@@ -132,12 +132,12 @@ def typed_overrides(record: RunRecord) -> dict[str, str]:
 
 def override_lines(record: RunRecord) -> list[str]:
     """The override lines that make the run's config, with what was changed when it was continued."""
-    found = record.overrides or []
+    overrides = record.overrides or []
     changed = {str(line).partition(": ")[0] for entry in record.resumed for line in entry.get("changed", [])}
     for key in sorted(changed & {"epochs", "steps"}):
-        found = [line for line in found if line.partition("=")[0] != key]
-        found.append(f"{key}={_cell(record.config.get(key))}")
-    return found
+        overrides = [line for line in overrides if line.partition("=")[0] != key]
+        overrides.append(f"{key}={_cell(record.config.get(key))}")
+    return overrides
 
 
 @dataclass
@@ -159,10 +159,10 @@ class Block:
         return [*self.ranked, *self.others]
 
 
-def comparable_blocks(found: list[Configuration]) -> list[Block]:
+def comparable_blocks(entries: list[Configuration]) -> list[Block]:
     blocks = []
-    for key in dict.fromkeys((c.data, c.monitor) for c in found):
-        inside = [c for c in found if (c.data, c.monitor) == key]
+    for key in dict.fromkeys((c.data, c.monitor) for c in entries):
+        inside = [c for c in entries if (c.data, c.monitor) == key]
         sign = -1 if inside[0].higher_is_better else 1
         ranked = sorted((c for c in inside if c.runs), key=lambda c: sign * mean(c.values))
         tests = [separable(ranked[0].values, c.values) for c in ranked[1:]]
@@ -170,50 +170,51 @@ def comparable_blocks(found: list[Configuration]) -> list[Block]:
     return blocks
 
 
-def differing_columns(found: list[Configuration]) -> dict[str, list[str]]:
+def differing_columns(entries: list[Configuration]) -> dict[str, list[str]]:
     """Key -> its value in each configuration: the keys that were typed and whose values differ.
 
     Values are those of the resolved config, so a default that was not typed is seen too; a choice of a group is the
     word that was typed.
     """
     columns: dict[str, list[str]] = {}
-    for key in dict.fromkeys(key for c in found for key in c.typed):
-        cells = _cells(found, key)
+    for key in dict.fromkeys(key for c in entries for key in c.typed):
+        cells = _cells(entries, key)
         if len(set(cells)) > 1:
             columns[key] = cells
     # What nobody typed may differ too (a YAML file that was edited): as many keys as tell all apart.
-    flats = [flatten(c.config) for c in found]
+    flats = [flatten(c.config) for c in entries]
     for key in dict.fromkeys(key for flat in flats for key in flat):
-        known = list(zip([(c.data, c.monitor) for c in found], *columns.values(), strict=True))
-        if len(set(known)) == len(found):
+        signatures = list(zip([(c.data, c.monitor) for c in entries], *columns.values(), strict=True))
+        if len(set(signatures)) == len(entries):
             break
         cells = ["" if key not in flat else _cell(flat[key]) for flat in flats]
-        if key not in columns and len(set(zip(known, cells, strict=True))) > len(set(known)):
+        if key not in columns and len(set(zip(signatures, cells, strict=True))) > len(set(signatures)):
             columns[key] = cells
     return columns
 
 
-def labels(found: list[Configuration]) -> list[str]:
+def labels(entries: list[Configuration]) -> list[str]:
     """What tells each configuration from the others, as one would type it: `optim=adam optim.lr=0.1`."""
-    columns = differing_columns(found)
-    return [" ".join(f"{key}={cells[i]}" for key, cells in columns.items() if cells[i]) for i in range(len(found))]
+    columns = differing_columns(entries)
+    return [" ".join(f"{key}={cells[i]}" for key, cells in columns.items() if cells[i]) for i in range(len(entries))]
 
 
-def _cells(found: list[Configuration], key: str) -> list[str]:
-    values = [find_key(c.config, key) for c in found]
+def _cells(entries: list[Configuration], key: str) -> list[str]:
+    values = [find_key(c.config, key) for c in entries]
     if not any(isinstance(value, dict) and value for value in values):
         return [
-            c.typed.get(key, "") if value is MISSING else _cell(value) for c, value in zip(found, values, strict=True)
+            c.typed.get(key, "") if value is MISSING else _cell(value) for c, value in zip(entries, values, strict=True)
         ]
     # A group: who did not type its choice made the same as who did, if but for other typed keys all of it is alike.
-    typed = {name for c in found for name in c.typed}
-    alike = [
+    typed = {name for c in entries for name in c.typed}
+    untyped = [
         json.dumps({k: v for k, v in flatten({key: value}).items() if k not in typed}, sort_keys=True, default=str)
         for value in values
     ]
-    words = {like: c.typed[key] for c, like in zip(found, alike, strict=True) if key in c.typed}
+    choices = {rest: c.typed[key] for c, rest in zip(entries, untyped, strict=True) if key in c.typed}
     return [
-        c.typed.get(key) or words.get(like) or _name(value) for c, like, value in zip(found, alike, values, strict=True)
+        c.typed.get(key) or choices.get(rest) or _name(value)
+        for c, rest, value in zip(entries, untyped, values, strict=True)
     ]
 
 
@@ -226,8 +227,8 @@ def _name(group: Any) -> str:
 
 def find_key(config: dict[str, Any], key: str) -> Any:
     node: Any = config
-    for part in re.split(r"[./]", key):
-        node = node.get(part, MISSING) if isinstance(node, dict) else MISSING
+    for name in re.split(r"[./]", key):
+        node = node.get(name, MISSING) if isinstance(node, dict) else MISSING
     return node
 
 

@@ -62,8 +62,8 @@ def curve(rows: Iterable[Row], metric: str, x: str = "step") -> Curve:
         of much fewer steps than the others, before or after an evaluation, is merged with the next.
     """
     rows = _merged(list(rows), metric) if metric.startswith("train/") else rows
-    found = [(row[x], row[metric]) for row in rows if metric in row and _is_number(row.get(x))]
-    return [float(at) for at, _ in found], [float(y) if _is_number(y) else math.nan for _, y in found]
+    points = [(row[x], row[metric]) for row in rows if metric in row and _is_number(row.get(x))]
+    return [float(at) for at, _ in points], [float(y) if _is_number(y) else math.nan for _, y in points]
 
 
 def _merged(rows: list[Row], metric: str) -> list[Row]:
@@ -116,8 +116,11 @@ def collect(paths: Sequence[Path]) -> list[Series]:
         if is_run(path):  # what lies below it is another matter
             groups += [[run] for run in runs[:1] if run[0] == path]
             continue
-        for found in configurations(runs):
-            kinds = ([run for run in kind if rows_of(run[0])] for kind in (found.runs, found.unfinished, found.failed))
+        for configuration in configurations(runs):
+            kinds = (
+                [run for run in kind if rows_of(run[0])]
+                for kind in (configuration.runs, configuration.unfinished, configuration.failed)
+            )
             groups.append(next((kind for kind in kinds if kind), []))
     read = [(group, [rows_of(path) for path, _ in group]) for group in groups]
     drawn = {str([path for path, _ in group]): (group, rows) for group, rows in read if any(rows)}
@@ -148,26 +151,26 @@ def _labels(series: Sequence[Series]) -> list[str]:
     if len(series) == 1:
         return [""]
     firsts = [configurations([each.runs[0]])[0] for each in series]
-    said = labels(firsts)
+    names = labels(firsts)
 
     def add(details: Sequence[str]) -> list[str]:
-        twice = [said.count(text) > 1 for text in said]
+        twice = [names.count(text) > 1 for text in names]
         return [
             f"{text} {detail}".strip() if again else text
-            for text, detail, again in zip(said, details, twice, strict=True)
+            for text, detail, again in zip(names, details, twice, strict=True)
         ]
 
-    said = add([f"seed={s.runs[0][1].config.get('seed')}" if len(s.runs) == 1 else "" for s in series])
+    names = add([f"seed={s.runs[0][1].config.get('seed')}" if len(s.runs) == 1 else "" for s in series])
     return add([s.runs[0][0].name for s in series])
 
 
 def default_metrics(series: Sequence[Series]) -> list[str]:
     """Losses, and the monitored or first other metric of the val split."""
-    there = metrics_of(series)
+    logged = metrics_of(series)
     monitor = series[0].runs[0][1].monitor
     scores = [monitor, "val/accuracy", "val/r2"]
-    score = [name for name in scores if name in there and name != "val/loss"][:1]
-    return [name for name in ("train/loss", "val/loss", *score) if name in there]
+    score = [name for name in scores if name in logged and name != "val/loss"][:1]
+    return [name for name in ("train/loss", "val/loss", *score) if name in logged]
 
 
 def metrics_of(series: Sequence[Series]) -> list[str]:

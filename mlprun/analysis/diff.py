@@ -114,8 +114,8 @@ def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
         first: what one run.json holds.
         second: what the other holds.
     """
-    parts = (_config, _code, _environment, _data)
-    return {part.__name__[1:]: differences(part(first), part(second)) for part in parts}
+    sections = (_config, _code, _environment, _data)
+    return {values_of.__name__[1:]: differences(values_of(first), values_of(second)) for values_of in sections}
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,11 +124,11 @@ def _config(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _code(record: Mapping[str, Any]) -> dict[str, Any]:
     git, ours = section(record, "git"), record.get("mlprun")
-    found = _chosen("git", git, ("commit", "changes"))
+    code = _chosen("git", git, ("commit", "changes"))
     if git.get("dirty") and "changes" not in git:
-        found["git.changes"] = "not recorded"
-    found |= _chosen("mlprun", ours if isinstance(ours, dict) else {"version": ours}, ("version", "source", "commit"))
-    return found | {f"sources.{file}": digest for file, digest in section(record, "sources").items()}
+        code["git.changes"] = "not recorded"
+    code |= _chosen("mlprun", ours if isinstance(ours, dict) else {"version": ours}, ("version", "source", "commit"))
+    return code | {f"sources.{file}": digest for file, digest in section(record, "sources").items()}
 
 
 def _environment(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,15 +141,15 @@ def _environment(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _data(record: Mapping[str, Any]) -> dict[str, Any]:
     fingerprints = section(section(record, "data"), "fingerprints")
-    parts = {file: Path(file).parts for file in fingerprints}
+    folders = {file: Path(file).parts for file in fingerprints}
     # The same data may lie elsewhere: below the folder that holds all of it, names are compared.
-    above = _shared(*(part[:-1] for part in parts.values()))
-    found = {"/".join(parts[file][above:]): digest for file, digest in fingerprints.items()}
-    started = {
+    num_shared = _shared(*(folder[:-1] for folder in folders.values()))
+    files = {"/".join(folders[file][num_shared:]): digest for file, digest in fingerprints.items()}
+    digests = {
         "tokens": section(record, "data").get("tokens"),
         "weights": section(record, "weights").get("sha256"),
     }
-    return found | {name: digest for name, digest in started.items() if digest is not None}
+    return files | {name: digest for name, digest in digests.items() if digest is not None}
 
 
 def _chosen(prefix: str, values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -192,24 +192,24 @@ def compare_rows(first: Path, second: Path) -> RowDifference | None:
             return RowDifference(step, [Difference("step", MISSING, step)], same)
         if step not in theirs:
             return RowDifference(step, [Difference("step", step, MISSING)], same)
-        if found := differences(ours[step], theirs[step]):
-            found.sort(key=lambda d: (d.key != "train/loss", not d.key.startswith("val/")))
-            return RowDifference(step, found, same)
+        if differing := differences(ours[step], theirs[step]):
+            differing.sort(key=lambda d: (d.key != "train/loss", not d.key.startswith("val/")))
+            return RowDifference(step, differing, same)
     return None
 
 
 def _computed(file: Path) -> dict[int, Row]:
     """Step -> what was computed at it, without what was measured by the clock or of the machine."""
-    found: dict[int, Row] = {}
+    by_step: dict[int, Row] = {}
     try:
         for row in read_rows(file, keep_torn=True):
             computed = {key: row[key] for key in row if not key.startswith("perf/") and not key.endswith("_sec")}
-            found.setdefault(row["step"], {}).update(computed)
+            by_step.setdefault(row["step"], {}).update(computed)
     except DamagedRowError as error:
         raise RunError(
             f"{file} is damaged: line {error.number} {error.reason}\n  without that line, the rest can be compared"
         ) from error
-    return found
+    return by_step
 
 
 def compare_tensors(first: Any, second: Any, path: str = "") -> list[str]:
@@ -226,11 +226,11 @@ def compare_tensors(first: Any, second: Any, path: str = "") -> list[str]:
     import torch
 
     if isinstance(first, dict) and isinstance(second, dict):
-        found = []
+        paths = []
         for key in dict.fromkeys([*first, *second]):
             below = f"{path}.{key}" if path else str(key)
-            found += compare_tensors(first.get(key, MISSING), second.get(key, MISSING), below)
-        return found
+            paths += compare_tensors(first.get(key, MISSING), second.get(key, MISSING), below)
+        return paths
     if isinstance(first, list | tuple) and isinstance(second, list | tuple):
         return compare_tensors(dict(enumerate(first)), dict(enumerate(second)), path)
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):

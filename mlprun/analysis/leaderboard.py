@@ -49,12 +49,12 @@ def leaderboard(runs: Sequence[Run], rows: int = TABLE_ROWS) -> list[str]:
         runs: as `read_runs` returns them.
         rows: of a table, at most.
     """
-    found = configurations(runs)
-    parts = [_block_lines(block, rows) for block in comparable_blocks(found)]
+    entries = configurations(runs)
+    sections = [_block_lines(block, rows) for block in comparable_blocks(entries)]
     damaged = [run for run in runs if not run[1].has_config]
-    parts.append(_unfinished_lines(sort_by_name(run for c in found for run in c.unfinished)))
-    parts.append(_failed_lines(sort_by_name([*damaged, *(run for c in found for run in c.failed)])))
-    lines = [line for part in parts if part for line in ("", *part)]
+    sections.append(_unfinished_lines(sort_by_name(run for c in entries for run in c.unfinished)))
+    sections.append(_failed_lines(sort_by_name([*damaged, *(run for c in entries for run in c.failed)])))
+    lines = [line for section in sections if section for line in ("", *section)]
     return lines[1:] or ["no runs"]
 
 
@@ -119,13 +119,13 @@ def _line_to_paste(best: Configuration) -> str:
     path, record = min(best.runs, key=lambda run: run[1].is_reproduction)
     if record.overrides is None:
         return shlex.join(["mlprun", "reproduce", str(path)])
-    kept = [line for line in override_lines(record) if not re.match(r"[+~]*(seed=|(hydra|sweep)[=./@])", line)]
-    return shlex.join(["mlprun", *_config_options(record.command), *kept])
+    overrides = [line for line in override_lines(record) if not re.match(r"[+~]*(seed=|(hydra|sweep)[=./@])", line)]
+    return shlex.join(["mlprun", *_config_options(record.command), *overrides])
 
 
 def _config_options(command: str) -> list[str]:
     """Where the command takes its config from, if not from mlprun's own."""
-    kept = []
+    options = []
     try:
         words = iter(shlex.split(command))
     except ValueError:  # an open quote
@@ -133,15 +133,15 @@ def _config_options(command: str) -> list[str]:
     for word in words:
         option, equals, _ = word.partition("=")
         if option in ("--config-dir", "-cd", "--config-name", "-cn"):
-            kept += [word] if equals else [word, next(words, "")]
-    return kept
+            options += [word] if equals else [word, next(words, "")]
+    return options
 
 
 def _unfinished_lines(runs: list[Run]) -> list[str]:
     rows = []
     for path, record in runs[:LISTED]:
-        known = record.steps is not None and record.num_steps is not None
-        steps = f"  step {record.steps} of {record.num_steps}" if known else ""
+        has_progress = record.steps is not None and record.num_steps is not None
+        steps = f"  step {record.steps} of {record.num_steps}" if has_progress else ""
         rows.append((record.status, f"{path}{steps}"))
     return [*render(rows, "<<"), *_more(len(runs) - LISTED, "unfinished")]
 
@@ -162,7 +162,7 @@ def _more(num_left: int, what: str) -> list[str]:
 
 
 def _table(block: Block, rows: int) -> list[str]:
-    shown = block.all[:rows]
+    entries = block.all[:rows]
     num_ranked = min(len(block.ranked), rows)
     columns = [Column("", [str(place) for place in range(1, num_ranked + 1)])]
     marks = [{None: "?", False: "=", True: ""}[test] for test in block.separable[1:]]
@@ -177,30 +177,30 @@ def _table(block: Block, rows: int) -> list[str]:
         else:
             short = cells
         columns.append(Column(key, short, is_number, flexible=True))
-    if any(c.num_runs > 1 for c in shown):
-        counts = [str(c.num_runs) if len(c.runs) == c.num_runs else f"{len(c.runs)} of {c.num_runs}" for c in shown]
+    if any(c.num_runs > 1 for c in entries):
+        counts = [str(c.num_runs) if len(c.runs) == c.num_runs else f"{len(c.runs)} of {c.num_runs}" for c in entries]
         columns.append(Column("n", counts))
 
-    means = [mean_or_none(c.values) for c in shown]
+    means = [mean_or_none(c.values) for c in entries]
     places = decimal_places(means)
-    statuses = [c.status for c in shown[num_ranked:]]
+    statuses = [c.status for c in entries[num_ranked:]]
     columns.append(Column(block.all[0].monitor, [*format_numbers(means[:num_ranked], places), *statuses]))
-    spread = [sd_or_none(c.values) for c in shown]
+    spread = [sd_or_none(c.values) for c in entries]
     if any(sd is not None for sd in spread):
         places = max(places, min(8, 1 - exponent_of(spread)))
-        limits = [interval(c.values) for c in shown]
+        limits = [interval(c.values) for c in entries]
         halves = [None if limit is None else (limit[1] - limit[0]) / 2 for limit in limits]
         columns += [Column("sd", format_numbers(spread, places)), Column("±95%", format_numbers(halves, places))]
     if score := test_metric(block.all):
-        scores = [mean_or_none(c.metric(score)) for c in shown]
+        scores = [mean_or_none(c.metric(score)) for c in entries]
         columns.append(Column(score, format_numbers(scores, decimal_places(scores))))
-    columns.append(Column("sec", format_numbers([c.elapsed_sec for c in shown], 1)))
+    columns.append(Column("sec", format_numbers([c.elapsed_sec for c in entries], 1)))
     if all(c.num_runs == 1 for c in block.all):
         paths = [(c.runs or c.failed or c.unfinished)[0][0] for c in block.all]
         above = os.path.commonpath([path.absolute().parent for path in paths])
         names = [os.path.relpath(path, above) for path in paths]
         columns.append(Column("run", names, right=False, flexible=True))
-    return render_columns(columns, len(shown))
+    return render_columns(columns, len(entries))
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> None:
@@ -230,7 +230,7 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
         for place, (c, test) in enumerate(zip_longest(block.all, block.separable), start=1):
             values, tested = c.values, "" if test is None else str(test).lower()
             folders = [
-                [os.path.relpath(run, path.parent) for run, _ in some] for some in (c.runs, c.failed, c.unfinished)
+                [os.path.relpath(run, path.parent) for run, _ in group] for group in (c.runs, c.failed, c.unfinished)
             ]
             rows.append([
                 place if values else None, *(cells[len(rows)] for cells in swept.values()),

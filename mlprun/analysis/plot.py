@@ -56,18 +56,18 @@ def draw_run(series: Series, x: str = "step") -> Figure:
     The test scores are marked at the best step, and a line goes through all panels there.
     """
     rows, (_, record) = series.rows[0], series.runs[0]
-    there = metrics_of([series])
+    logged = metrics_of([series])
     score = next((name for name in default_metrics([series]) if not name.endswith("/loss")), None)
     upper = [["train/loss", "val/loss"]]
     if score is not None:
         upper.append([f"train/{score.partition('/')[2]}", score])
-    lower = [["optim/lr"]] if "optim/lr" in there else []
+    lower = [["optim/lr"]] if "optim/lr" in logged else []
     figure, panels = _panels([1.0] * len(upper) + [0.4] * len(lower), x)
     colours = {"train": "tab:blue", "val": "tab:orange", "optim": "tab:gray"}
     for panel, metrics in zip(panels, [*upper, *lower], strict=True):
         name = metrics[-1].partition("/")[2]
         for metric in metrics:
-            if metric in there:
+            if metric in logged:
                 _line(panel, [curve(rows, metric, x)], colours[metric.partition("/")[0]], metric)
         _scale(panel, falls=metrics[-1] != "optim/lr" and not record.higher_is_better(metrics[-1]))
         panel.set_ylabel("learning rate" if name == "lr" else name.replace("_", " "))
@@ -77,8 +77,8 @@ def draw_run(series: Series, x: str = "step") -> Figure:
             panel.plot([at], [tested], "*", color="tab:red", markersize=12, label=f"test/{name} {tested:.4g}")
         if name != "lr":  # the line at the best step is named once
             handles, texts = panel.get_legend_handles_labels()
-            kept = [i for i, text in enumerate(texts) if panel is panels[0] or not text.startswith("best step")]
-            panel.legend([handles[i] for i in kept], [texts[i] for i in kept], fontsize=8)
+            in_legend = [i for i, text in enumerate(texts) if panel is panels[0] or not text.startswith("best step")]
+            panel.legend([handles[i] for i in in_legend], [texts[i] for i in in_legend], fontsize=8)
     panels[0].set_title(_title(series.runs[0]), fontsize=10)
     return figure
 

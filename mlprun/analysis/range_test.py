@@ -120,13 +120,13 @@ def judge(rates: Sequence[float], losses: Iterable[float | None], *, ended_early
 
 def _smoothed(logs: list[float], losses: list[float]) -> list[float]:
     """An exponential moving average over log10 lr, without the bias of its start (Kingma and Ba, 2015, section 3)."""
-    found: list[float] = []
+    averages: list[float] = []
     total = weight = 0.0
     for i, loss in enumerate(losses):
-        kept = math.exp(-(logs[i] - logs[i - 1]) / MEMORY) if i else 0.0
-        total, weight = kept * total + (1 - kept) * loss, kept * weight + (1 - kept)
-        found.append(total / weight)
-    return found
+        decay = math.exp(-(logs[i] - logs[i - 1]) / MEMORY) if i else 0.0
+        total, weight = decay * total + (1 - decay) * loss, decay * weight + (1 - decay)
+        averages.append(total / weight)
+    return averages
 
 
 def _steepest(logs: list[float], smoothed: list[float], lowest: int) -> int:

@@ -57,8 +57,8 @@ def _one(path: Path, record: RunRecord) -> list[str]:
 def _commit(git: Mapping[str, Any], path: Path) -> str:
     if not git.get("dirty"):
         return str(git.get("commit", ""))
-    kept = str(path / "code.patch") if (path / "code.patch").is_file() else git.get("patch", "not kept")
-    return f"{git.get('commit')}, with uncommitted changes: {kept}"
+    patch = str(path / "code.patch") if (path / "code.patch").is_file() else git.get("patch", "not kept")
+    return f"{git.get('commit')}, with uncommitted changes: {patch}"
 
 
 def _version(ours: Any) -> str:
@@ -71,19 +71,19 @@ def _version(ours: Any) -> str:
 def _device(device: Mapping[str, Any]) -> str:
     count = device.get("num_threads")
     threads = pluralize(count, "thread") if count else None
-    return ", ".join(str(part) for part in dict.fromkeys([device.get("type"), device.get("name"), threads]) if part)
+    return ", ".join(str(text) for text in dict.fromkeys([device.get("type"), device.get("name"), threads]) if text)
 
 
 def _resumed(again: Mapping[str, Any]) -> str:
     step = f"step {again['step']}" if "step" in again else None
     changed = f"changed: {', '.join(again['changed'])}" if again.get("changed") else None
-    return ", ".join(str(part) for part in (again.get("at"), step, again.get("command"), changed) if part)
+    return ", ".join(str(text) for text in (again.get("at"), step, again.get("command"), changed) if text)
 
 
 def _two(first: Run, second: Run) -> list[str]:
     lines = render([(name, str(path)) for name, (path, _) in zip(NAMES, (first, second), strict=True)], "<<")
-    found = compare_records(first[1], second[1])
-    for section, differing in found.items():
+    sections = compare_records(first[1], second[1])
+    for section, differing in sections.items():
         lines += ["", section]
         lines += render([(d.key, *d.texts()) for d in differing], "<<<", indent="  ") or ["  no difference"]
     patches = [path / "code.patch" for path, _ in (first, second)]
@@ -91,7 +91,7 @@ def _two(first: Run, second: Run) -> list[str]:
         lines += ["", "the uncommitted changes differ:", f"  diff {patches[0]} {patches[1]}"]
     lines += ["", "results", *render(_results(first[1], second[1]), "<<<", indent="  ")]
     files = [path / "metrics.jsonl" for path, _ in (first, second)]
-    if not found["config"] and all(file.is_file() for file in files):  # with another config they differ anyway
+    if not sections["config"] and all(file.is_file() for file in files):  # with another config they differ anyway
         lines += ["", "metrics.jsonl", *_parting(*files)]
     return lines
 
@@ -108,16 +108,16 @@ def _parting(first: Path, second: Path) -> list[str]:
 
 def _results(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]:
     """Status, steps and metrics of both runs, a row each, under a heading."""
-    found = [("", *NAMES)]
+    rows = [("", *NAMES)]
     for name, key in (("status", "status"), ("steps", "steps"), ("best step", "best_step")):
-        found.append((name, as_typed(first.get(key, MISSING)), as_typed(second.get(key, MISSING))))
+        rows.append((name, as_typed(first.get(key, MISSING)), as_typed(second.get(key, MISSING))))
     ours, theirs = first.metrics, second.metrics
     for name in dict.fromkeys([*ours, *theirs]):
         pair = ours.get(name, MISSING), theirs.get(name, MISSING)
         short = _number(pair[0]), _number(pair[1])
         # two numbers that look alike and are not show all their digits
-        found.append((name, *(short if short[0] != short[1] or same_json(*pair) else Difference(name, *pair).texts())))
-    return found
+        rows.append((name, *(short if short[0] != short[1] or same_json(*pair) else Difference(name, *pair).texts())))
+    return rows
 
 
 def _number(value: Any) -> str:

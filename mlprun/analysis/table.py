@@ -21,10 +21,10 @@ class Column:
     flexible: bool = False  # may be cut
 
 
-def test_metric(found: Iterable[Configuration]) -> str | None:
+def test_metric(entries: Iterable[Configuration]) -> str | None:
     """The test metric to show."""
-    there = {name for c in found for name in SCORES if c.metric(name)}
-    return next((name for name in SCORES if name in there), None)
+    names = {name for c in entries for name in SCORES if c.metric(name)}
+    return next((name for name in SCORES if name in names), None)
 
 
 def exponent_of(values: Iterable[float | None]) -> int:

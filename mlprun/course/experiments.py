@@ -121,8 +121,8 @@ def parse(name: str, file: Path) -> Experiment:
 
 def ready() -> list[Experiment]:
     """Those that come with mlprun, by topic, then by name."""
-    found = [parse(file.stem, file) for file in FOLDER.glob("*.yaml")]
-    return sorted(found, key=lambda each: (TOPICS.index(each.topic), each.name))
+    experiments = [parse(file.stem, file) for file in FOLDER.glob("*.yaml")]
+    return sorted(experiments, key=lambda each: (TOPICS.index(each.topic), each.name))
 
 
 def users_own(config_dir: Path) -> list[Experiment]:
@@ -136,52 +136,52 @@ def users_own(config_dir: Path) -> list[Experiment]:
     """
     if not config_dir.is_dir():
         raise ConfigError("--config-dir", config_dir, "there is no such folder")
-    found = []
+    experiments = []
     folder = config_dir / "experiment"
     for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
         if not file.is_file():
             continue
         name = file.relative_to(folder).with_suffix("").as_posix()
         try:
-            known = parse(name, file)
-            described = known.description, known.commands, known.expect
+            experiment = parse(name, file)
+            described = experiment.description, experiment.commands, experiment.expect
         except HeaderError:
             comments = [
                 line.lstrip("# ")
                 for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
                 if line[:1] == "#"
             ]
-            said = (text for text in comments if text and not text.startswith(("@package", "topic:")))
-            described = next(said, ""), (), ""
-        found.append(Experiment(name, file, OWN, *described))
-    return found
+            texts = (text for text in comments if text and not text.startswith(("@package", "topic:")))
+            described = next(texts, ""), (), ""
+        experiments.append(Experiment(name, file, OWN, *described))
+    return experiments
 
 
-def chosen(found: Sequence[Experiment], words: str) -> list[Experiment]:
+def chosen(experiments: Sequence[Experiment], words: str) -> list[Experiment]:
     """Those of a topic, or those in whose name, topic or description the words occur; with no words all.
 
     Raises:
         ConfigError: there is none; with what was probably meant.
     """
-    said = words.lower()
-    of_topic = [each for each in found if each.topic == said]
-    told = [each for each in found if said in f"{each.name} {each.topic} {each.description}".lower()]
-    if not (of_topic or told):
-        texts = " ".join(f"{each.name} {each.topic} {each.description}" for each in found).lower()
-        known = [*(each.name for each in found), *dict.fromkeys(each.topic for each in found)]
-        close = close_matches(said, known) or close_matches(said, re.findall(r"[\w-]{4,}", texts))
+    query = words.lower()
+    of_topic = [each for each in experiments if each.topic == query]
+    matches = [each for each in experiments if query in f"{each.name} {each.topic} {each.description}".lower()]
+    if not (of_topic or matches):
+        texts = " ".join(f"{each.name} {each.topic} {each.description}" for each in experiments).lower()
+        candidates = [*(each.name for each in experiments), *dict.fromkeys(each.topic for each in experiments)]
+        close = close_matches(query, candidates) or close_matches(query, re.findall(r"[\w-]{4,}", texts))
         remedy = did_you_mean(close) if close else ""
         raise ConfigError(
             f"experiments {words}", ConfigError.MISSING, "no experiment has this name, topic or word",
             remedy or "`mlprun experiments` lists them all",
         )  # fmt: skip
-    return of_topic or told
+    return of_topic or matches
 
 
-def listing(found: Iterable[Experiment]) -> list[str]:
+def listing(experiments: Iterable[Experiment]) -> list[str]:
     """A heading for each topic, and below it a line for each of its experiments, at most `WIDTH` wide."""
     topics: dict[str, list[Experiment]] = {}
-    for each in found:
+    for each in experiments:
         topics.setdefault(each.topic, []).append(each)
     listed = [each for group in topics.values() for each in group]
     rows = iter(render([(each.name, each.description) for each in listed], "<<", indent="  "))
@@ -191,7 +191,7 @@ def listing(found: Iterable[Experiment]) -> list[str]:
     return lines[1:]
 
 
-def page(found: Iterable[Experiment]) -> list[str]:
+def page(experiments: Iterable[Experiment]) -> list[str]:
     """The lines of `docs/experiments.md`: a table for each topic, of commands and what they measured."""
     lines = [
         "# The experiments",
@@ -203,7 +203,7 @@ def page(found: Iterable[Experiment]) -> list[str]:
         "otherwise, on two CPU cores with torch 2.15 and the real MNIST.",
     ]
     topic = ""
-    for each in found:
+    for each in experiments:
         if each.topic != topic:
             topic = each.topic
             lines += ["", f"## {topic.capitalize()}", "", "| | commands | what to expect |", "| --- | --- | --- |"]
@@ -227,15 +227,15 @@ def run(options: argparse.Namespace, command: str) -> int:
         print("\n".join(page(ready())))
         return 0
     words = " ".join(options.words)
-    found = [*ready(), *(users_own(options.config_dir) if options.config_dir else [])]
-    if exact := [each for each in found if each.name == words]:
+    experiments = [*ready(), *(users_own(options.config_dir) if options.config_dir else [])]
+    if exact := [each for each in experiments if each.name == words]:
         print(exact[0].file.read_text(encoding="utf-8", errors="replace").rstrip())
         print(f"\nfile    {exact[0].file}")
         return 0
-    told = chosen(found, words)
-    for line in listing(told):
+    matches = chosen(experiments, words)
+    for line in listing(matches):
         print(line)
-    name = told[0].name if len(told) == 1 else "NAME"
+    name = matches[0].name if len(matches) == 1 else "NAME"
     option = f" --config-dir {options.config_dir}" if options.config_dir else ""
     rows = [(f"mlprun experiments{option} {name}", "shows its file"), (f"mlprun{option} experiment={name}", "runs it")]
     print("", *render(rows, "<<"), sep="\n")

@@ -41,41 +41,41 @@ def first_examples(batches: TrainBatches) -> AnyBatch:
     return concat_batches(taken)
 
 
-def data_lines(config: Config, parts: Splits, first: AnyBatch, task: Task) -> list[str]:
+def data_lines(config: Config, splits: Splits, first: AnyBatch, task: Task) -> list[str]:
     """Targets and inputs of the training split in numbers, before and after scaling."""
     if isinstance(first, NestedBatch):
         return [f"          the first batch   {shapes(first)}"]
     lines = []
-    targets = _targets(parts.train)
+    targets = _targets(splits.train)
     if targets is None:
         lines.append("          targets of train  not counted: only reading all of it would tell")
     elif task.values_per_token:
-        told = f"{int((targets != IGNORED).sum()):,} tokens"
-        if parts.perturb is not None:
+        amount = f"{int((targets != IGNORED).sum()):,} tokens"
+        if splits.perturb is not None:
             share = float((first.targets != IGNORED).sum() / (first.inputs != PADDING).sum())
-            told = f"{share:.0%} of the tokens, others in every batch"
-        lines.append(f"          targets of train  {told}, each of {config.data.num_outputs:,} classes")
+            amount = f"{share:.0%} of the tokens, others in every batch"
+        lines.append(f"          targets of train  {amount}, each of {config.data.num_outputs:,} classes")
     elif isinstance(task, Classification):
         counts = torch.bincount(targets.flatten(), minlength=max(config.data.num_outputs, 2)).tolist()
-        lines += _counts(counts, class_names(config, parts))
+        lines += _counts(counts, class_names(config, splits))
     else:
         lines.append(f"          targets of train  {_statistics(targets)}")
-    if parts.tokenizer is not None:
-        return [*lines, *_text_lines(config, parts, parts.tokenizer, first, task)]
-    part = parts.train
-    if isinstance(part, Examples):
-        per_example = max(1, part.inputs[:1].numel())
+    if splits.tokenizer is not None:
+        return [*lines, *_text_lines(config, splits, splits.tokenizer, first, task)]
+    train = splits.train
+    if isinstance(train, Examples):
+        per_example = max(1, train.inputs[:1].numel())
         many = max(1, NUM_VALUES // per_example)
-        chosen = torch.randperm(len(part), generator=randomness.generator(0, "inspect"))[:many].sort().values
-        raw = part.inputs if len(part) <= many else part.inputs[chosen]
-        scaled = parts.normalizer(raw)
-        of = "train" if len(raw) == len(part) else f"{len(raw):,} examples of train, drawn at random"
+        chosen = torch.randperm(len(train), generator=randomness.generator(0, "inspect"))[:many].sort().values
+        raw = train.inputs if len(train) <= many else train.inputs[chosen]
+        scaled = splits.normalizer(raw)
+        of = "train" if len(raw) == len(train) else f"{len(raw):,} examples of train, drawn at random"
     else:
         scaled = first.inputs
-        raw = _unscaled(parts, scaled)
+        raw = _unscaled(splits, scaled)
         of = f"the first {len(scaled)} examples of train"
     kind = str(raw.dtype).removeprefix("torch.")
-    lines.append(f"          inputs as stored  {f'{kind}, ' if isinstance(part, Examples) else ''}{_statistics(raw)}")
+    lines.append(f"          inputs as stored  {f'{kind}, ' if isinstance(train, Examples) else ''}{_statistics(raw)}")
     if scaled.dtype == raw.dtype and not raw.is_floating_point():
         lines.append("          inputs, scaled    whole numbers are left as they are")
     else:
@@ -84,19 +84,19 @@ def data_lines(config: Config, parts: Splits, first: AnyBatch, task: Task) -> li
     return lines
 
 
-def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batch, task: Task) -> list[str]:
+def _text_lines(config: Config, splits: Splits, tokenizer: Tokenizer, first: Batch, task: Task) -> list[str]:
     """The vocabulary, how long the texts are, what is unknown and what is padding, and the first example."""
     text = config.data.text
-    part = parts.train.inputs if isinstance(parts.train, Examples) else first.inputs
-    of = "train" if isinstance(parts.train, Examples) else f"the first {len(part)} examples of train"
-    sizes = lengths(part, PADDING)
+    token_ids = splits.train.inputs if isinstance(splits.train, Examples) else first.inputs
+    of = "train" if isinstance(splits.train, Examples) else f"the first {len(token_ids)} examples of train"
+    sizes = lengths(token_ids, PADDING)
     kind = {"bpe": "byte pairs"}.get(text.tokens, text.tokens) + f", up to {text.ngrams} of them" * (text.ngrams > 1)
-    unknown = int((part == UNKNOWN).sum()) / int(sizes.sum())
+    unknown = int((token_ids == UNKNOWN).sum()) / int(sizes.sum())
     full = float((sizes == text.max_length).double().mean())
     ids = first.inputs[0, : int(lengths(first.inputs[:1], PADDING))].tolist()
     target = ""
     if isinstance(task, Classification):
-        target = f"  -> {class_names(config, parts)[int(first.targets[0])]}"
+        target = f"  -> {class_names(config, splits)[int(first.targets[0])]}"
     # `first` is some batches as one, padded to the longest of all; a batch alone, to its own
     size = len(first.inputs) if config.batch_size == "all" else config.batch_size
     batches = lengths(first.inputs, PADDING).split(size)
@@ -112,19 +112,19 @@ def _text_lines(config: Config, parts: Splits, tokenizer: Tokenizer, first: Batc
     ]
 
 
-def _unscaled(parts: Splits, inputs: Tensor) -> Tensor:
+def _unscaled(splits: Splits, inputs: Tensor) -> Tensor:
     """What the normaliser was given."""
-    return parts.normalizer.inverse(inputs) if inputs.is_floating_point() else inputs
+    return splits.normalizer.inverse(inputs) if inputs.is_floating_point() else inputs
 
 
-def _targets(part: Any) -> Tensor | None:
+def _targets(split: Any) -> Tensor | None:
     """All targets of a split, where they are known without reading the examples."""
-    if isinstance(part, Examples):
-        return part.targets
-    if isinstance(part, torch.utils.data.Subset):
-        targets = _targets(part.dataset)
-        return None if targets is None else targets[torch.as_tensor(part.indices)]
-    targets = getattr(part, "targets", None)  # by torchvision's convention
+    if isinstance(split, Examples):
+        return split.targets
+    if isinstance(split, torch.utils.data.Subset):
+        targets = _targets(split.dataset)
+        return None if targets is None else targets[torch.as_tensor(split.indices)]
+    targets = getattr(split, "targets", None)  # by torchvision's convention
     return targets if isinstance(targets, Tensor) else None if targets is None else torch.as_tensor(targets)
 
 
@@ -140,9 +140,9 @@ def _statistics(values: Tensor) -> str:
     return f"{low:.4g} to {high:.4g}, mean {mean:.4g}, standard deviation {deviation:.4g}"
 
 
-def class_names(config: Config, parts: Splits) -> list[str]:
+def class_names(config: Config, splits: Splits) -> list[str]:
     number = max(config.data.num_outputs, 2)
-    return list(parts.class_names) if len(parts.class_names) == number else [str(i) for i in range(number)]
+    return list(splits.class_names) if len(splits.class_names) == number else [str(i) for i in range(number)]
 
 
 def _counts(counts: list[int], names: list[str]) -> list[str]:
@@ -160,20 +160,20 @@ def _counts(counts: list[int], names: list[str]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def samples_figure(config: Config, parts: Splits, first: AnyBatch, task: Task) -> Any:
+def samples_figure(config: Config, splits: Splits, first: AnyBatch, task: Task) -> Any:
     """A picture of some training examples as stored; None for data that has none."""
     if isinstance(first, NestedBatch):
         return None
-    inputs, targets = _unscaled(parts, first.inputs[:NUM_SHOWN]), first.targets[:NUM_SHOWN]
-    if parts.target_normalizer is not None:
-        targets = parts.target_normalizer.inverse(targets)
-    names = class_names(config, parts)
+    inputs, targets = _unscaled(splits, first.inputs[:NUM_SHOWN]), first.targets[:NUM_SHOWN]
+    if splits.target_normalizer is not None:
+        targets = splits.target_normalizer.inverse(targets)
+    names = class_names(config, splits)
     classifies = isinstance(task, Classification)
     if inputs.dim() == 2 and (inputs.shape[1] == 2 or (inputs.shape[1] == 1 and not classifies)):
-        part, few = parts.train, Batch(inputs, targets)
-        if isinstance(part, Examples):
-            order = torch.randperm(len(part), generator=randomness.generator(0, "inspect"))[:NUM_POINTS]
-            few = Batch(part.inputs[order], part.targets[order])
+        train, few = splits.train, Batch(inputs, targets)
+        if isinstance(train, Examples):
+            order = torch.randperm(len(train), generator=randomness.generator(0, "inspect"))[:NUM_POINTS]
+            few = Batch(train.inputs[order], train.targets[order])
         if few.targets.dim() == 1 or few.targets.shape[1] == 1:
             title = f"{config.data.name}: {pluralize(len(few.targets), 'training example')}"
             return scatter_figure(
@@ -193,8 +193,8 @@ def samples_figure(config: Config, parts: Splits, first: AnyBatch, task: Task) -
     else:
         captions = [", ".join(f"{value:.3g}" for value in row) for row in targets.flatten(1).tolist()]
     low, high = float(images.min()), float(images.max())
-    if isinstance(parts.train, Examples) and parts.train.inputs.dtype == torch.uint8 and high > 127:
+    if isinstance(splits.train, Examples) and splits.train.inputs.dtype == torch.uint8 and high > 127:
         low, high = 0.0, 255.0
     title = f"{config.data.name}: the first training examples (seed={config.seed}), as stored: {low:.3g} to {high:.3g}"
-    shown = ((images - low) / ((high - low) or 1.0)).clamp(0, 1).numpy()
-    return images_figure(title, list(shown), [truncate(text, 22) for text in captions], cmap="gray", vmin=0, vmax=1)
+    pixels = ((images - low) / ((high - low) or 1.0)).clamp(0, 1).numpy()
+    return images_figure(title, list(pixels), [truncate(text, 22) for text in captions], cmap="gray", vmin=0, vmax=1)

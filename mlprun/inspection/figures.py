@@ -79,16 +79,16 @@ def schedule_figure(
     figure, panels = new_panels(len(names), 1, 6.8, 1.6 + 2.8 * len(names))
     end = steps[-1] + (steps[1] - steps[0] if len(steps) > 1 else 1)
     for axes, panel in zip(panels, names, strict=True):
-        own = {name: values for name, values in curves.items() if name.startswith(panel)}
-        for name, values in own.items():
+        panel_curves = {name: values for name, values in curves.items() if name.startswith(panel)}
+        for name, values in panel_curves.items():
             # each value holds until the next; of few steps that shows
             axes.plot([*steps, end], [*values, values[-1]], label=name,
                       drawstyle="steps-post" if len(steps) < 200 else "default")  # fmt: skip
-        if len(own) > 1:
+        if len(panel_curves) > 1:
             axes.legend()
         axes.set(xlabel="optimizer step", ylabel=panel, xlim=(0, end))
         if panel == "learning rate":
-            low, high = (pick(pick(values) for values in own.values()) for pick in (min, max))
+            low, high = (pick(pick(values) for values in panel_curves.values()) for pick in (min, max))
             if low > 0 and high / low > 1000:  # a range test, say
                 axes.set_yscale("log")
             else:
@@ -122,8 +122,8 @@ def scatter_figure(inputs: Array, targets: Array, class_names: Sequence[str] | N
         figure.colorbar(points, label="target")
         return figure
     for label, (name, colour) in enumerate(zip(class_names, palette(len(class_names)), strict=True)):
-        own = inputs[targets == label]
-        axes.scatter(own[:, 0], own[:, 1], s=12, alpha=0.7, label=name, color=colour)
+        members = inputs[targets == label]
+        axes.scatter(members[:, 0], members[:, 1], s=12, alpha=0.7, label=name, color=colour)
     if len(class_names) <= 20:
         axes.legend(title="class", fontsize=8)
     return figure

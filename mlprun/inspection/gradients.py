@@ -108,12 +108,12 @@ def _in_float64(evaluate: Callable[[], Tensor]) -> Tensor:
         try:
             value = evaluate()
         except Exception:
-            if not watch.found:
+            if not watch.coarse:
                 raise
-    if watch.found:
+    if watch.coarse:
         raise ConfigError(
             "inspect.check_gradients", True,
-            f"the model or the loss computes in {watch.found} even when its weights and inputs are float64, "
+            f"the model or the loss computes in {watch.coarse} even when its weights and inputs are float64, "
             "which is too coarse for differences",
             "in forward, replace .float(), .half() and dtype=… by the type of the input: .to(x.dtype)",
         )  # fmt: skip
@@ -190,18 +190,18 @@ class _TypeWatch(TorchFunctionMode):
     """Notes the first operation on the way to the gradient whose result is coarser than float64.
 
     Attributes:
-        found: `float32 (torch.Tensor.float)`, or empty.
+        coarse: `float32 (torch.Tensor.float)`, or empty.
     """
 
-    found = ""
+    coarse = ""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        coarse = (torch.float32, torch.float16, torch.bfloat16)
-        if not self.found and isinstance(result, Tensor) and result.requires_grad and result.dtype in coarse:
-            self.found = f"{str(result.dtype).removeprefix('torch.')} (from '{torch.overrides.resolve_name(func)}')"
+        coarse_types = (torch.float32, torch.float16, torch.bfloat16)
+        if not self.coarse and isinstance(result, Tensor) and result.requires_grad and result.dtype in coarse_types:
+            self.coarse = f"{str(result.dtype).removeprefix('torch.')} (from '{torch.overrides.resolve_name(func)}')"
         return result
 
 

@@ -45,7 +45,7 @@ def length_lines(config: Config, plan: Plan, batches: TrainBatches, *, sums_loss
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ScheduleCurves:
     """What a schedule sets at each step, without training.
 
     Attributes:
@@ -76,7 +76,7 @@ class Drawn:
         return lines
 
 
-def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> Drawn:
+def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> ScheduleCurves:
     """The values that the run's own schedule sets in an optimizer of its kind, at every step or at even distances.
 
     Args:
@@ -89,7 +89,7 @@ def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> Drawn:
     name, warmup = type(schedule).__name__, schedule.warmup_steps
     if type(schedule).observe is not Schedule.observe:
         rate = config.optim.get("lr")
-        return Drawn([], {}, f"{name} follows from {config.monitor}, and cannot be drawn before: it "
+        return ScheduleCurves([], {}, f"{name} follows from {config.monitor}, and cannot be drawn before: it "
                      f"begins at {rate:g}" + f", after a linear warmup of {pluralize(warmup, 'step')}" * (warmup > 0)
                      if rate is not None else f"{name} follows from {config.monitor}")  # fmt: skip
     stride = math.ceil(plan.num_steps / NUM_DRAWN)
@@ -103,10 +103,10 @@ def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> Drawn:
             schedule.apply(scratch, step)
             rates.append([float(group["lr"]) for group in scratch.param_groups])
             momenta.append([_momentum(group) for group in scratch.param_groups])
-    curves = _named("learning rate", rates)
+    curves = _curves_by_group("learning rate", rates)
     if any(before != after for before, after in itertools.pairwise(momenta)):
-        curves |= _named("momentum", momenta)
-    return Drawn(steps, curves)
+        curves |= _curves_by_group("momentum", momenta)
+    return ScheduleCurves(steps, curves)
 
 
 def _momentum(group: dict[str, Any]) -> float:
@@ -114,7 +114,7 @@ def _momentum(group: dict[str, Any]) -> float:
     return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
 
 
-def _named(name: str, rows: list[list[float]]) -> dict[str, list[float]]:
+def _curves_by_group(name: str, rows: list[list[float]]) -> dict[str, list[float]]:
     """A curve for each parameter group that differs from those before it."""
     columns = [list(column) for column in zip(*rows, strict=True)]
     different = [(i, column) for i, column in enumerate(columns) if column not in columns[:i]]

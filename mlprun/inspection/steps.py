@@ -24,13 +24,13 @@ from mlprun.training import finetune
 NUM_GRADIENT_EXAMPLES = 4
 
 
-def device_lines(parts: Splits, first: AnyBatch, batch_size: int) -> list[str]:
+def device_lines(splits: Splits, first: AnyBatch, batch_size: int) -> list[str]:
     """Each device, how fast it multiplies matrices, and how fast data gets there."""
-    part = parts.train
+    train = splits.train
     batch: tuple[Tensor, ...]
-    if isinstance(part, Examples):
-        some = part[slice(0, batch_size)]
-        batch = (some.inputs, some.targets)
+    if isinstance(train, Examples):
+        few = train[slice(0, batch_size)]
+        batch = (few.inputs, few.targets)
     else:
         batch = tuple(tensor[:batch_size] for tensor in iter_tensors(first.examples))
     lines = []
@@ -42,11 +42,11 @@ def device_lines(parts: Splits, first: AnyBatch, batch_size: int) -> list[str]:
             lines.append("          data needs no move: it is there")
             continue
         moved = f"moves a batch of {len(batch[0])} in {format_duration(timing.transfer_sec(batch, device))}"
-        if isinstance(part, Examples):
-            whole = (part.inputs, part.targets)
+        if isinstance(train, Examples):
+            whole = (train.inputs, train.targets)
             moved += (
                 f", the training data at once in {format_duration(timing.transfer_sec(whole, device, most=3))}"
-                if fits_in_memory(part, device)
+                if fits_in_memory(train, device)
                 else "; the training data is too large to be held there"
             )
         lines.append(f"          {moved}")
@@ -86,18 +86,18 @@ def _first_model(experiment: Experiment) -> nn.Module:
 
 def check_gradients(experiment: Experiment, first: AnyBatch) -> RunError | None:
     """Print a table of all parameters; what to say if a gradient is wrong."""
-    some = first.map(lambda tensor: tensor[:NUM_GRADIENT_EXAMPLES])
+    few = first.map(lambda tensor: tensor[:NUM_GRADIENT_EXAMPLES])
     model = _first_model(experiment)
     header = ("parameter", "entries", "at kinks", "largest relative error")
     widths = column_widths([header, *([name] for name, _ in model.named_parameters())])
     print_lines(
         "gradients of the first weights, autograd against central differences in float64, "
-        f"of {some.num_examples} examples, at up to {gradients.ENTRIES} entries of each parameter",
+        f"of {few.num_examples} examples, at up to {gradients.ENTRIES} entries of each parameter",
         INDENT + format_row(header, "<>>>", widths),
     )
     wrong = []
     config = experiment.config
-    for row in gradients.compare(model, build_task(config), some, config.seed):
+    for row in gradients.compare(model, build_task(config), few, config.seed):
         verdict = "WRONG" if row.num_wrong else "ok" if row.num_kinks < row.num_entries else "nothing to compare"
         verdict += ", not used by the loss" * (not row.is_used)
         cells = (row.name, str(row.num_entries), str(row.num_kinks), f"{row.largest_error:.1e}")

@@ -20,10 +20,10 @@ MATRIX_SIZES = (256, 1024, 2048)
 def devices() -> list[torch.device]:
     """The CPU, and every accelerator that torch can use here."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    found = [torch.device("cpu")]
+    available = [torch.device("cpu")]
     if accelerator is not None:
-        found += [torch.device(accelerator.type, i) for i in range(torch.accelerator.device_count())]
-    return found
+        available += [torch.device(accelerator.type, i) for i in range(torch.accelerator.device_count())]
+    return available
 
 
 def describe(device: torch.device) -> str:

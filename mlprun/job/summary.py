@@ -24,9 +24,9 @@ def data_line(config: Config, sizes: dict[str, int | None], targets: str) -> str
         targets: what the task says of them.
     """
     data = config.data
-    known = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
+    counts = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
     inputs = "examples" if data.input_shape is None else f"inputs {'x'.join(map(str, data.input_shape))}"
-    return f"data    {data.name}: {known}; {inputs}, {targets}"
+    return f"data    {data.name}: {counts}; {inputs}, {targets}"
 
 
 def model_lines(
