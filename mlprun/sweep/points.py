@@ -15,6 +15,7 @@ from mlprun.errors import RunError
 from mlprun.runs import provenance
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import RunRecord
+from mlprun.text_table import render
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,14 @@ def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tupl
 def table(points: list[Point]) -> list[str]:
     """The points as lines of text: what would be done, and what is swept."""
     shared = shared_overrides(points)
-    lines = []
+    rows = []
     for point in points:
         status = {"completed": "done", "new": "to do"}.get(point.status, f"again ({point.status})")
         status = "outdated" if point.outdated else status
         swept = "  ".join(override for override in point.overrides if override not in shared)
-        lines.append(f"{status:20} {point.fingerprint}  {swept}")
+        rows.append((status, point.fingerprint, swept))
     num_done = sum(point.status == "completed" for point in points)
-    return [*lines, f"{len(points)} runs: {num_done} done, {len(points) - num_done} to do"]
+    return [*render(rows, "<<<"), f"{len(points)} runs: {num_done} done, {len(points) - num_done} to do"]
 
 
 def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
