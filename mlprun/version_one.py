@@ -53,16 +53,24 @@ _LAYERS = {
     )
 }
 _TAKE_LAYERS = ("activation", "cell", "output_activation")
+# A key of `data` that became a data set of the course's, with these keys of `data` as arguments.
+_OWN_STATISTICS = "mlprun.course.own_statistics.own_statistics"
+_SPLITS = "task input_shape num_outputs val_fraction test_fraction split_seed normalize limit limit_eval"
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored config, of nested dicts and lists, with today's `_target_`s."""
+    """A stored config, of nested dicts and lists, with today's `_target_`s and keys."""
 
     def change(key: str, item: Any) -> Any:
         names = TARGETS if key == "_target_" else _LAYERS if key in _TAKE_LAYERS else {}
         return names.get(item, item) if isinstance(item, str) else item
 
-    return _changed(config, change)  # type: ignore[no-any-return]
+    config = _changed(config, change)
+    data = config.get("data")
+    if isinstance(data, dict) and data.pop("normalize_test_by", "train") == "test" and data["normalize"] != "none":
+        splits = {name: data[name] for name in _SPLITS.split()}
+        data["dataset"] = {"_target_": _OWN_STATISTICS, "source": data["dataset"], "scale_test_by": "test", **splits}
+    return config
 
 
 def downgrade_config(config: dict[str, Any]) -> dict[str, Any]:

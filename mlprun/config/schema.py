@@ -149,10 +149,6 @@ class DataConfig:
         "standardize", "how inputs are scaled, with statistics of the training split",
         check=choice("none", "minmax", "standardize"),
     )  # fmt: skip
-    normalize_test_by: str = option(
-        "train", "split whose statistics scale the test split; `test` is a mistake, for demonstration",
-        check=choice("train", "test"),
-    )  # fmt: skip
     normalize_targets: bool = option(
         False, "for regression: standardize targets by the training split; the loss is then comparable between data "
         "sets, while mse, mae and r2 stay in the data's units",

@@ -15,7 +15,7 @@ from mlprun.version_one import downgrade_config, upgrade_config
 _KEYS = {
     "": "seed batch_size epochs steps eval_every monitor data model optim scheduler loss trainer early_stopping",
     "data": "name dataset val_dataset test_dataset task input_shape num_outputs val_fraction test_fraction split_seed "
-    "normalize normalize_test_by normalize_targets augment text audio limit limit_eval num_workers",
+    "normalize normalize_targets augment text audio limit limit_eval num_workers",
     "data.augment": "crop flip",
     "data.text": "tokens lowercase vocab_size min_frequency ngrams max_length vocabulary bucketing",
     "data.audio": "sample_rate seconds num_mels window_ms hop_ms f_min f_max",
@@ -28,7 +28,6 @@ _LATER: dict[tuple[str, str], Any] = {
     ("trainer", "weights"): None,
     ("trainer", "freeze"): [],
     ("data", "normalize_targets"): False,
-    ("data", "normalize_test_by"): "train",
     ("data", "text"): {
         "tokens": "words", "lowercase": True, "vocab_size": 10000, "min_frequency": 2, "ngrams": 1, "max_length": 256,
         "vocabulary": None, "bucketing": 0,

@@ -45,7 +45,7 @@ class Normalizer:
 
 
 def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | None, seed: int = 0) -> Normalizer:
-    """The scaling of `data.normalize`, from the training split (or from a part that is to be scaled by its own).
+    """The scaling of `data.normalize`, from the training split.
 
     Args:
         part: the split without random transformations.

@@ -27,7 +27,6 @@ class Splits:
         val, test: without.
         normalizer: of the inputs, by statistics of the training split.
         target_normalizer: of the targets of a regression, likewise, shape (num_outputs,); None: they stay as they are.
-        test_normalizer: of the test part's inputs by its own statistics, for demonstration; None: `normalizer`.
         class_names: one a class, or empty.
         fingerprints: file -> `sha256:…`.
         value_range: smallest and largest value that the image format allows, or None.
@@ -57,15 +56,10 @@ class Splits:
         return {"range": None if self.value_range is None else [float(v) for v in self.value_range], "border": border}
 
     target_normalizer: Normalizer | None = None
-    test_normalizer: Normalizer | None = None
     padding: int | None = None
     perturb: Perturb | None = None
     tokenizer: Tokenizer | None = None
     nested: bool = False
-
-    def normalizer_of(self, part: Part) -> Normalizer:
-        """What scales the inputs of one of the parts."""
-        return self.test_normalizer if part is self.test and self.test_normalizer is not None else self.normalizer
 
 
 def make_splits(
@@ -79,7 +73,6 @@ def make_splits(
     test_fraction: float,
     split_seed: int,
     normalize: str,
-    normalize_test_by: str = "train",
     normalize_targets: bool = False,
     limit: int | None,
     limit_eval: int | None,
@@ -93,7 +86,6 @@ def make_splits(
         val_fraction, test_fraction: shares in (0, 1).
         split_seed: seeds both permutations.
         normalize: `none`, `minmax` or `standardize`.
-        normalize_test_by: `train` or `test`: whose statistics scale the test part.
         normalize_targets: scale the targets of a regression by mean and standard deviation of the training split's.
         limit: training examples used, None for all.
         limit_eval: val and test examples used, None for all.
@@ -128,7 +120,6 @@ def make_splits(
     if normalize_targets and not isinstance(plain_train, Examples):
         # one sample of lazy data stands for both its inputs and its targets
         plain_train = sample_examples(plain_train, split_seed)
-    own = make_normalizer(test, normalize, source.value_range, split_seed) if normalize_test_by == "test" else None
     return Splits(
         train=train,
         val=limit_examples(val_part, limit_eval, split_seed),
@@ -138,7 +129,6 @@ def make_splits(
         fingerprints=source.fingerprints,
         value_range=source.value_range,
         target_normalizer=_target_normalizer(plain_train) if normalize_targets else None,
-        test_normalizer=own,
         padding=source.padding,
         perturb=source.perturb,
         tokenizer=source.tokenizer,

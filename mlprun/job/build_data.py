@@ -75,7 +75,6 @@ def build_splits(config: Config) -> Splits:
         test_fraction=data.test_fraction,
         split_seed=data.split_seed,
         normalize=data.normalize,
-        normalize_test_by=data.normalize_test_by,
         normalize_targets=data.normalize_targets,
         limit=data.limit,
         limit_eval=data.limit_eval,
@@ -161,11 +160,10 @@ def build_train_batches(config: Config, parts: Splits, where: torch.device) -> T
 def build_eval_batches(config: Config, part: Part, parts: Splits, where: torch.device, task: Task) -> EvalBatches:
     """Batches of the val or test split."""
     batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
-    normalizer = parts.normalizer_of(part)
     return EvalBatches(
         part,
         batch_size,
-        normalizer,
+        parts.normalizer,
         where,
         config.data.num_workers,
         parts.target_normalizer,

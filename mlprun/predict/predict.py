@@ -226,7 +226,7 @@ def _of_test(run: Finished, indices: Sequence[int]) -> _Outputs:
     from mlprun.predict.inputs import shortened
 
     assert run.parts is not None
-    normalizer = run.parts.normalizer_of(run.parts.test)
+    normalizer = run.parts.normalizer
     batches = _test_batches(run, indices, normalizer)
     outputs, targets = run.learner.predict(batches)
     inputs = concat_batches(batches).inputs

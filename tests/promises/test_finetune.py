@@ -204,10 +204,9 @@ def test_batch_norm_that_is_frozen_takes_a_batch_of_one(mlprun):
 def test_a_run_that_uses_none_of_it_is_the_run_that_it_was_before():
     now = check(Composer().compose([])).to_dict()
     before = json.loads(json.dumps(now))
-    for group, key in (("trainer", "weights"), ("trainer", "freeze"), ("data", "normalize_targets"),
-                       ("data", "normalize_test_by")):  # fmt: skip
+    for group, key in (("trainer", "weights"), ("trainer", "freeze"), ("data", "normalize_targets")):
         del before[group][key]
     assert fingerprint(before) == fingerprint(now)
     assert identity(before) == identity(now)
-    for line in ("trainer.weights=w.pt", "trainer.freeze=[hidden]", "data.normalize_test_by=test"):
+    for line in ("trainer.weights=w.pt", "trainer.freeze=[hidden]"):
         assert fingerprint(check(Composer().compose([line])).to_dict()) != fingerprint(now)

@@ -246,7 +246,8 @@ def test_the_targets_of_records_are_called_unasked(tmp_path):
 
 
 def test_every_key_is_taken(mlprun):
-    result = mlprun(*lines("keys.txt"), "--cfg", "job")
+    gone = "data.normalize_test_by=train"  # a data set of the course's now; records with it: test_own_statistics.py
+    result = mlprun(*(line for line in lines("keys.txt") if line != gone), "--cfg", "job")
     assert result.status == 0, result.err
 
 

@@ -1,4 +1,4 @@
-"""Targets of a regression that are scaled, and a test part that is scaled by its own statistics."""
+"""Targets of a regression that are scaled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.runs import checkpoint
 from mlprun.tasks.regression import Regression
-from tests.helpers.runs import record_of
 from tests.helpers.tasks import evaluate
 
 CPU = torch.device("cpu")
@@ -110,7 +109,6 @@ def test_without_it_the_targets_stay_and_the_checkpoint_says_nothing(mlprun, tmp
     [
         (["data.normalize_targets=true"], ["data.normalize_targets=true", "the targets of digits are classes"]),
         (["data=diabetes", "loss=bce"], ["data.normalize_targets=true", "BCEWithLogitsLoss takes probabilities"]),
-        (["data.normalize_test_by=tset"], ["data.normalize_test_by=tset", "did you mean 'test'"]),
     ],
 )
 def test_what_makes_no_sense_is_refused(mlprun, line, said):
@@ -118,43 +116,3 @@ def test_what_makes_no_sense_is_refused(mlprun, line, said):
     assert result.status == 2
     assert all(text in result.err for text in said), result.err
     assert result.runs == []
-
-
-# --------------------------------------------------------------------------------------- by its own statistics
-
-
-def test_only_the_test_part_is_scaled_by_its_own_statistics():
-    test = values(30)
-    test.inputs.add_(5)
-    parts = split(Source(values(), test=test), normalize_test_by="test")
-    inputs = {
-        name: next(iter(EvalBatches(part, 100, parts.normalizer_of(part), CPU))).inputs
-        for name, part in (("val", parts.val), ("test", parts.test))
-    }
-    assert torch.allclose(inputs["test"].mean(0), torch.zeros(2), atol=1e-5)
-    plain = split(Source(values(), test=test))
-    assert torch.equal(plain.normalizer.shift, parts.normalizer.shift)
-    assert torch.equal(next(iter(EvalBatches(plain.val, 100, plain.normalizer, CPU))).inputs, inputs["val"])
-    assert next(iter(EvalBatches(plain.test, 100, plain.normalizer_of(plain.test), CPU))).inputs.mean() > 3
-
-
-def test_the_final_test_and_eval_use_it_and_nothing_else_moves(mlprun, tmp_path):
-    line = ["data=breast_cancer", "epochs=5", "data.limit_eval=8"]
-    found = {}
-    for by in ("train", "test"):
-        result = mlprun(*line, f"data.normalize_test_by={by}", f"hydra.run.dir={by}")
-        assert result.status == 0, result.err
-        found[by] = dict(line.split() for line in mlprun("eval", by).out.splitlines())
-        recorded = record_of(tmp_path / by)["metrics"]
-        assert float(found[by]["test/loss"]) == recorded["test/loss"]
-    assert found["train"]["test/loss"] != found["test"]["test/loss"]
-    one, other = (checkpoint.load(tmp_path / by / "checkpoints" / "best.pt")["model"] for by in ("train", "test"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-@pytest.mark.parametrize("how", ["none", "minmax"])
-def test_where_the_format_gives_the_range_it_changes_nothing(mlprun, how):
-    scores = [
-        mlprun("debug=fast", f"data.normalize={how}", f"data.normalize_test_by={by}").out for by in ("train", "test")
-    ]
-    assert len({line for out in scores for line in out.splitlines() if line.startswith("test ")}) == 1
