@@ -20,6 +20,9 @@ from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.config.template import Template
 from mlprun.errors import ConfigError, UserError, suggestion
 
+OPTIONAL = ("experiment", "debug", "task", "metrics")  # groups that need no choice
+SEVERAL = ("metrics",)  # groups of which a list of names may be chosen
+
 
 class Composer:
     """Composes configs as Hydra does, but says what is wrong in the user's own terms.
@@ -176,16 +179,18 @@ class Composer:
         if swept and run_mode is RunMode.RUN:
             ask_for_multirun(override)
         for choice in override.sweep_iterator() if swept else [override.value()]:
-            if choice is None and group in ("experiment", "debug"):
+            if choice is None and group in OPTIONAL:
                 continue
-            if isinstance(choice, list | dict):
+            if isinstance(choice, dict) or (isinstance(choice, list) and group not in SEVERAL):
                 raise ConfigError(
                     group, typed_value(override), "takes one name", "several, with -m: a,b without brackets"
                 )
-            folder, _, leaf = str(choice).rpartition("/")  # a user's own files may lie deeper
-            there = self.loader.options(f"{group}/{folder}") if folder else known
-            if leaf not in there:
-                raise ConfigError(group, choice, f"there is no {group} of that name", suggestion(leaf, there or known))
+            for name in choice if isinstance(choice, list) else [choice]:
+                folder, _, leaf = str(name).rpartition("/")  # a user's own files may lie deeper
+                there = self.loader.options(f"{group}/{folder}") if folder else known
+                if leaf not in there:
+                    problem = f"there is no {group} of that name"
+                    raise ConfigError(group, name, problem, suggestion(leaf, there or known))
 
     def _check_key(self, override: Override, base: DictConfig, run_mode: RunMode) -> None:
         key = override.key_or_group

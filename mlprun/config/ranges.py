@@ -71,8 +71,8 @@ def _device(value: str) -> str | None:
     return f"not a device; {suggestion('cuda' if value == 'gpu' else value, known)}"
 
 
-def _shape(value: list[int]) -> str | None:
-    return None if all(n >= 1 for n in value) else "every size must be 1 or more"
+def _shape(value: list[int] | None) -> str | None:
+    return None if value is None or all(n >= 1 for n in value) else "every size must be 1 or more"
 
 
 def _folder_name(value: str | None) -> str | None:
@@ -83,7 +83,7 @@ def _folder_name(value: str | None) -> str | None:
 SEED = Range("0 to 2^63 - 1", _seed)
 BATCH_SIZE = Range("1 or more, or `all`", _batch_size)
 DEVICE = Range("`auto`, `cpu`, `cuda`, `cuda:N`, `mps`", _device)
-SHAPE = Range("each 1 or more", _shape)
+SHAPE = Range("each 1 or more, or null", _shape)
 FOLDER_NAME = Range("letters, digits, `-` `_` `.` `+`", _folder_name)
 
 

@@ -29,6 +29,8 @@ _LIBRARIES = {
     "torch.nn": "torch.nn.modules",  # not torch.nn.parallel, and not what torch.nn.quantized takes from torch.ao
     "torch.optim": "torch.optim",
     "torch.utils.data": "torch.utils.data.dataset",
+    "torchmetrics.classification": "torchmetrics.classification",  # others load models from the network
+    "torchmetrics.regression": "torchmetrics.regression",
     "torchvision.datasets": "torchvision.datasets",
     "torchvision.models": "torchvision.models",
     "torchvision.ops": "torchvision.ops",
@@ -249,4 +251,4 @@ def _is_known(found: Any, library: str) -> bool:
 
     # Transforms change examples, and several derive from nothing.
     kinds = (nn.Module, Optimizer, LRScheduler, FactorSchedule, Dataset)
-    return library == "torchvision.transforms" or issubclass(found, kinds)
+    return library in ("torchvision.transforms", "mlprun.tasks") or issubclass(found, kinds)

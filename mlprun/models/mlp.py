@@ -108,7 +108,8 @@ def check_size(key: str, size: int) -> int:
 def check_sizes(key: str, sizes: Sequence[int], at_least: int = 0) -> tuple[int, ...]:
     """`sizes` as a tuple; ConfigError under `key` unless all are positive and there are enough of them."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-        raise ConfigError(key, sizes, "must be a list of sizes", f"write {key}=[{sizes}]")
+        remedy = "the data do not tell it: write it, as [1,28,28]" if sizes is None else f"write {key}=[{sizes}]"
+        raise ConfigError(key, sizes, "must be a list of sizes", remedy)
     shown = list(sizes)
     if len(shown) < at_least:
         raise ConfigError(key, shown, f"needs at least {at_least} size{'s' * (at_least > 1)}")

@@ -45,7 +45,9 @@ USUAL = [
     *(f"torchvision.datasets.{name}" for name in ("MNIST", "FashionMNIST", "SVHN", "ImageFolder", "mnist.KMNIST")),
     *(f"torchvision.transforms.{name}" for name in ("ToTensor", "Compose", "RandomCrop", "InterpolationMode")),
     "torchvision.transforms.v2.RandomCrop", "torchvision.transforms.v2.Compose",
-    "mlprun.data.image_folder.ImageFolder", "mlprun.tasks.losses.Hinge",
+    "mlprun.data.image_folder.ImageFolder", "mlprun.tasks.losses.Hinge", "mlprun.tasks.custom.ModelStep",
+    "mlprun.tasks.metrics.BalancedAccuracy", "torchmetrics.classification.MulticlassAUROC",
+    "torchmetrics.regression.SpearmanCorrCoef",
 ]  # fmt: skip
 
 # Nothing at all is imported for these, not even torch.
