@@ -119,7 +119,8 @@ def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
-    return flatten(section(record, "config"))
+    # An empty group says nothing, and older records lack the groups that came later.
+    return {key: value for key, value in flatten(section(record, "config")).items() if value != {}}
 
 
 def _code(record: Mapping[str, Any]) -> dict[str, Any]:

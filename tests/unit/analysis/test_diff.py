@@ -26,7 +26,7 @@ DIFFERENT = [
     ("config:trainer:num_threads", 2, "config", ["trainer.num_threads: null | 2"]),
     ("config:trainer:deterministic", 1, "config", ["trainer.deterministic: true | 1"]),
     ("config:seed", 0.0, "config", ["seed: 0 | 0.0"]),
-    ("config:model", {"depth": 2}, "config", ["model: {} | (not there)", "model.depth: (not there) | 2"]),
+    ("config:model", {"depth": 2}, "config", ["model.depth: (not there) | 2"]),
     ("git:commit", "2" * 40, "code", [f"git.commit: {'1' * 12} | {'2' * 12}"]),
     ("git:changes", SHA["a"], "code", [f"git.changes: sha256:{'b' * 12} | sha256:{'a' * 12}"]),
     ("git:changes", MISSING, "code", [f"git.changes: sha256:{'b' * 12} | not recorded"]),
