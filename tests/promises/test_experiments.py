@@ -20,8 +20,8 @@ from mlprun.config.schema import Config
 from mlprun.course.experiments import parse
 from mlprun.data.cifar import CIFAR_SETS
 from mlprun.data.mnist import IDX_FILES, IDX_SETS, NUM_PIXELS
+from mlprun.models.sequences import BY_TOKEN
 from mlprun.sweep import points
-from mlprun.tasks import BY_TOKEN
 from tests.helpers.files import choice_files, idx_bytes, write
 
 FILES = choice_files("experiment")
