@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
@@ -13,9 +14,8 @@ NARROWEST = 8  # characters that a cell keeps when it is cut
 def render(
     rows: Iterable[Sequence[str]],
     align: str,
-    *,
     indent: str = "",
-    max_width: int | None = None,
+    max_width: int = sys.maxsize,
     flexible: Sequence[int] = (),
 ) -> list[str]:
     """The rows as lines, each column as wide as its longest cell.
@@ -24,27 +24,22 @@ def render(
         rows: of cells, as many in each; the first may be a header.
         align: `<` (left) or `>` (right) for each column.
         indent: what each line begins with.
-        max_width: of a line, without its indent; None for any.
+        max_width: of a line, without its indent.
         flexible: columns whose cells lose their middle, the widest first, until the lines fit. Where that is not
             enough, the last of them are left out, and a line at the end names their headers.
     """
     rows = list(rows)
     widths = dict(enumerate(column_widths(rows)))
-    while max_width is not None and sum(widths.values()) + 2 * (len(widths) - 1) > max_width:
-        remaining = [column for column in flexible if column in widths]
-        if not remaining:
-            break
-        widest = max(remaining, key=lambda column: widths[column])
+    while sum(widths.values()) + 2 * (len(widths) - 1) > max_width and (soft := [i for i in flexible if i in widths]):
+        widest = max(soft, key=lambda i: widths[i])
         if widths[widest] > NARROWEST:
             widths[widest] -= 1
         else:
-            del widths[remaining[-1]]
-    lines = [
-        indent + format_row([row[i] for i in widths], [align[i] for i in widths], list(widths.values())) for row in rows
-    ]
-    if max_width is not None and len(widths) < len(align):
-        omitted = ", ".join(rows[0][column] for column in flexible if column not in widths)
-        lines.append(indent + truncate(f"no room for {omitted}", max_width))
+            del widths[soft[-1]]
+    sides, lengths = [align[i] for i in widths], list(widths.values())
+    lines = [indent + format_row([row[i] for i in widths], sides, lengths) for row in rows]
+    if omitted := [rows[0][i] for i in flexible if i not in widths]:
+        lines.append(indent + truncate(f"no room for {', '.join(omitted)}", max_width))
     return lines
 
 
@@ -55,7 +50,5 @@ def column_widths(rows: Iterable[Sequence[str]]) -> list[int]:
 
 def format_row(cells: Sequence[str], align: Sequence[str], widths: Sequence[int]) -> str:
     """One line, for a table that is printed while its rows are computed."""
-    padded = (
-        f"{truncate_middle(cell, width):{side}{width}}" for cell, side, width in zip(cells, align, widths, strict=True)
-    )
-    return "  ".join(padded).rstrip()
+    columns = zip(cells, align, widths, strict=True)
+    return "  ".join(f"{truncate_middle(cell, width):{side}{width}}" for cell, side, width in columns).rstrip()

@@ -116,11 +116,8 @@ def collect(paths: Sequence[Path]) -> list[Series]:
         if is_run(path):  # what lies below it is another matter
             groups += [[run] for run in runs[:1] if run[0] == path]
             continue
-        for configuration in configurations(runs):
-            kinds = (
-                [run for run in kind if rows_of(run[0])]
-                for kind in (configuration.runs, configuration.unfinished, configuration.failed)
-            )
+        for each in configurations(runs):
+            kinds = ([run for run in kind if rows_of(run[0])] for kind in (each.runs, each.unfinished, each.failed))
             groups.append(next((kind for kind in kinds if kind), []))
     read = [(group, [rows_of(path) for path, _ in group]) for group in groups]
     drawn = {str([path for path, _ in group]): (group, rows) for group, rows in read if any(rows)}

@@ -60,7 +60,8 @@ class Difference:
         # Where both begin alike for longer than there is room, the beginning says nothing: show where they part.
         common = _shared(first, second)
         start = max(0, common - WIDTH // 4) if common > WIDTH * 3 // 4 else 0
-        return _cut(first, start), _cut(second, start)
+        first, second = (f"…{text[start + 1 :]}" if start else text for text in (first, second))
+        return truncate(first, WIDTH), truncate(second, WIDTH)
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,6 @@ class RowDifference:
     step: int
     differences: list[Difference]
     same: int = 0
-
-    def __str__(self) -> str:
-        if self.differences[0].key == "step":
-            has = "second" if self.differences[0].first is MISSING else "first"
-            return f"step {self.step}: only the {has} run has it"
-        lines = [f"step {self.step}:", *(f"  {difference}" for difference in self.differences[:LISTED])]
-        if len(self.differences) > LISTED:
-            lines.append(f"  … {len(self.differences) - LISTED} more")
-        return "\n".join(lines)
 
     def headline(self, names: tuple[str, str]) -> str:
         """Where the runs of these names part, in a line."""
@@ -255,7 +247,3 @@ def _bits(tensor: Any) -> Any:
 def _shared(*sequences: Sequence[str]) -> int:
     """How many items all of them begin with."""
     return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences, strict=False)))
-
-
-def _cut(text: str, start: int) -> str:
-    return truncate(f"…{text[start + 1 :]}" if start else text, WIDTH)

@@ -20,7 +20,6 @@ import argparse
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean
@@ -178,16 +177,14 @@ def chosen(experiments: Sequence[Experiment], words: str) -> list[Experiment]:
     return of_topic or matches
 
 
-def listing(experiments: Iterable[Experiment]) -> list[str]:
+def listing(experiments: Sequence[Experiment]) -> list[str]:
     """A heading for each topic, and below it a line for each of its experiments, at most `WIDTH` wide."""
-    topics: dict[str, list[Experiment]] = {}
-    for each in experiments:
-        topics.setdefault(each.topic, []).append(each)
-    listed = [each for group in topics.values() for each in group]
-    rows = iter(render([(each.name, each.description) for each in listed], "<<", indent="  "))
-    lines = []
-    for topic, group in topics.items():
-        lines += ["", topic, *(truncate(row, WIDTH) for row in islice(rows, len(group)))]
+    lines, topic = [], ""
+    rows = render([(each.name, each.description) for each in experiments], "<<", indent="  ")
+    for each, row in zip(experiments, rows, strict=True):
+        lines += ["", each.topic] if each.topic != topic else []
+        lines.append(truncate(row, WIDTH))
+        topic = each.topic
     return lines[1:]
 
 

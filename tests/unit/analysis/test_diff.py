@@ -205,19 +205,28 @@ B = {"step": 20, "epoch": 1.0, "train/loss": 0.6, "val/loss": 0.65, "val/accurac
         ([A, B], [A | {"perf/examples_per_sec": 1.0}, B], None),
         ([A, B], [{k: v for k, v in A.items() if k != "perf/examples_per_sec"}, B], None),
         ([A | {"train/loss": None}], [A | {"train/loss": None}], None),  # NaN, as JSON keeps it
-        ([A | {"train/loss": None}], [A], "step 10:\n  train/loss: null | 0.7"),
-        ([A, B], [A | {"optim/lr": 0.2}, B | {"train/loss": 9}], "step 10:\n  optim/lr: 0.1 | 0.2"),
-        ([A], [A | {"train/loss": math.nextafter(0.7, 1)}], "step 10:\n  train/loss: 0.7 | 0.7000000000000001"),
-        ([A], [A | {"train/grad_norm": 2.0}], "step 10:\n  train/grad_norm: (not there) | 2.0"),
-        ([A, B], [A], "step 20: only the first run has it"),
-        ([B], [A, B], "step 10: only the second run has it"),
+        ([A | {"train/loss": None}], [A], "they part at step 10: train/loss: null | 0.7"),
+        ([A, B], [A | {"optim/lr": 0.2}, B | {"train/loss": 9}], "they part at step 10: optim/lr: 0.1 | 0.2"),
+        (
+            [A],
+            [A | {"train/loss": math.nextafter(0.7, 1)}],
+            "they part at step 10: train/loss: 0.7 | 0.7000000000000001",
+        ),
+        ([A], [A | {"train/grad_norm": 2.0}], "they part at step 10: train/grad_norm: (not there) | 2.0"),
+        ([A, B], [A], "they part at step 20, which only a has: step: 20 | (not there)"),
+        ([B], [A, B], "they part at step 10, which only b has: step: (not there) | 10"),
         ([A, A, B], [A, B], None),  # a run that was resumed may have done a step twice
-        ([A, A | {"train/loss": 0.8}], [A], "step 10:\n  train/loss: 0.8 | 0.7"),
+        ([A, A | {"train/loss": 0.8}], [A], "they part at step 10: train/loss: 0.8 | 0.7"),
     ],
 )
 def test_the_first_step_at_which_two_runs_part(tmp_path, first, second, said):
     found = compare_rows(metrics(tmp_path / "first.jsonl", *first), metrics(tmp_path / "second.jsonl", *second))
-    assert (found if found is None else str(found)) == said
+    text = (
+        None
+        if found is None
+        else ": ".join([found.headline(("a", "b")).partition(" (")[0], *map(str, found.differences[:1])])
+    )
+    assert text == said
 
 
 def test_the_most_telling_value_comes_first(tmp_path):
@@ -227,14 +236,15 @@ def test_the_most_telling_value_comes_first(tmp_path):
     assert [d.key for d in found.differences] == [
         "train/loss", "val/loss", "val/accuracy", "epoch", "train/grad_norm", "model/a",
     ]  # fmt: skip
-    assert str(found).splitlines() == [
-        "step 20:",
-        "  train/loss: 0.6 | 1.6",
-        "  val/loss: 0.65 | 1.65",
-        "  val/accuracy: 0.8 | 1.8",
-        "  epoch: 1.0 | 2.0",
-        "  train/grad_norm: (not there) | 3",
-        "  … 1 more",
+    assert found.headline(("a", "b")) == "they part at step 20 (1 row before it is the same)"
+    assert found.table(("a", "b")) == [
+        ("step 20", "a", "b"),
+        ("train/loss", "0.6", "1.6"),
+        ("val/loss", "0.65", "1.65"),
+        ("val/accuracy", "0.8", "1.8"),
+        ("epoch", "1.0", "2.0"),
+        ("train/grad_norm", "(not there)", "3"),
+        ("… 1 more", "", ""),
     ]
 
 
