@@ -12,7 +12,7 @@ from mlprun.config.compose import Composer
 from tests.helpers.files import choice_files
 
 FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
-FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", *FOLDERS}
+FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", "nested", *FOLDERS}
 TEXTS = {"text_folder", *(n + m for n in ("reviews", "imdb", "corpus", "python_docs") for m in ("", "_masked"))}
 
 
@@ -34,7 +34,7 @@ def test_the_defaults_are_the_documented_ones():
     assert config.loss["_target_"] == "torch.nn.CrossEntropyLoss"
 
 
-@pytest.mark.parametrize("group", ["data", "model", "optim", "scheduler", "loss", "debug"])
+@pytest.mark.parametrize("group", ["data", "task", "metrics", "model", "optim", "scheduler", "loss", "debug"])
 def test_every_file_says_what_it_is_and_composes(group):
     """Those of `experiment`: test_experiments.py."""
     composer = Composer()
@@ -46,9 +46,11 @@ def test_every_file_says_what_it_is_and_composes(group):
         line = [f"{group}={name}"]
         if name in FOLDERS:
             line += ["data.root=folder", "data.num_outputs=2"]
-        if name == "custom":
+        if name in ("custom", "nested"):
             target = "data.dataset" if group == "data" else group
-            line += [f"{target}._target_=my_module.Mine", "data.input_shape=[1]", "data.num_outputs=2"]
+            line += [f"{target}._target_=my_module.Mine"]
+        if name == "custom":
+            line += ["data.input_shape=[1]", "data.num_outputs=2"]
         check(composer.compose(line))
 
 
