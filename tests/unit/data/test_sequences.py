@@ -162,7 +162,7 @@ def changed(where: tuple[int, ...] | slice, value: int) -> Examples:
     [
         (changed((3, 1), 24), ConfigError, "go from 0 to 24"),
         (changed((3, 1), -1), ConfigError, "go from -1"),
-        (changed(slice(None), IGNORED), DataError, "nothing to tell"),
+        (changed(slice(None), IGNORED), DataError, "no target counts"),
         (documents(), ConfigError, "each of the"),
         (Examples(documents().inputs, documents().inputs.float()), ConfigError, "dtype torch.float32"),
     ],
