@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from mlprun.errors import RunError, shown
+from mlprun.formatting import truncate
 from mlprun.runs.directory import now_utc
 from mlprun.runs.record import read_json, write_json
 
@@ -96,7 +97,7 @@ def read(directory: Path) -> SweepRecord | None:
             known[key] = _convert(value, types[key])
         except TypeError as error:
             expected = SweepRecord.__annotations__[key]
-            raise RunError(f"{file} is damaged: {key}={shown(value)} is not {expected}\n{remedy}") from error
+            raise RunError(f"{file} is damaged: {key}={truncate(repr(value), 100)} is not {expected}\n{remedy}") from error
     return SweepRecord(**known)
 
 
