@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -97,7 +98,9 @@ def read(directory: Path) -> SweepRecord | None:
             known[key] = _convert(value, types[key])
         except TypeError as error:
             expected = SweepRecord.__annotations__[key]
-            raise RunError(f"{file} is damaged: {key}={truncate(repr(value), 100)} is not {expected}\n{remedy}") from error
+            raise RunError(
+                f"{file} is damaged: {key}={truncate(json.dumps(value), 100)} is not {expected}\n{remedy}"
+            ) from error
     return SweepRecord(**known)
 
 

@@ -63,17 +63,17 @@ def test_a_record_of_version_one():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"lines": "seed=1"}, "lines=seed=1 is not list[list[str]]"),
-        ({"lines": ["seed=1"]}, "lines=['seed=1'] is not list[list[str]]"),
+        ({"lines": "seed=1"}, 'lines="seed=1" is not list[list[str]]'),
+        ({"lines": ["seed=1"]}, 'lines=["seed=1"] is not list[list[str]]'),
         ({"lines": [[1]]}, "lines=[[1]] is not list[list[str]]"),
         ({"typed_in": None}, "typed_in=null is not str"),
         ({"needs": []}, "needs=[] is not dict[str, Needs]"),
-        ({"needs": {"3f2a": 1}}, "needs={'3f2a': 1} is not dict[str, Needs]"),
-        ({"needs": {"3f2a": {"num_threads": "4"}}}, "needs={'3f2a': {'num_threads': '4'}} is not dict[str, Needs]"),
-        ({"points": {"3f2a": "seed=1"}}, "points={'3f2a': 'seed=1'} is not dict[str, list[str]]"),
-        ({"max_failures": "many"}, "max_failures=many is not int | None"),
+        ({"needs": {"3f2a": 1}}, 'needs={"3f2a": 1} is not dict[str, Needs]'),
+        ({"needs": {"3f2a": {"num_threads": "4"}}}, 'needs={"3f2a": {"num_threads": "4"}} is not dict[str, Needs]'),
+        ({"points": {"3f2a": "seed=1"}}, 'points={"3f2a": "seed=1"} is not dict[str, list[str]]'),
+        ({"max_failures": "many"}, 'max_failures="many" is not int | None'),
         ({"num_workers": None}, "num_workers=null is not int"),
-        ({"gpus": "0,1"}, "gpus=0,1 is not list[str]"),
+        ({"gpus": "0,1"}, 'gpus="0,1" is not list[str]'),
     ],
 )
 def test_a_damaged_value_is_named_with_what_it_should_be(tmp_path, values, message):
