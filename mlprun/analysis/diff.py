@@ -111,8 +111,9 @@ def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
-    # An empty group says nothing, and older records lack the groups that came later.
-    return {key: value for key, value in flatten(section(record, "config")).items() if value != {}}
+    # An empty group says nothing, and older records lack the groups that came later. Writers change no result.
+    values = {key: value for key, value in section(record, "config").items() if key != "writers"}
+    return {key: value for key, value in flatten(values).items() if value != {}}
 
 
 def _code(record: Mapping[str, Any]) -> dict[str, Any]:

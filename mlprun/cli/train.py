@@ -92,7 +92,9 @@ def _run(line: Line) -> int:
     if task.outcome is None:
         return 1
     if task.outcome.status == "completed":
-        print(f"run     {directory}\ncurves  tensorboard --logdir {shlex.quote(str(first_folder(directory)))}")
+        print(f"run     {directory}")
+        if "tensorboard" in config.writers:
+            print(f"curves  tensorboard --logdir {shlex.quote(str(first_folder(directory)))}")
     return task.outcome.exit_status
 
 

@@ -102,6 +102,7 @@ def check_config(config: Config) -> Config:
     for group in ("model", "optim", "scheduler", "loss"):
         if "_target_" not in getattr(config, group):
             raise ConfigError(group, ConfigError.MISSING, "needs a `_target_`: the class to build")
+    _check_writers(config.writers)
     _check_durations(config)
     if config.batch_size != "all" and config.trainer.accumulate > config.batch_size:
         raise ConfigError(
@@ -111,6 +112,18 @@ def check_config(config: Config) -> Config:
             f"choose at most batch_size={config.batch_size}",
         )
     return config
+
+
+def _check_writers(writers: dict[str, Any]) -> None:
+    for name, node in writers.items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise ConfigError(f"writers.{name}", ConfigError.MISSING, "needs a `_target_`: the class of the writer")
+    if "jsonl" not in writers:
+        raise ConfigError(
+            "writers.jsonl", ConfigError.MISSING,
+            "is switched off, and what it writes is what resume, plot, runs and reproduce read",
+            f"keep it: writer=[{','.join(['jsonl', *writers])}]",
+        )  # fmt: skip
 
 
 def _check_values(config: Config) -> None:

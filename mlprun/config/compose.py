@@ -21,7 +21,8 @@ from mlprun.config.template import Template
 from mlprun.errors import ConfigError, UserError, suggestion
 
 OPTIONAL = ("experiment", "debug", "task", "metrics")  # groups that need no choice
-SEVERAL = ("metrics",)  # groups of which a list of names may be chosen
+SEVERAL = ("metrics", "writer")  # groups of which a list of names may be chosen
+WITH_DEFAULTS = ("writer",)  # those of them that have some by default, to which `+` adds
 
 
 class Composer:
@@ -65,8 +66,9 @@ class Composer:
         axes: dict[str, list[str]] = {}
         for override in self.parse(lines):
             key = override.get_key_element()
-            aside = [k for k in (*RESUMABLE, *RESULT_FREE) if k not in LENGTH_KEYS]
-            if override.is_sweep_override() and any(key == k or key.startswith(f"{k}.") for k in aside):
+            name = override.key_or_group
+            aside = [k for k in (*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS) if k not in LENGTH_KEYS]
+            if override.is_sweep_override() and any(name == k or name.startswith(f"{k}.") for k in aside):
                 raise ConfigError(key, typed_value(override), "takes one value in a sweep", "no result depends on it")
             if not override.is_sweep_override():
                 axes[key] = [override.input_line or key]
@@ -153,6 +155,10 @@ class Composer:
     def _checked_choices(self, parsed: list[Override], run_mode: RunMode) -> DictConfig:
         for override in parsed:
             self._check_choice(override, run_mode)
+        for group in WITH_DEFAULTS:
+            typed = [o for o in parsed if o.key_or_group == group]
+            if len(typed) > 1:  # Hydra would silently take only one of them
+                raise ConfigError(group, typed_value(typed[1]), "is chosen twice", f"write {group}=[…] once")
         choices = [str(o.input_line) for o in parsed if self.loader.is_choice(o) and not o.is_sweep_override()]
         try:
             return self.loader.base(self.config_name, choices, run_mode)
@@ -170,7 +176,7 @@ class Composer:
             raise ConfigError(
                 f"~{group}", ConfigError.MISSING, "a run needs one", f"write {group}=…; it has {', '.join(known)}"
             )
-        if override.is_add() or override.is_force_add():
+        if (override.is_add() or override.is_force_add()) and group not in WITH_DEFAULTS:
             raise ConfigError(
                 override.input_line or group, ConfigError.MISSING, "the group is there already",
                 f"write {group}={typed_value(override)}, without the +",

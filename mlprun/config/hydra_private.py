@@ -226,6 +226,11 @@ def iter_nodes(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from iter_nodes(node, f"{prefix}{name}.")
 
 
+def apply_override(override: Override, cfg: DictConfig) -> None:
+    """Change `cfg` as the override says; raises Hydra's error, whose cause is OmegaConf's, if that cannot be."""
+    ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
+
+
 def is_missing(node: Any) -> bool:
     """Whether a node is `???`."""
     return bool(node._is_missing())

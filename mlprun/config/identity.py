@@ -18,7 +18,7 @@ from mlprun.config.schema import Config
 from mlprun.version_one import upgrade_config
 
 # What may change when a run is continued.
-RESUMABLE = ("epochs", "steps", "trainer.max_time", "device", "checkpoint", "logging")
+RESUMABLE = ("epochs", "steps", "trainer.max_time", "device", "checkpoint", "logging", "writers")
 LENGTH_KEYS = ("epochs", "steps")
 # What no result depends on, beside `RESUMABLE`.
 RESULT_FREE = ("sweep", "inspect", "data.root")

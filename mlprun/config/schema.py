@@ -30,7 +30,7 @@ from mlprun.task_names import TASKS
 
 # Nodes whose keys are the arguments of somebody's class: any key may be added with `+`.
 FOREIGN = (
-    *("task", "metrics", "model", "optim", "scheduler", "loss"),
+    *("task", "metrics", "model", "optim", "scheduler", "loss", "writers"),
     *("data.dataset", "data.val_dataset", "data.test_dataset"),
 )
 
@@ -310,6 +310,10 @@ class Config:
     checkpoint: CheckpointConfig = group(CheckpointConfig)
     early_stopping: EarlyStoppingConfig = group(EarlyStoppingConfig)
     logging: LoggingConfig = group(LoggingConfig)
+    writers: dict[str, Any] = option(
+        {}, "where values and pictures go, by name, each `_target_` and its arguments; `+writer=NAME` adds one of your "
+        "YAML, `~writers.NAME` removes one",
+    )  # fmt: skip
     sweep: SweepConfig = group(SweepConfig)
     inspect: InspectConfig = group(InspectConfig)
 

@@ -82,6 +82,8 @@ def raise_explained(error: BaseException, overrides: Iterable[Override] = ()) ->
                 problem = "there is no such key"
                 known = [k for k, _ in iter_nodes(OmegaConf.structured(Config))]
                 remedy = nearest_key(key, known)
+                if key == "writer":  # Hydra's package of a file in that group
+                    remedy = "the first line of your writer/NAME.yaml must be: # @package writers.NAME"
             raise ConfigError(key, value, problem, remedy) from error
     text = " ".join(str(chain[0]).split())
     raise ConfigError("config", ConfigError.MISSING, text[:600]) from error

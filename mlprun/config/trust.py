@@ -40,6 +40,7 @@ _LIBRARIES = {
     "mlprun.models": "mlprun.models",
     "mlprun.tasks": "mlprun.tasks",
     "mlprun.training": "mlprun.training",
+    "mlprun.writers": "mlprun.writers",
 }
 _TOPS = {library.partition(".")[0] for library in _LIBRARIES}
 # The first generates code from the names it is given, and the second is torch.ao again.
@@ -248,7 +249,8 @@ def _is_known(found: Any, library: str) -> bool:
     from torch.utils.data import Dataset
 
     from mlprun.training.schedule import FactorSchedule
+    from mlprun.writers.base import Writer
 
     # Transforms change examples, and several derive from nothing.
-    kinds = (nn.Module, Optimizer, LRScheduler, FactorSchedule, Dataset)
+    kinds = (nn.Module, Optimizer, LRScheduler, FactorSchedule, Dataset, Writer)
     return library in ("torchvision.transforms", "mlprun.tasks") or issubclass(found, kinds)

@@ -7,6 +7,7 @@ import traceback
 
 from mlprun.config.schema import Config
 from mlprun.errors import UserError, is_users_own
+from mlprun.writers.base import WriterError
 
 
 def explain(error: Exception, config: Config, anomaly: str = "") -> str:
@@ -17,6 +18,8 @@ def explain(error: Exception, config: Config, anomaly: str = "") -> str:
         config: of the run.
         anomaly: what torch's anomaly detection warned of before it, with the frames of the forward pass.
     """
+    if isinstance(error, WriterError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     if anomaly:
         frames = re.findall(r'  File "([^"]+)", line (\d+), in (\S+)\n    (.*)', anomaly)
         own = [frame for frame in frames if is_users_own(frame[0])] or frames[-1:]

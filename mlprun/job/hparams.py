@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+_LEFT_OUT = (
+    *("logging", "writers", "checkpoint", "sweep", "inspect", "max_time"),
+    *("root", "dataset", "input_shape", "num_outputs"),
+)
+
 
 def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
     """What a run may be told apart by, for TensorBoard's table: `optim` -> `Adam`, `optim.lr` -> 0.001.
@@ -13,18 +18,7 @@ def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool 
     flat: dict[str, bool | float | str] = {}
     for name, value in values.items():
         if (
-            name
-            in (
-                "logging",
-                "checkpoint",
-                "sweep",
-                "inspect",
-                "max_time",
-                "root",
-                "dataset",
-                "input_shape",
-                "num_outputs",
-            )
+            name in _LEFT_OUT
             or value in (None, {})
             or (name == "freeze" and not value)
             or (name in ("text", "audio") and prefix == "data." and name not in values["dataset"])  # not read

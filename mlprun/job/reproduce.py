@@ -15,7 +15,7 @@ from typing import Any
 from mlprun.analysis.diff import compare_records, compare_rows, compare_tensors, differences
 from mlprun.config.identity import identity
 from mlprun.config.schema import Config
-from mlprun.config.stored import from_record
+from mlprun.config.stored import from_record, with_own_writers
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, RunError
 from mlprun.formatting import first_few
@@ -32,7 +32,7 @@ NAMES = ("original", "again")
 def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
     """Repeat the run in `path` in a new directory, and print where the two part; 0 if nowhere, else 1.
 
-    Nothing in `path` is written.
+    Nothing in `path` is written, and no writer of the user's is called.
 
     Args:
         path: of a completed run.
@@ -50,9 +50,10 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
             f"{path} is where you stand, and the new run would be written into it"
             f"\n  go back to the folder where it was started: cd {shlex.quote(str(record.folder))}"
         )
+    stored = with_own_writers(record.config)
     if not trust:
-        check_targets(record.config, Path.cwd(), path)
-    config = from_record(record.config)
+        check_targets(stored, Path.cwd(), path)
+    config = from_record(stored)
     config = replace(config, trainer=replace(config.trainer, max_time=None), device=_device(config, record))
     for problem in _check(original):  # before hours are spent on it
         print(f"warning: {problem}\n  it cannot be compared", file=sys.stderr)

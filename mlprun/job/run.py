@@ -97,7 +97,8 @@ def resume_job(path: Path, overrides: list[str], command: str, *, trust: bool = 
     record = _read(directory)
     config = resumed(from_record(record.config), overrides)
     if not trust and _ended(record, config) is None:
-        check_targets(record.config, Path.cwd(), path)
+        kept = {name: node for name, node in record.config.get("writers", {}).items() if name in config.writers}
+        check_targets({**record.config, "writers": kept}, Path.cwd(), path)
     return _continue(directory, config, command)
 
 

@@ -17,6 +17,7 @@ from mlprun.errors import DivergedError
 from mlprun.formatting import pluralize
 from mlprun.job import summary
 from mlprun.job.attempt import Attempt, surroundings
+from mlprun.job.build_writers import build_writers
 from mlprun.job.figures import build_drawing
 from mlprun.job.hparams import hyperparameters
 from mlprun.job.memory import peak_mem_mib
@@ -30,11 +31,7 @@ from mlprun.runs.record import RunRecord
 from mlprun.tasks.metrics import confusion_rows
 from mlprun.training import finetune
 from mlprun.training.loop import Figures, Progress, train
-from mlprun.writers.collection import Writers
-from mlprun.writers.console import Console
-from mlprun.writers.image_files import PictureFiles
-from mlprun.writers.jsonl import JsonLines
-from mlprun.writers.tensorboard import TensorBoard
+from mlprun.writers.base import RunInfo, Writer
 
 log = logging.getLogger("mlprun")
 
@@ -57,6 +54,7 @@ def train_run(
     """
     torch.autograd.set_detect_anomaly(config.trainer.detect_anomaly)
     saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
+    writer = build_writers(config)
     experiment = prepare(config, num_threads=num_threads, has_checkpoint=not saver.is_empty())
     attempt = Attempt(experiment, experiment.build_learner(), Progress(), saver, directory)
     learner, progress = attempt.learner, attempt.progress
@@ -67,7 +65,7 @@ def train_run(
         learner.schedule.apply(learner.optimizer, 0)  # a histogram at the start is of the first step's rate
         first = draw(0)  # before anything is printed or begun: a picture may not fit the data
     _log_start(experiment, directory)
-    board, writer = _open_writers(attempt)
+    writer.start(_describe(attempt))
     val = experiment.val_batches()
     status = "failed"
     try:
@@ -84,16 +82,16 @@ def train_run(
             checkpoint_extras(experiment),
             draw,
         )
-        metrics = _test(attempt, board)
+        metrics = _test(attempt, writer)
         if learner.schedule.may_diverge:
-            _report_range_test(directory, board, progress.step, ended_early=reason == "diverged")
+            _report_range_test(directory, writer, progress.step, ended_early=reason == "diverged")
         status = "completed"
     except KeyboardInterrupt:
         status = "interrupted"
         raise
     finally:
         directory.update(steps=progress.step, skipped_steps=progress.skipped)
-        writer.close(status)
+        writer.finish(status)
     return _finish(attempt, reason, metrics)
 
 
@@ -134,23 +132,25 @@ def _log_start(experiment: Experiment, directory: RunDirectory) -> None:
         log.info("weights %s", finetune.summary(experiment.weights[1], str(config.trainer.weights)))
 
 
-def _open_writers(attempt: Attempt) -> tuple[TensorBoard, Writers]:
-    """TensorBoard, and all writers as one; what they have of an attempt before is kept up to its checkpoint."""
-    directory, progress = attempt.directory, attempt.progress
-    last_step = progress.step - progress.pending if progress.step else None
-    board = TensorBoard(directory.path, last_step)
-    board.hparams(hyperparameters(attempt.experiment.config.to_dict()))
-    console = Console(attempt.experiment.plan.num_steps, progress.step)
-    rows = JsonLines(directory.metrics_file, last_step)
-    return board, Writers(board, rows, PictureFiles(directory.pictures), console)
+def _describe(attempt: Attempt) -> RunInfo:
+    config, progress = attempt.experiment.config.to_dict(), attempt.progress
+    return RunInfo(
+        attempt.directory.path,
+        config,
+        hyperparameters(config),
+        attempt.experiment.plan.num_steps,
+        progress.step,
+        keep_until=progress.step - progress.pending if progress.step else None,
+    )
 
 
-def _write_first(first: Figures, writer: Writers, progress: Progress) -> None:
+def _write_first(first: Figures, writer: Writer, progress: Progress) -> None:
     with signals.deferred:
         if first.values:
             writer.write(0, 0.0, first.values)
             progress.num_rows += 1
-        writer.draw(0, first.images, first.histograms)
+        writer.images(0, first.images)
+        writer.histograms(0, first.histograms)
 
 
 def _batches(experiment: Experiment, directory: RunDirectory) -> TrainBatches:
@@ -159,7 +159,7 @@ def _batches(experiment: Experiment, directory: RunDirectory) -> TrainBatches:
     return profile_batches(experiment.batches, directory.path / "trace.json")
 
 
-def _test(attempt: Attempt, board: TensorBoard) -> dict[str, float]:
+def _test(attempt: Attempt, writer: Writer) -> dict[str, float]:
     """The val metrics of the best checkpoint and its test metrics, which are also written."""
     experiment, progress, directory = attempt.experiment, attempt.progress, attempt.directory
     if progress.best is None:
@@ -170,9 +170,9 @@ def _test(attempt: Attempt, board: TensorBoard) -> dict[str, float]:
     experiment.model.load_state_dict(checkpoint.load(directory.best, experiment.device).model)
     evaluation = attempt.learner.evaluate(experiment.test_batches())
     test_metrics = _with_prefix("test", evaluation.compute())
-    board.write(progress.step, None, test_metrics)
+    writer.write(progress.step, None, test_metrics)
     if evaluation.confusion is not None:
-        _write_confusion(evaluation.confusion, experiment.splits.class_names, directory, board, progress.step)
+        _write_confusion(evaluation.confusion, experiment.splits.class_names, directory, writer, progress.step)
     return {**(progress.best_values or {}), **test_metrics}
 
 
@@ -181,19 +181,19 @@ def _with_prefix(split: str, values: dict[str, float]) -> dict[str, float]:
 
 
 def _write_confusion(
-    confusion: Tensor, class_names: tuple[str, ...], directory: RunDirectory, board: TensorBoard, step: int
+    confusion: Tensor, class_names: tuple[str, ...], directory: RunDirectory, writer: Writer, step: int
 ) -> None:
-    """The test split's confusion matrix, as numbers and as a picture in TensorBoard."""
+    """The test split's confusion matrix, as numbers and as a picture."""
     from mlprun.pictures.confusion import heat_map
 
     has_names = len(class_names) == len(confusion)
     labels = list(class_names) if has_names else [str(i) for i in range(len(confusion))]
     with (directory.path / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(confusion_rows(confusion.cpu(), labels))
-    board.image("test/confusion_matrix", heat_map(confusion.cpu().numpy(), labels), step)
+    writer.images(step, {"test/confusion_matrix": heat_map(confusion.cpu().numpy(), labels)})
 
 
-def _report_range_test(directory: RunDirectory, board: TensorBoard, step: int, *, ended_early: bool) -> None:
+def _report_range_test(directory: RunDirectory, writer: Writer, step: int, *, ended_early: bool) -> None:
     """What a learning-rate range test found, printed, recorded and drawn."""
     from mlprun.analysis import range_test
     from mlprun.pictures.figures import save, to_pixels
@@ -203,7 +203,7 @@ def _report_range_test(directory: RunDirectory, board: TensorBoard, step: int, *
     directory.update(range_test=curve.values)
     figure = range_test.picture(curve)
     save(figure, directory.path / "lr_range.png")
-    board.image("pictures/lr_range", to_pixels(figure), step)
+    writer.images(step, {"pictures/lr_range": to_pixels(figure)})
 
 
 def _finish(attempt: Attempt, reason: str, metrics: dict[str, float]) -> Outcome:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlprun.config.schema import Config
-from mlprun.config.stored import from_record
+from mlprun.config.stored import from_record, with_own_writers
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, RunError
 from mlprun.process import without_collections
@@ -72,9 +72,10 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
         raise RunError(f"{directory.record_file} has no config and device: the run never began")
     if not directory.best.is_file():
         raise RunError(f"{path} has no best checkpoint: its status is '{record.status}'")
+    stored = with_own_writers(record.config)
     if not trust:
-        check_targets(record.config, Path.cwd(), path)
-    config = from_record(record.config)
+        check_targets(stored, Path.cwd(), path)
+    config = from_record(stored)
 
     with without_collections():
         import torch

@@ -90,12 +90,14 @@ def _needs(config: Config, memory: _Memory) -> Needs:
     import torch
 
     from mlprun.job.build_learner import build_optimizer, build_schedule
+    from mlprun.job.build_writers import build_writers
     from mlprun.job.figures import picture_functions
     from mlprun.job.memory import peak_mem_mib
     from mlprun.job.prepare import prepare
 
     experiment = prepare(config, dry=True, once=partial(memory.once, config.to_dict()))
     picture_functions(config)
+    memory.once(config.to_dict(), ("writers",), partial(build_writers, config))
     build_schedule(config, build_optimizer(config, experiment.model), experiment.plan)
     device = experiment.device.type
     return Needs(

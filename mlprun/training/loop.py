@@ -15,8 +15,7 @@ from mlprun import signals
 from mlprun.data.batches import TrainBatches
 from mlprun.errors import DivergedError, RunError
 from mlprun.training.learner import Learner, Update
-
-Values = dict[str, float]
+from mlprun.writers.base import Bins, Pixels, Values, Writer, WriterError
 
 
 @dataclass(frozen=True)
@@ -126,38 +125,16 @@ class Progress:
 
 
 class Figures(NamedTuple):
-    """What one looks at beside the metrics.
-
-    Attributes:
-        values: tag -> number.
-        images: tag -> uint8 of shape (H, W, 3).
-        histograms: tag -> (bins, 3) float64: lower edge, upper edge, count.
-    """
+    """What one looks at beside the metrics, by tag."""
 
     values: Values
-    images: dict[str, Any]
-    histograms: dict[str, Any]
+    images: dict[str, Pixels]
+    histograms: dict[str, Bins]
 
 
 def nothing(step: int) -> Figures:
     """For a run without pictures."""
     return Figures({}, {}, {})
-
-
-class Writer(Protocol):
-    """Where values go: TensorBoard, JSON lines, the terminal."""
-
-    def write(self, step: int, epoch: float | None, values: Values) -> None:
-        """Record `values` (tag -> value) at `step`."""
-
-    def draw(self, step: int, images: dict[str, Any], histograms: dict[str, Any]) -> None:
-        """Keep what was drawn at `step`."""
-
-    def tick(self, step: int) -> None:
-        """A step is done; for progress bars."""
-
-    def flush(self) -> None:
-        """Return when all that was written is on the disk."""
 
 
 class Saver(Protocol):
@@ -198,6 +175,7 @@ def train(
 
     Raises:
         RunError: loss or gradient stopped being finite, or the data ended early.
+        WriterError: from a writer; the state is saved if the step's values can be written again.
         KeyboardInterrupt: asked to stop (`mlprun.signals`); the state is saved, whole steps only.
     """
 
@@ -238,15 +216,16 @@ def train(
             drawn = (draw if evaluating else nothing)(step)
             with signals.deferred:
                 improved = False
+                if logging:  # before anything else changes: if a writer fails, the step is still pending
+                    epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
+                    writer.write(step, epoch, values | scores | drawn.values)
+                    writer.images(step, drawn.images)
+                    writer.histograms(step, drawn.histograms)
+                    progress.num_rows += 1
+                    window.restart()
                 if evaluating:
                     learner.schedule.observe(scores[plan.monitor], plan.mode)
                     improved = progress.record_evaluation(scores[plan.monitor], scores, plan)
-                if logging:
-                    window.restart()
-                    epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
-                    writer.write(step, epoch, values | scores | drawn.values)
-                    writer.draw(step, drawn.images, drawn.histograms)
-                    progress.num_rows += 1
                 progress.pending = False
                 saving = saving or bool(progress.ended_by(plan))
                 if improved or saving:
@@ -261,11 +240,15 @@ def train(
         if progress.best is None or not learner.schedule.may_diverge:
             raise
         return "diverged"  # which is what a range test is for
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, WriterError) as stop:
         with signals.deferred:
             learner.check_finite()
-            writer.flush()
-            saver.save_last(state(), keep=False)
+            # A step that was counted and not saved is done again from the checkpoint before it.
+            if isinstance(stop, KeyboardInterrupt) or progress.pending:
+                try:
+                    writer.flush()
+                finally:
+                    saver.save_last(state(), keep=False)
         raise
     return reason
 

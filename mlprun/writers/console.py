@@ -8,24 +8,23 @@ import sys
 from tqdm import tqdm
 
 from mlprun.formatting import format_metric
-from mlprun.writers.base import Bins, Pixels, Values
+from mlprun.writers.base import RunInfo, Values, Writer
 
 log = logging.getLogger("mlprun")
 
 
-class Console:
+class Console(Writer):
     """The terminal: a progress bar with ETA where there is one, and a line for each evaluation everywhere."""
 
-    def __init__(self, num_steps: int, start: int = 0) -> None:
-        self._num_steps = num_steps
+    def start(self, run: RunInfo) -> None:
+        self._num_steps = run.num_steps
         self._bar = (
-            tqdm(total=num_steps, initial=start, unit="step", leave=False, mininterval=0.2, smoothing=0.05)
+            tqdm(total=run.num_steps, initial=run.step, unit="step", leave=False, mininterval=0.2, smoothing=0.05)
             if sys.stderr.isatty()
             else None
         )
 
     def tick(self, step: int) -> None:
-        """Advance the bar."""
         if self._bar is not None:
             self._bar.update(1)
 
@@ -40,13 +39,6 @@ class Console:
             where += f"  epoch {epoch:6.2f}"
         log.info("%s", where + "  " + "  ".join(f"{tag} {format_metric(values[tag])}" for tag in chosen))
 
-    def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
-        """Nothing: a terminal shows text."""
-
-    def flush(self) -> None:
-        """Nothing to do: the terminal keeps nothing."""
-
-    def close(self, status: str) -> None:
-        """Take the bar away."""
+    def finish(self, status: str) -> None:
         if self._bar is not None:
             self._bar.close()

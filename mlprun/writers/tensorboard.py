@@ -17,14 +17,14 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from mlprun.files import atomic_write, encode_png, fsync, naming_path
-from mlprun.writers.base import Bins, Pixels, Values
+from mlprun.writers.base import Bins, Pixels, RunInfo, Values, Writer
 
 # tags of the run's end, and of its start in the HParams table: a run that goes on writes them itself
 WRITTEN_ANEW = ("test/", metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
 EVENT_FILES = f"events.out.tfevents.{10 * '[0-9]'}.*"
 
 
-class TensorBoard:
+class TensorBoard(Writer):
     """TensorBoard's event file of one run, with its row of the HParams table.
 
     torch's SummaryWriter would add a sub-run for the hyperparameters; here they stand in the run's own file.
@@ -34,18 +34,13 @@ class TensorBoard:
     A TensorBoard that watches remembers how far it has read a file, so a file is never rewritten. Each start makes a
     new one of what is kept from the newest; at every moment the newest file, by name, is the whole story.
 
-    Args:
-        folder: the run's; made where it is missing.
-        keep_until: step of the checkpoint from which the run goes on; what was written up to there is kept, but not
-            what belongs to a run's end. None for a run that begins: nothing is kept.
-
     Raises:
         RunError: a file cannot be read or written; every method may raise it.
     """
 
-    def __init__(self, folder: Path, keep_until: int | None = None) -> None:
+    def start(self, run: RunInfo) -> None:
+        folder = run.directory
         with naming_path(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             old = sorted(folder.glob(EVENT_FILES))
             for unfinished in folder.glob(".*.tmp"):  # a kill left it
                 unfinished.unlink()
@@ -55,7 +50,7 @@ class TensorBoard:
         with naming_path(self._path):
             with atomic_write(self._path) as file:
                 records = RecordWriter(file)
-                for record in _beginning(old[-1] if old else None, keep_until):
+                for record in _beginning(old[-1] if old else None, run.keep_until):
                     records.write(record)
             self._file = self._path.open("ab")
             self._records = RecordWriter(self._file)
@@ -65,9 +60,9 @@ class TensorBoard:
                 path.unlink()
             if old:
                 os.truncate(old[-1], 0)
+        self._add_hparams(run.hparams)
 
-    def hparams(self, values: dict[str, bool | float | str]) -> None:
-        """The run's hyperparameters, to be called once, at the start."""
+    def _add_hparams(self, values: dict[str, bool | float | str]) -> None:
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -77,7 +72,7 @@ class TensorBoard:
                 start.hparams[name].number_value = value
         self._session(metadata.SESSION_START_INFO_TAG, session_start_info=start)
 
-    def close(self, status: str) -> None:
+    def finish(self, status: str) -> None:
         """End the table's row with how the run ended (`completed`, `failed`, `interrupted`), and the file."""
         ended = api_pb2.STATUS_SUCCESS if status == "completed" else api_pb2.STATUS_FAILURE
         end = plugin_data_pb2.SessionEndInfo(status=ended, end_time_secs=time.time())
@@ -92,18 +87,15 @@ class TensorBoard:
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
         self._add(summary, step)
 
-    def image(self, tag: str, pixels: Pixels, step: int) -> None:
-        """A picture: uint8 of shape (H, W, 3)."""
-        height, width, channels = pixels.shape
-        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encode_png(pixels))
-        self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
-
-    def draw(self, step: int, images: dict[str, Pixels], histograms: dict[str, Bins]) -> None:
-        """Pictures, and histograms of (bins, 3) lower edges, upper edges and counts."""
+    def images(self, step: int, images: dict[str, Pixels]) -> None:
         for tag, pixels in images.items():
-            self.image(tag, pixels, step)
-        if not histograms:
-            return
+            height, width, colors = pixels.shape
+            image = Summary.Image(
+                height=height, width=width, colorspace=colors, encoded_image_string=encode_png(pixels)
+            )
+            self._add(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def histograms(self, step: int, histograms: dict[str, Bins]) -> None:
         from tensorboard.plugins.histogram.metadata import create_summary_metadata
         from tensorboard.util.tensor_util import make_tensor_proto
 
@@ -114,11 +106,7 @@ class TensorBoard:
         ]
         self._add(Summary(value=content), step)
 
-    def tick(self, step: int) -> None:
-        """Nothing to do at a step without values."""
-
     def flush(self) -> None:
-        """Return when every event is on the disk."""
         with naming_path(self._path):
             self._file.flush()
             fsync(self._file.fileno())

@@ -34,7 +34,7 @@ def test_the_defaults_are_the_documented_ones():
     assert config.loss["_target_"] == "torch.nn.CrossEntropyLoss"
 
 
-@pytest.mark.parametrize("group", ["data", "task", "metrics", "model", "optim", "scheduler", "loss", "debug"])
+@pytest.mark.parametrize("group", ["data", "task", "metrics", "model", "optim", "scheduler", "loss", "writer", "debug"])
 def test_every_file_says_what_it_is_and_composes(group):
     """Those of `experiment`: test_experiments.py."""
     composer = Composer()
@@ -43,7 +43,7 @@ def test_every_file_says_what_it_is_and_composes(group):
         name, lines = file.stem, file.read_text().splitlines()
         comment = lines[1] if lines[0].startswith("# @package") else lines[0]
         assert comment.startswith("# "), f"{file} says at its top what it is"
-        line = [f"{group}={name}"]
+        line = [f"writer=[jsonl,{name}]" if group == "writer" else f"{group}={name}"]
         if name in FOLDERS:
             line += ["data.root=folder", "data.num_outputs=2"]
         if name in ("custom", "nested"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ KEYS = [
     "model.activation", "data", "model", "optim", "scheduler", "loss", "experiment", "debug", "data.val_fraction",
     "data.limit", "trainer.accumulate", "trainer.precision", "trainer.compile", "checkpoint.every", "checkpoint.keep",
     "early_stopping.patience", "logging.every", "lr", "learning_rate", "optm", "hydra.run.dir", "data.dataset._target_",
+    "writer", "writers.console", "writers.x._target_",
 ]  # fmt: skip
 VALUES = st.one_of(
     st.integers(-3, 300).map(str),
@@ -94,6 +97,7 @@ def test_a_point_of_a_sweep_is_what_the_line_alone_would_be(lines):
         (["seed=1"], ["seed=2"], False),
         (["epochs=3"], ["epochs=4"], False),
         (["trainer.num_threads=1"], [], False),
+        (["~writers.console", "+writers.x._target_=a.B"], [], True),
     ],
 )
 def test_a_point_is_known_by_what_decides_its_result(lines, other, same):
@@ -108,6 +112,49 @@ def test_a_config_survives_its_record(seed, lr, hidden):
     config = check(COMPOSER.compose(line))
     assert (config.seed, config.optim["lr"], config.model["hidden"]) == (seed, lr, hidden)
     assert from_record(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ([], "tensorboard jsonl images console"),
+        (["writer=[jsonl]"], "jsonl"),
+        (["writer=jsonl"], "jsonl"),
+        (["~writers.console", "~writers.tensorboard"], "jsonl images"),
+        (["+writers.x._target_=a.B"], "tensorboard jsonl images console x"),
+        (["writer=[jsonl]", "+writer.x._target_=a.B"], None),
+        (["~writers.jsonl"], None),
+    ],
+)
+def test_writers_are_chosen_added_and_removed(lines, names):
+    if names is None:
+        with pytest.raises(ConfigError):
+            check(COMPOSER.compose(lines))
+    else:
+        assert list(check(COMPOSER.compose(lines)).writers) == names.split()
+
+
+def test_a_resume_adds_changes_and_removes_writers():
+    config = resumed(
+        check(COMPOSER.compose([])), ["+writers.x={_target_: a.B, y: 1}", "writers.x.y=2", "~writers.console"]
+    )
+    assert config.writers.pop("x") == {"_target_": "a.B", "y": 2}
+    assert list(config.writers) == ["tensorboard", "jsonl", "images"]
+    for line, said in (
+        ("~writers.consle", "did you mean 'writers.console'"),
+        ("+writers.console._target_=a.B", "write writers.console._target_=…"),
+        ("writers.console={}", "is a group of keys"),
+        ("~writers.jsonl", "is switched off"),
+        ("~logging.every", "the key is there already"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            resumed(check(COMPOSER.compose([])), [line])
+
+
+def test_a_record_without_writers_has_those_that_every_run_had():
+    config = check(COMPOSER.compose([]))
+    stored = {key: value for key, value in config.to_dict().items() if key != "writers"}
+    assert from_record(stored) == config
 
 
 def test_a_record_of_another_schema_is_refused():

@@ -47,7 +47,7 @@ USUAL = [
     "torchvision.transforms.v2.RandomCrop", "torchvision.transforms.v2.Compose",
     "mlprun.data.image_folder.ImageFolder", "mlprun.tasks.losses.Hinge", "mlprun.tasks.custom.ModelStep",
     "mlprun.tasks.metrics.BalancedAccuracy", "torchmetrics.classification.MulticlassAUROC",
-    "torchmetrics.regression.SpearmanCorrCoef",
+    "torchmetrics.regression.SpearmanCorrCoef", "mlprun.writers.console.Console",
 ]  # fmt: skip
 
 # Nothing at all is imported for these, not even torch.

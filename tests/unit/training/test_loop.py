@@ -19,6 +19,7 @@ from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan, Progress, train
 from mlprun.training.schedule import FactorSchedule, Schedule
 from mlprun.training.schedules import Plateau, constant
+from mlprun.writers.base import Writer, WriterError
 from tests.helpers.tasks import make_task
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ LABELS = (INPUTS.sum(1) > 0).long() + (INPUTS[:, 0] > 1).long()
 TRAINING, HELD_OUT = Examples(INPUTS[:23], LABELS[:23]), Examples(INPUTS[23:], LABELS[23:])  # 5 batches an epoch
 
 
-class Rows:
+class Rows(Writer):
     """A writer that remembers."""
 
     def __init__(self) -> None:
@@ -41,14 +42,6 @@ class Rows:
 
     def tick(self, step: int) -> None:
         self.ticks.append(step)
-
-    def draw(self, step: int, images: dict[str, Any], histograms: dict[str, Any]) -> None:
-        """No test here draws."""
-        assert not images
-        assert not histograms
-
-    def flush(self) -> None:
-        """It remembers at once."""
 
     def steps(self, tag: str) -> list[int]:
         return [step for step, _, values in self.rows if tag in values]
@@ -302,6 +295,43 @@ def test_a_run_continues_at_any_step(uninterrupted, step):
     assert {k: v for k, v in resumed.progress.state_dict().items() if k != "sums"} == {
         k: v for k, v in uninterrupted.progress.state_dict().items() if k != "sums"
     }
+
+
+class Failing(Rows):
+    """Fails once, at the n-th call of a method."""
+
+    def __init__(self, method: str, number: int) -> None:
+        super().__init__()
+        self.left, original = number, getattr(self, method)
+
+        def fail(*arguments: Any) -> None:
+            self.left -= 1
+            if self.left == 0:
+                raise WriterError
+            original(*arguments)
+
+        setattr(self, method, fail)
+
+
+@pytest.mark.parametrize(
+    ("method", "number", "saved"),
+    [("tick", 7, 7), ("write", 1, 3), ("write", 2, 4), ("histograms", 7, 14), ("flush", 8, 7)],
+)
+def test_a_run_continues_where_a_writer_failed(uninterrupted, method, number, saved):
+    """Whatever fails, the newest checkpoint is whole, and the rows after it are written by the resume."""
+    failed = Run(schedule=Plateau(0, 0.5, 0.0, 0, 0.0))
+    failed.rows = Failing(method, number)
+    with pytest.raises(WriterError):
+        failed.go()
+    step, file = list(failed.shelf.last.items())[-1]
+    assert step == saved
+    resumed = Run(schedule=Plateau(0, 0.5, 0.0, 0, 0.0))
+    resumed.restore(file)
+    before = step - resumed.progress.pending
+    assert resumed.go() == "finished"
+    assert equal(resumed.weights(), uninterrupted.weights())
+    assert resumed.rows.after(before) == uninterrupted.rows.after(before)
+    assert vars(resumed.progress) == vars(uninterrupted.progress)
 
 
 def test_the_best_checkpoint_continues_as_well(uninterrupted):

@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -37,11 +38,36 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_g
 from mlprun import writers
 from mlprun.errors import RunError
 from mlprun.pictures.confusion import heat_map
+from mlprun.writers.base import RunInfo, Writer, WriterError
 from mlprun.writers.collection import Writers
 from mlprun.writers.console import Console
+from mlprun.writers.image_files import ImageFiles
 from mlprun.writers.jsonl import JsonLines
 from mlprun.writers.tensorboard import TensorBoard
 from tests.helpers.runs import rows_of
+
+HPARAMS = {"seed": 0, "optim.lr": 1e-3, "model.batch_norm": True, "model.hidden": "[128, 64]"}
+
+
+W = TypeVar("W", bound=Writer)
+
+
+def started(
+    writer: W,
+    folder: Path = Path(),
+    keep_until: int | None = None,
+    *,
+    hparams: dict[str, Any] = HPARAMS,
+    num_steps: int = 60,
+    step: int = 0,
+) -> W:
+    """The writer, opened for a run in this directory."""
+    writer.start(RunInfo(folder, {}, hparams, num_steps, step, keep_until))
+    return writer
+
+
+def built_in() -> dict[str, Writer]:
+    return {"tensorboard": TensorBoard(), "jsonl": JsonLines(), "images": ImageFiles(), "console": Console()}
 
 
 def event_file(folder: Path) -> Path:
@@ -74,7 +100,7 @@ def rows_of_the_table(outputs: Path) -> list[api_pb2.SessionGroup]:
 
 
 def test_scalars_are_read_back_under_their_tags_and_steps(tmp_path):
-    board = TensorBoard(tmp_path)
+    board = started(TensorBoard(), tmp_path)
     written = {
         10: {"train/loss": 0.5, "optim/lr": 1e-3},
         20: {"train/loss": 0.25, "optim/lr": 5e-4, "val/accuracy": 0.75},
@@ -82,7 +108,7 @@ def test_scalars_are_read_back_under_their_tags_and_steps(tmp_path):
     }
     for step, values in written.items():
         board.write(step, step / 10, values)
-    board.close("completed")
+    board.finish("completed")
     found = read(tmp_path)
     tags = {"train/loss": [10, 20], "optim/lr": [10, 20], "val/accuracy": [20, 25]}
     assert set(found.Tags()["scalars"]) == set(tags)  # nothing else: the epoch is no curve
@@ -94,17 +120,14 @@ def test_scalars_are_read_back_under_their_tags_and_steps(tmp_path):
 
 def test_a_picture_is_read_back(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
-    board = TensorBoard(tmp_path)
-    board.image("test/confusion_matrix", pixels, 7)
-    board.close("completed")
+    board = started(TensorBoard(), tmp_path)
+    board.images(7, {"test/confusion_matrix": pixels})
+    board.finish("completed")
     found = EventAccumulator(str(tmp_path))
     found.Reload()
     (event,) = found.Images("test/confusion_matrix")
     assert (event.step, event.width, event.height) == (7, 9, 6)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(event.encoded_image_string))), pixels)
-
-
-HPARAMS = {"seed": 0, "optim.lr": 1e-3, "model.batch_norm": True, "model.hidden": "[128, 64]"}
 
 
 @pytest.mark.parametrize(
@@ -113,10 +136,10 @@ HPARAMS = {"seed": 0, "optim.lr": 1e-3, "model.batch_norm": True, "model.hidden"
 def test_hparams_stand_once_in_the_runs_own_file(tmp_path, status, shown):
     """No sub-run: one file, one start, one end, and the scalars beside them."""
     run = tmp_path / "run"
-    board = TensorBoard(run)
-    board.hparams(HPARAMS)
+    run.mkdir()
+    board = started(TensorBoard(), run)
     board.write(1, None, {"val/loss": 1.0})
-    board.close(status)
+    board.finish(status)
     assert [p.name for p in run.iterdir()] == [event_file(run).name]
     tags = [value.tag for event in EventFileLoader(str(event_file(run))).Load() for value in event.summary.value]
     assert tags == ["_hparams_/session_start_info", "val/loss", "_hparams_/session_end_info"]
@@ -127,10 +150,11 @@ def test_hparams_stand_once_in_the_runs_own_file(tmp_path, status, shown):
 
 def test_runs_share_one_table(tmp_path):
     for number in range(3):
-        board = TensorBoard(tmp_path / f"run{number}")
-        board.hparams({**HPARAMS, "seed": number, "optim.lr": 10.0**-number})
+        run = tmp_path / f"run{number}"
+        run.mkdir()
+        board = started(TensorBoard(), run, hparams={**HPARAMS, "seed": number, "optim.lr": 10.0**-number})
         board.write(1, None, {"val/loss": float(number)})
-        board.close("completed")
+        board.finish("completed")
     rows = rows_of_the_table(tmp_path)
     assert len(rows) == 3
     assert sorted(row.hparams["seed"].number_value for row in rows) == [0, 1, 2]
@@ -143,21 +167,21 @@ def test_runs_share_one_table(tmp_path):
 
 
 def test_metrics_jsonl_has_a_flat_object_a_row(tmp_path):
-    lines = JsonLines(tmp_path / "metrics.jsonl")
+    lines = started(JsonLines(), tmp_path)
     lines.write(5, 0.5, {"train/loss": 0.1, "val/accuracy": 1.0})
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()  # readable at once, not only at the end
     assert [json.loads(row) for row in rows] == [{"step": 5, "epoch": 0.5, "train/loss": 0.1, "val/accuracy": 1.0}]
     lines.write(10, None, {"train/loss": 1 / 3})
-    lines.close("completed")
+    lines.finish("completed")
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[1])
     assert last == {"step": 10, "epoch": None, "train/loss": 1 / 3}  # unrounded
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_json_knows_no_nan(tmp_path, value):
-    lines = JsonLines(tmp_path / "metrics.jsonl")
+    lines = started(JsonLines(), tmp_path)
     lines.write(1, 0.1, {"train/loss": value, "optim/lr": 0.1})
-    lines.close("failed")
+    lines.finish("failed")
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")
@@ -168,15 +192,15 @@ def test_json_knows_no_nan(tmp_path, value):
 
 def test_a_continued_run_adds_to_its_rows(tmp_path):
     for step, kept in ((1, None), (2, 1)):
-        lines = JsonLines(tmp_path / "metrics.jsonl", kept)
+        lines = started(JsonLines(), tmp_path, kept)
         lines.write(step, None, {})
-        lines.close("interrupted")
+        lines.finish("interrupted")
     assert [json.loads(row)["step"] for row in (tmp_path / "metrics.jsonl").open()] == [1, 2]
 
 
 def test_a_file_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(RunError, match=r"nowhere/metrics\.jsonl cannot be written: No such file"):
-        JsonLines(tmp_path / "nowhere" / "metrics.jsonl")
+        started(JsonLines(), tmp_path / "nowhere")
 
 
 # ----------------------------------------------------------------------------------- a run that goes on
@@ -195,21 +219,21 @@ def picture_at(step: int) -> np.ndarray[Any, Any]:
 
 def attempt(folder: Path, start: int, stop: int, keep_until: int | None) -> tuple[TensorBoard, JsonLines]:
     """What a run writes from one step to another; then it is killed: nothing is closed."""
-    board, lines = TensorBoard(folder, keep_until), JsonLines(folder / "metrics.jsonl", keep_until)
-    board.hparams(HPARAMS)
+    folder.mkdir(exist_ok=True)
+    board, lines = started(TensorBoard(), folder, keep_until), started(JsonLines(), folder, keep_until)
     for step in range(start + 1, stop + 1):
         if step % LOG_EVERY == 0:
             board.write(step, step / 7, values_at(step))
             lines.write(step, step / 7, values_at(step))
         if step % EVAL_EVERY == 0:
-            board.image("val/filters", picture_at(step), step)
+            board.images(step, {"val/filters": picture_at(step)})
     return board, lines
 
 
 def end(board: TensorBoard, step: int, status: str = "completed") -> None:
     board.write(step, None, {"test/loss": 0.5})
-    board.image("test/confusion_matrix", picture_at(step), step)
-    board.close(status)
+    board.images(step, {"test/confusion_matrix": picture_at(step)})
+    board.finish(status)
 
 
 Story = dict[str, list[tuple[int, Any]]]
@@ -281,7 +305,7 @@ def test_a_resumed_run_reads_like_one_that_nothing_interrupted(tmp_path, stops, 
     board, lines = attempt(run, start, NUM_STEPS, kept)
     assert story(read(run)) == expected(NUM_STEPS)
     end(board, NUM_STEPS)
-    lines.close("completed")
+    lines.finish("completed")
 
     found = read(run)
     assert story(found) == expected(NUM_STEPS, ended=NUM_STEPS)
@@ -313,8 +337,8 @@ def test_a_run_that_begins_shows_nothing_of_an_attempt_before_it(tmp_path):
 
 
 def test_of_values_written_together_only_those_of_the_end_are_dropped(tmp_path):
-    TensorBoard(tmp_path).write(10, None, {"train/loss": 0.5, "test/loss": 0.25, "tests/count": 2.0})
-    TensorBoard(tmp_path, 10)
+    started(TensorBoard(), tmp_path).write(10, None, {"train/loss": 0.5, "test/loss": 0.25, "tests/count": 2.0})
+    started(TensorBoard(), tmp_path, 10)
     assert story(read(tmp_path)) == {"train/loss": [(10, 0.5)], "tests/count": [(10, 2.0)]}
 
 
@@ -326,7 +350,7 @@ def test_a_run_whose_files_are_gone_starts_them_anew(tmp_path):
 
 def test_events_can_be_read_as_they_are_written_and_no_thread_writes_them(tmp_path):
     threads = threading.active_count()
-    board = TensorBoard(tmp_path)
+    board = started(TensorBoard(), tmp_path)
     for step in (10, 20, 30):
         board.write(step, None, {"val/loss": 0.5})
         assert [e.step for e in read(tmp_path).Scalars("val/loss")][-1] == step
@@ -368,7 +392,7 @@ def test_a_torn_event_file_is_kept_up_to_the_tear(tmp_path):
         run = tmp_path / str(cut)
         run.mkdir()
         (run / whole.name).write_bytes(content[:cut])
-        TensorBoard(run, NUM_STEPS)
+        started(TensorBoard(), run, NUM_STEPS)
         kept = "all" if cut == size else "row" if cut >= image else "neither"
         pictures = {"val/filters": without["val/filters"]}
         assert story(read(run)) == {"all": expected(40), "row": expected(40) | pictures, "neither": without}[kept], cut
@@ -386,7 +410,7 @@ def test_torn_rows_are_cut_off(tmp_path):
     lengths = [len(line) for line in content.splitlines(keepends=True)]
     for cut in range(sum(lengths[:2]), len(content) + 1):
         file.write_bytes(content[:cut])
-        lines = JsonLines(file, NUM_STEPS)
+        lines = started(JsonLines(), file.parent, NUM_STEPS)
         whole = 4 if cut == len(content) else 3 if cut >= sum(lengths[:3]) else 2
         assert rows(tmp_path) == expected_rows(10 * whole), cut
         lines.write(NUM_STEPS, NUM_STEPS / 7, values_at(NUM_STEPS))
@@ -401,12 +425,12 @@ def test_a_damaged_row_is_named(tmp_path, damage):
     lines[1] = damage.encode("latin-1")
     file.write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(RunError) as caught:
-        JsonLines(file, 30)
+        started(JsonLines(), file.parent, 30)
     assert str(caught.value).startswith(f"{file}, line 2: ")
     assert file.read_bytes() == b"\n".join(lines) + b"\n"  # left for the user to mend
     lines[1], lines[3] = json.dumps({"step": 20}).encode(), lines[1]
     file.write_bytes(b"\n".join(lines) + b"\n")
-    JsonLines(file, 20)  # after the checkpoint nothing counts
+    started(JsonLines(), file.parent, 20)  # after the checkpoint nothing counts
     assert [row["step"] for row in rows(tmp_path)] == [10, 20]
 
 
@@ -415,7 +439,7 @@ def test_a_kill_before_the_old_file_is_emptied_doubles_nothing(tmp_path):
     (old,) = event_files(tmp_path)
     content = old.read_bytes()
     for _ in range(2):
-        TensorBoard(tmp_path, 30)
+        started(TensorBoard(), tmp_path, 30)
         old.write_bytes(content)
         assert story(read(tmp_path)) == expected(30)
     attempt(tmp_path, 30, NUM_STEPS, 30)
@@ -460,7 +484,7 @@ def test_a_kill_at_any_line_of_a_start_leaves_one_whole_story(tmp_path, first, k
         attempt(run, 0, 40 if first else 50, None)
         if first is not None:
             attempt(run, first, 50, first)
-        killed = killed_at(line, lambda run=run: (TensorBoard(run, kept), JsonLines(run / "metrics.jsonl", kept)))
+        killed = killed_at(line, lambda run=run: (started(TensorBoard(), run, kept), started(JsonLines(), run, kept)))
         found = story(read(run))
         assert found in (before, after), line
         assert all(file.name.startswith("events.out.tfevents.") for file in event_files(run)), line
@@ -484,14 +508,14 @@ def test_a_reader_that_watches_forgets_what_was_dropped(tmp_path):
     accumulator = watch(tmp_path)
     assert story(accumulator.Reload()) == expected(50)
     for kept, stop in ((30, 40), (20, 30), (0, 30), (25, NUM_STEPS)):
-        board = TensorBoard(tmp_path, kept)
+        board = started(TensorBoard(), tmp_path, kept)
         assert story(accumulator.Reload()) == expected(kept)
         for step in range(kept // 10 * 10 + 10, stop + 1, LOG_EVERY):
             board.write(step, None, values_at(step))
             shown = [step for step, _ in story(accumulator.Reload())["train/loss"]]
             assert shown == list(range(10, step + 1, 10))
             if step % EVAL_EVERY == 0:
-                board.image("val/filters", picture_at(step), step)
+                board.images(step, {"val/filters": picture_at(step)})
     assert story(accumulator.Reload()) == expected(NUM_STEPS)
     attempt(tmp_path, 0, 10, None)  # a new beginning
     assert story(accumulator.Reload()) == expected(10)
@@ -531,16 +555,15 @@ def test_kills_at_any_steps_leave_no_trace(attempts, save_every, watched):
         accumulator = watch(run)
         for num_steps, *shares in [*attempts, (NUM_STEPS, 1.0, 1.0)]:
             start = checkpoint or 0
-            board, lines = TensorBoard(run, checkpoint), JsonLines(run / "metrics.jsonl", checkpoint)
+            board, lines = started(TensorBoard(), run, checkpoint), started(JsonLines(), run, checkpoint)
             files = [event_files(run)[-1], run / "metrics.jsonl"]
             safe = [file.stat().st_size for file in files]
-            board.hparams(HPARAMS)
             for step in range(start + 1, min(start + num_steps, NUM_STEPS) + 1):
                 if step % LOG_EVERY == 0:
                     board.write(step, step / 7, values_at(step))
                     lines.write(step, step / 7, values_at(step))
                 if step % EVAL_EVERY == 0:
-                    board.image("val/filters", picture_at(step), step)
+                    board.images(step, {"val/filters": picture_at(step)})
                 if step % save_every == 0:
                     board.flush()
                     lines.flush()
@@ -559,7 +582,7 @@ def test_kills_at_any_steps_leave_no_trace(attempts, save_every, watched):
 
 
 def test_the_console_shows_a_line_an_evaluation(caplog):
-    console = Console(1000)
+    console = started(Console(), num_steps=1000)
     log = logging.getLogger("mlprun")
     log.addHandler(caplog.handler)
     try:
@@ -568,7 +591,7 @@ def test_the_console_shows_a_line_an_evaluation(caplog):
             console.write(50, 0.5, {"train/loss": 0.6, "optim/lr": 0.1})
             console.write(100, 1.0, {"train/loss": 0.51239, "optim/lr": 0.1, "val/loss": 0.4, "val/accuracy": 0.9})
             console.write(1000, None, {"val/loss": 0.25})
-            console.close("completed")
+            console.finish("completed")
     finally:
         log.removeHandler(caplog.handler)
     assert list(dict.fromkeys(record.getMessage() for record in caplog.records)) == [
@@ -588,12 +611,12 @@ def test_the_bar_of_a_resumed_run_starts_where_the_run_does(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     clock = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
-    console = Console(100, start=36)
+    console = started(Console(), num_steps=100, step=36)
     for step in range(37, 41):
         clock[0] += 1.0
         console.tick(step)
     console.flush()
-    console.close("completed")
+    console.finish("completed")
     shown = terminal.getvalue().split("\r")
     assert any("36%" in text and "36/100" in text for text in shown[:2])
     last = [text for text in shown if "/100" in text][-1]
@@ -602,17 +625,17 @@ def test_the_bar_of_a_resumed_run_starts_where_the_run_does(monkeypatch):
 
 
 def test_writers_give_each_of_them_everything(tmp_path):
-    writer = Writers(TensorBoard(tmp_path), JsonLines(tmp_path / "metrics.jsonl"), Console(3))
+    writer = started(Writers(built_in()), tmp_path)
     writer.tick(1)
     writer.write(1, 0.5, {"val/loss": 0.5})
-    writer.close("completed")
+    writer.finish("completed")
     (event,) = read(tmp_path).Scalars("val/loss")
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert (event.step, event.value) == (row["step"], row["val/loss"]) == (1, 0.5)
 
 
 def test_flush_brings_all_files_to_the_disk(tmp_path, monkeypatch):
-    writer = Writers(TensorBoard(tmp_path), JsonLines(tmp_path / "metrics.jsonl"), Console(3))
+    writer = started(Writers(built_in()), tmp_path)
     writer.write(1, None, {"val/loss": 0.5})
     synced, fsync = set(), os.fsync
     monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.add(os.fstat(descriptor).st_ino), fsync(descriptor)))
@@ -620,18 +643,18 @@ def test_flush_brings_all_files_to_the_disk(tmp_path, monkeypatch):
     assert synced == {path.stat().st_ino for path in tmp_path.iterdir()}
     assert len(synced) == 2
     synced.clear()
-    TensorBoard(tmp_path, 1)
+    started(TensorBoard(), tmp_path, 1)
     assert synced == {path.stat().st_ino for path in (event_files(tmp_path)[-1], tmp_path)}  # also the new name
     synced.clear()
-    JsonLines(tmp_path / "metrics.jsonl")
+    started(JsonLines(), tmp_path)
     assert tmp_path.stat().st_ino in synced
-    writer.close("completed")
+    writer.finish("completed")
 
 
 @pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
-@pytest.mark.parametrize("make", [TensorBoard, lambda folder: JsonLines(folder / "metrics.jsonl")])
+@pytest.mark.parametrize("make", [TensorBoard, JsonLines])
 def test_a_file_system_without_fsync_is_passed_over(tmp_path, monkeypatch, make, number, passes):
-    writer = make(tmp_path)
+    writer = started(make(), tmp_path)
 
     def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -639,7 +662,7 @@ def test_a_file_system_without_fsync_is_passed_over(tmp_path, monkeypatch, make,
     monkeypatch.setattr(os, "fsync", refuse)
     if passes:
         writer.flush()
-        make(tmp_path)
+        started(make(), tmp_path)
     else:
         with pytest.raises(RunError, match=r"(metrics\.jsonl|events\.out\S*) cannot be written: Input/output error"):
             writer.flush()
@@ -658,23 +681,24 @@ def full_disk(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("which", ["events", "rows"])
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, which):
-    board, lines = TensorBoard(tmp_path), JsonLines(tmp_path / "metrics.jsonl")
+    board, lines = started(TensorBoard(), tmp_path), started(JsonLines(), tmp_path)
     file = event_file(tmp_path) if which == "events" else tmp_path / "metrics.jsonl"
-    writer = Writers(board if which == "events" else lines, Console(3))
+    writer = Writers({which: board if which == "events" else lines})
     values = {f"train/loss{number}": 0.5 for number in range(10)}
     with full_disk(file.stat().st_size + 10):
-        for action in (lambda: writer.write(1, None, values), lambda: writer.close("failed")):
+        for action in (lambda: writer.write(1, None, values), lambda: writer.finish("failed")):
             with pytest.raises(RunError) as caught:
                 action()
             assert str(caught.value) == f"{file} cannot be written: File too large"
-    with pytest.raises(ValueError, match="closed file"):
+    with pytest.raises(WriterError) as failed:
         writer.flush()
+    assert "closed file" in str(failed.value.__cause__)
 
 
 def test_a_full_disk_at_a_resume_takes_nothing(tmp_path):
     attempt(tmp_path, 0, 50, None)
     with full_disk(500), pytest.raises(RunError, match=r"tfevents\S* cannot be written: File too large") as caught:
-        TensorBoard(tmp_path, 50)
+        started(TensorBoard(), tmp_path, 50)
     assert story(read(tmp_path)) == expected(50)
     attempt(tmp_path, 30, NUM_STEPS, 30)
     del caught  # and with it the file that could not be written, which now tries to write the rest
@@ -686,22 +710,89 @@ def test_a_full_disk_at_a_resume_takes_nothing(tmp_path):
 def test_an_old_file_that_is_none_is_named(tmp_path, kept, word):
     (tmp_path / "events.out.tfevents.1700000000.host.1.0").mkdir()
     with pytest.raises(RunError, match=rf"events\.out\S* cannot be {word}: Is a directory"):
-        TensorBoard(tmp_path, kept)
+        started(TensorBoard(), tmp_path, kept)
 
 
-def test_all_writers_are_closed_though_one_cannot_be(tmp_path):
-    class Failing(Console):
-        def close(self, status: str) -> None:
-            raise RunError("no")
+# ------------------------------------------------------------------------------- several, and a user's own
 
-    class Closing(Console):
-        def close(self, status: str) -> None:
-            closed.append(status)
 
-    closed: list[str] = []
-    with pytest.raises(RunError, match="no"):
-        Writers(Closing(1), Failing(1), Closing(1)).close("failed")
-    assert closed == ["failed", "failed"]
+class Remembers(Writer):
+    """Every call, and what it was given; one of the methods may fail."""
+
+    def __init__(self, fails: str = "", error: Exception | None = None) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        for method in ("start", "write", "images", "histograms", "tick", "flush", "finish"):
+            setattr(self, method, partial(self._call, method, error if method == fails else None))
+
+    def _call(self, method: str, error: Exception | None, *arguments: Any) -> None:
+        self.calls.append((method, *arguments))
+        if error is not None:
+            raise error
+
+    @property
+    def called(self) -> list[str]:
+        return [method for method, *_ in self.calls]
+
+
+def call(writer: Writer, method: str) -> None:
+    arguments = {
+        "write": (1, None, {}), "images": (1, {"a": picture_at(1)}), "histograms": (1, {"a": np.zeros((1, 3))}),
+        "tick": (1,), "flush": (), "finish": ("failed",),
+    }  # fmt: skip
+    getattr(writer, method)(*arguments[method])
+
+
+METHODS = ("write", "images", "histograms", "tick", "flush", "finish")
+
+
+def test_the_base_class_does_nothing(tmp_path):
+    writer = started(Writer(), tmp_path)
+    for method in METHODS:
+        call(writer, method)
+    assert not any(tmp_path.iterdir())
+
+
+def test_several_are_called_in_their_order_and_without_what_there_is_not(tmp_path):
+    first, second = Remembers(), Remembers()
+    writer = started(Writers({"first": first, "second": second}), tmp_path)
+    for method in METHODS:
+        call(writer, method)
+    writer.images(2, {})
+    writer.histograms(2, {})
+    assert first.calls == second.calls
+    assert first.called == ["start", *METHODS]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_writer_that_fails_is_named_and_not_called_again(method):
+    failing, other = Remembers(method, ValueError("no")), Remembers()
+    writer = Writers({"failing": failing, "other": other})
+    with pytest.raises(WriterError) as caught:
+        call(writer, method)
+    (note,) = caught.value.__cause__.__notes__
+    assert note == f"in {method} of the writer failing; '~writers.failing' goes on without it, also on a resume"
+    assert other.called == [method] * (method in ("flush", "finish"))  # which no failure takes from the others
+    for name in METHODS:
+        call(writer, name)
+    assert failing.called == [method]
+    assert other.called[-len(METHODS) :] == list(METHODS)
+
+
+def test_an_error_of_our_own_is_the_users_message_as_it_is(tmp_path):
+    with pytest.raises(RunError, match="the disk is full"):
+        call(Writers({"jsonl": Remembers("write", RunError("the disk is full"))}), "write")
+
+
+def test_what_only_some_show(tmp_path):
+    """Test metrics are no row and no line; of pictures, files are those that are drawn while it learns."""
+    writer = started(Writers(built_in()), tmp_path, num_steps=20)
+    writer.write(20, 2.0, {"val/loss": 0.5})
+    writer.write(20, None, {"test/loss": 0.25})
+    writer.images(20, {"pictures/filters": picture_at(1), "test/confusion_matrix": picture_at(2)})
+    writer.finish("completed")
+    assert rows(tmp_path) == [{"step": 20, "epoch": 2.0, "val/loss": 0.5}]
+    assert [file.name for file in (tmp_path / "pictures").iterdir()] == ["filters_0000020.png"]
+    assert sorted(story(read(tmp_path))) == ["pictures/filters", "test/confusion_matrix", "test/loss", "val/loss"]
 
 
 # ------------------------------------------------------------------------------------------- pictures
