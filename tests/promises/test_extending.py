@@ -27,10 +27,10 @@ def commands(page: str) -> list[list[str]]:
 
 
 def write_files(page: str, folder: Path) -> None:
-    """The files of a page: the first line of a block names each."""
+    """The files of a page: the first line of a block names each, after a header of Hydra's."""
     for language in ("python", "yaml"):
         for block in blocks(page, language):
-            name = block.partition("\n")[0].removeprefix("# ")
+            name = next(line for line in block.splitlines() if not line.startswith("# @")).removeprefix("# ")
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(block)
 
