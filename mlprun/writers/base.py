@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Values = dict[str, float]  # tag -> number, which may be NaN or infinite
-Pixels = np.ndarray[Any, Any]  # uint8 (H, W, 3)
-Bins = np.ndarray[Any, Any]  # float64 (bins, 3): lower edge, upper edge, count
+Pixels: TypeAlias = "np.ndarray[Any, Any]"  # uint8 (H, W, 3)
+Bins: TypeAlias = "np.ndarray[Any, Any]"  # float64 (bins, 3): lower edge, upper edge, count
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mlprun import tasks
+from mlprun import task_names
 from mlprun.course.lstm_by_hand import LSTMByHand
-from mlprun.data.text import tokenizer
 from mlprun.errors import ConfigError
 from mlprun.models import sequences
 from mlprun.models.rnn import RNN
@@ -82,7 +81,7 @@ every_model = pytest.mark.parametrize(("make", "task", "arguments"), CASES)
 @every_model
 def test_outputs_are_one_row_a_text_or_one_a_token(make: Make, task: str, arguments: dict[str, Any]) -> None:
     outputs = make(task, **arguments)(padded(sentences(7, 3)))
-    assert outputs.shape == ((2, 7, OUTPUTS) if task in tasks.BY_TOKEN else (2, OUTPUTS))
+    assert outputs.shape == ((2, 7, OUTPUTS) if task in sequences.BY_TOKEN else (2, OUTPUTS))
     assert outputs.dtype == torch.float32
 
 
@@ -93,7 +92,7 @@ def test_a_text_gives_the_same_alone_and_in_a_padded_batch(make: Make, task: str
         together = model(padded(texts, length))
         for text, outputs in zip(texts, together, strict=True):
             (alone,) = model(text[None])
-            shown = outputs[: len(text)] if task in tasks.BY_TOKEN else outputs
+            shown = outputs[: len(text)] if task in sequences.BY_TOKEN else outputs
             torch.testing.assert_close(shown, alone, atol=1e-6, rtol=1e-6)
 
 
@@ -106,7 +105,7 @@ def test_the_embedding_of_padding_is_of_no_account(make: Make, task: str, argume
     with torch.no_grad():
         embedding.weight[0] += 100
     after = model(ids)
-    if task in tasks.BY_TOKEN:
+    if task in sequences.BY_TOKEN:
         before, after = (torch.cat([x[n, : len(text)] for n, text in enumerate(texts)]) for x in (before, after))
     assert torch.equal(before, after)
 
@@ -284,7 +283,7 @@ def test_what_is_no_text_is_refused(make: Make, inputs: Tensor) -> None:
         make("classification")(inputs)
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", task_names.TASKS)
 @pytest.mark.parametrize("name", ["embedding_average", "rnn", "gru", "lstm", "transformer"])
 def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task: str) -> None:
     node = OmegaConf.load(CONF / "model" / f"{name}.yaml")
@@ -292,12 +291,12 @@ def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task:
     whole = OmegaConf.create({"data": data, "model": node})
     arguments: dict[str, Any] = OmegaConf.to_container(whole.model, resolve=True)  # type: ignore[assignment]
     model = pkgutil.resolve_name(arguments.pop("_target_"))
-    if name == "embedding_average" and task in tasks.BY_TOKEN:
+    if name == "embedding_average" and task in sequences.BY_TOKEN:
         with pytest.raises(ConfigError, match="task="):
             model(**arguments)
         return
     outputs = model(**arguments)(torch.ones(2, 16, dtype=torch.int64))
-    assert outputs.shape == ((2, 16, 7) if task in tasks.BY_TOKEN else (2, 7))
+    assert outputs.shape == ((2, 16, 7) if task in sequences.BY_TOKEN else (2, 7))
     assert list(arguments) == list(inspect.signature(model).parameters)
     if name in ("gru", "rnn"):
         assert arguments.pop("cell") == name
@@ -305,9 +304,3 @@ def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task:
         if key not in ("vocab_size", "num_outputs", "task", "max_length"):
             default = inspect.signature(model).parameters[key].default
             assert value == (list(default) if isinstance(default, tuple) else default), key
-
-
-def test_models_and_data_mean_the_same_padding_and_tasks() -> None:
-    assert sequences.PADDING == tokenizer.PADDING
-    assert sequences.OF_THE_WHOLE + sequences.BY_TOKEN == tasks.TASKS
-    assert sequences.BY_TOKEN == tasks.BY_TOKEN

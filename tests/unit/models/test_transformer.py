@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mlprun import tasks
+from mlprun import task_names
 from mlprun.models.transformer import MultiHeadAttention, Transformer, sinusoids
 from tests.helpers.text_models import made, padded, sentences, transformer
 
@@ -71,7 +71,7 @@ def test_who_may_look_at_none_gets_nothing(causal: bool, written_out: bool) -> N
     assert states.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("task", tasks.TASKS)
+@pytest.mark.parametrize("task", task_names.TASKS)
 def test_a_transformer_is_the_same_with_attention_written_out(task: str) -> None:
     fused = made(transformer, task)
     written_out = transformer(task, attention="written_out").eval()
