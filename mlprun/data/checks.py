@@ -64,7 +64,8 @@ class ExpectedData:
             raise DataError(
                 f"data.dataset: an example must be (tensor, tensor or number), not "
                 f"({type(example[0]).__name__}, {type(example[1]).__name__}): {error}"
-                "\n  turn pictures into tensors in __getitem__, for example with torchvision's v2.PILToTensor"
+                "\n  turn pictures into tensors in __getitem__, for example with torchvision's v2.PILToTensor;"
+                " examples of another structure are for data=nested with task=custom or task=model"
             ) from error
         self._check_shape(inputs.shape, is_text=inputs.dim() == 1 and not inputs.is_floating_point())
         if not torch.isfinite(inputs).all():
