@@ -102,7 +102,7 @@ def test_a_task_that_cannot_work_is_refused_before_the_first_step(words, message
     ("words", "message"),
     [
         (["+metrics.accuracy._target_=mine.mean_output"], "metrics.accuracy=.*is a metric of .* already"),
-        (["+metrics.mean._target_=mine.mean_output", "monitor=val/mean"], r"nobody says.*\+metrics.mean.higher_is_better"),
+        (["+metrics.mean._target_=mine.mean_output", "monitor=val/mean"], r"\+metrics.mean.higher_is_better=true"),
         (["+metrics.mean._target_=mine.mean_output", "+metrics.mean.higher_is_better=2"], "must be true or false"),
         (["+metrics.mean._target_=mine.mean_output", "+metrics.mean.shft=2"], "takes no argument of that name.*shift"),
         (["+metrics.mean=3"], "metrics.mean=3: needs a `_target_`"),
