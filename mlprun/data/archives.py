@@ -1,4 +1,4 @@
-"""Files of known data sets: found, downloaded, checked and unpacked."""
+"""Files of known data sets: downloaded, checked and unpacked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mlprun.data.download import check_fingerprints, replacing
+from mlprun.data.download import check_fingerprints, download, replacing
 from mlprun.data.source import Examples, Source
 from mlprun.errors import ConfigError, DataError, suggestion
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Content(NamedTuple):
-    """A data file as read: where it lies, its bytes (unpacked) and the `sha256:…` of the file."""
+    """A data file as read: its bytes are unpacked, its fingerprint is the `sha256:…` of the file."""
 
     path: Path
     data: Bytes
@@ -36,6 +36,31 @@ def find_set(name: str, sets: Mapping[str, T]) -> T:
     if name not in sets:
         raise ConfigError("name", name, "no such data set", suggestion(name, sets))
     return sets[name]
+
+
+def fetch(
+    name: str, path: Path, mirrors: Sequence[str], md5: str, *, wanted: str, note: str = "", instead: str = "digits"
+) -> None:
+    """Download `path` from the first of the `mirrors` (base URLs) that has it.
+
+    Args:
+        name: of the data set.
+        md5: the published checksum.
+        wanted: what a user can put into the folder instead.
+        note: another line for the message.
+        instead: a data set that needs no download.
+
+    Raises:
+        DataError: no mirror has it.
+    """
+    try:
+        download([f"{mirror.rstrip('/')}/{path.name}" for mirror in mirrors], path, md5)
+    except DataError as error:
+        raise DataError(
+            f"{name}: {path.name} is not in {path.parent} and cannot be downloaded:\n{error}\n{note}"
+            f"Put {wanted} into {path.parent},\n"
+            f"or name another root with data.root=DIR or MLPRUN_DATA. data={instead} needs no download."
+        ) from error
 
 
 def image_source(
@@ -59,12 +84,12 @@ def check_labels(path: Path, labels: Bytes, num_classes: int) -> None:
 
 
 def read_content(path: Path) -> Content:
-    """A data file; what ends in `.gz` is unpacked in memory."""
+    """Read a data file; `.gz` is unpacked in memory."""
     try:
         data = np.fromfile(path, np.uint8)
         fingerprint = _fingerprint(data)
         if path.suffix == ".gz":
-            # A bytearray, because torch wants memory that may be written.
+            # A bytearray, because torch needs writable memory.
             data = np.frombuffer(bytearray(gzip.decompress(data.tobytes())), np.uint8)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged_file(path, "a readable file", error) from error
@@ -72,28 +97,31 @@ def read_content(path: Path) -> Content:
 
 
 def unpack(archive: Path, folder: Path, wanted: Sequence[str]) -> dict[str, Content]:
-    """The `wanted` files of `folder` out of the archive, by exact name, also written to the folder."""
-    found = {}
+    """Read the `wanted` files of `folder` out of the archive, by exact name, and write them to the folder.
+
+    All but the first must be there.
+    """
+    files = {}
     try:
         with tarfile.open(archive, "r|gz") as tar:
             for member in tar:
                 directory, _, file = os.path.normpath(member.name).rpartition("/")
                 if directory == folder.name and file in wanted and (stream := tar.extractfile(member)):
                     data = np.frombuffer(stream.read(), np.uint8)
-                    found[file] = Content(folder / file, data, _fingerprint(data))
+                    files[file] = Content(folder / file, data, _fingerprint(data))
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise damaged_file(archive, "a whole tar.gz archive", error) from error
-    missing = [f"{folder.name}/{file}" for file in wanted[1:] if file not in found]
+    missing = [f"{folder.name}/{file}" for file in wanted[1:] if file not in files]
     if missing:
-        raise damaged_file(archive, f"{', '.join(missing)} in it", f"only {sorted(found)}")
+        raise damaged_file(archive, f"{', '.join(missing)} in it", f"only {sorted(files)}")
     for file in wanted:
-        if file in found:
-            write_unpacked(folder / file, found[file].data)
-    return found
+        if file in files:
+            write_unpacked(folder / file, files[file].data)
+    return files
 
 
 def write_unpacked(path: Path, data: Bytes) -> None:
-    """Keep `data` unpacked for the next start; where that cannot be written, the packed file serves."""
+    """Keep `data` unpacked for the next start, if the folder can be written."""
     try:
         with replacing(path) as file:
             file.write(data.data)
@@ -109,12 +137,4 @@ def damaged_file(path: Path, expected: str, found: object) -> DataError:
     return DataError(
         f"{path}: damaged, or not the file its name says: expected {expected}, found {found}\n"
         "  Delete it, and the next run fetches it again."
-    )
-
-
-def missing_files(name: str, what: str, where: Path, failures: DataError, wanted: str, note: str = "") -> DataError:
-    return DataError(
-        f"{name}: {what} is not in {where} and cannot be downloaded:\n{failures}\n{note}"
-        f"Put {wanted} into {where},\n"
-        "or name another root with data.root=DIR or MLPRUN_DATA. data=digits needs no download."
     )

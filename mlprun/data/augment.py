@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `crop` pixels (black comes in) and mirror half of them.
+    """Shift each image by up to `crop` pixels, padded with black, and mirror half of them.
 
     Args:
         images: (N, C, H, W) of any dtype, as stored.
@@ -27,5 +27,5 @@ def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -
         columns = torch.where(mirrored, columns.flip(1), columns)
     rows, columns = rows.to(images.device), columns.to(images.device)
     example = torch.arange(count, device=images.device)
-    # (N, H, W, C): the indexed axes come first when a slice stands between them.
+    # (N, H, W, C): the indexed axes come first if a slice is between them.
     return images[example[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -27,22 +27,74 @@ EVAL_EXAMPLES, EVAL_VALUES = 1024, 4_000_000
 VALUES_PER_TOKEN = 64  # a token id becomes a vector in the model
 
 
-class TrainBatches:
+class _Batches:
+    """What training and evaluation share: where the examples are, how they are read and scaled."""
+
+    def __init__(
+        self,
+        part: Part,
+        normalizer: Normalizer,
+        device: torch.device,
+        seed: int,
+        num_workers: int,
+        targets: Normalizer | None,
+        padding: int | None,
+        perturb: Perturb | None,
+        nested: bool,
+    ) -> None:
+        self._lengths: Tensor | None = None
+        if isinstance(part, Examples):
+            if padding is not None:  # before they move to a GPU, which every batch would wait for
+                self._lengths = lengths(part.inputs, padding)
+            part = _moved(part, device)
+        self.part, self.device, self.seed, self.num_workers = part, device, seed, num_workers
+        self.normalizer = normalizer.to(device)
+        self.target_normalizer = None if targets is None else targets.to(device)
+        self.padding, self.perturb, self.nested = padding, perturb, nested
+
+    def _loader(self, dataset: Any, num_workers: int, generator: torch.Generator, **arguments: Any) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            num_workers=num_workers,
+            pin_memory=self.device.type == "cuda",
+            generator=generator,
+            worker_init_fn=functools.partial(live_with_run, os.getpid()),
+            **arguments,
+        )
+
+    def _loaded(self, examples: Any, epoch: int, position: int) -> AnyBatch:
+        """A batch of what a DataLoader yields."""
+        if self.nested:
+            return NestedBatch(examples, epoch).map(lambda tensor: tensor.to(self.device, non_blocking=True))
+        inputs, targets = cut_padding(examples[0], examples[1], self.padding)
+        return self._batch(inputs, targets, epoch, position)
+
+    def _batch(self, inputs: Tensor, targets: Tensor, epoch: int, position: int) -> Batch:
+        inputs = self.normalizer(inputs.to(self.device, non_blocking=True))
+        inputs = inputs.long() if inputs.dtype == torch.int32 else inputs
+        targets = targets.to(self.device, non_blocking=True)
+        targets = targets.long() if targets.dtype == torch.int32 else targets
+        if targets.is_floating_point():
+            targets = targets.to(torch.float32)
+            targets = targets[:, None] if targets.dim() == 1 else targets
+            targets = targets if self.target_normalizer is None else self.target_normalizer(targets)
+        if self.perturb is not None:
+            inputs, targets = self.perturb(inputs, targets, randomness.generator(self.seed, "perturb", position))
+        return Batch(inputs, targets, epoch)
+
+
+class TrainBatches(_Batches):
     """The training split, batch by batch: `starting_at(step)` continues anywhere.
 
     Args:
-        part: the training split.
-        batch_size: examples a step, or `all`; the last batch of an epoch may be smaller.
-        normalizer: scales the inputs on the device.
-        device: where batches go; data in memory moves there at once where it fits.
-        seed: of the run.
-        crop, flip: random changes of images held in memory (lazy data brings its own).
-        num_workers: processes that read lazy data.
+        batch_size: examples per step, or `all`; the last batch of an epoch may be smaller.
+        device: of the batches; data in memory moves there at once if it fits.
+        crop, flip: random changes of images held in memory (lazy data does its own).
         targets: scales the targets of a regression; None leaves them as they are.
-        padding: the token id that fills sequences up; batches are cut to their longest. None: no such sequences.
+        padding: the token id that fills sequences up; batches are cut to their longest sequence. None: no sequences.
         perturb: changes each batch at random.
-        bucketing: so many batches' examples are sorted by length together, of sequences in memory; 0: none.
-        nested: examples are not pairs of input and target, and are only moved to the device.
+        bucketing: sort the examples of so many batches by length, for sequences in memory; 0: none.
+        nested: examples have any structure of tensors, and are only moved to the device.
     """
 
     def __init__(
@@ -62,31 +114,24 @@ class TrainBatches:
         bucketing: int = 0,
         nested: bool = False,
     ) -> None:
-        self.nested = nested
+        super().__init__(part, normalizer, device, seed, num_workers, targets, padding, perturb, nested)
         self.num_examples = size(part)
         if self.num_examples is None and batch_size == "all":
             raise TypeError("batch_size=all needs data of a known length")
         self.batch_size = int(self.num_examples if batch_size == "all" else batch_size)  # type: ignore[arg-type]
         if self.num_examples is not None:
             self.batch_size = min(self.batch_size, self.num_examples)
-        in_memory = isinstance(part, Examples) and padding is not None
-        self._lengths = lengths(part.inputs, padding) if in_memory else None  # type: ignore[union-attr, arg-type]
         if bucketing and self._lengths is None:
             raise TypeError("sorting by length needs sequences in memory")
-        self.part = _moved(part, device) if isinstance(part, Examples) else part
-        self.normalizer = normalizer.to(device)
-        self.target_normalizer = None if targets is None else targets.to(device)
-        self.device, self.seed, self.num_workers = device, seed, num_workers
-        self.crop, self.flip = crop, flip
-        self.padding, self.perturb, self.bucketing = padding, perturb, bucketing
+        self.crop, self.flip, self.bucketing = crop, flip, bucketing
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Batches in a pass, or None where the data does not tell its length."""
+        """None if the length of the data is unknown."""
         return None if self.num_examples is None else math.ceil(self.num_examples / self.batch_size)
 
     def noise_scale(self, lr: float) -> dict[str, float]:
-        """`optim/noise_scale`, lr (N/B - 1) for N examples in batches of B; empty where N is not known.
+        """`optim/noise_scale`, lr (N/B - 1) for N examples in batches of B; empty if N is unknown.
 
         How far the noise of the batches moves a run of plain SGD (Smith and Le, 2018, section 4); with momentum m
         it is 1/(1 - m) times that. 0 for full batches.
@@ -103,10 +148,8 @@ class TrainBatches:
     def starting_at(self, step: int) -> Iterator[AnyBatch]:
         """The batches of steps `step`, `step + 1`, … without end."""
         if isinstance(self.part, Examples):
-            return self._from_memory(step)
-        if self.is_stream:
-            return self._from_stream(step)
-        return self._from_loader(step)
+            return self._from_memory(self.part, step)
+        return self._from_stream(self.part, step) if self.is_stream else self._from_loader(self.part, step)
 
     def _orders(self, step: int) -> Iterator[tuple[int, Tensor]]:
         """(epoch, indices) of each batch from `step` on; the order of an epoch is a function of (seed, epoch)."""
@@ -120,7 +163,7 @@ class TrainBatches:
             epoch, skip = epoch + 1, 0
 
     def _by_length(self, order: Tensor, epoch: int) -> list[Tensor]:
-        """The batches of an epoch, each of examples of about one length, in random order."""
+        """The batches of an epoch, each of examples of similar length, in random order."""
         assert self._lengths is not None
         pools = order.split(self.bucketing * self.batch_size)
         pools = tuple(pool[self._lengths[pool].argsort(stable=True)] for pool in pools)
@@ -128,11 +171,9 @@ class TrainBatches:
         places = torch.randperm(len(batches), generator=randomness.generator(self.seed, "buckets", epoch))
         return [batches[place] for place in places.tolist()]
 
-    def _from_memory(self, step: int) -> Iterator[Batch]:
-        assert isinstance(self.part, Examples)
-        where = self.part.inputs.device
+    def _from_memory(self, part: Examples, step: int) -> Iterator[Batch]:
         for position, (epoch, index) in enumerate(self._orders(step), start=step):
-            chosen = self.part[index.to(where, non_blocking=True)]
+            chosen = part[index.to(part.inputs.device, non_blocking=True)]
             inputs, targets = chosen.inputs, chosen.targets
             if self.crop or self.flip:
                 inputs = augment(inputs, self.crop, self.flip, randomness.generator(self.seed, "augment", position))
@@ -140,66 +181,38 @@ class TrainBatches:
                 inputs, targets = cut_to(inputs, targets, int(self._lengths[index].max()))
             yield self._batch(inputs, targets, epoch, position)
 
-    def _from_loader(self, step: int) -> Iterator[AnyBatch]:
-        assert isinstance(self.part, Dataset)
+    def _from_loader(self, part: Dataset[Any], step: int) -> Iterator[AnyBatch]:
         positions = ([(epoch, i) for i in index.tolist()] for epoch, index in self._orders(step))
         epochs = (epoch for epoch, _ in self._orders(step))
-        loader = self._loader(Positioned(self.part, self.seed), batch_sampler=positions)
+        dataset, generator = Positioned(part, self.seed), randomness.generator(self.seed, "workers")
+        loader = self._loader(dataset, self.num_workers, generator, batch_sampler=positions)
         for position, (epoch, examples) in enumerate(zip(epochs, read_batches(loader), strict=False), start=step):
-            yield self._of_loader(examples, epoch, position)
+            yield self._loaded(examples, epoch, position)
 
-    def _from_stream(self, step: int) -> Iterator[AnyBatch]:
-        """A stream is read from its start, and what lies before `step` is dropped."""
-        assert isinstance(self.part, Dataset)
+    def _from_stream(self, part: Dataset[Any], step: int) -> Iterator[AnyBatch]:
+        """A stream is read from its start, and the batches before `step` are dropped."""
         position = 0
         for epoch in itertools.count():
-            found = False
-            stream = PositionedStream(self.part, self.seed, epoch)
-            # One worker at most: how a stream divides itself over several is the user's own affair.
-            loader = self._loader(stream, batch_size=self.batch_size, num_workers=min(self.num_workers, 1))
+            first = position
+            stream, generator = PositionedStream(part, self.seed, epoch), randomness.generator(self.seed, "workers")
+            # One worker at most: only the user's own code can divide a stream over several.
+            loader = self._loader(stream, min(self.num_workers, 1), generator, batch_size=self.batch_size)
             for examples in read_batches(loader):
-                found = True
                 if position >= step:
-                    yield self._of_loader(examples, epoch, position)
+                    yield self._loaded(examples, epoch, position)
                 position += 1
-            if not found:
+            if position == first:
                 return
 
-    def _loader(self, dataset: Any, num_workers: int | None = None, **how: Any) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            num_workers=self.num_workers if num_workers is None else num_workers,
-            pin_memory=self.device.type == "cuda",
-            generator=randomness.generator(self.seed, "workers"),
-            worker_init_fn=functools.partial(live_with_run, os.getpid()),
-            **how,
-        )
 
-    def _of_loader(self, examples: Any, epoch: int, position: int) -> AnyBatch:
-        if self.nested:
-            return _nested(examples, epoch, self.device)
-        inputs, targets = cut_padding(examples[0], examples[1], self.padding)
-        return self._batch(inputs, targets, epoch, position)
-
-    def _batch(self, inputs: Tensor, targets: Tensor, epoch: int, position: int) -> Batch:
-        batch = _finished(inputs, targets, epoch, self.normalizer, self.target_normalizer, self.device)
-        if self.perturb is None:
-            return batch
-        generator = randomness.generator(self.seed, "perturb", position)
-        return Batch(*self.perturb(batch.inputs, batch.targets, generator), epoch)
-
-
-class EvalBatches:
-    """A split in its own order, once an iteration; the last batch may be smaller.
+class EvalBatches(_Batches):
+    """A split in its own order, one pass per iteration; the last batch may be smaller.
 
     Args:
-        part: the split.
-        batch_size: of training; data in memory is read in larger ones.
-        normalizer, device, num_workers, targets: as for training.
+        batch_size: of training; data in memory is read in larger batches.
         indices: the examples to read, None for all; not for a stream.
-        padding, perturb: as for training; the same change of an example in every evaluation of every run.
-        num_outputs: of each token, where a token has outputs of its own: those, too, must fit into memory.
-        nested: as for training.
+        perturb: changes each example in the same way in every evaluation of every run.
+        num_outputs: per token, for models with outputs per token: they, too, must fit into memory.
     """
 
     def __init__(
@@ -216,59 +229,44 @@ class EvalBatches:
         num_outputs: int = 0,
         nested: bool = False,
     ) -> None:
-        self.nested = nested
         if isinstance(part, Examples):
             if perturb is not None:  # all at once, so that it does not depend on the size of a batch
-                generator = randomness.generator(0, "perturb")
-                part = Examples(*perturb(part.inputs.long(), part.targets.long(), generator))
+                part = Examples(*perturb(part.inputs.long(), part.targets.long(), randomness.generator(0, "perturb")))
                 perturb = None
             part = part if indices is None else part[torch.tensor(indices)]
-        # Where the examples still are: a GPU would be waited for in every batch. (mypy does not look into `in_memory`.)
-        in_memory = isinstance(part, Examples) and padding is not None
-        self._lengths = lengths(part.inputs, padding) if in_memory else None  # type: ignore[union-attr, arg-type]
-        self.padding, self.perturb, self._num_outputs = padding, perturb, num_outputs
-        self.indices = indices
-        self.part = _moved(part, device) if isinstance(part, Examples) else part
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.normalizer, self.device = normalizer.to(device), device
-        self.target_normalizer = None if targets is None else targets.to(device)
+        super().__init__(part, normalizer, device, 0, num_workers, targets, padding, perturb, nested)
+        self.batch_size, self.indices, self._num_outputs = batch_size, indices, num_outputs
 
     def __iter__(self) -> Iterator[Any]:  # of Batch, or with `nested` of NestedBatch
-        if isinstance(self.part, Examples):
-            values = max(1, self.part.inputs[:1].numel())
-            if self.part.inputs.dtype in (torch.int32, torch.int64):
-                values *= max(VALUES_PER_TOKEN, self._num_outputs)
-            many = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
-            for start in range(0, len(self.part), many):
-                some = slice(start, start + many)
-                inputs, targets = self.part.inputs[some], self.part.targets[some]
-                if self._lengths is not None:
-                    inputs, targets = cut_to(inputs, targets, int(self._lengths[some].max()))
-                yield _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
-            return
-        # Data that draws gives every evaluation of every run the same, and takes nothing from the training.
-        seed, workers = randomness.mix(0, "evaluation"), self.num_workers
-        part: Dataset[Any] = Positioned(self.part, seed)
-        chosen = range(size(self.part) or 0) if self.indices is None else self.indices
-        order: list[Any] | None = [(0, index) for index in chosen]
-        if isinstance(self.part, IterableDataset):
-            part, order, workers = PositionedStream(self.part, seed, 0), None, min(workers, 1)
-        loader = DataLoader(
-            part, self.batch_size, sampler=order, num_workers=workers, pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # else the loader draws its base seed from the global one
-            worker_init_fn=functools.partial(live_with_run, os.getpid()),
-        )  # fmt: skip
+        return self._from_memory(self.part) if isinstance(self.part, Examples) else self._from_loader(self.part)
+
+    def _from_memory(self, part: Examples) -> Iterator[Batch]:
+        values = max(1, part.inputs[:1].numel())
+        if part.inputs.dtype in (torch.int32, torch.int64):
+            values *= max(VALUES_PER_TOKEN, self._num_outputs)
+        count = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
+        for start in range(0, len(part), count):
+            rows = slice(start, start + count)
+            inputs, targets = part.inputs[rows], part.targets[rows]
+            if self._lengths is not None:
+                inputs, targets = cut_to(inputs, targets, int(self._lengths[rows].max()))
+            yield self._batch(inputs, targets, 0, 0)
+
+    def _from_loader(self, part: Dataset[Any]) -> Iterator[AnyBatch]:
+        # Data that draws gives every evaluation of every run the same, and leaves the training's draws alone.
+        seed = randomness.mix(0, "evaluation")
+        generator = torch.Generator()  # else the loader draws its base seed from the global one
+        if isinstance(part, IterableDataset):
+            stream = PositionedStream(part, seed, 0)
+            loader = self._loader(stream, min(self.num_workers, 1), generator, batch_size=self.batch_size)
+        else:
+            chosen = range(size(part) or 0) if self.indices is None else self.indices
+            order = [(0, index) for index in chosen]
+            dataset = Positioned(part, seed)
+            loader = self._loader(dataset, self.num_workers, generator, batch_size=self.batch_size, sampler=order)
         with randomness.preserved():
-            for number, examples in enumerate(read_batches(loader)):
-                if self.nested:
-                    yield _nested(examples, 0, self.device)
-                    continue
-                inputs, targets = cut_padding(examples[0], examples[1], self.padding)
-                batch = _finished(inputs, targets, 0, self.normalizer, self.target_normalizer, self.device)
-                if self.perturb is not None:
-                    generator = randomness.generator(0, "perturb", number)
-                    batch = Batch(*self.perturb(batch.inputs, batch.targets, generator))
-                yield batch
+            for position, examples in enumerate(read_batches(loader)):
+                yield self._loaded(examples, 0, position)
 
 
 def fits_in_memory(examples: Examples, device: torch.device) -> bool:
@@ -278,32 +276,8 @@ def fits_in_memory(examples: Examples, device: torch.device) -> bool:
 
 
 def _moved(examples: Examples, device: torch.device) -> Examples:
-    """The examples on the device, if they fit."""
     if device.type == "cpu":
         return examples
     if not fits_in_memory(examples, device):
         return Examples(examples.inputs.pin_memory(), examples.targets.pin_memory())
     return Examples(examples.inputs.to(device), examples.targets.to(device))
-
-
-def _finished(
-    inputs: Tensor,
-    targets: Tensor,
-    epoch: int,
-    normalizer: Normalizer,
-    target_normalizer: Normalizer | None,
-    device: torch.device,
-) -> Batch:
-    inputs = normalizer(inputs.to(device, non_blocking=True))
-    inputs = inputs.long() if inputs.dtype == torch.int32 else inputs
-    targets = targets.to(device, non_blocking=True)
-    targets = targets.long() if targets.dtype == torch.int32 else targets
-    if targets.is_floating_point():
-        targets = targets.to(torch.float32)
-        targets = targets[:, None] if targets.dim() == 1 else targets
-        targets = targets if target_normalizer is None else target_normalizer(targets)
-    return Batch(inputs, targets, epoch)
-
-
-def _nested(examples: Any, epoch: int, device: torch.device) -> NestedBatch:
-    return NestedBatch(examples, epoch).map(lambda tensor: tensor.to(device, non_blocking=True))

@@ -1,4 +1,4 @@
-"""Files of a data set on disk: downloaded whole or not at all, and recognised when they change."""
+"""Data files: downloaded completely or not at all, and compared with their first use."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CHUNK = 1 << 18
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """`atomic_write` into a folder that is made when it is missing, and left alone when it is read-only.
+    """`atomic_write`, creating the folder if needed.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be created or written, or is read-only.
     """
     existing = next(p for p in (path.parent, *path.parent.parents) if p.exists())
     if not existing.stat().st_mode & 0o222:
-        # The superuser could write here all the same; who took the write bits away meant it.
+        # Also for the superuser, who could write here: whoever cleared the write bits meant it.
         raise PermissionError(errno.EACCES, "read-only folder", str(existing))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
@@ -43,13 +43,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def download(urls: Sequence[str], path: Path, md5: str) -> None:
-    """Fetch `path` from the first of `urls` that delivers it with the published checksum.
-
-    Shows a progress bar on a terminal. `path` appears only when it is complete and checked.
+    """Download `path` from the first of `urls` that has it with the right checksum, with a progress bar on a terminal.
 
     Raises:
-        DataError: nothing was kept; one indented line for each URL with what went wrong, or one for
-            the folder that cannot be written.
+        DataError: nothing was kept; one indented line per URL with its error, or one for the folder that cannot be
+            written.
     """
     failures = []
     try:
@@ -66,7 +64,6 @@ def download(urls: Sequence[str], path: Path, md5: str) -> None:
 
 
 def _receive(url: str, file: BinaryIO, md5: str) -> None:
-    """Fill `file` from `url`; DataError when the transfer was cut off or the checksum differs."""
     from tqdm import tqdm
 
     file.seek(0)
@@ -77,7 +74,7 @@ def _receive(url: str, file: BinaryIO, md5: str) -> None:
         size = int(length) if length else None
         log.info("downloading %s", url)
         name = url.rsplit("/", 1)[-1]
-        # disable=None: no bar where stderr is not a terminal.
+        # disable=None: no bar unless stderr is a terminal.
         with tqdm(total=size, unit="B", unit_scale=True, desc=name, leave=False, disable=None) as bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
@@ -92,8 +89,8 @@ def _receive(url: str, file: BinaryIO, md5: str) -> None:
 def _open(url: str) -> http.client.HTTPResponse:
     """`urlopen` that answers within `ANSWER_SEC`.
 
-    Its own timeout does not cover the look-up of the name and starts anew for each of a host's
-    addresses, so a network that drops packets would hold it for minutes; hence a thread to leave behind.
+    Its own timeout does not cover name resolution and restarts for each of a host's addresses, so a network that
+    drops packets would block it for minutes; hence a thread that can be abandoned.
     """
     reply: Future[http.client.HTTPResponse] = Future()
 
@@ -112,15 +109,10 @@ def _open(url: str) -> http.client.HTTPResponse:
 
 
 def check_fingerprints(folder: Path, found: dict[str, str]) -> None:
-    """Compare the files of `folder` with what they were at their first use, and warn of each change.
+    """Compare the files of `folder` with their first use, and warn of each change.
 
-    The first fingerprints are kept in `folder/.mlprun-fingerprints.json`; a folder that cannot be
-    written keeps none, and there is nothing to compare with. A changed file keeps its first
-    fingerprint, so every later run is warned too.
-
-    Args:
-        folder: where the files lie.
-        found: file name -> `sha256:…` as just read.
+    The first fingerprints are kept in `folder/.mlprun-fingerprints.json`, if it can be written. A changed file keeps
+    its first fingerprint, so every later run warns too. `found`: file name -> `sha256:…` as just read.
     """
     record = folder / FINGERPRINTS
     known: dict[str, str] = {}

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mlprun import randomness, signals
 
-POLL_SECONDS = 0.2  # how soon a request to stop is heard while workers are busy
+POLL_SECONDS = 0.2  # between two looks at requests to stop while workers are busy
 
 
 class Positioned(Dataset[Any]):
@@ -49,14 +49,14 @@ class PositionedStream(IterableDataset[Any]):
 
 
 def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Its batches. What asks to stop does not wait for busy workers, as a DataLoader that is thrown away does."""
+    """The batches of `loader`. Requests to stop do not wait for busy workers, unlike a DataLoader that is deleted."""
     if loader.num_workers == 0:
         yield from loader
         return
     loader.timeout = POLL_SECONDS
     batches: Iterator[Any] | None = None
     try:
-        with signals.deferred:  # between two forks, say, torch could not end the workers
+        with signals.deferred:  # between two forks, for example, torch could not end the workers
             batches = iter(loader)
             signals.ignore_dead_workers()
         while True:
@@ -78,17 +78,17 @@ def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def _may_go_on(batches: Iterator[Any], error: RuntimeError) -> bool:
-    """Whether to ask for the same batch again, of which nothing is lost, or to hear what asks to stop."""
-    if signals.stop_requested_by():  # which the workers may have got as well, and died of
+    """Whether to ask for the same batch again, without loss, also in order to notice a request to stop."""
+    if signals.stop_requested_by():  # the same signal may have killed the workers
         return True
-    pinning = getattr(batches, "_pin_memory_thread", None)  # torch looks after it only where there is no timeout
+    pinning = getattr(batches, "_pin_memory_thread", None)  # torch checks it only without a timeout
     return str(error).startswith("DataLoader timed out") and (pinning is None or pinning.is_alive())
 
 
 def live_with_run(parent: int, worker: int) -> None:
     """In a worker: leave Ctrl-C to the run, which may still need a batch, and end when the run is killed.
 
-    torch's own watchdog looks every five seconds, and not at all while a worker waits for its data.
+    torch's own watchdog checks every five seconds, and never while a worker waits for its data.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -96,4 +96,4 @@ def live_with_run(parent: int, worker: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         # A fork server's workers are its own children; it ends with the run, and they with it.
         if os.getppid() != parent and multiprocessing.get_start_method() != "forkserver":
-            os._exit(1)  # the run was gone before that
+            os._exit(1)  # the run ended before the line above

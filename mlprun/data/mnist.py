@@ -11,22 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mlprun.data.archives import (
-    Bytes,
-    Content,
-    check_labels,
-    damaged_file,
-    find_set,
-    image_source,
-    missing_files,
-    read_content,
-    write_unpacked,
-)
-from mlprun.data.download import download
+from mlprun.data import archives
 from mlprun.data.source import Examples, Source
-from mlprun.errors import DataError
 
-NUM_PIXELS = 3 * 32 * 32  # of a CIFAR picture: red, green and blue plane
 IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -37,14 +24,7 @@ IDX_FILES = (
 
 @dataclass(frozen=True)
 class IdxSet:
-    """Where an MNIST-like data set lies and comes from.
-
-    Attributes:
-        folder: torchvision's name for it, under the root.
-        mirrors: base URLs, tried in order.
-        md5: the published checksums of the `.gz` files, in the order of `IDX_FILES`.
-        class_names: one a label.
-    """
+    """An MNIST-like data set: torchvision's folder for it, base URLs, checksums of the `.gz` files, in their order."""
 
     folder: str
     mirrors: tuple[str, ...]
@@ -55,10 +35,7 @@ class IdxSet:
 IDX_SETS = {
     "mnist": IdxSet(
         folder="MNIST",
-        mirrors=(
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-            "http://yann.lecun.com/exdb/mnist/",
-        ),
+        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
         md5=(
             "f68b3c2dcbeaaa9fbdd348bbdeb94873",
             "d53e105ee54ea40749a09fcbcd1e9432",
@@ -98,50 +75,44 @@ IDX_SETS = {
 def idx(name: str, root: str | os.PathLike[str], mirrors: Sequence[str] | None = None) -> Source:
     """MNIST, Fashion-MNIST or KMNIST from its four IDX files, plain or `.gz`, in `root/MNIST/raw` etc.
 
+    60,000 training and 10,000 test examples: inputs uint8 (N, 1, 28, 28), targets int64 (N,).
+
     Args:
         name: `mnist`, `fashion_mnist` or `kmnist`.
         root: the folder that torchvision calls root; missing files are downloaded into it.
         mirrors: base URLs instead of the published ones; the checksums stay.
 
-    Returns:
-        60,000 training and 10,000 test examples: inputs uint8 (N, 1, 28, 28), targets int64 (N,).
-
     Raises:
-        ConfigError: no such name.
         DataError: files are missing and cannot be downloaded, or are damaged.
     """
-    chosen = find_set(name, IDX_SETS)
+    chosen = archives.find_set(name, IDX_SETS)
     folder = Path(root).expanduser() / chosen.folder / "raw"
     files = []
     for file, md5 in zip(IDX_FILES, chosen.md5, strict=True):
         plain, packed = folder / file, folder / f"{file}.gz"
         if not os.path.isfile(plain) and not os.path.isfile(packed):
-            try:
-                download([f"{m.rstrip('/')}/{packed.name}" for m in mirrors or chosen.mirrors], packed, md5)
-            except DataError as error:
-                wanted = f"{', '.join(IDX_FILES)} (each plain or .gz)"
-                raise missing_files(name, f"{file}(.gz)", folder, error, wanted) from error
-            # Unpacked once, as torchvision does, which then finds it too: reading is far faster.
-            write_unpacked(plain, read_content(packed).data)
-        files.append(read_content(plain if os.path.isfile(plain) else packed))
+            wanted = f"{', '.join(IDX_FILES)} (each plain or .gz)"
+            archives.fetch(name, packed, mirrors or chosen.mirrors, md5, wanted=wanted)
+            # Unpacked once, as by torchvision, which then finds it too: reading is far faster.
+            archives.write_unpacked(plain, archives.read_content(packed).data)
+        files.append(archives.read_content(plain if os.path.isfile(plain) else packed))
 
     num_classes = len(chosen.class_names)
     train = _idx_examples(files[0], files[1], num_classes)
     test = _idx_examples(files[2], files[3], num_classes)
-    return image_source(train, test, chosen.class_names, folder, files)
+    return archives.image_source(train, test, chosen.class_names, folder, files)
 
 
-def _idx_examples(images: Content, labels: Content, num_classes: int) -> Examples:
+def _idx_examples(images: archives.Content, labels: archives.Content, num_classes: int) -> Examples:
     inputs, targets = _parse_idx(images, 28, 28), _parse_idx(labels)
     if len(inputs) != len(targets):
-        raise damaged_file(
-            labels.path, f"{len(inputs):,} labels, as many as {images.path.name} has images", len(targets)
-        )
-    check_labels(labels.path, targets, num_classes)
+        expected = f"{len(inputs):,} labels, as many as {images.path.name} has images"
+        raise archives.damaged_file(labels.path, expected, len(targets))
+    archives.check_labels(labels.path, targets, num_classes)
     return Examples(torch.from_numpy(inputs).unsqueeze(1), torch.from_numpy(targets.astype(np.int64)))
 
 
-def _parse_idx(file: Content, *shape: int) -> Bytes:
+def _parse_idx(file: archives.Content, *shape: int) -> archives.Bytes:
     """The array of shape (N, *shape) in an IDX file of bytes, a view of `file.data`.
 
     The format: two zero bytes, a type (8: unsigned byte), the number of dimensions, the size of each as a
@@ -150,13 +121,13 @@ def _parse_idx(file: Content, *shape: int) -> Bytes:
     ndim = 1 + len(shape)
     start = 4 + 4 * ndim
     if len(file.data) < start:
-        raise damaged_file(file.path, f"an IDX header of {start} bytes", f"{len(file.data)} bytes in all")
+        raise archives.damaged_file(file.path, f"an IDX header of {start} bytes", f"{len(file.data)} bytes in all")
     magic, *sizes = file.data[:start].view(">u4").tolist()
     if magic != 0x800 + ndim:
-        raise damaged_file(file.path, f"the IDX magic number 0x{0x800 + ndim:08x}", f"0x{magic:08x}")
+        raise archives.damaged_file(file.path, f"the IDX magic number 0x{0x800 + ndim:08x}", f"0x{magic:08x}")
     if sizes[0] == 0 or tuple(sizes[1:]) != shape:
-        raise damaged_file(file.path, f"a shape of {('N', *shape)}, N > 0".replace("'", ""), tuple(sizes))
+        raise archives.damaged_file(file.path, f"a shape of {('N', *shape)}, N > 0".replace("'", ""), tuple(sizes))
     size = start + math.prod(sizes)
     if len(file.data) != size:
-        raise damaged_file(file.path, f"{size:,} bytes by its header", f"{len(file.data):,} bytes")
+        raise archives.damaged_file(file.path, f"{size:,} bytes by its header", f"{len(file.data):,} bytes")
     return file.data[start:].reshape(sizes)

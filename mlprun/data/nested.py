@@ -15,8 +15,7 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: (N, *input_shape), float32, or whole numbers (int64 for token ids, cut to the longest sequence).
-        targets: (N,) int64 or (N, num_outputs) float32, scaled like the inputs if they are to be; (N, L) int64 where
-            each token has one.
+        targets: (N,) int64, (N, num_outputs) float32, scaled if the config says so, or (N, L) int64 for one per token.
         epoch: number of the pass over the training split, from 0.
     """
 
@@ -26,16 +25,15 @@ class Batch(NamedTuple):
 
     @property
     def num_examples(self) -> int:
-        """N."""
         return len(self.targets)
 
     @property
     def examples(self) -> Any:
-        """What a task of the user's own gets."""
+        """What a user's own task gets."""
         return self.inputs, self.targets
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with `function(tensor)` for each tensor."""
+        """The batch with each tensor replaced by `function(tensor)`."""
         return Batch(function(self.inputs), function(self.targets), self.epoch)
 
     def split(self, count: int) -> list[Batch]:
@@ -57,7 +55,6 @@ class NestedBatch(NamedTuple):
         return len(next(iter_tensors(self.examples)))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> NestedBatch:
-        """The batch with `function(tensor)` for each tensor."""
         return NestedBatch(map_tensors(function, self.examples), self.epoch)
 
     def split(self, count: int) -> list[NestedBatch]:

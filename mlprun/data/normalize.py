@@ -14,8 +14,7 @@ from mlprun.data.parts import Part, StreamHead
 from mlprun.data.source import Examples
 from mlprun.errors import ConfigError
 
-# Lazy data is too large to be read whole for its statistics: this many training examples stand for it.
-STATISTICS_SAMPLE = 2048
+STATISTICS_SAMPLE = 2048  # training examples that are read for the statistics of lazy data
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Normalizer:
     """`(x - shift) / scale` in float32, by channel of an image or by feature.
 
     Attributes:
-        shift, scale: float32, shape (C, 1, 1) for images, (D,) for features, () where all are scaled alike.
+        shift, scale: float32, shape (C, 1, 1) for images, (D,) for features, () for one scale for all.
     """
 
     shift: Tensor
@@ -36,11 +35,10 @@ class Normalizer:
         return inputs.to(torch.float32).sub(self.shift).div_(self.scale)
 
     def inverse(self, scaled: Tensor) -> Tensor:
-        """The values that were scaled; for bytes as floats."""
+        """The values before scaling, as floats."""
         return scaled * self.scale + self.shift
 
     def to(self, device: torch.device) -> Normalizer:
-        """The same on `device`."""
         return Normalizer(self.shift.to(device), self.scale.to(device))
 
 
@@ -49,22 +47,20 @@ def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | Non
 
     Args:
         part: the split without random transformations.
-        how: `none` keeps stored values; `minmax` maps to [0, 1], images by their format's range, features by
-            the smallest and largest value; `standardize` gives mean 0 and standard deviation 1, where no
-            variance counts as 1.
+        how: `none` keeps stored values; `minmax` maps to [0, 1], images by their format's range, features by their
+            smallest and largest value; `standardize` gives mean 0 and standard deviation 1, unless the variance is 0.
         value_range: the image format's range, or None.
-        seed: chooses the sample that stands for lazy data.
+        seed: chooses the sample of lazy data.
     """
-    identity = Normalizer(torch.zeros(()), torch.ones(()))
     if how == "none":
-        return identity
+        return Normalizer(torch.zeros(()), torch.ones(()))
     if how == "minmax" and value_range is not None:
         low, high = value_range
         return Normalizer(torch.tensor(float(low)), torch.tensor(float(high - low)))
     inputs = (part if isinstance(part, Examples) else sample_examples(part, seed)).inputs
     if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
         raise ConfigError("data.normalize", how, "is for quantities; these inputs are token ids", "leave it out")
-    # All but the channel of an image, or but the feature.
+    # All axes but that of the channels or features.
     axes = [0, *range(2, inputs.dim())]
     shape = [-1, *[1] * (inputs.dim() - 2)]
     if how == "minmax":
@@ -91,7 +87,7 @@ def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | Non
 
 
 def sample_examples(part: Dataset[Any], seed: int) -> Examples:
-    """The examples that stand for lazy data."""
+    """A sample of lazy data for its statistics."""
     if isinstance(part, IterableDataset):
         examples = list(StreamHead(part, STATISTICS_SAMPLE))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ Part = Examples | Dataset[Any]
 
 
 def size(part: Part) -> int | None:
-    """Number of examples, or None where the data does not tell."""
+    """Number of examples, or None if unknown."""
     try:
         return len(part)  # type: ignore[arg-type]
     except (TypeError, NotImplementedError):
@@ -57,7 +58,4 @@ class StreamHead(IterableDataset[Any]):
         self.stream, self.count = stream, count
 
     def __iter__(self) -> Iterator[Any]:
-        for position, example in enumerate(self.stream):
-            if position >= self.count:
-                return
-            yield example
+        return islice(self.stream, self.count)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from mlprun.data.text.tokenizer import Tokenizer
 
-IGNORED = -100  # the target of a token that is not to be told: neither loss nor metrics count it
+IGNORED = -100  # the target of a token that counts neither in the loss nor in metrics
 
 # (inputs (N, L), targets (N, L), a generator on the CPU) -> the same, changed at random
 Perturb = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
@@ -28,8 +28,8 @@ class Examples:
 
     Attributes:
         inputs: shape (N, *input_shape); uint8 for images, float32 for features, int32 (N, L) for token ids.
-        targets: int64 class indices of shape (N,), int32 or int64 ones of each token, (N, L), `IGNORED` where there
-            is nothing to tell, or float32 values of shape (N, num_outputs).
+        targets: int64 class indices (N,); int32 or int64 class indices per token (N, L), `IGNORED` where no target
+            counts; or float32 values (N, num_outputs).
     """
 
     inputs: Tensor
@@ -39,7 +39,7 @@ class Examples:
         return len(self.targets)
 
     def __getitem__(self, index: Any) -> Examples:
-        """The examples at `index` (a tensor of indices or a slice), as a new `Examples`."""
+        """The examples at `index`, a tensor of indices or a slice."""
         if isinstance(index, Tensor) and index.dtype == torch.int64 and index.dim() == 1:
             # the same rows as by `[index]`, which takes 48 us for 64 images where this takes 6
             return Examples(self.inputs.index_select(0, index), self.targets.index_select(0, index))
@@ -48,22 +48,22 @@ class Examples:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set's training part and, where it has one, its own test part.
+    """A data set's training part, and its own test and val parts if it has them.
 
     Attributes:
         train: examples in memory, or a lazy map-style or iterable-style `Dataset` of `(input, target)`.
-        test: the data set's own test part; None lets mlprun carve one (`data.test_fraction`).
-        val: the data set's own val part; None lets mlprun carve one of `train` (`data.val_fraction`).
+        test: None lets mlprun hold one out (`data.test_fraction`).
+        val: None lets mlprun hold one out of `train` (`data.val_fraction`).
         augmented: for lazy data, the training examples in the same order under random
-            transformations; used for training only. None: `train` serves.
+            transformations; used for training only. None: `train` itself.
         value_range: smallest and largest value that the image format allows (`(0, 255)` for bytes);
             None for features, whose range comes from the training split.
-        class_names: one name a class, or empty.
+        class_names: one per class, or empty.
         fingerprints: file path -> `sha256:…` of each data file that was read.
-        padding: the token id that fills sequences up at their end, so that a batch may be cut to its longest; None: the
-            inputs are no such sequences.
-        perturb: changes each batch at random as it is taken, for training, val and test alike (masked words).
-        tokenizer: what made token ids of text, and makes text of them again.
+        padding: the token id that fills sequences up at their end, so that a batch may be cut to its longest; None
+            if the inputs are no such sequences.
+        perturb: changes each batch at random, in training, val and test alike (masked words).
+        tokenizer: converts between text and token ids.
     """
 
     train: Examples | Dataset[Any]

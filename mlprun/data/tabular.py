@@ -1,8 +1,8 @@
 """The small data sets that scikit-learn ships: no network needed.
 
-The files are read directly. Importing scikit-learn takes seconds, and reading them milliseconds; the tests
-hold every function here to scikit-learn's own loader, bit for bit. Values are as recorded, not scaled, and
-no data set has a test part of its own.
+The files are read directly, in milliseconds; importing scikit-learn takes seconds. The tests compare every function
+with scikit-learn's own loader, bit for bit. Values are as recorded, not scaled, and no data set has a test part of its
+own. Each function raises a DataError if scikit-learn or the file in it is missing.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ def digits() -> Source:
     """1,797 handwritten digits: uint8 images of shape (1, 8, 8) with values 0 to 16, 10 classes.
 
     Source: UCI ML repository, Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998).
-
-    Raises:
-        DataError: scikit-learn, or the file in it, is not there.
     """
     text, fingerprints = _read("digits.csv.gz")
     table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.uint8)  # 64 pixels and the class
@@ -43,29 +40,17 @@ def digits() -> Source:
 
 
 def iris() -> Source:
-    """150 iris flowers: float32 (4,) sepal and petal lengths and widths in cm; 3 species (Fisher 1936).
-
-    Raises:
-        DataError: scikit-learn, or the file in it, is not there.
-    """
+    """150 iris flowers: float32 (4,) sepal and petal lengths and widths in cm; 3 species (Fisher 1936)."""
     return _classes("iris.csv")
 
 
 def wine() -> Source:
-    """178 wines: float32 (13,) chemical measurements; 3 cultivars (UCI ML repository, Forina et al. 1991).
-
-    Raises:
-        DataError: scikit-learn, or the file in it, is not there.
-    """
+    """178 wines: float32 (13,) chemical measurements; 3 cultivars (UCI ML repository, Forina et al. 1991)."""
     return _classes("wine_data.csv")
 
 
 def breast_cancer() -> Source:
-    """569 breast tumours: float32 (30,) shapes of cell nuclei; malignant or benign (Wolberg et al. 1995).
-
-    Raises:
-        DataError: scikit-learn, or the file in it, is not there.
-    """
+    """569 breast tumours: float32 (30,) shapes of cell nuclei; malignant or benign (Wolberg et al. 1995)."""
     return _classes("breast_cancer.csv")
 
 
@@ -73,9 +58,6 @@ def diabetes() -> Source:
     """442 patients: float32 (10,) age, sex, bmi, blood pressure, 6 serum values; the target is float32 (1,).
 
     The target is the disease's progression after one year, from 25 to 346 (Efron et al. 2004).
-
-    Raises:
-        DataError: scikit-learn, or a file in it, is not there.
     """
     features, features_read = _read("diabetes_data_raw.csv.gz")
     targets, targets_read = _read("diabetes_target.csv.gz")
@@ -96,7 +78,6 @@ def _classes(name: str) -> Source:
 
 
 def _floats(array: npt.NDArray[np.float64]) -> torch.Tensor:
-    """A float32 tensor that owns its memory."""
     return torch.from_numpy(array.astype(np.float32))
 
 

@@ -314,7 +314,7 @@ def test_a_masked_model_fills_in(mlprun, counting):
         (["data.text.tokens=word"], "did you mean 'words'?"),
         (["data=python_docs", "model=embedding_average"], "model.task=language_modeling"),
         (["data=python_docs", "model=lstm", "model.bidirectional=true"], "write model.bidirectional=false"),
-        (["data=python_docs", "model=lstm", "data.text.tokens=bpe"], "such as 1000 in all"),
+        (["data=python_docs", "model=lstm", "data.text.tokens=bpe"], "for example 1000 in total"),
         (["data=python_docs", "model=mlp"], "choose from embedding_average, rnn, gru, lstm, transformer"),
         (["data=python_docs", "model=lstm", "loss=mse"], "loss=cross_entropy"),
         (["data=python_docs", "model=lstm", "monitor=val/macro_f1"], "val/perplexity"),
@@ -364,7 +364,7 @@ FAULTS = {  # what gives the ids and targets of an example
     ),
     "not filled up": (
         "torch.tensor([5, 6, 7]), torch.tensor([0, 1, 1])",
-        "texts of several lengths need a 0 for each token that they are shorter",
+        "pad texts of different lengths with 0",
     ),
 }
 

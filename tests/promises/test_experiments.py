@@ -18,8 +18,8 @@ from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 from mlprun.config.schema import Config
 from mlprun.course.experiments import parse
-from mlprun.data.cifar import CIFAR_SETS
-from mlprun.data.mnist import IDX_FILES, IDX_SETS, NUM_PIXELS
+from mlprun.data.cifar import CIFAR_SETS, NUM_PIXELS
+from mlprun.data.mnist import IDX_FILES, IDX_SETS
 from mlprun.models.sequences import BY_TOKEN
 from mlprun.sweep import points
 from tests.helpers.files import choice_files, idx_bytes, write

@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 
-from mlprun.data.cifar import CIFAR_SETS
-from mlprun.data.mnist import IDX_FILES, NUM_PIXELS
+from mlprun.data.cifar import CIFAR_SETS, NUM_PIXELS
+from mlprun.data.mnist import IDX_FILES
 from tests.helpers.files import idx_bytes, write
 
 # What a statement may not import; those that may import more come later.

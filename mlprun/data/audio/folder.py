@@ -1,12 +1,12 @@
-"""Class-named folders of WAV files."""
+"""Folders of WAV files, one per class."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -14,7 +14,7 @@ from mlprun import randomness
 from mlprun.data.audio.mel import Frames
 from mlprun.data.audio.spectrogram import features
 from mlprun.data.audio.wav import read_clip
-from mlprun.data.folders import class_folders, listing, part_folders
+from mlprun.data.folders import Files, list_parts
 from mlprun.data.source import Examples, Source
 from mlprun.errors import ConfigError, DataError
 
@@ -29,55 +29,46 @@ def audio_folder(
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> Source:
-    """The sounds under `root`, one folder a class, as log-mel spectrograms in memory.
+    """The sounds under `root`, one folder per class, as log-mel spectrograms in memory.
 
-    `root/CLASS/*.wav`, or `root/train/CLASS/*.wav` with `root/test/CLASS/*.wav` (or else `root/val`), as images lie in
-    `image_folder`; sounds may lie deeper in their class folder. Where Speech Commands' `testing_list.txt` and
-    `validation_list.txt` lie in `root`, the files that they name (`WORD/FILE.wav`) are the test and the val part;
-    its `_background_noise_` is no class.
+    `root/CLASS/*.wav`, or `root/train/CLASS/*.wav` with `root/test/CLASS/*.wav` (or else `root/val`), as in
+    `image_folder`. If `root` has Speech Commands' `testing_list.txt` and `validation_list.txt`, the files that they
+    name (`WORD/FILE.wav`) are the test and the val part; its `_background_noise_` is no class.
 
-    `split_by=name` puts all files of one name into the same part, whatever their class. In CMU ARCTIC the
-    same sentences are read by every speaker, in files of the same name: were the files drawn one by one, a sentence
-    of the test part would have been heard in training from the other speakers, and be told from them by elimination
-    of what is said. By name, no sentence of the val and test parts was ever heard. In Speech Commands a file's name up
-    to `_nohash_` is its speaker, so that likewise no speaker is in two parts; it is what those lists do.
+    `split_by=name` puts all files of one name into the same part, whatever their class. In CMU ARCTIC every speaker
+    reads the same sentences, in files of the same name: split file by file, a model would know each sentence of the
+    test part from the other speakers, and could find the speaker by elimination. By name, no sentence of val and test
+    occurs in training. In Speech Commands a file's name up to `_nohash_` is its speaker, so that no speaker is in two
+    parts; its lists do the same.
 
     Args:
-        root: the folder.
         audio: the keys of `data.audio`.
         split_by: `none` leaves the choice of val and test to mlprun, at random; or `name`.
         val_fraction, test_fraction: shares of the names; `test_fraction` of all, `val_fraction` of the rest.
         seed: chooses the names.
 
     Returns:
-        Inputs float32 (N, 1, num_mels, num_frames), see `log_mel`. The fingerprint is one for each part: of the names
-        and sizes of its files, not of their content.
+        Inputs float32 (N, 1, num_mels, num_frames), see `log_mel`.
 
     Raises:
-        ConfigError: `split_by` is another word.
-        DataError: `root` is missing, has no classes or an empty one, the test part has a class of its own, a list
-            names none of the files, there are too few names to split, or a file is no sound WAV file.
+        DataError: as `list_parts`, or a list names none of the files, there are too few names to split, or a WAV file
+            is damaged.
     """
     if split_by not in ("none", "name"):
         raise ConfigError("split_by", split_by, "is neither `none` nor `name`")
     frames = Frames(**audio)
-    folder, test_folder = part_folders(root, "sounds")
-    classes = class_folders(folder, "sounds")
-    paths, targets, fingerprint = listing(folder, classes, "sounds")
-    fingerprints = {str(folder): fingerprint}
-    parts = {"train": _Files(paths, targets)}
-    if test_folder:
-        test_paths, test_targets, fingerprints[str(test_folder)] = listing(test_folder, classes, "sounds")
-        parts["test"] = _Files(test_paths, test_targets)
-    elif lists := [Path(folder) / name for name in LISTS.values() if (Path(folder) / name).is_file()]:
-        parts = _by_lists(folder, paths, targets)
-        fingerprints |= {str(file): f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" for file in lists}
+    folder, classes, train, test, fingerprints = list_parts(root, "sounds")
+    parts = {"train": train}
+    if test:
+        parts["test"] = test
+    elif lists := {part: folder / name for part, name in LISTS.items() if (folder / name).is_file()}:
+        parts = _by_lists(folder, train, lists)
+        fingerprints |= {str(f): f"sha256:{hashlib.sha256(f.read_bytes()).hexdigest()}" for f in lists.values()}
     if split_by == "name":
-        if "test" not in parts:
-            parts["train"], parts["test"] = _by_name(parts["train"], test_fraction, seed, "test")
-        if "val" not in parts:
-            parts["train"], parts["val"] = _by_name(parts["train"], val_fraction, seed, "val")
-    examples = {name: _read(part, frames) for name, part in parts.items()}
+        for part, fraction in (("test", test_fraction), ("val", val_fraction)):
+            if part not in parts:
+                parts["train"], parts[part] = _by_name(parts["train"], fraction, seed, part)
+    examples = {part: _read(files, frames) for part, files in parts.items()}
     return Source(
         train=examples["train"],
         test=examples.get("test"),
@@ -88,43 +79,32 @@ def audio_folder(
     )
 
 
-class _Files(NamedTuple):
-    paths: list[str]
-    targets: list[int]
-
-    def take(self, indices: Iterable[int]) -> _Files:
-        """Those at `indices`."""
-        chosen = list(indices)
-        return _Files([self.paths[i] for i in chosen], [self.targets[i] for i in chosen])
-
-
-def _read(files: _Files, frames: Frames) -> Examples:
+def _read(files: Files, frames: Frames) -> Examples:
     clips = (read_clip(path, frames)[0] for path in files.paths)
     return Examples(features(clips, len(files.paths), frames), torch.tensor(files.targets, dtype=torch.int64))
 
 
-def _by_lists(folder: Path, paths: Sequence[str], targets: Sequence[int]) -> dict[str, _Files]:
-    """train, and test and val where there is a list of its files."""
-    files = _Files(list(paths), list(targets))
-    names = [Path(path).relative_to(folder).as_posix() for path in paths]
+def _by_lists(folder: Path, files: Files, lists: Mapping[str, Path]) -> dict[str, Files]:
+    """train, and the parts that have a list."""
+    names = [Path(path).relative_to(folder).as_posix() for path in files.paths]
     part_of: dict[str, str] = {}
-    for part, name in LISTS.items():
-        if (file := folder / name).is_file():
-            listed = {line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines()}
-            here = listed.intersection(names)
-            if not here:
-                raise DataError(f"{file}: names none of the files in {folder}\n  a line of it is CLASS/FILE.wav")
-            part_of |= dict.fromkeys(here, part)
-    placed = [part_of.get(name, "train") for name in names]
-    if "train" not in placed:
+    for part, file in lists.items():
+        listed = {line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines()}
+        if not listed.intersection(names):
+            raise DataError(f"{file}: names none of the files in {folder}\n  a line of it is CLASS/FILE.wav")
+        part_of |= dict.fromkeys(listed, part)
+    indices: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        indices.setdefault(part_of.get(name, "train"), []).append(index)
+    if "train" not in indices:
         raise DataError(f"{folder}: {' and '.join(LISTS.values())} name all of its files: none is left to train on")
-    return {part: files.take(i for i, its in enumerate(placed) if its == part) for part in ("train", *set(placed))}
+    return {part: files.take(chosen) for part, chosen in indices.items()}
 
 
-def _by_name(files: _Files, fraction: float, seed: int, part: str) -> tuple[_Files, _Files]:
-    """What is left, and the part: a share of the names, at least one."""
-    own = [Path(path).stem.partition("_nohash_")[0] for path in files.paths]
-    names = sorted(set(own))
+def _by_name(files: Files, fraction: float, seed: int, part: str) -> tuple[Files, Files]:
+    """The rest, and a part with a share of the names, at least one."""
+    name_of = [Path(path).stem.partition("_nohash_")[0] for path in files.paths]
+    names = sorted(set(name_of))
     if len(names) < 2:
         raise DataError(
             f"{Path(files.paths[0]).parent}: all files that are left for training are called {names[0]}: "
@@ -133,4 +113,5 @@ def _by_name(files: _Files, fraction: float, seed: int, part: str) -> tuple[_Fil
     order = torch.randperm(len(names), generator=randomness.generator(seed, part)).tolist()
     count = min(max(1, round(fraction * len(names))), len(names) - 1)
     chosen = {names[i] for i in order[:count]}
-    return tuple(files.take(i for i, name in enumerate(own) if (name in chosen) == there) for there in (False, True))  # type: ignore[return-value]
+    rest = files.take(i for i, name in enumerate(name_of) if name not in chosen)
+    return rest, files.take(i for i, name in enumerate(name_of) if name in chosen)

@@ -13,24 +13,17 @@ from torch import Tensor
 from mlprun.data.audio.mel import Frames
 
 Samples = npt.NDArray[np.float32]
-FLOOR = 1e-10  # power; decibels are -100 and more
-SPECTRUM_VALUES = 2**23  # of the windows that are transformed together: 32 MiB
+FLOOR = 1e-10  # of the power: -100 decibels
+SPECTRUM_VALUES = 2**23  # transformed together: 32 MiB
 
 
 def log_mel(clips: Tensor, frames: Frames) -> Tensor:
-    """Log-mel spectrograms in decibels, where a sine from -1 to 1 peaks near 0, and -100 is the floor.
+    """Log-mel spectrograms in decibels: float32 (N, num_samples) from -1 to 1 -> float32 (N, 1, num_mels, num_frames).
 
-    The power of the FFT of each Hann window, `|Σ w[n] x[n] e^(-iωn)|² / (Σ w[n] / 2)²`, summed in triangles of height
-    1 that stand evenly apart in mel (`mel_filters`), then `10 log10(max(power, 1e-10))`. After Davis & Mermelstein,
-    IEEE Trans. ASSP 28(4), 1980, without the cosine transform. Row 0 is the highest band, as row 0 of a picture is its
-    top: all that draws inputs or filters as pictures has the low notes at the bottom.
-
-    Args:
-        clips: float32 (N, num_samples), from -1 to 1.
-        frames: what they are cut into.
-
-    Returns:
-        float32 (N, 1, num_mels, num_frames).
+    A sine from -1 to 1 peaks near 0, and -100 is the floor. The power of the FFT of each Hann window,
+    `|Σ w[n] x[n] e^(-iωn)|² / (Σ w[n] / 2)²`, summed in triangles of height 1 evenly spaced in mel (`mel_filters`),
+    then `10 log10(max(power, 1e-10))`. After Davis & Mermelstein, IEEE Trans. ASSP 28(4), 1980, without the cosine
+    transform. Row 0 is the highest band, so that pictures of inputs or filters have the low notes at the bottom.
     """
     window = torch.hann_window(frames.window, periodic=True)
     window = window / (window.sum() / 2)
@@ -55,7 +48,7 @@ def mel_filters(frames: Frames) -> Tensor:
 
 
 def features(clips: Iterator[Samples], count: int, frames: Frames) -> Tensor:
-    """(count, 1, num_mels, num_frames): the clips are taken by and by, for all at once would not fit."""
+    """`log_mel` of `count` clips, (count, 1, num_mels, num_frames), a few at a time: all at once would not fit."""
     features = torch.empty(count, *frames.shape)
     at_once = max(1, SPECTRUM_VALUES // frames.num_samples)
     for start in range(0, count, at_once):

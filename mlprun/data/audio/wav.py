@@ -14,46 +14,42 @@ from mlprun.data.audio.mel import Frames
 from mlprun.data.audio.spectrogram import Samples
 from mlprun.errors import DataError
 
-RATES = 1_000, 400_000  # Hz, of files; what lies beyond is a damaged header, and resampling it would take for ever
+RATES = 1_000, 400_000  # Hz, of files; others mean a damaged header, and resampling them would take for ever
 
 
 def read_clip(path: str | os.PathLike[str], frames: Frames) -> tuple[Samples, float]:
-    """The sound in a WAV file as a clip: one channel (the mean of several), resampled, cut or filled up.
+    """Read a WAV file as a clip, float32 (num_samples,) from -1 to 1; also returns the seconds of the file.
 
-    PCM of 8, 16, 24, 32 or 64 bits and floats are read; whole numbers become values from -1 to 1.
-
-    Returns:
-        float32 (num_samples,), and the seconds that the file has.
+    Reads PCM of 8, 16, 24, 32 or 64 bits and floats; averages the channels, resamples, and cuts or pads both ends.
 
     Raises:
-        DataError: there is no such file, it is no WAV file of these, it is cut off, or empty, or holds NaN.
+        DataError: the file is missing, of another format, truncated, empty, or holds NaN.
     """
     from scipy.io import wavfile
     from scipy.signal import resample_poly
 
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             rate, stored = wavfile.read(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # what a damaged file makes a decoder raise is open-ended
+    except Exception as error:  # a damaged file can make a decoder raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
+        remedy = "ffmpeg -i IN -c:a pcm_s16le OUT.wav converts most formats"
+        raise DataError(f"{path}: cannot be read as a WAV file: {reason}\n  {remedy}") from error
+    if any("prematurely" in str(warning.message) for warning in caught):
         raise DataError(
-            f"{path}: cannot be read as a WAV file: {reason}\n  ffmpeg -i IN -c:a pcm_s16le OUT.wav makes one of most"
-        ) from error
-    if any("prematurely" in str(warning.message) for warning in said):
-        raise DataError(
-            f"{path}: the file ends before the sound that it announces: cut off, or written through a pipe"
+            f"{path}: the file ends before the sound that it announces: truncated, or written through a pipe"
             "\n  ffmpeg -i IN -c:a pcm_s16le OUT.wav keeps what is there"
         )
     if not RATES[0] <= rate <= RATES[1]:
-        raise DataError(f"{path}: {rate} samples a second: the header is damaged")
+        raise DataError(f"{path}: {rate} samples per second: the header is damaged")
     if stored.size == 0:
         raise DataError(f"{path}: holds no sound: it is 0 seconds long")
     length = len(stored)
-    sound = _middle(stored, math.ceil(frames.seconds * rate))  # before all else: files may be hours long
-    if stored.dtype == np.uint8:  # the one format that has its zero elsewhere
+    sound = _middle(stored, math.ceil(frames.seconds * rate))  # first of all: files may be hours long
+    if stored.dtype == np.uint8:  # the one format whose zero is not 0
         mono = (sound.astype(np.float64) - 128) / 128
     elif np.issubdtype(stored.dtype, np.integer):
         mono = sound.astype(np.float64) / 2.0 ** (8 * stored.dtype.itemsize - 1)

@@ -1,4 +1,4 @@
-"""Files of text: read, cut into pieces, and with or without a vocabulary of their own."""
+"""Files of text, their pieces and their vocabulary."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from torch import Tensor
 from mlprun.data.folders import files_below
 from mlprun.data.text.tokenizer import SPECIAL, UNKNOWN, Tokenizer, make_tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
+from mlprun.formatting import as_typed
 from mlprun.runs import checkpoint
 
 log = logging.getLogger("mlprun")
-MUCH_UNKNOWN = 0.1  # share of the training tokens above which a language model is warned
+MUCH_UNKNOWN = 0.1  # share of the training tokens that deserves a warning
 Text = Mapping[str, Any]
 
 
 def list_files(root: str | os.PathLike[str] | None) -> tuple[list[str], list[str]]:
-    """The files of the training part and of the test part, which may be none."""
+    """The files of the training part and of the test part, which may be empty."""
     if root is None:
         raise DataError("data.root has no value\n  add data.root=PATH, a .txt file or a folder of them")
     path = Path(root).expanduser()
     if path.is_file():
         return [str(path)], []
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder\n  data.root names a .txt file or a folder of them")
+        raise DataError(f"{path}: no such file or folder\n  data.root must be a .txt file or a folder of them")
     train, test = (files_below(p, "texts") if p.is_dir() else [] for p in (path / "train", path / "test"))
     if not train:
         train, test = files_below(path, "texts"), []
@@ -40,22 +41,22 @@ def list_files(root: str | os.PathLike[str] | None) -> tuple[list[str], list[str
     return train, test
 
 
-def cut_pieces(whole: str, val_fraction: float, test_fraction: float) -> tuple[str, str, str]:
-    """Train, val and test in a row; val is a share of what test leaves. No word is cut in two."""
+def cut_pieces(text: str, val_fraction: float, test_fraction: float) -> tuple[str, str, str]:
+    """Train, val and test, consecutive; val is a share of the text before test. No word is cut in two."""
 
     def end(share: float, length: int) -> int:
         if share == 0.0:
             return length
-        space = re.compile(r"\s").search(whole, round((1 - share) * length), length)
+        space = re.compile(r"\s").search(text, round((1 - share) * length), length)
         return space.start() if space else round((1 - share) * length)
 
-    before_test = end(test_fraction, len(whole))
+    before_test = end(test_fraction, len(text))
     before_val = end(val_fraction, before_test)
-    return whole[:before_val], whole[before_val:before_test], whole[before_test:]
+    return text[:before_val], text[before_val:before_test], text[before_test:]
 
 
 def rows_with_words(rows: Tensor) -> Tensor:
-    """The rows that have an ordinary token, which can be masked."""
+    """The rows with an ordinary token, which can be masked."""
     return rows[(rows >= len(SPECIAL)).any(1)]
 
 
@@ -63,12 +64,12 @@ def refuse_unknown(ids: Tensor, name: str) -> None:
     if not (ids >= len(SPECIAL)).any():
         raise DataError(
             f"no token of the {name} part is in the vocabulary\n"
-            "  see data.text.vocabulary and data.text.min_frequency; is it text of the same language?"
+            "  check data.text.vocabulary, data.text.min_frequency, and the language of the text"
         )
 
 
 def warn_of_unknown(ids: Tensor, tokenizer: Tokenizer, text: Text) -> None:
-    """Where much is unknown, accuracy and perplexity are those of telling `[UNK]`."""
+    """If many tokens are unknown, accuracy and perplexity are those of predicting `[UNK]`."""
     share = float((ids == UNKNOWN).double().mean())
     if share <= MUCH_UNKNOWN:
         return
@@ -82,19 +83,14 @@ def warn_of_unknown(ids: Tensor, tokenizer: Tokenizer, text: Text) -> None:
 
 
 def refuse_ngrams(text: Text) -> None:
-    """ConfigError where n-grams are asked for and tokens are to be told."""
+    """ConfigError for n-grams, if tokens are to be predicted."""
     if text["ngrams"] > 1:
-        raise ConfigError(
-            "data.text.ngrams", text["ngrams"], "overlap, so one would tell the next", "set data.text.ngrams=1"
-        )
+        problem = "overlap, so that each gives the next away"
+        raise ConfigError("data.text.ngrams", text["ngrams"], problem, "set data.text.ngrams=1")
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a file of UTF-8, lines ended by `\\n` alone.
-
-    Raises:
-        DataError: it cannot be read, or is not UTF-8.
-    """
+    """Read a UTF-8 file, with `\\n` as the end of all lines; DataError if it cannot be read or is not UTF-8."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -110,12 +106,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def tokenizer_of(texts: Iterable[str], text: Text) -> Tokenizer:
-    """What `data.text` says of tokens: the tokenizer of another run, or one made of the training `texts`.
-
-    Raises:
-        ConfigError: a value that cannot work.
-        DataError: no token is left for the vocabulary.
-    """
+    """The tokenizer of `data.text`: that of another run, or one made of the training `texts`; see `make_tokenizer`."""
     if text["vocabulary"] is not None:
         return _stored_tokenizer(text)
     return make_tokenizer(
@@ -129,48 +120,35 @@ def tokenizer_of(texts: Iterable[str], text: Text) -> Tokenizer:
 
 
 def _stored_tokenizer(text: Text) -> Tokenizer:
-    """That of the run or checkpoint `data.text.vocabulary`; the config must say of it what it is."""
-    typed = text["vocabulary"]
-
-    def refused(problem: str, remedy: str = "") -> ConfigError:
-        return ConfigError("data.text.vocabulary", typed, problem, remedy)
-
-    path = checkpoint.best_checkpoint(Path(typed).expanduser().absolute())
+    """The tokenizer of the run or checkpoint `data.text.vocabulary`, which the config must describe correctly."""
+    key, source = "data.text.vocabulary", text["vocabulary"]
+    path = checkpoint.best_checkpoint(Path(source).expanduser().absolute())
     if not path.is_file():
-        raise refused(
-            f"there is no file {path}", "name the directory of a run that has been evaluated, or a checkpoint"
-        )
+        remedy = "name the directory of a run that has been evaluated, or a checkpoint"
+        raise ConfigError(key, source, f"there is no file {path}", remedy)
     try:
         stored = checkpoint.load(path)
-    except RunError as error:
-        raise refused(str(error)) from error
-    if stored.tokenizer is None:
-        raise refused("was no run on text: its checkpoint has no tokens", "name a run whose data is text")
-    try:
+        if stored.tokenizer is None:
+            problem = "was no run on text: its checkpoint has no tokens"
+            raise ConfigError(key, source, problem, "name a run whose data is text")
         tokenizer = Tokenizer.from_plain(stored.tokenizer)
-    except DataError as error:
-        raise refused(str(error)) from error
-    # a run's record says what its tokens are, so it must not say otherwise
-    for key, own in (("tokens", tokenizer.kind), ("lowercase", tokenizer.lowercase), ("ngrams", tokenizer.ngrams)):
-        if text[key] != own:
-            shown = str(own).lower() if isinstance(own, bool) else own
-            raise ConfigError(
-                f"data.text.{key}", text[key], f"the vocabulary of {typed} is another", f"set data.text.{key}={shown}"
-            )
+    except (RunError, DataError) as error:
+        raise ConfigError(key, source, str(error)) from error
+    # the record of the run shows these keys, so they must be true
+    for name, actual in (("tokens", tokenizer.kind), ("lowercase", tokenizer.lowercase), ("ngrams", tokenizer.ngrams)):
+        if text[name] != actual:
+            problem = f"does not match the vocabulary of {source}"
+            raise ConfigError(f"data.text.{name}", text[name], problem, f"set data.text.{name}={as_typed(actual)}")
     if len(tokenizer) > text["vocab_size"]:
         rows = stored.get("config", {}).get("data", {}).get("text", {}).get("vocab_size", len(tokenizer))
-        raise ConfigError(
-            "data.text.vocab_size",
-            text["vocab_size"],
-            f"the vocabulary of {typed} has {len(tokenizer):,} tokens",
-            f"set data.text.vocab_size={rows}",
-        )
+        problem = f"the vocabulary of {source} has {len(tokenizer):,} tokens"
+        raise ConfigError("data.text.vocab_size", text["vocab_size"], problem, f"set data.text.vocab_size={rows}")
     return tokenizer
 
 
 def sha256_of(text: str, test: str = "") -> str:
-    """Of the training part and the test part, or of all there is: what goes from one to the other changes it."""
-    whole = hashlib.sha256(text.encode())
+    """The fingerprint of a text, or of a training and a test part, which depends on where one ends."""
+    digest = hashlib.sha256(text.encode())
     if test:
-        whole.update(b"\0" + test.encode())
-    return f"sha256:{whole.hexdigest()}"
+        digest.update(b"\0" + test.encode())
+    return f"sha256:{digest.hexdigest()}"

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlprun.data.download import download
+from mlprun.data.archives import damaged_file, fetch
 from mlprun.data.folders import class_files
 from mlprun.data.source import Source
 from mlprun.data.text.documents import text_folder
@@ -34,92 +34,23 @@ def imdb(
 ) -> Source:
     """25,000 + 25,000 film reviews, negative (0) or positive (1), from `root/aclImdb`.
 
-    Where that is missing, the archive `root/aclImdb_v1.tar.gz` is unpacked to it, and downloaded first (80 MiB) where
-    it is missing too. Source: Maas et al., 2011, Learning Word Vectors for Sentiment Analysis.
+    Unpacked if needed from `root/aclImdb_v1.tar.gz`, which is downloaded first (80 MiB) if it is missing too. Source:
+    Maas et al., 2011, Learning Word Vectors for Sentiment Analysis.
 
     Args:
-        root: the folder that holds the archive or what it unpacks to.
-        text: `data.text`.
-        hold: `memory`, `files` or `stream`, as for `text_folder`.
+        text, hold: as for `text_folder`.
         mirrors: base URLs instead of the published one; the checksum stays.
 
     Raises:
-        ConfigError: a value of `data.text` or `hold` that cannot work.
         DataError: files are missing and cannot be downloaded, or are damaged.
     """
     return text_folder(_imdb_folder(root, mirrors), text, hold, IMDB_CLASSES)
 
 
-def _imdb_folder(root: str | os.PathLike[str], mirrors: Sequence[str] | None) -> Path:
-    """`root/aclImdb`, with its reviews in it."""
-    base = Path(root).expanduser()
-    folder, archive = base / IMDB, base / IMDB_ARCHIVE
-    wanted = [folder / part / name for part in ("train", "test") for name in IMDB_CLASSES]
-    if not all(where.is_dir() for where in wanted):
-        if not archive.is_file():
-            try:
-                download([f"{m.rstrip('/')}/{archive.name}" for m in mirrors or IMDB_MIRRORS], archive, IMDB_MD5)
-            except DataError as error:
-                raise DataError(
-                    f"imdb: {archive.name} is not in {base} and cannot be downloaded:\n{error}\n"
-                    f"  Put {archive.name}, or the folder {IMDB} that it unpacks to, there, "
-                    "or name another root with data.root=DIR or MLPRUN_DATA. data=reviews needs no download."
-                ) from error
-        _unpack_imdb(archive, folder)
-    for where in wanted:
-        if (count := len(class_files(where, "texts"))) != 12_500:
-            log.warning("%s holds %d reviews, the published one 12,500: a selection, or unpacked in part", where, count)
-    return folder
-
-
-def _unpack_imdb(archive: Path, folder: Path) -> None:
-    """The reviews of the archive, by the form of their names, written under another name that becomes `folder`."""
-    log.info("unpacking %s, once", archive)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
-    found = set()
-    try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                named = _IMDB_MEMBER.fullmatch(member.name)
-                stream = tar.extractfile(member) if named and member.isfile() else None
-                if named is None or stream is None:
-                    continue
-                where = temporary / named[1] / named[2]
-                if where not in found:
-                    where.mkdir(parents=True)
-                    found.add(where)
-                (where / named[3]).write_bytes(stream.read())
-        if len({where.name for where in found} & set(IMDB_CLASSES)) < len(IMDB_CLASSES) or len(found) < 4:
-            raise tarfile.TarError(f"no {IMDB}/train/neg, train/pos, test/neg and test/pos in it")
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not (folder / "test" / "pos").is_dir():  # else another run was faster
-                raise
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{archive}: damaged, or not the file its name says: {error}\n"
-            "  Delete it, and the next run fetches it again."
-        ) from error
-    except OSError as error:
-        raise DataError(f"{archive}: cannot be unpacked to {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def imdb_masked(root: str | os.PathLike[str], text: Text, mirrors: Sequence[str] | None = None) -> Source:
-    """The 75,000 training reviews of IMDB, two thirds of which have no class, with masked words to be told.
+    """The 75,000 training reviews of IMDB, two thirds of which have no class, with masked words to predict.
 
-    Args:
-        root, mirrors: as for `imdb`.
-        text: `data.text`.
-
-    Returns:
-        A review an example, as `masked` with `documents`; the test part is that of `imdb`.
-
-    Raises:
-        ConfigError: a value of `data.text` that cannot work.
-        DataError: files are missing and cannot be downloaded, or are damaged.
+    Each review is an example, as for `masked` with `documents`; the test part, arguments and errors are as for `imdb`.
     """
     folder = _imdb_folder(root, mirrors)
     unlabelled = folder / "train" / "unsup"
@@ -127,3 +58,51 @@ def imdb_masked(root: str | os.PathLike[str], text: Text, mirrors: Sequence[str]
     train += class_files(unlabelled, "texts") if unlabelled.is_dir() else []
     test = [path for name in IMDB_CLASSES for path in class_files(folder / "test" / name, "texts")]
     return masked_documents(train, test, text, str(folder))
+
+
+def _imdb_folder(root: str | os.PathLike[str], mirrors: Sequence[str] | None) -> Path:
+    """`root/aclImdb`, downloaded and unpacked if needed."""
+    base = Path(root).expanduser()
+    folder, archive = base / IMDB, base / IMDB_ARCHIVE
+    class_folders = [folder / part / name for part in ("train", "test") for name in IMDB_CLASSES]
+    if not all(each.is_dir() for each in class_folders):
+        if not archive.is_file():
+            wanted = f"{archive.name}, or the folder {IMDB} that it unpacks to,"
+            fetch("imdb", archive, mirrors or IMDB_MIRRORS, IMDB_MD5, wanted=wanted, instead="reviews")
+        _unpack_imdb(archive, folder)
+    for each in class_folders:
+        if (count := len(class_files(each, "texts"))) != 12_500:
+            log.warning("%s holds %d reviews, the published one 12,500: a selection, or unpacked in part", each, count)
+    return folder
+
+
+def _unpack_imdb(archive: Path, folder: Path) -> None:
+    """Unpack the reviews, by the form of their names, to a temporary name, and rename it to `folder`."""
+    log.info("unpacking %s, once", archive)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
+    made = set()
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for member in tar:
+                match = _IMDB_MEMBER.fullmatch(member.name)
+                stream = tar.extractfile(member) if match and member.isfile() else None
+                if match is None or stream is None:
+                    continue
+                class_folder = temporary / match[1] / match[2]
+                if class_folder not in made:
+                    class_folder.mkdir(parents=True)
+                    made.add(class_folder)
+                (class_folder / match[3]).write_bytes(stream.read())
+        if not made >= {temporary / part / name for part in ("train", "test") for name in IMDB_CLASSES}:
+            raise tarfile.TarError(f"no {IMDB}/train/neg, train/pos, test/neg and test/pos in it")
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if not (folder / "test" / "pos").is_dir():  # else another run was faster
+                raise
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise damaged_file(archive, "a whole tar.gz archive", error) from error
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be unpacked to {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

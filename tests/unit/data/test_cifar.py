@@ -107,7 +107,7 @@ def test_recompressed_cifar_archive_is_read(tmp_path: Path) -> None:
 def test_half_a_cifar_file_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "cifar-10-batches-bin", cifar_contents("cifar10"))
     cifar("cifar10", tmp_path)
-    assert "holds 30 + 6 pictures, the published cifar10 50,000 + 10,000" in caplog.text
+    assert "holds 30 + 6 images, the published cifar10 50,000 + 10,000" in caplog.text
 
 
 ALL_BUT_ONE = {f"cifar-10-batches-bin/{f}": c for f, c in cifar_contents("cifar10").items() if f != "test_batch.bin"}

@@ -382,7 +382,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[UserError], list[str]]] = {
         Examples(torch.zeros(9, 2), torch.zeros(9, 2)),
         REGRESSION,
         ConfigError,
-        ["data.num_outputs=1: the targets are 2 values an example"],
+        ["data.num_outputs=1: the targets are 2 values per example"],
     ),
     "NaN in the targets": (
         Examples(torch.zeros(3, 2), torch.tensor([0.0, torch.nan, 1.0])),

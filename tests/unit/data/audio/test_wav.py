@@ -85,9 +85,12 @@ def riff(*chunks: bytes) -> bytes:
         (riff(GOOD, b"data\0\0\0\0"), "holds no sound"),
         (
             riff(GOOD, struct.pack("<4sI", b"data", 8000), b"\1\2" * 4000)[:3001],
-            "ends before the sound that it announces: cut off, or written through a pipe",
+            "ends before the sound that it announces: truncated, or written through a pipe",
         ),
-        (riff(struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 7, 14, 2, 16), b"data\x04\0\0\0abcd"), "7 samples a second"),
+        (
+            riff(struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 7, 14, 2, 16), b"data\x04\0\0\0abcd"),
+            "7 samples per second",
+        ),
         ("NaN", "NaN or infinite values"),
         ("missing", "cannot be read: No such file"),
     ],

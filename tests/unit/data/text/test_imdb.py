@@ -93,5 +93,5 @@ def test_a_damaged_archive_leaves_nothing_behind(tmp_path, content):
 
 
 def test_without_a_network_it_says_what_to_put_where(tmp_path):
-    with pytest.raises(DataError, match=r"Put aclImdb_v1.tar.gz, or the folder aclImdb.*data=reviews"):
+    with pytest.raises(DataError, match=r"Put aclImdb_v1.tar.gz, or the folder aclImdb(.|\n)*data=reviews"):
         imdb(tmp_path, TEXT, mirrors=["http://127.0.0.1:9/"])
