@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mlprun.errors import ConfigError
-from mlprun.models.cnn import check_image_shape
+from mlprun.models.arguments import check_image_shape, check_positive
 from mlprun.models.initialize import initialize
-from mlprun.models.mlp import check_size
 
 SMALLEST = 8
 """Shortest side, in pixels, that three poolings leave a pixel of."""
@@ -39,8 +38,8 @@ class CifarQuick(nn.Module):
 
     def __init__(self, input_shape: Sequence[int], num_outputs: int, init: str | float = "default") -> None:
         super().__init__()
-        channels, height, width = check_image_shape("cifar_quick", input_shape)
-        check_size("num_outputs", num_outputs)
+        channels, height, width = check_image_shape(input_shape)
+        check_positive(num_outputs=num_outputs)
         if min(height, width) < SMALLEST:
             problem = f"three poolings, each halving the picture, need {SMALLEST} pixels a side"
             raise ConfigError("input_shape", list(input_shape), problem, "use model=cnn or model=mlp")

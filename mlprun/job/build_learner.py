@@ -18,6 +18,7 @@ from mlprun.config.schema import Config
 from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
 from mlprun.job.build_task import build_metrics, build_task
+from mlprun.job.model_check import with_remedy
 from mlprun.training import finetune
 from mlprun.training.learner import Learner, needs_closure
 from mlprun.training.loop import Plan
@@ -59,7 +60,10 @@ def build_plan(config: Config, steps_per_epoch: int | None, mode: Literal["min",
 def build_model(config: Config) -> nn.Module:
     """The model, on the CPU, with weights that are a function of the seed."""
     randomness.seed_all(config.seed, "weights")
-    built = construct(config.model, "model")
+    try:
+        built = construct(config.model, "model")
+    except ConfigError as error:
+        raise with_remedy(error) from error
     if not isinstance(built, nn.Module):
         raise ConfigError("model._target_", config.model["_target_"], "does not give a torch.nn.Module")
     if not any(p.requires_grad for p in built.parameters()):

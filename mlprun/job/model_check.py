@@ -21,6 +21,16 @@ from mlprun.tasks.base import Metric, Step, Task
 # Multiply-adds of a step below which a second thread saves at most a third of it, and two runs side by side
 # make better use of two cores (measured: benchmarks/threads.py).
 ONE_THREAD_BELOW = 200e6
+# By argument of the built-in models, which know neither each other nor the command line.
+REMEDIES = {
+    "model.activation": "write `_partial_: true` beside its `_target_`",
+    "model.channels": "use model=mlp for an image of one pixel per side",
+    "model.input_shape": "embedding_average, rnn, gru, lstm and transformer read text; "
+    "model=mlp takes numbers of any shape",
+    "model.max_length": "give model and data the same data.text.max_length",
+    "model.output_activation": "write `_partial_: true` beside its `_target_`",
+    "model.task": "use model=transformer or model=lstm",
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,7 @@ def _watched_step(config: Config, module: nn.Module, task: Task, trial: AnyBatch
     except torch.OutOfMemoryError:
         raise  # the shapes are not to blame
     except ConfigError as error:
-        raise (error.under("model") if running else error) from error
+        raise (with_remedy(error.under("model")) if running else error) from error
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         if not running:
             raise  # of the task itself
@@ -144,6 +154,12 @@ def _watched_step(config: Config, module: nn.Module, task: Task, trial: AnyBatch
     finally:
         for handle in hooks:
             handle.remove()
+
+
+def with_remedy(error: ConfigError) -> ConfigError:
+    """An error of a model's argument, with a remedy for the command line unless the model gives its own."""
+    remedy = error.remedy or REMEDIES.get(error.key, "")
+    return ConfigError(error.key, error.value, error.problem, remedy)
 
 
 def _multiply_adds(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:

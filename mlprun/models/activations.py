@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from mlprun.errors import ConfigError, suggestion
+from mlprun.errors import ConfigError
+from mlprun.models.arguments import check_choice
 
 Layer = Callable[[], nn.Module]
 _ACTIVATIONS: dict[str, Layer] = {
@@ -23,26 +24,17 @@ _ACTIVATIONS: dict[str, Layer] = {
 
 
 def make_activation(name: str | Layer, negative_slope: float = 0.01, *, key: str = "activation") -> nn.Module:
-    """The activation called `name`, as a module that maps any shape to the same shape.
+    """A new activation module: one of those above, or of the class `name`.
 
     Args:
-        name: elu, gelu, identity, leaky_relu, relu, sigmoid, silu or tanh; or a class of such modules.
-        negative_slope: what `leaky_relu` multiplies negative values by; the others do not use it.
-        key: the argument that holds the name, for messages.
-
-    Raises:
-        ConfigError: `activation` is not a known name, or `negative_slope` is not a finite number.
+        negative_slope: of `leaky_relu`; the others ignore it.
+        key: argument to name in messages.
     """
     if isinstance(name, nn.Module):
-        problem = "is one module, and each layer needs its own"
-        raise ConfigError(key, type(name).__name__, problem, "write `_partial_: true` beside its `_target_`")
+        raise ConfigError(key, type(name).__name__, "is one module, and each layer needs its own")
     if callable(name):
         return name()
-    if not isinstance(name, str) or name not in _ACTIVATIONS:
-        remedy = suggestion(str(name), _ACTIVATIONS)
-        raise ConfigError(key, name, "there is no such activation", remedy)
+    check_choice(key, name, _ACTIVATIONS)
     if not isinstance(negative_slope, int | float) or not math.isfinite(negative_slope):
         raise ConfigError("negative_slope", negative_slope, "must be a finite number")
-    if name == "leaky_relu":
-        return nn.LeakyReLU(negative_slope)
-    return _ACTIVATIONS[name]()
+    return nn.LeakyReLU(negative_slope) if name == "leaky_relu" else _ACTIVATIONS[name]()

@@ -7,35 +7,31 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mlprun.errors import ConfigError
 from mlprun.models.activations import Layer
-from mlprun.models.mlp import MLP, check_dropout, check_size
-from mlprun.models.sequences import OF_THE_WHOLE, PADDING, check_ids, check_task, mask_of, masked_mean
+from mlprun.models.arguments import check_dropout, check_positive
+from mlprun.models.mlp import MLP
+from mlprun.models.sequences import PADDING, check_ids, is_per_token, mask_of, masked_mean
 
 
 class EmbeddingAverage(nn.Module):
-    """`outputs = MLP(mean of the tokens' embeddings)`: no order of words, and a strong baseline all the same.
+    """`outputs = MLP(mean of the tokens' embeddings)`: ignores word order, and is a strong baseline all the same.
 
     Maps (batch, length) token ids, padded with 0 at the end, to (batch, num_outputs) floats. With `hidden=[]` it is
     the linear model of fastText, Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification", section 2
-    (`data.text.ngrams=2` adds its bigrams); with hidden layers and `word_dropout` the deep averaging network of Iyyer
+    (bigrams as tokens are its bigrams); with hidden layers and `word_dropout` the deep averaging network of Iyyer
     et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods for Text Classification", section 3.
 
-    The embeddings start as those of fastText's program, U(-1/width, 1/width): small, so that what a word adds was
-    learnt, and a rare word adds next to nothing.
+    The embeddings start as those of fastText's program, U(-1/width, 1/width): small, so that rare words, which
+    hardly move from there, contribute next to nothing.
 
     Args:
         vocab_size: number of token ids, 0 (padding) included.
-        num_outputs: number of classes, or of values to predict.
-        task: classification or regression; there is no output for each token.
+        task: any but those with an output per token, which this model does not have.
         width: length of an embedding.
-        hidden: width of each hidden layer after the mean; [] is one linear layer.
-        activation: of the hidden layers, see `make_activation`.
-        dropout: probability that a value of the mean or of a hidden layer is dropped while training, in [0, 1).
-        word_dropout: probability that a token is left out of the mean while training, in [0, 1); Iyyer et al. 2015,
-            section 3.1.
-
-    Raises:
-        ConfigError: an argument has a value that cannot work; its `key` names the argument.
+        hidden, activation: as for `MLP`, after the mean.
+        dropout: of the mean and of the hidden layers.
+        word_dropout: probability of leaving a token out of the mean during training; Iyyer et al. 2015, section 3.1.
     """
 
     padding = PADDING
@@ -52,11 +48,10 @@ class EmbeddingAverage(nn.Module):
         word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_task(task, "embedding_average", OF_THE_WHOLE)
-        check_size("vocab_size", vocab_size)
-        check_size("width", width)
-        check_dropout(dropout)
-        check_dropout(word_dropout, key="word_dropout")
+        if is_per_token(task):
+            raise ConfigError("task", task, "this model gives one output per sequence, none per token")
+        check_positive(vocab_size=vocab_size, width=width)
+        check_dropout(dropout=dropout, word_dropout=word_dropout)
         self.word_dropout = word_dropout
         self.embedding = nn.Embedding(vocab_size, width)
         nn.init.uniform_(self.embedding.weight, -1 / width, 1 / width)
@@ -64,10 +59,9 @@ class EmbeddingAverage(nn.Module):
         self.head = MLP([width], num_outputs, hidden=hidden, activation=activation, dropout=dropout)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(batch, length) token ids -> (batch, num_outputs) logits or predictions."""
         check_ids(ids)
         embedded: Tensor = self.embedding(ids)  # (batch, length, width)
-        # A weight of each token: 1, or while training 0 for those left out. The mean divides by the sum of the weights.
+        # One weight per token: 1, or during training 0 if left out. The mean divides by the sum of the weights.
         weights = F.dropout(mask_of(ids).to(embedded.dtype), self.word_dropout, self.training)
         outputs: Tensor = self.head(self.dropout(masked_mean(embedded, weights)))
         return outputs

@@ -6,36 +6,28 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mlprun.models.cnn import check_image_shape
-from mlprun.models.mlp import check_size
+from mlprun.models.arguments import check_image_shape, check_positive
 
-SMALL_IMAGE = 64
-"""Longest side, in pixels, of an image that gets the stem for small images."""
+SMALL_IMAGE = 64  # longest side, in pixels, of an image that gets the stem for small images
 
 
 def resnet18(input_shape: Sequence[int], num_outputs: int) -> nn.Module:
     """The untrained ResNet-18 of He et al. 2016, table 1.
 
-    The module maps (batch, channels, height, width) floats to (batch, num_outputs) floats.
+    The module maps (batch, channels, height, width) floats to (batch, num_outputs) floats. `input_shape` is
+    [channels, height, width].
 
     The stem made for photographs (7×7 convolution with stride 2, 3×3 max pooling) would shrink a small image
     by 4 before the first block. Up to 64 pixels a side it is the stem of the paper's section 4.2 instead: one
     3×3 convolution with stride 1. The weights are drawn as torchvision draws them (He et al. 2015, fan_out).
-
-    Args:
-        input_shape: shape of one image: [channels, height, width].
-        num_outputs: number of classes, or of values to predict.
-
-    Raises:
-        ConfigError: an argument has a value that cannot work; its `key` names the argument.
     """
-    channels, height, width = check_image_shape("resnet18", input_shape)
-    small = max(height, width) <= SMALL_IMAGE
-    check_size("num_outputs", num_outputs)
+    channels, height, width = check_image_shape(input_shape)
+    check_positive(num_outputs=num_outputs)
 
     from torchvision.models import resnet  # seconds to import, so only here
 
     model: nn.Module = resnet.resnet18(num_classes=num_outputs)
+    small = max(height, width) <= SMALL_IMAGE
     kernel, stride = (3, 1) if small else (7, 2)
     stem = nn.Conv2d(channels, 64, kernel, stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")

@@ -313,7 +313,7 @@ def test_a_masked_model_fills_in(mlprun, counting):
         (["data.text.vocab=5"], "data.text.vocab_size"),
         (["data.text.tokens=word"], "did you mean 'words'?"),
         (["data=python_docs", "model=embedding_average"], "model.task=language_modeling"),
-        (["data=python_docs", "model=lstm", "model.bidirectional=true"], "write model.bidirectional=false"),
+        (["data=python_docs", "model=lstm", "model.bidirectional=true"], "set bidirectional=false"),
         (["data=python_docs", "model=lstm", "data.text.tokens=bpe"], "for example 1000 in total"),
         (["data=python_docs", "model=mlp"], "choose from embedding_average, rnn, gru, lstm, transformer"),
         (["data=python_docs", "model=lstm", "loss=mse"], "loss=cross_entropy"),

@@ -20,7 +20,7 @@ from mlprun.config.schema import Config
 from mlprun.course.experiments import parse
 from mlprun.data.cifar import CIFAR_SETS, NUM_PIXELS
 from mlprun.data.mnist import IDX_FILES, IDX_SETS
-from mlprun.models.sequences import BY_TOKEN
+from mlprun.models.sequences import PER_TOKEN
 from mlprun.sweep import points
 from tests.helpers.files import choice_files, idx_bytes, write
 
@@ -68,7 +68,7 @@ def shortening(config: Config) -> tuple[str, ...]:
     whole_batches = config.batch_size == "all" or config.trainer.accumulate > 32
     lines += ["batch_size=all"] if whole_batches else []  # lbfgs takes no other, and 32 cannot be split into 64
     # 128 examples would not show every class; a vocabulary need not be seen
-    many_classes = config.data.num_outputs > 64 and config.data.task not in BY_TOKEN
+    many_classes = config.data.num_outputs > 64 and config.data.task not in PER_TOKEN
     lines += ["data.limit=null"] if many_classes else []
     lines += ["trainer.compile=false"] if config.trainer.compile else []  # half a minute of compiler
     return tuple(lines)

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from mlprun import task_names
 from mlprun.course.lstm_by_hand import LSTMByHand
 from mlprun.errors import ConfigError
-from mlprun.models import sequences
 from mlprun.models.rnn import RNN
+from mlprun.models.sequences import PER_TOKEN
 from mlprun.models.transformer import Transformer
 from mlprun.training import finetune
 from tests.helpers.files import REPOSITORY
@@ -81,7 +81,7 @@ every_model = pytest.mark.parametrize(("make", "task", "arguments"), CASES)
 @every_model
 def test_outputs_are_one_row_a_text_or_one_a_token(make: Make, task: str, arguments: dict[str, Any]) -> None:
     outputs = make(task, **arguments)(padded(sentences(7, 3)))
-    assert outputs.shape == ((2, 7, OUTPUTS) if task in sequences.BY_TOKEN else (2, OUTPUTS))
+    assert outputs.shape == ((2, 7, OUTPUTS) if task in PER_TOKEN else (2, OUTPUTS))
     assert outputs.dtype == torch.float32
 
 
@@ -92,7 +92,7 @@ def test_a_text_gives_the_same_alone_and_in_a_padded_batch(make: Make, task: str
         together = model(padded(texts, length))
         for text, outputs in zip(texts, together, strict=True):
             (alone,) = model(text[None])
-            shown = outputs[: len(text)] if task in sequences.BY_TOKEN else outputs
+            shown = outputs[: len(text)] if task in PER_TOKEN else outputs
             torch.testing.assert_close(shown, alone, atol=1e-6, rtol=1e-6)
 
 
@@ -105,7 +105,7 @@ def test_the_embedding_of_padding_is_of_no_account(make: Make, task: str, argume
     with torch.no_grad():
         embedding.weight[0] += 100
     after = model(ids)
-    if task in sequences.BY_TOKEN:
+    if task in PER_TOKEN:
         before, after = (torch.cat([x[n, : len(text)] for n, text in enumerate(texts)]) for x in (before, after))
     assert torch.equal(before, after)
 
@@ -232,15 +232,12 @@ def test_all_but_the_head_of_a_model_of_tokens_starts_a_classifier(make: Make, s
 @pytest.mark.parametrize(
     ("make", "task", "arguments", "key", "message"),
     [
-        (average, "language_modeling", {}, "task", "none for each token"),
-        (average, "token_classification", {}, "task", "use model=transformer or model=lstm"),
-        (average, "clasification", {}, "task", "did you mean 'classification'"),
+        (average, "language_modeling", {}, "task", "none per token"),
         (average, "classification", {"width": 0}, "width", "must be a positive whole number"),
         (average, "classification", {"hidden": 64}, "hidden", "write hidden=[64]"),
         (average, "classification", {"dropout": 1}, "dropout", "must be a probability in [0, 1)"),
         (average, "classification", {"word_dropout": -1}, "word_dropout", "must be a probability in [0, 1)"),
-        (rnn, "ranking", {}, "task", "there is no such task"),
-        (rnn, "language_modeling", {"bidirectional": True}, "bidirectional", "see the tokens that it is to predict"),
+        (rnn, "language_modeling", {"bidirectional": True}, "bidirectional", "the tokens that the model is to predict"),
         (rnn, "classification", {"cell": "lstn"}, "cell", "did you mean 'lstm'?"),
         (rnn, "classification", {"pooling": "first"}, "pooling", "there is no such pooling"),
         (rnn, "classification", {"hidden_size": [6]}, "hidden_size", "must be a positive whole number"),
@@ -255,8 +252,8 @@ def test_all_but_the_head_of_a_model_of_tokens_starts_a_classifier(make: Make, s
         (transformer, "classification", {"positions": "learnt"}, "positions", "did you mean 'learned'?"),
         (transformer, "classification", {"pooling": None}, "pooling", "choose from: last, max, mean"),
         (transformer, "classification", {"attention": "flash"}, "attention", "there is no such attention"),
-        (transformer, "classification", {"tie_weights": True}, "tie_weights", "write tie_weights=false"),
-        (transformer, "language_modeling", {"tie_weights": True}, "tie_weights", "not the 20 tokens"),
+        (transformer, "classification", {"tie_weights": True}, "tie_weights", "set tie_weights=false"),
+        (transformer, "language_modeling", {"tie_weights": True}, "tie_weights", "not one for each of the 20 tokens"),
     ],
 )  # fmt: skip
 def test_bad_arguments_name_the_key_and_the_remedy(
@@ -272,7 +269,7 @@ def test_bad_arguments_name_the_key_and_the_remedy(
 def test_a_text_that_is_too_long_is_refused(positions: str) -> None:
     model = transformer("classification", positions=positions)
     assert model(torch.ones(1, LONGEST, dtype=torch.int64)).shape == (1, OUTPUTS)
-    with pytest.raises(ConfigError, match="max_length=12: the model has no position for a text of 13 tokens"):
+    with pytest.raises(ConfigError, match="max_length=12: the model has no position for a sequence of 13 tokens"):
         model(torch.ones(1, LONGEST + 1, dtype=torch.int64))
 
 
@@ -291,12 +288,12 @@ def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task:
     whole = OmegaConf.create({"data": data, "model": node})
     arguments: dict[str, Any] = OmegaConf.to_container(whole.model, resolve=True)  # type: ignore[assignment]
     model = pkgutil.resolve_name(arguments.pop("_target_"))
-    if name == "embedding_average" and task in sequences.BY_TOKEN:
+    if name == "embedding_average" and task in PER_TOKEN:
         with pytest.raises(ConfigError, match="task="):
             model(**arguments)
         return
     outputs = model(**arguments)(torch.ones(2, 16, dtype=torch.int64))
-    assert outputs.shape == ((2, 16, 7) if task in sequences.BY_TOKEN else (2, 7))
+    assert outputs.shape == ((2, 16, 7) if task in PER_TOKEN else (2, 7))
     assert list(arguments) == list(inspect.signature(model).parameters)
     if name in ("gru", "rnn"):
         assert arguments.pop("cell") == name
