@@ -1,4 +1,4 @@
-"""A run's directory: its layout, its claim, and `run.json`, the record of what ran, on what, and how it ended."""
+"""A run's directory: its layout, its lock, and the life of its `run.json`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,10 @@ log = logging.getLogger("mlprun")
 
 
 def claim(pattern: str) -> Path:
-    """A new directory `pattern_XXXX` that is this process's alone.
+    """Make a new directory `pattern_XXXX`; RunError if that fails.
 
-    mkdir either makes a directory or fails, also on a network file system, so two runs that start in the same
-    second cannot both get it.
-
-    Raises:
-        RunError: the folder cannot be written.
+    mkdir fails if the directory exists, also on a network file system, so two runs started in the same second never
+    get the same one.
     """
     try:
         Path(pattern).parent.mkdir(parents=True, exist_ok=True)
@@ -45,11 +42,7 @@ def claim(pattern: str) -> Path:
 
 
 def make(path: Path) -> None:
-    """The directory `path`, which may be there already.
-
-    Raises:
-        RunError: it cannot be made.
-    """
+    """Make the directory `path` unless it exists; RunError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,19 +50,13 @@ def make(path: Path) -> None:
 
 
 def keep_out_of_git(folder: Path) -> None:
-    """Let git ignore what is in an output folder: else every run would make the next one's repository dirty."""
+    """Let git ignore an output folder: otherwise every run would make the repository dirty for the next."""
     ignore = folder / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n", encoding="utf-8")
 
 
 class RunDirectory:
-    """The files of one run.
-
-    Args:
-        path: the directory; made if it is not there.
-    """
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self.record_file = path / "run.json"
@@ -82,20 +69,15 @@ class RunDirectory:
 
     @property
     def is_open(self) -> bool:
-        """Whether this process has begun the record and not closed it."""
+        """Whether this process has started the record and not closed it."""
         return self._record.status == "running"
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best `monitor`."""
         return self.checkpoints / "best.pt"
 
     def read(self) -> RunRecord:
-        """What `run.json` holds.
-
-        Raises:
-            RunError: this is no run, or its record is damaged.
-        """
+        """Read `run.json`; RunError if it is missing or damaged."""
         if not self.record_file.exists():
             raise RunError(
                 f"{self.path} is not a run: it has no run.json"
@@ -105,13 +87,10 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from this run for as long as the block lasts, or the process.
+        """Lock the run against other processes during the block; RunError if another has it.
 
-        The operating system keeps the lock (POSIX, also on NFS), so it ends with its process, however that ends, and
-        DataLoader workers do not inherit it.
-
-        Raises:
-            RunError: another process has it; says which. Or the directory cannot be written.
+        The operating system keeps the lock (POSIX, also on NFS): it is released when the process ends, and DataLoader
+        workers do not inherit it.
         """
         make(self.path)
         lock_file = self.path / ".lock"
@@ -126,18 +105,14 @@ class RunDirectory:
                 if error.errno in (errno.EACCES, errno.EAGAIN):
                     holder = lock_file.read_text(encoding="utf-8").strip() or "another process has it"
                     raise RunError(f"{self.path} is in use: {holder}\n  wait for it, or stop it first") from error
-                log.warning("%s: no lock (%s): see to it that no two processes use this run", self.path, error.strerror)
+                log.warning("%s: no lock (%s): make sure that no two processes use this run", self.path, error.strerror)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()} has it since {now_utc()}\n")
             file.flush()
             yield
 
     def start(self, config: dict[str, Any], command: str, overrides: list[str], **values: Any) -> None:
-        """Open the record of a run that now begins: status `running`.
-
-        Raises:
-            RunError: it cannot be written.
-        """
+        """Write the record of a new run, with status `running`; RunError if that fails."""
         make(self.path)
         self.update(
             status="running",
@@ -152,20 +127,17 @@ class RunDirectory:
         self.update(**provenance.collect(Path.cwd(), self.path / "code.patch"))
 
     def reopen(self, record: RunRecord) -> RunRecord:
-        """Go on with the run that `record` tells of: status `running` again. The record it is now.
+        """Continue the run of `record`, with status `running`; return the record with the current code and machine.
 
-        What it says of code and machine stays as it was; what is found now is returned, and the uncommitted changes
-        of now are in `code-N.patch` if they are others.
-
-        Raises:
-            RunError: it cannot be written.
+        The stored record keeps the original code and machine. If the uncommitted changes differ now, they go to
+        `code-N.patch`.
         """
         self._record = RunRecord(record)
         self._earlier_sec = record.elapsed_sec or 0.0
         for leftover in (*self.path.glob(".*.tmp"), *self.pictures.glob(".*.tmp")):
             leftover.unlink()
         number = 1 + len(record.resumed)
-        first = "git" not in record  # a kill came before it could be found out
+        first = "git" not in record  # killed before that was recorded
         patch = self.path / ("code.patch" if first else f"code-{number}.patch")
         now = RunRecord(provenance.collect(Path.cwd(), patch))
         if not first and now.git.get("changes") == record.git.get("changes"):
@@ -176,11 +148,10 @@ class RunDirectory:
         return RunRecord({**self._record, **now})
 
     def put_back(self, record: RunRecord) -> None:
-        """Undo `reopen`: the run could not go on as it was asked to."""
+        """Undo `reopen`: the run cannot be resumed as requested."""
         write_json(self.record_file, record)
 
     def update(self, **values: Any) -> None:
-        """Add to the record, and write it whole or not at all."""
         self._record.update(values)
         write_json(self.record_file, self._record)
 
@@ -191,5 +162,4 @@ class RunDirectory:
 
 
 def now_utc() -> str:
-    """The time, in ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""train.log and the terminal: who hears what a run says."""
+"""train.log and the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("mlprun")
 
 
 class RunLog:
-    """train.log and the terminal for as long as a job runs; a job's log holds nothing of its neighbours'."""
+    """Log to train.log and the terminal while a job runs."""
 
     def __init__(self, path: Path) -> None:
         self._file = logging.FileHandler(path, encoding="utf-8")
@@ -42,16 +42,11 @@ class RunLog:
 
 
 class Terminal(logging.Handler):
-    """Information to standard output, warnings and errors to standard error; above a progress bar.
+    """Prints information to stdout, and warnings and errors to stderr, above a progress bar."""
 
-    Attributes:
-        anomaly: what torch's anomaly detection said, if it did.
-    """
-
-    anomaly = ""
+    anomaly = ""  # the warning of torch's anomaly detection
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the record, in short; train.log has it whole."""
         text = record.getMessage()
         if record.name == "py.warnings":
             if "Traceback of forward call" in text:
@@ -64,7 +59,7 @@ class Terminal(logging.Handler):
 
 
 def print_line(text: str, stream: TextIO | None = None) -> None:
-    """Print a line, above a progress bar. Whoever reads it may have left, as `| head` does: the work goes on."""
+    """Print a line above a progress bar. A closed pipe (`| head`) or terminal does not stop the work."""
     stream = stream or sys.stdout
     try:
         tqdm.write(text, file=stream)

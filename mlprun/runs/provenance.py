@@ -1,4 +1,4 @@
-"""What code, packages and machine a run was made with."""
+"""The code, packages and machine of a run."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from typing import Any
 from mlprun import __version__
 from mlprun.errors import is_users_own
 
-# What decides a result; recorded with every run.
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "omegaconf", "tensorboard")
-LARGEST_UNTRACKED = 2**20  # bytes; a larger untracked file is data rather than code: named, but not in the patch
-LARGEST_PATCH = 10 * 2**20  # bytes; a larger one is named in run.json but not kept
+LARGEST_UNTRACKED = 2**20  # bytes; larger untracked files are data rather than code: listed, but not in the patch
+LARGEST_PATCH = 10 * 2**20  # bytes
 
 
 def collect(folder: Path, patch: Path) -> dict[str, Any]:
-    """The keys `mlprun`, `git`, `packages` and `host` of a run's record.
-
-    Args:
-        folder: where the command was typed; the user's code lies in it.
-        patch: file for the uncommitted changes of the repository that `folder` is in.
-    """
+    """`mlprun`, `git`, `packages` and `host` for run.json; uncommitted changes in `folder` go to `patch`."""
     return {
         "mlprun": mlprun_state(Path(__file__).parents[1]),
         "git": git_state(folder, patch),
-        "packages": _versions(),
-        "host": _host(),
+        "packages": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "host": {
+            "name": platform.node(),
+            "platform": platform.platform(),
+            "cpu": _cpu_name(),
+            "num_cpus": os.cpu_count(),
+            "python": sys.executable,
+        },
     }
 
 
 def sources(folder: Path) -> dict[str, str]:
-    """`{"models/net.py": "sha256:…"}`: the user's own modules that are imported by now, relative to `folder`."""
-    # An environment that lies in the folder brings its standard library and its scripts, which are not the user's.
+    """`{"models/net.py": "sha256:…"}`: the user's own imported modules, relative to `folder`."""
+    # An environment inside the folder has its own standard library and scripts, which are not the user's.
     prefixes = {os.path.abspath(prefix) + os.sep for prefix in (sys.prefix, sys.base_prefix)}
     environments = tuple(prefix for prefix in prefixes if prefix.startswith(os.path.abspath(folder) + os.sep))
     hashes = {}
     for module in list(sys.modules.values()):
         try:
             file = getattr(module, "__file__", None)
-            # A module that stands for no file may pretend a relative one (torch.ops).
+            # A module without a file may pretend to have a relative one (torch.ops).
             if not isinstance(file, str) or not os.path.isabs(file) or file.startswith(environments):
                 continue
             if is_users_own(file):
                 hashes[Path(os.path.relpath(file, folder)).as_posix()] = _sha256(Path(file).read_bytes())
         except Exception:
-            continue  # the file has vanished, or a lazy module cannot be looked at: neither may end a run
+            continue  # a vanished file or a lazy module must not end a run
     return dict(sorted(hashes.items()))
 
 
@@ -63,12 +63,9 @@ def _sha256(content: bytes) -> str:
 
 
 def mlprun_state(package: Path) -> dict[str, Any]:
-    """Which mlprun: its version, a hash of its code and YAML, and its commit where it runs from a checkout.
+    """Version of the package mlprun, a hash of its code and YAML, and its commit if it runs from a checkout.
 
-    The hash is the same for a wheel and for the checkout it was made from. `dirty` speaks of the hashed files alone.
-
-    Args:
-        package: the folder of the package `mlprun`.
+    A wheel has the same hash as the checkout it was built from. `dirty` refers to the hashed files only.
     """
     inside = package / "conf"  # in a wheel; beside the package in a checkout
     conf = inside if inside.is_dir() else package.parent / "conf"
@@ -81,7 +78,7 @@ def mlprun_state(package: Path) -> dict[str, Any]:
     if (package.parent / ".git").exists():
         # suppress: git is missing, or refuses the repository (another owner's), or there is no commit yet
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            # Its own repository, also where the environment names another (in a git hook).
+            # Its own repository, even if the environment names another (in a git hook).
             others = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
             environment = {name: value for name, value in os.environ.items() if name not in others}
             git = partial(_git, package.parent, environment=environment)
@@ -91,24 +88,11 @@ def mlprun_state(package: Path) -> dict[str, Any]:
     return state
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
-
-
-def _host() -> dict[str, Any]:
-    return {
-        "name": platform.node(),
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "num_cpus": os.cpu_count(),
-        "python": sys.executable,
-    }
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _cpu_name() -> str:
@@ -117,7 +101,7 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
-        pass  # not Linux: the platform's own word has to do
+        pass  # not Linux
     return platform.processor() or platform.machine()
 
 
@@ -132,20 +116,18 @@ def _git(folder: Path, *arguments: str, environment: Mapping[str, str] = os.envi
 
 
 def git_state(folder: Path, patch: Path) -> dict[str, Any]:
-    """Commit and uncommitted changes of the repository that `folder` is in; the changes go to `patch`.
-
-    Untracked files belong to the changes, ignored ones do not.
+    """Commit and uncommitted changes of the repository of `folder`; the changes, with untracked files, go to `patch`.
 
     Returns:
-        `commit` and `dirty`; where dirty also `changes`, a hash of the patch, `left_out`, the files too large for it,
-        and `patch`, which says why it was not kept if it was not. `{}` outside a repository or without git.
+        `commit` and `dirty`; if dirty, also `changes` (a hash of the patch), `left_out` (files too large for it), and
+        `patch` (why it was not kept). `{}` outside a repository or without git.
     """
     git = partial(_git, folder)
     try:
         commit = git("rev-parse", "HEAD").decode().strip()
         changed = git("status", "--porcelain", "--untracked-files=normal")
     except (OSError, subprocess.SubprocessError):
-        return {}  # no repository, no commit yet, or no git: there is nothing to record
+        return {}  # no repository, no commit yet, or no git
     state: dict[str, Any] = {"commit": commit, "dirty": bool(changed.strip())}
     try:
         if state["dirty"]:
@@ -161,7 +143,7 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
                 os.mkdir(f"{scratch}/objects")
                 top = os.fsdecode(git("rev-parse", "--show-toplevel")).rstrip("\n")
                 git("read-tree", "HEAD", environment=index)
-                # Files that the commit does not know: those that the user has staged, also ignored ones, and the rest.
+                # New files: staged ones, also if ignored, and untracked ones.
                 listed = git("-C", top, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
                 committed = git("-C", top, "ls-files", "-z", environment=index)
                 names = set(os.fsdecode(listed).split("\0")) - set(os.fsdecode(committed).split("\0"))
@@ -169,13 +151,13 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
                 large = [name for name in new if os.lstat(f"{top}/{name}").st_size > LARGEST_UNTRACKED]
                 small = "\0".join(name for name in new if name not in large)
                 git("-C", top, "add", "--update", environment=index)
-                if small:  # by file, not as arguments: there may be more than a command line holds
+                if small:  # in a file, not as arguments: there may be more than fit on a command line
                     Path(f"{scratch}/new").write_bytes(os.fsencode(small))
                     git("-C", top, "--literal-pathspecs", "add", "--force", f"--pathspec-from-file={scratch}/new",
                         "--pathspec-file-nul", environment=index)  # fmt: skip
                 if large:
                     state["left_out"] = large[:20]
-                # Not `git diff`, which follows the user's taste in colours, prefixes, context and tools.
+                # Not `git diff`, which follows the user's settings for colours, prefixes, context and tools.
                 diff = git("-C", top, "diff-index", "--no-ext-diff", "--cached", "--binary", "--patch", "HEAD",
                            environment=index)  # fmt: skip
             state["changes"] = _sha256(diff)  # so that two records can be compared without their patches
@@ -184,5 +166,5 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
             else:
                 state["patch"] = f"not kept: {len(diff)} bytes"
     except (OSError, subprocess.SubprocessError) as error:
-        state["patch"] = f"not kept: {error}"  # a file that git cannot read, say; the commit is still worth having
+        state["patch"] = f"not kept: {error}"  # such as a file that git cannot read; the commit is still useful
     return state

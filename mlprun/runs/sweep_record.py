@@ -1,4 +1,4 @@
-"""`sweep.json`, the record of a sweep: its command lines, its points and how they are scheduled. Imports no torch."""
+"""`sweep.json`, the record of a sweep: its command lines, points and resources. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,63 +18,37 @@ FORMAT = 1  # incremented whenever the keys change; `read` then upgrades older f
 
 @dataclass(frozen=True)
 class Needs:
-    """The resources that the run of a point takes.
+    """The resources of a run."""
 
-    Attributes:
-        num_threads: CPU threads.
-        device: `cpu`, `cuda` or `mps`.
-        num_gpus: how many there are, if it wants one.
-        memory_mib: resident memory of a process that has built it; None if unknown.
-    """
-
-    num_threads: int = 1
-    device: str = "cpu"
-    num_gpus: int = 0
-    memory_mib: float | None = None
+    num_threads: int = 1  # CPU threads
+    device: str = "cpu"  # `cpu`, `cuda` or `mps`
+    num_gpus: int = 0  # of the machine, if it uses one
+    memory_mib: float | None = None  # resident memory of a process that has built it; None if unknown
 
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """What `sweep.json` holds; the fields are its keys.
+    """The contents of `sweep.json`; the fields are its keys."""
 
-    Attributes:
-        lines: the words of each command line of this sweep, without `mlprun`.
-        typed_in: the working directory of the last one.
-        needs: by fingerprint of a point.
-        points: the overrides of each point, by its fingerprint.
-        status: `running` (also if the process is gone), `completed` or `interrupted`.
-        max_failures: failed runs after which no other is started; None: no limit.
-        num_workers: runs at a time.
-        gpus: values of CUDA_VISIBLE_DEVICES, one for each concurrent run; empty: the environment's.
-        started_at: ISO 8601, UTC.
-        ended_at: the same; None while it runs.
-    """
-
-    lines: list[list[str]]
-    typed_in: str
-    needs: dict[str, Needs]
-    points: dict[str, list[str]]
-    status: str = "running"
-    max_failures: int | None = None
-    num_workers: int = 1
-    gpus: list[str] = field(default_factory=list)
-    started_at: str = field(default_factory=now_utc)
+    lines: list[list[str]]  # the words of each command line, without `mlprun`
+    typed_in: str  # working directory of the last one
+    needs: dict[str, Needs]  # of each point, by its fingerprint
+    points: dict[str, list[str]]  # the overrides of each point, by its fingerprint
+    status: str = "running"  # (also if the process is gone), `completed` or `interrupted`
+    max_failures: int | None = None  # failed runs after which no other is started; None: no limit
+    num_workers: int = 1  # concurrent runs
+    gpus: list[str] = field(default_factory=list)  # CUDA_VISIBLE_DEVICES of each concurrent run; empty: unchanged
+    started_at: str = field(default_factory=now_utc)  # ISO 8601, UTC
     ended_at: str | None = None
 
     def write(self, directory: Path) -> None:
-        """Write the record of the sweep in `directory` whole or not at all.
-
-        Raises:
-            RunError: it cannot be written.
-        """
         write_json(directory / FILE_NAME, {"format": FORMAT, **asdict(self)})
 
 
 def read(directory: Path) -> SweepRecord | None:
-    """The record of the sweep in `directory`; None if there is no sweep.
+    """Read the record of the sweep in `directory`; None if there is no sweep.
 
-    Raises:
-        RunError: the file is damaged, or a later version wrote it.
+    RunError if the file is damaged, or a later version wrote it.
     """
     file = directory / FILE_NAME
     if not file.exists():
@@ -105,11 +79,7 @@ def read(directory: Path) -> SweepRecord | None:
 
 
 def _convert(value: Any, expected: Any) -> Any:
-    """A value from JSON as a field's type.
-
-    Raises:
-        TypeError: it has another type.
-    """
+    """Convert a value from JSON to the type of a field; TypeError if it has another type."""
     origin, arguments = get_origin(expected), get_args(expected)
     if origin is list and isinstance(value, list):
         return [_convert(item, arguments[0]) for item in value]

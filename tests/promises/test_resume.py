@@ -206,7 +206,7 @@ def test_with_no_checkpoint_left_there_is_nothing_to_go_on_from(broken_off):
         assert line.wait() == 1
         for name in ("last.pt", "best.pt"):
             assert f"{RUN}/checkpoints/{name} is damaged" in line.output
-        assert "no other checkpoint to go on from" in line.output
+        assert "no other checkpoint to resume from" in line.output
         assert "Traceback" not in line.output
     assert (broken_off / RUN / "metrics.jsonl").read_bytes() == rows
 
