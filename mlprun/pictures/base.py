@@ -1,4 +1,4 @@
-"""What the pictures of a training share: a few examples, with what the model makes of them."""
+"""Shared by the pictures of a training: a few examples and the model's outputs for them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mlprun.errors import ConfigError
 from mlprun.pictures.figures import Pixels, sheet
 from mlprun.training.learner import Learner
 
-MAX_POINTS = 2000  # more would hide each other
-MAX_EXAMPLES = 4096  # of the validation split, for what is counted or sorted
-MAX_LINES, LINES_OF_A_TEXT, LINE = 38, 4, 96  # of misclassified texts: in all, of each, characters of one
-LAZY_EXAMPLES = 256  # that are read anew for each picture, where data is not held in memory
+MAX_POINTS = 2000
+MAX_EXAMPLES = 4096  # of the validation split, to count or sort
+MAX_LINES, LINES_OF_A_TEXT, LINE = 38, 4, 96  # of misclassified texts: lines in all, per text, characters per line
+LAZY_EXAMPLES = 256  # read for each picture if the data is not in memory
 
 
 class _Raw(NamedTuple):
@@ -32,11 +32,11 @@ class _Raw(NamedTuple):
 
 
 def first_examples(part: Part, count: int) -> _Raw:
-    """At most `count` examples of a split, on the CPU: the first of them."""
+    """At most the first `count` examples of a split, on the CPU."""
     if isinstance(part, Examples):
         some = part[slice(0, count)]
         return _Raw(some.inputs.cpu(), some.targets.cpu())
-    # As an evaluation reads them: what an example draws at random is a function of its index.
+    # As an evaluation reads them: the randomness of an example is a function of its index.
     identity = Normalizer(torch.zeros(()), torch.ones(()))
     known = size(part)
     indices = None if known is None else range(min(count, known))
@@ -49,14 +49,13 @@ def input_shape(splits: Splits) -> tuple[int, ...]:
 
 
 def model_outputs(learner: Learner, splits: Splits, inputs: Tensor) -> Tensor:
-    """The model's outputs for unscaled inputs, float32 on the CPU."""
+    """Outputs for unscaled inputs, float32 on the CPU."""
     part = Examples(inputs, torch.zeros(len(inputs)))
     batches = EvalBatches(part, len(inputs), splits.normalizer, learner.device, padding=splits.padding)
     return torch.cat([learner.outputs(batch.inputs) for batch in batches]).float().cpu()
 
 
 def is_token_data(splits: Splits) -> bool:
-    """Whether an example is a row of token ids."""
     inputs = first_examples(splits.val, 1).inputs
     return inputs.dtype in (torch.int32, torch.int64) and inputs.dim() == 2
 
@@ -66,7 +65,7 @@ def decoded(tokenizer: Tokenizer | None, ids: Tensor) -> str:
 
 
 def texts_figure(title: str, count: int, captions: Sequence[str], texts: Sequence[str]) -> Figure:
-    """Texts below each other, each below its caption; as many of `count` as there is room for."""
+    """Texts below their captions; as many of `count` as fit."""
     rows: list[tuple[str, bool]] = []
     num_shown = 0
     for caption, text in zip(captions, texts, strict=True):
@@ -75,20 +74,14 @@ def texts_figure(title: str, count: int, captions: Sequence[str], texts: Sequenc
             break
         rows += [(caption, True), *((line, False) for line in lines), ("", False)]
         num_shown += 1
-    height = 0.02  # of a line, of the width
+    height = 0.02  # of a line, relative to the width
     title += f", the {num_shown} surest" * (num_shown < count)
     figure, axes = sheet(title, 1, MAX_LINES * height, side=6.8)
     for row, (line, is_caption) in enumerate(rows):
         colour, weight = ("tab:red", "bold") if is_caption else ("black", "normal")
-        axes.text(
-            0.02, (row + 0.5) * height, line, fontsize=8, color=colour, weight=weight, va="center", parse_math=False
-        )
+        y = (row + 0.5) * height
+        axes.text(0.02, y, line, fontsize=8, color=colour, weight=weight, va="center", parse_math=False)
     return figure
-
-
-def evenly_spaced(count: int, most: int) -> list[int]:
-    """The indices of `count` things, or of `most` of them evenly over their number."""
-    return list(range(count)) if count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def to_displayable(image: Tensor) -> Pixels:

@@ -11,14 +11,10 @@ LABELLED_CLASSES = 20
 
 
 def heat_map(counts: np.ndarray[Any, Any], names: Sequence[str]) -> np.ndarray[Any, Any]:
-    """A confusion matrix as a picture: rows are the true classes, columns the predicted, dark is many.
+    """A confusion matrix (K, K) as uint8 (height, width, 3): rows are true classes, columns predicted ones.
 
-    Args:
-        counts: (K, K) whole numbers; each row is shaded by its own sum, so that rare classes show too.
-        names: one a class; with more than `LABELLED_CLASSES` of them, names and counts would be unreadable.
-
-    Returns:
-        uint8 of shape (height, width, 3).
+    Each row is shaded by its own sum, so that rare classes are visible. At most `LABELLED_CLASSES` classes get names
+    and counts.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -40,10 +36,10 @@ def heat_map(counts: np.ndarray[Any, Any], names: Sequence[str]) -> np.ndarray[A
     for row, name in enumerate(names):
         middle = margin + row * side + side // 2
         draw.text((margin - 8, middle), name[:13], "black", font, anchor="rm")
-        lift = 18 * (row % 2) if wide else 0  # in turn, so that long names do not touch
+        lift = 18 * (row % 2) if wide else 0  # alternating, so that long names do not touch
         draw.text((middle, margin - 8 - lift), name[:13], "black", font, anchor="mb")
         for column in range(len(counts)):
             ink = "white" if share[row, column] > 0.5 else "black"
-            where = (margin + column * side + side // 2, middle)
-            draw.text(where, str(counts[row, column]), ink, font, anchor="mm")
+            center = (margin + column * side + side // 2, middle)
+            draw.text(center, str(counts[row, column]), ink, font, anchor="mm")
     return np.asarray(picture)

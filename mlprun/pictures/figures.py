@@ -1,4 +1,4 @@
-"""The drawing kit: panels, sheets of images, colours, pixels and files. Imports matplotlib when it draws."""
+"""Figures, panels, sheets of images, colours, pixels and files. Imports matplotlib only to draw."""
 
 from __future__ import annotations
 
@@ -20,34 +20,39 @@ DOTS_PER_INCH = 100
 TITLE = 0.3  # inches, above a sheet
 
 
-def new_figure(title: str = "", width: float = 6.4, height: float = 4.8) -> tuple[Figure, Any]:
-    """A figure of so many inches, with one pair of axes."""
-    figure, (axes,) = new_panels(1, 1, width, height)
+def new_figure(title: str, width: float = 6.4) -> tuple[Figure, Any]:
+    """A figure `width` by 4.8 inches with one pair of axes."""
+    figure, (axes,) = new_panels(1, 1, width, 4.8)
     axes.set_title(title, fontsize=10)
     return figure, axes
 
 
-def new_panels(rows: int, columns: int, width: float, height: float, **how: Any) -> tuple[Figure, list[Any]]:
-    """A figure of so many inches, with rows of axes, the first row first; `how` is for `Figure.subplots`."""
+def new_panels(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Any]]:
+    """A figure with a grid of axes, returned row by row; `options` are for `Figure.subplots`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, **how).flat)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 
 
 def palette(count: int) -> Pixels:
-    """(count, 3) RGB in [0, 1], easily told apart up to ten."""
+    """(count, 3) RGB in [0, 1], easy to tell apart up to ten."""
     from matplotlib import colormaps
 
     some = colormaps["tab10"](np.arange(count)) if count <= 10 else colormaps["viridis"](np.linspace(0, 0.95, count))
     return np.asarray(some)[:, :3]
 
 
-def sheet(title: str, columns: int, rows: float, side: float, width: float = 6.4) -> tuple[Figure, Any]:
-    """A figure with a title above axes without frame, whose unit is `side` inches both ways; rows go down from 0."""
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """At most `most` of the indices up to `count`."""
+    return list(range(count)) if count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def sheet(title: str, columns: int, rows: float, side: float) -> tuple[Figure, Any]:
+    """A title above axes without a frame, whose unit is `side` inches in both directions; rows go down from 0."""
     from matplotlib.figure import Figure
 
-    width, down = max(width, columns * side), max(1.0, rows * side) + TITLE
+    width, down = max(6.4, columns * side), max(1.0, rows * side) + TITLE
     figure = Figure(figsize=(width, down), dpi=DOTS_PER_INCH)
     figure.text(0.5, 1 - 0.5 * TITLE / down, title, fontsize=10, ha="center", va="center")
     share = columns * side / width
@@ -59,31 +64,27 @@ def sheet(title: str, columns: int, rows: float, side: float, width: float = 6.4
     return figure, axes
 
 
-def put_image(axes: Any, image: Pixels, row: float, column: float, caption: str = "", **how: Any) -> None:
-    """An image into the unit square below and to the right of (row, column) of a sheet, its caption above it."""
+def put_image(axes: Any, image: Pixels, row: float, column: float, caption: str = "", **options: Any) -> None:
+    """Draw an image in the unit square below and to the right of (row, column) of a sheet, below its caption."""
     down, across = (0.46 * size / max(image.shape[:2]) for size in image.shape[:2])
     extent = (column + 0.5 - across, column + 0.5 + across, row + 0.5 + down, row + 0.5 - down)
-    axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest", **how)
+    axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest", **options)
     axes.text(column + 0.5, extent[3] - 0.03, caption, fontsize=8, ha="center", va="bottom", parse_math=False)
 
 
-def images_figure(title: str, images: Sequence[Any], captions: Sequence[str] = (), **how: Any) -> Figure:
-    """Images in a square, each below its caption; in one pair of axes, for a pair for each takes seconds."""
+def images_figure(title: str, images: Sequence[Any], captions: Sequence[str] = (), **options: Any) -> Figure:
+    """A square of images with captions; in a single pair of axes, because one per image takes seconds."""
     columns = max(1, math.ceil(math.sqrt(len(images))))
     side, caption = (min(1.6, 6.4 / columns), 0.16) if captions else (6.4 / columns, 0.0)
     figure, axes = sheet(title, columns, math.ceil(len(images) / columns) * (1 + caption), side)
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
-        put_image(axes, image, row * (1 + caption) + caption, column, captions[i] if captions else "", **how)
+        put_image(axes, image, row * (1 + caption) + caption, column, captions[i] if captions else "", **options)
     return figure
 
 
 def to_pixels(picture: Figure | Pixels, footer: str = "") -> Pixels:
-    """What a picture function returned as uint8 (H, W, 3); a figure with `footer` in its lower right corner.
-
-    Raises:
-        ConfigError: it is no picture.
-    """
+    """The result of a picture function as uint8 (H, W, 3); a figure gets `footer` in its lower right corner."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -95,19 +96,15 @@ def to_pixels(picture: Figure | Pixels, footer: str = "") -> Pixels:
         return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
         return picture
-    found = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+    kind = f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
     raise ConfigError(
-        "logging.pictures", ConfigError.MISSING, f"a picture function returned {found}",
+        "logging.pictures", ConfigError.MISSING, f"a picture function returned {kind}",
         "return a matplotlib Figure, or uint8 pixels of shape (H, W, 3)",
     )  # fmt: skip
 
 
 def save(figure: Figure, file: Path) -> Path:
-    """Write the figure, in the format that the file's name ends in, whole or not at all; returns its path.
-
-    Raises:
-        RunError: it cannot be written.
-    """
+    """Write the figure atomically in the format of the file's suffix; return its path. RunError if that fails."""
     with naming_path(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as stream:

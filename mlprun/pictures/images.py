@@ -1,8 +1,9 @@
-"""Pictures of image models: filters, feature maps, and the surest mistakes."""
+"""Pictures of image models: filters, feature maps, and the most confident mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from mlprun.pictures.base import (
     MAX_EXAMPLES,
     class_name,
     decoded,
-    evenly_spaced,
     first_examples,
     input_shape,
     is_token_data,
@@ -24,7 +24,7 @@ from mlprun.pictures.base import (
     texts_figure,
     to_displayable,
 )
-from mlprun.pictures.figures import images_figure, put_image, sheet
+from mlprun.pictures.figures import evenly_spaced, images_figure, put_image, sheet
 from mlprun.tasks.classification import Classification
 from mlprun.training.learner import Learner
 
@@ -33,17 +33,15 @@ MAX_MAPS, MAX_LAYERS = 8, 5
 
 
 def filters(learner: Learner, splits: Splits) -> Figure:
-    """The weights of the first layer as pictures: what each unit or channel looks for.
+    """The weights of the first layer as images, at most `MAX_FILTERS`.
 
-    Red is positive, blue negative, on one scale; filters of a convolution over three channels are shown in their
-    colours. At most `MAX_FILTERS`, the first.
+    Red is positive, blue negative, on one scale; filters of a convolution over three channels are shown in colour.
     """
     shape = input_shape(splits)
     layer = next((m for m in learner.model.modules() if isinstance(m, nn.Linear | nn.Conv2d)), None)
     if layer is None or len(shape) != 3:
-        raise_unfit(
-            "filters", "shows the first linear or convolutional layer over images", "images, such as data=digits"
-        )
+        problem = "shows the first linear or convolutional layer over images"
+        raise_unfit("filters", problem, "images, such as data=digits")
     weight = layer.weight.detach().float().cpu()
     if isinstance(layer, nn.Linear):
         if weight.shape[1] != np.prod(shape):
@@ -68,19 +66,17 @@ def filters(learner: Learner, splits: Splits) -> Figure:
 
 
 def feature_maps(learner: Learner, splits: Splits) -> Figure:
-    """What the convolutions make of the first image of the validation split: a row a layer, a tile a channel."""
+    """Outputs of the convolutions for the first validation image: a row per layer, a tile per channel."""
     layers = {name: m for name, m in learner.model.named_modules() if isinstance(m, nn.Conv2d)}
     if not layers or len(input_shape(splits)) != 3:
         raise_unfit("feature_maps", "shows what convolutions give", "model=cnn")
     image = first_examples(splits.val, 1)
     maps: dict[str, Tensor] = {}
-    hooks = []
-    for name, layer in layers.items():
 
-        def keep(_: nn.Module, __: object, output: Tensor, name: str = name) -> None:
-            maps.setdefault(name, output.detach().float().cpu())
+    def keep(name: str, _: nn.Module, __: object, output: Tensor) -> None:
+        maps.setdefault(name, output.detach().float().cpu())
 
-        hooks.append(layer.register_forward_hook(keep))
+    hooks = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers.items()]
     try:
         model_outputs(learner, splits, image.inputs)
     finally:
@@ -88,9 +84,8 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
             hook.remove()
     names = [list(maps)[i] for i in evenly_spaced(len(maps), MAX_LAYERS)]
     figure, axes = sheet("channels of the convolutions", MAX_MAPS + 1, 1.2 * len(names), side=1.0)
-    put_image(
-        axes, to_displayable(image.inputs[0]), 0.2, 0, class_name(splits, int(image.targets.flatten()[0])), cmap="gray"
-    )
+    caption = class_name(splits, int(image.targets.flatten()[0]))
+    put_image(axes, to_displayable(image.inputs[0]), 0.2, 0, caption, cmap="gray")
     for row, name in enumerate(names):
         count = maps[name].shape[1]
         shown = f"{name}, {MAX_MAPS} of {count}" if count > MAX_MAPS else name
@@ -101,16 +96,15 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
 
 
 def misclassified(learner: Learner, splits: Splits) -> Figure:
-    """The images or texts of the validation split that the model gets wrong, the most certain mistakes first."""
+    """Misclassified images or texts of the validation split, the most confident first."""
     is_text = is_token_data(splits)
     task = learner.task
     if task.values_per_token:
         problem = "shows examples with their classes, and here each token of an example has one"
         raise_unfit("misclassified", problem, "data.task=classification, such as data=imdb")
     if not isinstance(task, Classification) or (len(input_shape(splits)) != 3 and not is_text):
-        raise_unfit(
-            "misclassified", "shows images or texts with their classes", "such data, as data=digits or data=imdb"
-        )
+        data = "such data, as data=digits or data=imdb"
+        raise_unfit("misclassified", "shows images or texts with their classes", data)
     val = first_examples(splits.val, MAX_EXAMPLES)
     outputs = model_outputs(learner, splits, val.inputs)
     guess = task.predicted_classes(outputs)
@@ -120,7 +114,7 @@ def misclassified(learner: Learner, splits: Splits) -> Figure:
     wrong = (guess != val.targets).nonzero().flatten()
     wrong = wrong[certainty[wrong].argsort(descending=True)]
     chances = task.probabilities(outputs) if is_text else None
-    if chances is not None:  # the captions say it so; what is rounded to 1 stays in the order of the margins
+    if chances is not None:  # as in the captions; ties stay in the order of the margins
         wrong = wrong[chances[wrong, guess[wrong]].argsort(descending=True, stable=True)]
     worst = wrong[:25]
     captions = [f"{class_name(splits, int(guess[i]))}, is {class_name(splits, int(val.targets[i]))}" for i in worst]

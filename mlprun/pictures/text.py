@@ -22,30 +22,27 @@ from mlprun.pictures.base import (
     LAZY_EXAMPLES,
     MAX_EXAMPLES,
     class_name,
-    evenly_spaced,
     first_examples,
     is_token_data,
     model_outputs,
     raise_unfit,
 )
-from mlprun.pictures.figures import new_figure
+from mlprun.pictures.figures import evenly_spaced, new_figure
 from mlprun.tasks.classification import Classification
 from mlprun.training.learner import Learner
 
-MAX_LENGTH, MAX_HEADS, MAX_BLOCKS = 20, 6, 4  # of attention: tokens, and tiles across and down
-MAX_TOKENS, MAX_LABELS = 300, 60  # of embeddings: points, and those that are named
+MAX_LENGTH, MAX_HEADS, MAX_BLOCKS = 20, 6, 4  # of attention
+MAX_TOKENS, MAX_LABELS = 300, 60  # of embeddings: points, and labels
 
 
 def attention(learner: Learner, splits: Splits) -> Figure:
-    """What each token of a text looks at: a row of tiles for each block, one for each head.
+    """The attention weights of a text: a row of tiles per block, a tile per head.
 
-    A tile's rows are the tokens that look, its columns those that are looked at; a row sums to 1. Shown are the roots.
-    Of the first `LAZY_EXAMPLES` texts of the validation split that have at most `MAX_LENGTH` tokens, else of the
-    beginnings of all of them, it is the one with the most different tokens. Words are hidden in it where the run hides
-    words.
+    A tile's rows are queries, its columns keys; each row sums to 1, and its roots are shown. The text is the one with
+    the most different tokens among the first `LAZY_EXAMPLES` of the validation split with at most `MAX_LENGTH` tokens,
+    else among their beginnings. It is masked as in training.
 
-    A model shows it that has `attention_weights`: (batch, length) token ids -> of each block (batch, heads, length,
-    length) floats.
+    The model needs `attention_weights`: (batch, length) token ids -> for each block (batch, heads, length, length).
     """
     model: Any = learner.model
     if not callable(getattr(model, "attention_weights", None)):
@@ -57,13 +54,13 @@ def attention(learner: Learner, splits: Splits) -> Figure:
     model.eval()
     try:
         with torch.inference_mode():
-            found = [weights[0].float().cpu() for weights in model.attention_weights(ids[None].to(learner.device))]
+            weights = [block[0].float().cpu() for block in model.attention_weights(ids[None].to(learner.device))]
     finally:
         if was_training:
             learner.train_mode()
-    shown = evenly_spaced(len(found), MAX_BLOCKS)
-    heads = min(MAX_HEADS, found[0].shape[0])
-    darkest = max(float(found[block][:heads].max()) for block in shown)
+    shown = evenly_spaced(len(weights), MAX_BLOCKS)
+    heads = min(MAX_HEADS, weights[0].shape[0])
+    darkest = max(float(weights[block][:heads].max()) for block in shown)
     title = f"how much a token (row) looks at others (columns): white 0, dark {darkest:.2g}"
     title += f"; the first {len(ids)} of {length} tokens" * (len(ids) < length)
     labels = [_token_label(splits.tokenizer, int(i)) for i in ids]
@@ -79,12 +76,12 @@ def attention(learner: Learner, splits: Splits) -> Figure:
                      "top": 1 - top / height, "bottom": (edge - 0.15 + gap) / height},
     )  # fmt: skip
     for (row, head), axes in np.ndenumerate(tiles):
-        # Roots, else a causal model's first rows, 1 and 1/2, outshine all others.
-        roots = found[shown[row]][head].sqrt().numpy()
+        # Roots: otherwise a causal model's first rows, 1 and 1/2, dominate.
+        roots = weights[shown[row]][head].sqrt().numpy()
         axes.imshow(roots, cmap="Blues", vmin=0, vmax=math.sqrt(darkest), interpolation="nearest")
         axes.tick_params(length=0, pad=2)
         if row == 0:
-            of_all = f" of {len(found[0])}" if head + 1 == heads < len(found[0]) else ""
+            of_all = f" of {len(weights[0])}" if head + 1 == heads < len(weights[0]) else ""
             axes.set_title(f"head {head}{of_all}", fontsize=8, pad=3)
         if head == 0:
             axes.set_yticks(range(len(labels)), labels, fontsize=6.5, parse_math=False)
@@ -95,12 +92,11 @@ def attention(learner: Learner, splits: Splits) -> Figure:
 
 
 def embeddings(learner: Learner, splits: Splits) -> Figure:
-    """The vectors of the most frequent tokens in the plane in which they differ most: principal components 1 and 2.
+    """The first two principal components of the vectors of the most frequent tokens.
 
-    At most `MAX_TOKENS` words, characters or byte pairs of the training split, without special tokens, punctuation
-    and n-grams. Of those the ones farthest from the middle are named, as far as there is room. In a classification of
-    two classes the colour tells what the model makes of a text that is this one token. The sign of a component means
-    nothing; it is chosen so that class 1 is on the right, else by where the far points are, so that it seldom turns.
+    At most `MAX_TOKENS` tokens of the training split, without special tokens, punctuation and n-grams; those farthest
+    from the mean are named where there is room. For two classes, the colour is the model's score of the token alone.
+    The signs are chosen so that class 1 is on the right, else by the far points, so that they seldom flip.
     """
     if not is_token_data(splits):
         raise_unfit("embeddings", "shows the vectors of tokens", "text, such as data=reviews")
@@ -132,9 +128,8 @@ def embeddings(learner: Learner, splits: Splits) -> Figure:
         axes.scatter(xs, ys, s=9, color="tab:blue")
     else:
         limit = float(scores.abs().max()) or 1.0
-        points = axes.scatter(
-            xs, ys, s=14, c=scores.numpy(), cmap="coolwarm", vmin=-limit, vmax=limit, edgecolors="0.4", linewidths=0.3
-        )
+        colours: dict[str, Any] = {"c": scores.numpy(), "cmap": "coolwarm", "vmin": -limit, "vmax": limit}
+        points = axes.scatter(xs, ys, s=14, edgecolors="0.4", linewidths=0.3, **colours)
         bar = figure.colorbar(points, ax=axes, fraction=0.04, pad=0.01)
         names = [class_name(splits, label) for label in (0, 1)]
         bar.set_label(f"of the token alone: blue {names[0]}, red {names[1]}", fontsize=8, parse_math=False)
@@ -153,9 +148,9 @@ def embeddings(learner: Learner, splits: Splits) -> Figure:
 
 
 def _short_text(splits: Splits) -> tuple[Tensor, int]:
-    """Ids of a text of the validation split or of its beginning, int64 (length,), and how many it has in all."""
+    """Ids of a validation text or its beginning, int64 (length,), and its full length."""
     identity = Normalizer(torch.zeros(()), torch.ones(()))
-    # As an evaluation has them: the same words are hidden.
+    # As in an evaluation: the same words are masked.
     batches = EvalBatches(splits.val, LAZY_EXAMPLES, identity, torch.device("cpu"), perturb=splits.perturb)
     ids = next(iter(batches)).inputs[:LAZY_EXAMPLES].long()
     known = torch.full((len(ids),), ids.shape[1]) if splits.padding is None else lengths(ids, splits.padding)
@@ -168,7 +163,6 @@ def _short_text(splits: Splits) -> tuple[Tensor, int]:
 
 
 def _token_label(tokenizer: Tokenizer | None, i: int) -> str:
-    """A token to be read by itself: white space is shown as signs."""
     if tokenizer is None:
         return str(i)
     if i < len(SPECIAL):
@@ -180,7 +174,7 @@ def _token_label(tokenizer: Tokenizer | None, i: int) -> str:
 
 
 def _frequent(splits: Splits) -> Tensor:
-    """The ids of the most frequent tokens that are shown, int64, the most frequent first."""
+    """Ids of the most frequent tokens, int64, the most frequent first."""
     part, tokenizer = splits.train, splits.tokenizer
     ids = first_examples(part, MAX_EXAMPLES if isinstance(part, Examples) else LAZY_EXAMPLES).inputs.flatten().long()
     counts = ids.bincount()
@@ -198,10 +192,7 @@ def _is_word(tokenizer: Tokenizer, i: int) -> bool:
 
 
 def _scores(learner: Learner, splits: Splits, ids: Tensor) -> Tensor | None:
-    """By how much class 1 is ahead of class 0 in a text of one token, float64 of the shape of `ids`, if there are two.
-
-    Exact where the model is linear in its words; of others it is what they make of so short a text.
-    """
+    """Score of class 1 over class 0 for a text of one token, float64 of the shape of `ids`; None for other tasks."""
     task = learner.task
     if not isinstance(task, Classification) or task.num_outputs > 2:
         return None
@@ -210,7 +201,7 @@ def _scores(learner: Learner, splits: Splits, ids: Tensor) -> Tensor | None:
 
 
 def _apart(places: Tensor, labels: Sequence[str]) -> list[int]:
-    """Points that can be named without covering each other's names, those farthest from the middle first."""
+    """Points whose labels do not overlap, those farthest from the middle first."""
     extent = (places.amax(0) - places.amin(0)).clamp(min=1e-12)
     at = (places / extent * torch.tensor([430.0, 370.0])).tolist()  # about their pixels
     order = (places / extent).norm(dim=1).argsort(descending=True, stable=True).tolist()
