@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seed, together, and how their configurations differ."""
+"""Runs that differ only in their seed form a configuration; how configurations differ."""
 
 from __future__ import annotations
 
@@ -21,78 +21,56 @@ SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the fir
 
 @dataclass
 class Configuration:
-    """What was run with one or several seeds.
+    """A config and its runs with one or several seeds."""
 
-    Attributes:
-        config: what its runs share: without the seed, and without what no result depends on.
-        typed: `{"optim": "adam", "optim.lr": "0.1"}`, from the override lines of one of them, less what is not in
-            `config`.
-        runs: completed, one a seed: of repeats the newest, and a reproduction only where the original is missing.
-        failed: those that ended without a result.
-        unfinished: running or interrupted.
-        repeats: completed, but of a seed that is there already, so they say nothing new.
-    """
-
-    config: dict[str, Any]
-    typed: dict[str, str]
-    runs: list[Run] = field(default_factory=list)
-    failed: list[Run] = field(default_factory=list)
-    unfinished: list[Run] = field(default_factory=list)
-    repeats: list[Run] = field(default_factory=list)
+    config: dict[str, Any]  # shared by its runs: without the seed and the keys that no result depends on
+    typed: dict[str, str]  # `{"optim": "adam", "optim.lr": "0.1"}`, of one of them, less keys not in `config`
+    runs: list[Run] = field(default_factory=list)  # completed, the newest per seed, originals before reproductions
+    failed: list[Run] = field(default_factory=list)  # ended without a result
+    unfinished: list[Run] = field(default_factory=list)  # running or interrupted
+    repeats: list[Run] = field(default_factory=list)  # older completed runs of a seed
 
     @property
     def monitor(self) -> str:
-        """The metric that its runs were selected by."""
         return str(self.config["monitor"])
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether that metric is better when higher."""
         runs = [*self.runs, *self.unfinished, *self.failed]
         return bool(runs) and runs[0][1].higher_is_better(self.monitor)
 
     @property
     def data(self) -> str:
-        """The name of the data set."""
         return str(self.config.get("data", {}).get("name", ""))
 
     @property
     def values(self) -> list[float]:
-        """The monitored value of each of `runs`."""
         return self.metric(self.monitor)
 
     def metric(self, name: str) -> list[float]:
-        """The metric of those of `runs` that have it."""
         return [value for _, record in self.runs if (value := record.metric(name)) is not None]
 
     @property
     def num_runs(self) -> int:
-        """With those that have no result."""
         return len(self.runs) + len(self.failed) + len(self.unfinished)
 
     @property
     def elapsed_sec(self) -> float | None:
-        """Mean of `runs`."""
         return mean_or_none([sec for _, record in self.runs if (sec := record.elapsed_sec) is not None])
 
     @property
     def status(self) -> str:
-        """`completed` if a run is, else how its runs ended."""
         if self.runs:
             return "completed"
         return "failed" if self.failed else self.unfinished[0][1].status
 
 
 def configurations(runs: Iterable[Run]) -> list[Configuration]:
-    """The runs, those that differ in their seed alone together; runs without a config are left out.
+    """Group the runs by resolved config without the seed; runs without a config are left out.
 
-    What decides is the resolved config, not what was typed. Runs whose code, device or packages differ are one
-    configuration all the same.
-
-    Args:
-        runs: as `read_runs` returns them.
+    Runs whose code, device or packages differ are in the same configuration.
     """
-    from mlprun.config.identity import digest, identity  # late: it brings Hydra
+    from mlprun.config.identity import digest, identity  # late: imports Hydra
 
     groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
     for path, record in runs:
@@ -104,34 +82,29 @@ def configurations(runs: Iterable[Run]) -> list[Configuration]:
 
 
 def _configuration(config: dict[str, Any], runs: list[Run]) -> Configuration:
-    first = runs[0][1]
-    typed = {
-        key: value
-        for key, value in typed_overrides(first).items()
-        if find_key(config, key) is not MISSING or find_key(first.config, key) is MISSING
-    }
-    made = Configuration(config, typed)
-    of_seed: dict[str, Run] = {}
+    first, typed = runs[0][1], {}
+    for line in override_lines(first):
+        name, _, value = line.lstrip("+~").partition("=")
+        key = name.partition("@")[0]
+        if _find(config, key) is not MISSING or _find(first.config, key) is MISSING:
+            typed[key] = value
+    result = Configuration(config, typed)
+    by_seed: dict[str, Run] = {}
     for path, record in sorted(runs, key=lambda run: (not run[1].is_reproduction, run[1].started_at)):
         if record.status in UNFINISHED:
-            made.unfinished.append((path, record))
-        elif record.status != "completed" or record.metric(made.monitor) is None:
-            made.failed.append((path, record))
+            result.unfinished.append((path, record))
+        elif record.status != "completed" or record.metric(result.monitor) is None:
+            result.failed.append((path, record))
         else:
             seed = str(record.config.get("seed", path))
-            made.repeats += [of_seed[seed]] if seed in of_seed else []
-            of_seed[seed] = (path, record)
-    made.runs = sort_by_name(of_seed.values())
-    return made
-
-
-def typed_overrides(record: RunRecord) -> dict[str, str]:
-    lines = [line.lstrip("+~").partition("=") for line in override_lines(record)]
-    return {key.partition("@")[0]: value for key, _, value in lines}
+            result.repeats += [by_seed[seed]] if seed in by_seed else []
+            by_seed[seed] = (path, record)
+    result.runs = sort_by_name(by_seed.values())
+    return result
 
 
 def override_lines(record: RunRecord) -> list[str]:
-    """The override lines that make the run's config, with what was changed when it was continued."""
+    """The overrides that make the run's config, including changes by a resume."""
     overrides = record.overrides or []
     changed = {str(line).partition(": ")[0] for entry in record.resumed for line in entry.get("changed", [])}
     for key in sorted(changed & {"epochs", "steps"}):
@@ -142,17 +115,11 @@ def override_lines(record: RunRecord) -> list[str]:
 
 @dataclass
 class Block:
-    """Configurations that can be compared: of one data set, by one metric.
+    """Configurations that can be compared: of one data set, by one metric."""
 
-    Attributes:
-        ranked: best first.
-        others: without a result.
-        separable: of each that is ranked, from the first; None for the first itself, and where there is no test.
-    """
-
-    ranked: list[Configuration]
-    others: list[Configuration]
-    separable: list[bool | None]
+    ranked: list[Configuration]  # best first
+    others: list[Configuration]  # without a result
+    separable: list[bool | None]  # whether each of `ranked` differs from the first; None: the first, or no test
 
     @property
     def all(self) -> list[Configuration]:
@@ -171,17 +138,13 @@ def comparable_blocks(entries: list[Configuration]) -> list[Block]:
 
 
 def differing_columns(entries: list[Configuration]) -> dict[str, list[str]]:
-    """Key -> its value in each configuration: the keys that were typed and whose values differ.
+    """Key -> its value in each configuration, for keys that were typed and whose values differ.
 
-    Values are those of the resolved config, so a default that was not typed is seen too; a choice of a group is the
-    word that was typed.
+    Values come from the resolved config, so defaults appear too; the option of a group is shown as typed.
     """
-    columns: dict[str, list[str]] = {}
-    for key in dict.fromkeys(key for c in entries for key in c.typed):
-        cells = _cells(entries, key)
-        if len(set(cells)) > 1:
-            columns[key] = cells
-    # What nobody typed may differ too (a YAML file that was edited): as many keys as tell all apart.
+    typed = {key: _cells(entries, key) for key in dict.fromkeys(key for c in entries for key in c.typed)}
+    columns = {key: cells for key, cells in typed.items() if len(set(cells)) > 1}
+    # Keys that nobody typed may differ too (an edited YAML file): add as many as tell all apart.
     flats = [flatten(c.config) for c in entries]
     for key in dict.fromkeys(key for flat in flats for key in flat):
         signatures = list(zip([(c.data, c.monitor) for c in entries], *columns.values(), strict=True))
@@ -193,39 +156,35 @@ def differing_columns(entries: list[Configuration]) -> dict[str, list[str]]:
     return columns
 
 
-def labels(entries: list[Configuration]) -> list[str]:
-    """What tells each configuration from the others, as one would type it: `optim=adam optim.lr=0.1`."""
+def label_each(entries: list[Configuration]) -> list[str]:
+    """The overrides that tell each configuration from the others: `optim=adam optim.lr=0.1`."""
     columns = differing_columns(entries)
     return [" ".join(f"{key}={cells[i]}" for key, cells in columns.items() if cells[i]) for i in range(len(entries))]
 
 
 def _cells(entries: list[Configuration], key: str) -> list[str]:
-    values = [find_key(c.config, key) for c in entries]
+    values = [_find(c.config, key) for c in entries]
+    pairs = list(zip(entries, values, strict=True))
     if not any(isinstance(value, dict) and value for value in values):
-        return [
-            c.typed.get(key, "") if value is MISSING else _cell(value) for c, value in zip(entries, values, strict=True)
-        ]
-    # A group: who did not type its choice made the same as who did, if but for other typed keys all of it is alike.
+        return [c.typed.get(key, "") if value is MISSING else _cell(value) for c, value in pairs]
+    # A group: two configurations have the same option if all keys of the group that nobody typed are equal.
     typed = {name for c in entries for name in c.typed}
     untyped = [
         json.dumps({k: v for k, v in flatten({key: value}).items() if k not in typed}, sort_keys=True, default=str)
         for value in values
     ]
-    choices = {rest: c.typed[key] for c, rest in zip(entries, untyped, strict=True) if key in c.typed}
-    return [
-        c.typed.get(key) or choices.get(rest) or _name(value)
-        for c, rest, value in zip(entries, untyped, values, strict=True)
-    ]
+    options = {rest: c.typed[key] for c, rest in zip(entries, untyped, strict=True) if key in c.typed}
+    names = [options.get(rest) or _name(value) for rest, value in zip(untyped, values, strict=True)]
+    return [c.typed.get(key) or name for c, name in zip(entries, names, strict=True)]
 
 
 def _name(group: Any) -> str:
-    """The class of what a group builds, or the data set's name."""
     if not isinstance(group, dict):
         return "" if group is MISSING else _cell(group)
     return str(group.get("name") or str(group.get("_target_", "")).rpartition(".")[2])
 
 
-def find_key(config: dict[str, Any], key: str) -> Any:
+def _find(config: dict[str, Any], key: str) -> Any:
     node: Any = config
     for name in re.split(r"[./]", key):
         node = node.get(name, MISSING) if isinstance(node, dict) else MISSING
@@ -233,5 +192,5 @@ def find_key(config: dict[str, Any], key: str) -> Any:
 
 
 def _cell(value: Any) -> str:
-    """As one would type it, but 1 for 1.0, which it may have been."""
+    """As typed, but 1 for 1.0, because either may have been typed."""
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else as_typed(value)

@@ -6,60 +6,41 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlprun.analysis.configurations import configurations, labels
+import numpy as np
+
+from mlprun.analysis.configurations import configurations, label_each
 from mlprun.errors import RunError
 from mlprun.runs import metrics
 from mlprun.runs.collect import Run, read_runs
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.metrics import Row
 
-Curve = tuple[list[float], list[float]]  # x and y; y is NaN where the value was not finite
+Curve = tuple[list[float], list[float]]  # x and y
 
 
 @dataclass(frozen=True)
 class Series:
-    """Runs that are drawn in one colour.
-
-    Attributes:
-        label: what tells them from the others; may be empty.
-        runs: one, or one a seed.
-        rows: of metrics.jsonl, for each of `runs`.
-    """
+    """Runs that share a colour and a label: one, or one per seed."""
 
     label: str
     runs: list[Run]
-    rows: list[list[Row]] = field(default_factory=list)
+    rows: list[list[Row]]  # of metrics.jsonl, for each run
 
 
 def rows_of(path: Path) -> list[Row]:
-    """The rows of a run's metrics.jsonl; empty for a run that has not logged yet.
-
-    A last line without its end is left out: the run may be writing it.
-
-    Args:
-        path: of the run.
-
-    Raises:
-        RunError: a line is damaged, or the file cannot be read.
-    """
+    """The rows of a run's metrics.jsonl; a last line without its newline is still being written, and left out."""
     file = RunDirectory(path).metrics_file
     return metrics.read_rows(file, remedy="remove the line, then plot") if file.exists() else []
 
 
 def curve(rows: Iterable[Row], metric: str, x: str = "step") -> Curve:
-    """A metric over `x`: the rows that have both, in their order.
+    """A metric over `x` (`step`, `epoch` or any metric), from the rows that have both; y is NaN where the row has null.
 
-    Args:
-        rows: as `rows_of` gives them.
-        metric: such as `val/loss`.
-        x: `step`, `epoch`, or any metric, such as `optim/lr`.
-
-    Returns:
-        x, finite numbers; y, NaN where the row has null. A value of `train/…` is the mean since the row before: one
-        of much fewer steps than the others, before or after an evaluation, is merged with the next.
+    A value of `train/…` is the mean since the previous row. Before or after an evaluation it may cover far fewer
+    steps than the others: such a row is merged with the next.
     """
     rows = _merged(list(rows), metric) if metric.startswith("train/") else rows
     points = [(row[x], row[metric]) for row in rows if metric in row and _is_number(row.get(x))]
@@ -67,7 +48,7 @@ def curve(rows: Iterable[Row], metric: str, x: str = "step") -> Curve:
 
 
 def _merged(rows: list[Row], metric: str) -> list[Row]:
-    """Rows whose windows are at least half as long as the median window, of means weighted by the steps in them."""
+    """Rows that cover at least half the median number of steps, averaged by steps."""
     rows = [row for row in rows if metric in row]
     widths = [row["step"] - before for row, before in zip(rows, [0, *(row["step"] for row in rows)], strict=False)]
     least = statistics.median(widths) / 2 if widths else 0
@@ -83,15 +64,11 @@ def _merged(rows: list[Row], metric: str) -> list[Row]:
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[Curve, list[float], list[float]]:
-    """The mean of several curves where all have a point, and the smallest and largest value there."""
+    """Mean, minimum and maximum of several curves at the x that all of them have."""
     tables = [dict(zip(*each, strict=True)) for each in curves]
     shared = [at for at in tables[0] if all(at in table for table in tables)]
-    columns = [[table[at] for table in tables] for at in shared]
-    gaps = [any(math.isnan(y) for y in column) for column in columns]
-    middle = [math.nan if gap else math.fsum(ys) / len(ys) for gap, ys in zip(gaps, columns, strict=True)]
-    low = [math.nan if gap else min(ys) for gap, ys in zip(gaps, columns, strict=True)]
-    high = [math.nan if gap else max(ys) for gap, ys in zip(gaps, columns, strict=True)]
-    return (shared, middle), low, high
+    ys = np.array([[table[at] for at in shared] for table in tables])
+    return (shared, ys.mean(0).tolist()), ys.min(0).tolist(), ys.max(0).tolist()
 
 
 def _is_number(value: object) -> bool:
@@ -99,35 +76,28 @@ def _is_number(value: object) -> bool:
 
 
 def collect(paths: Sequence[Path]) -> list[Series]:
-    """What is to be drawn: each run that is named by itself, and those of each folder with their seeds together.
+    """The series to draw: each run named by itself, and each configuration of a folder; RunError if there is none.
 
-    A configuration of a folder stands for its completed runs; where there is none for those that have not ended,
-    then for those that failed. Runs without a row are left out.
-
-    Args:
-        paths: run directories, or folders that hold runs, such as a sweep's.
-
-    Raises:
-        RunError: there is no such folder, or no run with a row in it.
+    Of a folder's configuration, its completed runs are drawn; without any, the unfinished, else the failed ones. Runs
+    without a row are left out.
     """
-    groups: list[list[Run]] = []
+    drawn: dict[str, Series] = {}
     for path in paths:
-        runs = [(folder, record) for folder, record in read_runs(path) if record.has_config]
-        if is_run(path):  # what lies below it is another matter
-            groups += [[run] for run in runs[:1] if run[0] == path]
-            continue
-        for each in configurations(runs):
-            kinds = ([run for run in kind if rows_of(run[0])] for kind in (each.runs, each.unfinished, each.failed))
-            groups.append(next((kind for kind in kinds if kind), []))
-    read = [(group, [rows_of(path) for path, _ in group]) for group in groups]
-    drawn = {str([path for path, _ in group]): (group, rows) for group, rows in read if any(rows)}
+        runs = [run for run in read_runs(path) if run[1].has_config]
+        if is_run(path):  # runs below it are not its own
+            choices = [[[run for run in runs if run[0] == path]]]
+        else:
+            choices = [[c.runs, c.unfinished, c.failed] for c in configurations(runs)]
+        for choice in choices:
+            read = ([(run, rows) for run in kind if (rows := rows_of(run[0]))] for kind in choice)
+            pairs = next(filter(None, read), [])
+            if group := [run for run, _ in pairs]:
+                drawn[str([path for path, _ in group])] = Series("", group, [rows for _, rows in pairs])
     if not drawn:
-        named = ", ".join(map(str, paths))
-        raise RunError(
-            f"{named}: no run with anything in its metrics.jsonl\n  name a run directory, or a folder of runs"
-        )
-    series = [Series("", group, rows) for group, rows in drawn.values()]
-    series = [Series(label, s.runs, s.rows) for s, label in zip(series, _labels(series), strict=True)]
+        problem = f"{', '.join(map(str, paths))}: no run with anything in its metrics.jsonl"
+        raise RunError(f"{problem}\n  name a run directory, or a folder of runs")
+    labels = _labels(list(drawn.values()))
+    series = [replace(each, label=label) for each, label in zip(drawn.values(), labels, strict=True)]
     if not all(map(is_run, paths)):  # 0.001, 0.01, 0.1, whatever order the directories have
         series.sort(key=lambda each: _numerically(each.label))
     return series
@@ -138,39 +108,31 @@ def is_run(path: Path) -> bool:
 
 
 def _numerically(label: str) -> list[tuple[float, str]]:
-    """A key by which `lr=1e-3` comes before `lr=0.01`, and names are in the order of the alphabet."""
+    """A sort key that puts `lr=1e-3` before `lr=0.01`, and sorts words alphabetically."""
     words = re.split(r"[ =]", label)
     return [(float(word), "") if re.fullmatch(r"[\d.]+(e-?\d+)?", word) else (math.inf, word) for word in words]
 
 
 def _labels(series: Sequence[Series]) -> list[str]:
-    """What tells the series apart: keys of their configs, then seeds, then directories."""
+    """Label the series by config keys, then seeds, then directories, until they differ."""
     if len(series) == 1:
         return [""]
-    firsts = [configurations([each.runs[0]])[0] for each in series]
-    names = labels(firsts)
-
-    def add(details: Sequence[str]) -> list[str]:
-        twice = [names.count(text) > 1 for text in names]
-        return [
-            f"{text} {detail}".strip() if again else text
-            for text, detail, again in zip(names, details, twice, strict=True)
-        ]
-
-    names = add([f"seed={s.runs[0][1].config.get('seed')}" if len(s.runs) == 1 else "" for s in series])
-    return add([s.runs[0][0].name for s in series])
+    names = label_each([configurations([each.runs[0]])[0] for each in series])
+    seeds = [f"seed={s.runs[0][1].config.get('seed')}" if len(s.runs) == 1 else "" for s in series]
+    for details in (seeds, [s.runs[0][0].name for s in series]):
+        pairs = zip(names, details, strict=True)
+        names = [f"{name} {detail}".strip() if names.count(name) > 1 else name for name, detail in pairs]
+    return names
 
 
 def default_metrics(series: Sequence[Series]) -> list[str]:
-    """Losses, and the monitored or first other metric of the val split."""
+    """The losses, and the monitored or another metric of the val split."""
     logged = metrics_of(series)
-    monitor = series[0].runs[0][1].monitor
-    scores = [monitor, "val/accuracy", "val/r2"]
+    scores = [series[0].runs[0][1].monitor, "val/accuracy", "val/r2"]
     score = [name for name in scores if name in logged and name != "val/loss"][:1]
     return [name for name in ("train/loss", "val/loss", *score) if name in logged]
 
 
 def metrics_of(series: Sequence[Series]) -> list[str]:
-    """Every metric that a row has."""
     rows = (row for each in series for of_run in each.rows for row in of_run)
     return list(dict.fromkeys(name for row in rows for name in row if name not in ("step", "epoch")))

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.errors import RunError
-from mlprun.formatting import as_typed, truncate
+from mlprun.formatting import as_typed, pluralize, truncate
 from mlprun.runs.metrics import DamagedRowError, Row, read_rows
 from mlprun.runs.record import section
 
-WIDTH = 40  # of a value on the terminal; longer ones are cut
+WIDTH = 40  # of a value on the terminal
 LISTED = 5  # values of a row that are shown
 NAMES = ("first", "second")
-_DIGEST = re.compile(r"^(sha256:[0-9a-f]{12}(?=[0-9a-f]{52}$)|[0-9a-f]{12}(?=[0-9a-f]{28}$)).*")  # of it, twelve digits
+_DIGEST = re.compile(r"^(sha256:[0-9a-f]{12}(?=[0-9a-f]{52}$)|[0-9a-f]{12}(?=[0-9a-f]{28}$)).*")  # cut to twelve digits
 
 
 class _Missing:
@@ -27,22 +27,15 @@ class _Missing:
         return "(not there)"
 
 
-MISSING = _Missing()
-"""Stands in a `Difference` for what one side does not have."""
+MISSING = _Missing()  # of a `Difference`: the value of a run without the key
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One value that two runs do not share.
+    """One value that differs between two runs."""
 
-    Attributes:
-        key: dotted (`optim.lr`).
-        first: `MISSING` where the first run has no such key.
-        second: the same of the second run.
-    """
-
-    key: str
-    first: Any
+    key: str  # dotted: `optim.lr`
+    first: Any  # `MISSING` if that run has no such key
     second: Any
 
     def __str__(self) -> str:
@@ -50,14 +43,14 @@ class Difference:
         return f"{self.key}: {first} | {second}"
 
     def texts(self) -> tuple[str, str]:
-        """Both values for the terminal: on a line, cut to `WIDTH`, and never looking alike."""
+        """Both values for the terminal: one line each, at most `WIDTH` wide, and never alike."""
         first, second = as_typed(self.first), as_typed(self.second)
         if first == second:  # the number 1 and the text "1"
             first, second = (str(v) if v is MISSING else json.dumps(v) for v in (self.first, self.second))
         short = _DIGEST.sub(r"\1", first), _DIGEST.sub(r"\1", second)
         if short[0] != short[1]:
             first, second = short
-        # Where both begin alike for longer than there is room, the beginning says nothing: show where they part.
+        # If they share a long beginning, show them from where they differ.
         common = _shared(first, second)
         start = max(0, common - WIDTH // 4) if common > WIDTH * 3 // 4 else 0
         first, second = (f"…{text[start + 1 :]}" if start else text for text in (first, second))
@@ -66,29 +59,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class RowDifference:
-    """The first step at which two runs' metrics.jsonl part.
-
-    Attributes:
-        step: the optimizer step.
-        differences: the most telling first; one of key `step` where only one run has a row for it.
-        same: rows before it, which are the same in both.
-    """
+    """The first step at which the metrics.jsonl of two runs differ."""
 
     step: int
-    differences: list[Difference]
-    same: int = 0
+    differences: list[Difference]  # the most important first; one of key `step` if only one run has a row
+    same: int = 0  # number of equal rows before it
 
     def headline(self, names: tuple[str, str]) -> str:
-        """Where the runs of these names part, in a line."""
         only = ""
         if self.differences[0].key == "step":
             only = f", which only {names[self.differences[0].first is MISSING]} has"
-        compare_rows = "1 row before it is" if self.same == 1 else f"{self.same} rows before it are"
-        before = f" ({compare_rows} the same)" if self.same else ""
-        return f"they part at step {self.step}{only}{before}"
+        before = f" ({pluralize(self.same, 'equal row')} before it)" if self.same else ""
+        return f"they differ from step {self.step}{only}{before}"
 
     def table(self, names: tuple[str, str]) -> list[tuple[str, str, str]]:
-        """What each has there, under a heading."""
         if self.differences[0].key == "step":
             return []
         listed = [(d.key, *d.texts()) for d in self.differences[:LISTED]]
@@ -97,21 +81,17 @@ class RowDifference:
 
 
 def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, list[Difference]]:
-    """What may make two runs come out differently, by section: `config`, `code`, `environment`, `data`.
+    """Differences that may change a result, by section: `config`, `code`, `environment`, `data`.
 
-    What merely names a place (the host's name, the paths of Python and of the data) is left out. Keys that a record
-    lacks, because it is of an older version or because its run never began, count as `MISSING`.
-
-    Args:
-        first: what one run.json holds.
-        second: what the other holds.
+    Names of places (the host, the paths of Python and of the data) are ignored. Keys that a record lacks, because it
+    is older or its run never began, count as `MISSING`.
     """
     sections = (_config, _code, _environment, _data)
     return {values_of.__name__[1:]: differences(values_of(first), values_of(second)) for values_of in sections}
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
-    # An empty group says nothing, and older records lack the groups that came later. Writers change no result.
+    # Older records lack groups that came later, which are empty by default. Writers change no result.
     values = {key: value for key, value in section(record, "config").items() if key != "writers"}
     return {key: value for key, value in flatten(values).items() if value != {}}
 
@@ -136,13 +116,10 @@ def _environment(record: Mapping[str, Any]) -> dict[str, Any]:
 def _data(record: Mapping[str, Any]) -> dict[str, Any]:
     fingerprints = section(section(record, "data"), "fingerprints")
     folders = {file: Path(file).parts for file in fingerprints}
-    # The same data may lie elsewhere: below the folder that holds all of it, names are compared.
+    # The same data may be in another folder: compare names below the common parent.
     num_shared = _shared(*(folder[:-1] for folder in folders.values()))
     files = {"/".join(folders[file][num_shared:]): digest for file, digest in fingerprints.items()}
-    digests = {
-        "tokens": section(record, "data").get("tokens"),
-        "weights": section(record, "weights").get("sha256"),
-    }
+    digests = {"tokens": section(record, "data").get("tokens"), "weights": section(record, "weights").get("sha256")}
     return files | {name: digest for name, digest in digests.items() if digest is not None}
 
 
@@ -159,26 +136,23 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
-    """What two flat dicts do not share, in the order of their keys."""
+    """The values that differ between two flat dicts."""
     keys = dict.fromkeys([*first, *second])
     pairs = (Difference(key, first.get(key, MISSING), second.get(key, MISSING)) for key in keys)
     return [pair for pair in pairs if not same_json(pair.first, pair.second)]
 
 
 def same_json(first: Any, second: Any) -> bool:
-    """As JSON has it: NaN is NaN, while 1, 1.0 and true are three things."""
+    """Equality of JSON values: NaN equals NaN; 1, 1.0 and true all differ."""
     if first is MISSING or second is MISSING:
         return first is second
     return json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
 
 
 def compare_rows(first: Path, second: Path) -> RowDifference | None:
-    """The first step at which two metrics.jsonl differ in more than speed; None if there is none.
+    """The first step at which two metrics.jsonl differ bit for bit, apart from timings; None if there is none.
 
-    Values must be equal to the last bit; one that was not finite is stored as null, and equals another such.
-
-    Raises:
-        RunError: a file is missing or holds a damaged line.
+    Null (a value that was not finite) equals null. RunError if a file is missing or damaged.
     """
     ours, theirs = _computed(first), _computed(second)
     for same, step in enumerate(sorted({*ours, *theirs})):
@@ -193,7 +167,7 @@ def compare_rows(first: Path, second: Path) -> RowDifference | None:
 
 
 def _computed(file: Path) -> dict[int, Row]:
-    """Step -> what was computed at it, without what was measured by the clock or of the machine."""
+    """Step -> its values, without timings."""
     by_step: dict[int, Row] = {}
     try:
         for row in read_rows(file, keep_torn=True):
@@ -207,15 +181,10 @@ def _computed(file: Path) -> dict[int, Row]:
 
 
 def compare_tensors(first: Any, second: Any, path: str = "") -> list[str]:
-    """Dotted paths at which two checkpoints are not bit-identical, such as `model.0.weight`.
+    """Dotted paths, below `path`, at which two checkpoints are not bit-identical, such as `model.0.weight`.
 
-    Tensors differ by dtype, shape or bits, so that a NaN equals a NaN of the same bits, and 0 is not -0; on which
-    device they lie does not matter. Plain values differ by type or value. A dict's order does not matter.
-
-    Args:
-        first: dicts, lists and tuples, nested, of tensors and plain values.
-        second: the same.
-        path: of the two; what the returned ones begin with.
+    Tensors differ by dtype, shape or bits: NaN equals NaN of the same bits, 0 is not -0; the device is ignored. Plain
+    values differ by type or value. The order of a dict is ignored.
     """
     import torch
 
@@ -241,10 +210,9 @@ def _bits(tensor: Any) -> Any:
 
     plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     dense = plain if plain.layout == torch.strided else plain.to_dense()
-    # Not contiguous(), which lets a single element keep a stride that view refuses.
+    # Not contiguous(): it lets a single element keep a stride that view() rejects.
     return dense.clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
 
 
 def _shared(*sequences: Sequence[str]) -> int:
-    """How many items all of them begin with."""
     return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences, strict=False)))

@@ -1,7 +1,8 @@
-"""The leaderboard: configurations ranked over their seeds, what chance may explain, and what failed."""
+"""The leaderboard: configurations ranked by their mean over seeds, with tests of significance, and failed runs."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -9,7 +10,8 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -24,36 +26,22 @@ from mlprun.analysis.configurations import (
     override_lines,
 )
 from mlprun.analysis.statistics import interval, mean_or_none, sd_or_none
-from mlprun.analysis.table import (
-    WIDTH,
-    Column,
-    decimal_places,
-    exponent_of,
-    format_numbers,
-    render_columns,
-    test_metric,
-)
 from mlprun.files import atomic_write, naming_path
 from mlprun.formatting import pluralize, truncate_middle
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.text_table import render
 
-TABLE_ROWS = 50
-LISTED = 10  # runs that failed, or have not ended, that are listed
+WIDTH = 120  # of a line; paths and commands to paste may be longer
+LISTED = 10  # failed or unfinished runs
 
 
-def leaderboard(runs: Sequence[Run], rows: int = TABLE_ROWS) -> list[str]:
-    """Lines for the terminal: a table for each data set and metric, best first, then the runs without a result.
-
-    Args:
-        runs: as `read_runs` returns them.
-        rows: of a table, at most.
-    """
+def leaderboard(runs: Sequence[Run], rows: int = 50) -> list[str]:
+    """Lines for the terminal: tables of at most `rows` per data set and metric, then unfinished and failed runs."""
     entries = configurations(runs)
+    unfinished = [run for c in entries for run in c.unfinished]
+    failed = [*(run for run in runs if not run[1].has_config), *(run for c in entries for run in c.failed)]
     sections = [_block_lines(block, rows) for block in comparable_blocks(entries)]
-    damaged = [run for run in runs if not run[1].has_config]
-    sections.append(_unfinished_lines(sort_by_name(run for c in entries for run in c.unfinished)))
-    sections.append(_failed_lines(sort_by_name([*damaged, *(run for c in entries for run in c.failed)])))
+    sections += [_unfinished_lines(sort_by_name(unfinished)), _failed_lines(sort_by_name(failed))]
     lines = [line for section in sections if section for line in ("", *section)]
     return lines[1:] or ["no runs"]
 
@@ -77,13 +65,12 @@ def _block_lines(block: Block, rows: int) -> list[str]:
 
 
 def _equal_to_best(block: Block) -> list[Configuration]:
-    """The first, and those whose mean is the same but for the last bits: what differs does not show in `monitor`."""
+    """Those whose mean equals the best up to rounding: `monitor` does not tell them apart."""
     means = [math.fsum(c.values) / len(c.values) for c in block.ranked]
     return [c for c, mean in zip(block.ranked, means, strict=True) if math.isclose(mean, means[0], rel_tol=1e-6)]
 
 
 def _notes(block: Block) -> list[str]:
-    """What a reader of the table should know."""
     best, tests = block.all[0], block.separable[1:]
     notes = []
     if block.ranked and (equal := len(_equal_to_best(block))) > 1:
@@ -99,51 +86,40 @@ def _notes(block: Block) -> list[str]:
         elif tested:
             notes.append(f"the best is separable from {'all others' if None not in tests else 'the others'} {how}")
         if unknown := tests.count(None):
-            notes.append(f"? not tested, for it or the best has a single seed: {pluralize(unknown, 'configuration')}")
+            notes.append(f"? not tested, needs 2 or more seeds: {pluralize(unknown, 'configuration')}")
     if block.ranked and best.failed:
-        notes.append(
-            f"of the best's {pluralize(best.num_runs, 'run')}, {len(best.failed)} failed: its mean leaves them out"
-        )
-    if (
-        best.monitor.endswith("/loss")
-        and len({json.dumps(c.config.get("loss"), sort_keys=True) for c in block.all}) > 1
-    ):
+        count = pluralize(best.num_runs, "run")
+        notes.append(f"of the best's {count}, {len(best.failed)} failed: its mean leaves them out")
+    losses = {json.dumps(c.config.get("loss"), sort_keys=True) for c in block.all}
+    if best.monitor.endswith("/loss") and len(losses) > 1:
         notes.append(f"the losses differ, so {best.monitor} does not compare them: choose another monitor")
     if repeats := sum(len(c.repeats) for c in block.all):
-        notes.append(f"{pluralize(repeats, 'run')} more of a seed that is there already: the newest counts")
+        notes.append(f"{pluralize(repeats, 'older run')} of the same seed: ignored")
     return notes
 
 
 def _line_to_paste(best: Configuration) -> str:
-    """The command that trains the configuration again."""
     path, record = min(best.runs, key=lambda run: run[1].is_reproduction)
     if record.overrides is None:
         return shlex.join(["mlprun", "reproduce", str(path)])
     overrides = [line for line in override_lines(record) if not re.match(r"[+~]*(seed=|(hydra|sweep)[=./@])", line)]
-    return shlex.join(["mlprun", *_config_options(record.command), *overrides])
-
-
-def _config_options(command: str) -> list[str]:
-    """Where the command takes its config from, if not from mlprun's own."""
     options = []
-    try:
-        words = iter(shlex.split(command))
-    except ValueError:  # an open quote
-        return []
-    for word in words:
-        option, equals, _ = word.partition("=")
-        if option in ("--config-dir", "-cd", "--config-name", "-cn"):
-            options += [word] if equals else [word, next(words, "")]
-    return options
+    with contextlib.suppress(ValueError):  # an open quote
+        words = iter(shlex.split(record.command))
+        for word in words:
+            option, equals, _ = word.partition("=")
+            if option in ("--config-dir", "-cd", "--config-name", "-cn"):
+                options += [word] if equals else [word, next(words, "")]
+    return shlex.join(["mlprun", *options, *overrides])
 
 
 def _unfinished_lines(runs: list[Run]) -> list[str]:
     rows = []
     for path, record in runs[:LISTED]:
         has_progress = record.steps is not None and record.num_steps is not None
-        steps = f"  step {record.steps} of {record.num_steps}" if has_progress else ""
-        rows.append((record.status, f"{path}{steps}"))
-    return [*render(rows, "<<"), *_more(len(runs) - LISTED, "unfinished")]
+        rows.append((record.status, f"{path}" + f"  step {record.steps} of {record.num_steps}" * has_progress))
+    more = [f"… {len(runs) - LISTED} more unfinished"] if len(runs) > LISTED else []
+    return [*render(rows, "<<"), *more]
 
 
 def _failed_lines(runs: list[Run]) -> list[str]:
@@ -154,74 +130,100 @@ def _failed_lines(runs: list[Run]) -> list[str]:
             reason = "no finite value to rank it by" if record.status == "completed" else record.status
         file = path / "train.log"
         lines += [f"failed  {file if file.exists() else path}", f"  {truncate_middle(reason, WIDTH - 2)}"]
-    return [*lines, *_more(len(runs) - LISTED, "failed")]
+    return lines + ([f"… {len(runs) - LISTED} more failed"] if len(runs) > LISTED else [])
 
 
-def _more(num_left: int, what: str) -> list[str]:
-    return [f"… {num_left} more {what}"] if num_left > 0 else []
+@dataclass
+class _Column:
+    title: str
+    cells: list[str]
+    right: bool = True
+    flexible: bool = False  # may be truncated
 
 
 def _table(block: Block, rows: int) -> list[str]:
     entries = block.all[:rows]
     num_ranked = min(len(block.ranked), rows)
-    columns = [Column("", [str(place) for place in range(1, num_ranked + 1)])]
+    columns = [_Column("", [str(place) for place in range(1, num_ranked + 1)])]
     marks = [{None: "?", False: "=", True: ""}[test] for test in block.separable[1:]]
     if max((len(c.runs) for c in block.ranked), default=0) > 1 and any(marks):
-        columns.append(Column("", ["", *marks]))
+        columns.append(_Column("", ["", *marks]))
     for key, cells in differing_columns(block.all).items():
         is_number = all(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|null|", cell) for cell in cells)
-        for digits in (4, 6, 9):  # of numbers of many, such as a random search has, unless two would look alike
+        for digits in (4, 6, 9):  # shorten the long numbers of a random search, unless two would look alike
             short = [f"{float(cell):.{digits}g}" if is_number and len(cell) > digits + 4 else cell for cell in cells]
             if len(set(short)) == len(set(cells)):
                 break
         else:
             short = cells
-        columns.append(Column(key, short, is_number, flexible=True))
+        columns.append(_Column(key, short, is_number, flexible=True))
     if any(c.num_runs > 1 for c in entries):
         counts = [str(c.num_runs) if len(c.runs) == c.num_runs else f"{len(c.runs)} of {c.num_runs}" for c in entries]
-        columns.append(Column("n", counts))
+        columns.append(_Column("n", counts))
 
     means = [mean_or_none(c.values) for c in entries]
-    places = decimal_places(means)
+    places = _decimal_places(means)
     statuses = [c.status for c in entries[num_ranked:]]
-    columns.append(Column(block.all[0].monitor, [*format_numbers(means[:num_ranked], places), *statuses]))
+    columns.append(_Column(block.all[0].monitor, [*_format_numbers(means[:num_ranked], places), *statuses]))
     spread = [sd_or_none(c.values) for c in entries]
     if any(sd is not None for sd in spread):
-        places = max(places, min(8, 1 - exponent_of(spread)))
+        places = max(places, min(8, 1 - _exponent(spread)))
         limits = [interval(c.values) for c in entries]
         halves = [None if limit is None else (limit[1] - limit[0]) / 2 for limit in limits]
-        columns += [Column("sd", format_numbers(spread, places)), Column("±95%", format_numbers(halves, places))]
-    if score := test_metric(block.all):
+        columns += [_Column("sd", _format_numbers(spread, places)), _Column("±95%", _format_numbers(halves, places))]
+    if score := _test_metric(block.all):
         scores = [mean_or_none(c.metric(score)) for c in entries]
-        columns.append(Column(score, format_numbers(scores, decimal_places(scores))))
-    columns.append(Column("sec", format_numbers([c.elapsed_sec for c in entries], 1)))
+        columns.append(_Column(score, _format_numbers(scores, _decimal_places(scores))))
+    columns.append(_Column("sec", _format_numbers([c.elapsed_sec for c in entries], 1)))
     if all(c.num_runs == 1 for c in block.all):
         paths = [(c.runs or c.failed or c.unfinished)[0][0] for c in block.all]
         above = os.path.commonpath([path.absolute().parent for path in paths])
         names = [os.path.relpath(path, above) for path in paths]
-        columns.append(Column("run", names, right=False, flexible=True))
-    return render_columns(columns, len(entries))
+        columns.append(_Column("run", names, right=False, flexible=True))
+    table = zip_longest(*([column.title, *column.cells[: len(entries)]] for column in columns), fillvalue="")
+    align = "".join("<>"[column.right] for column in columns)
+    return render(table, align, max_width=WIDTH, flexible=[i for i, column in enumerate(columns) if column.flexible])
+
+
+def _test_metric(entries: Iterable[Configuration]) -> str | None:
+    names = {name for c in entries for name in SCORES if c.metric(name)}
+    return next((name for name in SCORES if name in names), None)
+
+
+def _exponent(values: Iterable[float | None]) -> int:
+    """The power of ten of the first value that is not 0."""
+    return math.floor(math.log10(next((abs(value) for value in values if value), 1.0)))
+
+
+def _decimal_places(values: Sequence[float | None]) -> int:
+    """Enough for four digits of the first value, and at least four decimals below 10."""
+    exponent = _exponent(values)
+    return min(8, max(3 - exponent, 4 if exponent < 1 else 0))
+
+
+def _format_numbers(values: Sequence[float | None], places: int) -> list[str]:
+    """With `places` decimals; `3e-05` and `1e+07` where these would show 0 or fill the column."""
+
+    def one(value: float | None) -> str:
+        if value is None:
+            return ""
+        return f"{value:.3g}" if abs(value) >= 1e7 or 0 < abs(value) < 0.5 * 10**-places else f"{value:.{places}f}"
+
+    return [one(value) for value in values]
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> None:
-    """Every configuration as a row of a table, in the leaderboard's order, with all digits.
+    """Write every configuration as a row, in the leaderboard's order, with all digits.
 
     Columns: `rank` (from 1 for each data set and metric; empty without a result), the keys that differ, `n`, `data`,
     `monitor`, `mean`, `sd`, `ci95_low`, `ci95_high`, the mean of the test metrics (`test/accuracy_mean`),
-    `elapsed_sec_mean`, `separable_from_best` (true, false, or empty where there is no test), and the directories of
-    the `n` runs, of those that failed and of those that have not ended, from where the file lies, joined by `;`.
-
-    Args:
-        runs: as `read_runs` returns them.
-        path: of the file; it is written whole or not at all.
-
-    Raises:
-        RunError: it cannot be written.
+    `elapsed_sec_mean`, `separable_from_best` (true, false, or empty without a test), and the directories of the `n`
+    runs, of the failed and of the unfinished ones, relative to the file and joined by `;`.
     """
     blocks = comparable_blocks(configurations(runs))
     swept = differing_columns([c for block in blocks for c in block.all])
     swept = {key: cells for key, cells in swept.items() if key not in ("data", "monitor")}
-    scores = [name for name in SCORES if any(test_metric(block.all) == name for block in blocks)]
+    scores = [name for name in SCORES if any(_test_metric(block.all) == name for block in blocks)]
     header = ["rank", *swept, "n", "data", "monitor", "mean", "sd", "ci95_low", "ci95_high",
               *(f"{name}_mean" for name in scores), "elapsed_sec_mean", "separable_from_best",
               "runs", "failed_runs", "unfinished_runs"]  # fmt: skip
@@ -229,9 +231,8 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
     for block in blocks:
         for place, (c, test) in enumerate(zip_longest(block.all, block.separable), start=1):
             values, tested = c.values, "" if test is None else str(test).lower()
-            folders = [
-                [os.path.relpath(run, path.parent) for run, _ in group] for group in (c.runs, c.failed, c.unfinished)
-            ]
+            groups = (c.runs, c.failed, c.unfinished)
+            folders = [[os.path.relpath(run, path.parent) for run, _ in group] for group in groups]
             rows.append([
                 place if values else None, *(cells[len(rows)] for cells in swept.values()),
                 len(values), c.data, c.monitor, mean_or_none(values), sd_or_none(values),

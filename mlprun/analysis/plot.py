@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlprun.analysis.curves import Curve, Series, curve, default_metrics, mean_curve, metrics_of
 from mlprun.formatting import truncate
-from mlprun.pictures.figures import new_panels, palette
+from mlprun.pictures.figures import evenly_spaced, new_panels, palette
 from mlprun.runs.collect import Run
 
 if TYPE_CHECKING:
@@ -17,19 +17,13 @@ if TYPE_CHECKING:
 
 AXES = ("step", "epoch", "optim/lr")
 LISTED = 12  # entries of a legend
-FEW = 40  # points of a curve that are marked one by one
-DECADES = 2  # a loss that spans more is drawn on a logarithmic axis
+FEW = 40  # points: a curve with fewer has markers
+DECADES = 2  # a loss that spans more gets a logarithmic axis
 X_LABELS = {"step": "step (optimizer updates)", "epoch": "epoch", "optim/lr": "learning rate"}
 
 
 def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> Figure:
-    """A panel for each metric, with a line for each series: the mean of several seeds, and the band of their values.
-
-    Args:
-        series: as `collect` gives them.
-        metrics: such as `val/loss`.
-        x: one of `AXES`; the axis of `optim/lr` is logarithmic.
-    """
+    """A panel for each metric and a line for each series: one run, or the mean of several seeds with their range."""
     figure, panels = _panels([1.0] * len(metrics), x)
     for panel, metric in zip(panels, metrics, strict=True):
         for each, colour in zip(series, palette(len(series)), strict=True):
@@ -46,15 +40,18 @@ def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> F
     elif len(series) == 1:
         panels[0].set_title(_title(series[0].runs[0]), fontsize=10)
     if len(series) > 1:
-        _legend(figure, panels[0], len(series))
+        handles, texts = panels[0].get_legend_handles_labels()
+        chosen = evenly_spaced(len(series), LISTED)
+        figure.legend(  # below the panels: labels may be long
+            [handles[i] for i in chosen], [texts[i] for i in chosen], loc="outside lower center", fontsize=8,
+            title=None if len(series) <= LISTED else f"{LISTED} of {len(series)}",
+            ncols=max(1, min(3, 100 // (max(map(len, texts)) + 8))),
+        )  # fmt: skip
     return figure
 
 
 def draw_run(series: Series, x: str = "step") -> Figure:
-    """One run: the losses in a panel, accuracy or the like below it, the learning rate in a narrow third.
-
-    The test scores are marked at the best step, and a line goes through all panels there.
-    """
+    """Panels for the losses, the score and the learning rate, with the test scores at the best step."""
     rows, (_, record) = series.rows[0], series.runs[0]
     logged = metrics_of([series])
     score = next((name for name in default_metrics([series]) if not name.endswith("/loss")), None)
@@ -75,7 +72,7 @@ def draw_run(series: Series, x: str = "step") -> Figure:
         tested = record.metrics.get(f"test/{name}")
         if at is not None and tested is not None:
             panel.plot([at], [tested], "*", color="tab:red", markersize=12, label=f"test/{name} {tested:.4g}")
-        if name != "lr":  # the line at the best step is named once
+        if name != "lr":  # the best step is in the first legend only
             handles, texts = panel.get_legend_handles_labels()
             in_legend = [i for i, text in enumerate(texts) if panel is panels[0] or not text.startswith("best step")]
             panel.legend([handles[i] for i in in_legend], [texts[i] for i in in_legend], fontsize=8)
@@ -84,7 +81,6 @@ def draw_run(series: Series, x: str = "step") -> Figure:
 
 
 def _panels(heights: Sequence[float], x: str) -> tuple[Figure, list[Axes]]:
-    """A figure with panels below each other that share the horizontal axis."""
     figure, panels = new_panels(len(heights), 1, 7.5, 1.0 + 2.4 * sum(heights), sharex=True, height_ratios=heights)
     for panel in panels:
         panel.grid(alpha=0.3)
@@ -95,7 +91,6 @@ def _panels(heights: Sequence[float], x: str) -> tuple[Figure, list[Axes]]:
 
 
 def _line(panel: Axes, curves: Sequence[Curve], colour: Any, label: str | None) -> None:
-    """One curve, or the mean of several and their band."""
     if len(curves) == 1:
         xs, ys = curves[0]
     else:
@@ -106,7 +101,7 @@ def _line(panel: Axes, curves: Sequence[Curve], colour: Any, label: str | None) 
 
 
 def _mark_best(panel: Axes, series: Series, x: str) -> float | None:
-    """A line at the best step, and where that is; None where the run has no best step yet."""
+    """Mark the best step; its x, or None if the run has none yet."""
     best = series.runs[0][1].best_step
     xs, _ = curve([row for row in series.rows[0] if row.get("step") == best], "step", x)
     if not xs:
@@ -116,23 +111,10 @@ def _mark_best(panel: Axes, series: Series, x: str) -> float | None:
 
 
 def _scale(panel: Axes, *, falls: bool) -> None:
-    """A logarithmic axis for what is a loss or the like, and spans decades."""
     drawn: list[Any] = [line.get_ydata() for line in panel.get_lines()]
     values = [float(y) for ys in drawn for y in ys if math.isfinite(y)]
     if falls and values and min(values) > 0 and max(values) / min(values) > 10**DECADES:
         panel.set_yscale("log")
-
-
-def _legend(figure: Figure, panel: Axes, count: int) -> None:
-    """Below the panels, for labels may be long."""
-    handles, texts = panel.get_legend_handles_labels()
-    chosen = range(count) if count <= LISTED else [round(i * (count - 1) / (LISTED - 1)) for i in range(LISTED)]
-    title = None if count <= LISTED else f"{LISTED} of {count}"
-    longest = max(len(text) for text in texts)
-    figure.legend(
-        [handles[i] for i in chosen], [texts[i] for i in chosen], loc="outside lower center", fontsize=8, title=title,
-        ncols=max(1, min(3, 100 // (longest + 8))),
-    )  # fmt: skip
 
 
 def _title(run: Run) -> str:

@@ -7,14 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlprun.analysis.diff import (
-    MISSING,
-    NAMES,
-    Difference,
-    compare_records,
-    compare_rows,
-    same_json,
-)
+from mlprun.analysis.diff import MISSING, NAMES, Difference, compare_records, compare_rows, same_json
 from mlprun.errors import RunError
 from mlprun.formatting import as_typed, pluralize
 from mlprun.runs.collect import Run
@@ -23,12 +16,7 @@ from mlprun.text_table import render
 
 
 def show(first: Run, second: Run | None = None) -> list[str]:
-    """Lines for the terminal: what a run is, or how two differ and what each reached.
-
-    Args:
-        first: directory and record.
-        second: the run to compare it with.
-    """
+    """Lines for the terminal: one run, or the differences of two."""
     return _one(*first) if second is None else _two(first, second)
 
 
@@ -39,7 +27,7 @@ def _one(path: Path, record: RunRecord) -> list[str]:
         ("error", record.error.partition("\n")[0]),
         ("command", record.command),
         ("folder", record.folder),
-        ("git", _commit(record.section("git"), path)),
+        ("git", _commit(record.git, path)),
         ("mlprun", _version(record.get("mlprun"))),
         ("device", _device(record.device)),
         ("started", record.started_at),
@@ -92,22 +80,17 @@ def _two(first: Run, second: Run) -> list[str]:
     lines += ["", "results", *render(_results(first[1], second[1]), "<<<", indent="  ")]
     files = [path / "metrics.jsonl" for path, _ in (first, second)]
     if not sections["config"] and all(file.is_file() for file in files):  # with another config they differ anyway
-        lines += ["", "metrics.jsonl", *_parting(*files)]
+        lines += ["", "metrics.jsonl"]
+        try:
+            row = compare_rows(*files)
+            table = [] if row is None else render(row.table(NAMES), "<<<", indent="  ")
+            lines += ["  no difference"] if row is None else [f"  {row.headline(NAMES)}", *table]
+        except RunError as error:
+            lines += [f"  {line}" for line in str(error).splitlines()]
     return lines
 
 
-def _parting(first: Path, second: Path) -> list[str]:
-    try:
-        row = compare_rows(first, second)
-    except RunError as error:
-        return [f"  {line}" for line in str(error).splitlines()]
-    if row is None:
-        return ["  no difference"]
-    return [f"  {row.headline(NAMES)}", *render(row.table(NAMES), "<<<", indent="  ")]
-
-
 def _results(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]:
-    """Status, steps and metrics of both runs, a row each, under a heading."""
     rows = [("", *NAMES)]
     for name, key in (("status", "status"), ("steps", "steps"), ("best step", "best_step")):
         rows.append((name, as_typed(first.get(key, MISSING)), as_typed(second.get(key, MISSING))))
@@ -115,7 +98,7 @@ def _results(first: RunRecord, second: RunRecord) -> list[tuple[str, str, str]]:
     for name in dict.fromkeys([*ours, *theirs]):
         pair = ours.get(name, MISSING), theirs.get(name, MISSING)
         short = _number(pair[0]), _number(pair[1])
-        # two numbers that look alike and are not show all their digits
+        # different numbers that look alike get all their digits
         rows.append((name, *(short if short[0] != short[1] or same_json(*pair) else Difference(name, *pair).texts())))
     return rows
 

@@ -1,4 +1,4 @@
-"""Means, intervals and tests over seeds."""
+"""Means, confidence intervals and significance tests over seeds."""
 
 from __future__ import annotations
 
@@ -18,14 +18,10 @@ def sd_or_none(values: Sequence[float]) -> float | None:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% confidence interval of the mean, None for fewer than two values.
+    """The 95 % confidence interval of the mean; None for fewer than two values.
 
-    mean ± t(0.975, n - 1) · s / √n, with s the sample standard deviation (its sum of squares divided by n - 1) and
-    t(p, df) the quantile of Student's t distribution: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2,
-    "Confidence Limits for the Mean". It takes the values for independent and about normal.
-
-    Args:
-        values: finite numbers, one a seed.
+    mean ± t(0.975, n - 1) · s / √n: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2. It assumes independent
+    values with about a normal distribution.
     """
     if len(values) < 2:
         return None
@@ -34,22 +30,14 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def separable(first: Sequence[float], second: Sequence[float]) -> bool | None:
-    """Whether two means differ by more than chance explains, by Welch's t-test: two-sided, at 95%.
+    """Welch's t-test, two-sided at 95 %: whether two means differ; None if either has a single value.
 
-    They do if |mean1 - mean2| / √(v1 + v2) > t(0.975, df), where v = s² / n of each and
-    df = (v1 + v2)² / (v1² / (n1 - 1) + v2² / (n2 - 1)):
-    B. L. Welch, "The generalization of 'Student's' problem when several different population variances are
-    involved", Biometrika 34 (1947) 28-35; NIST/SEMATECH e-Handbook, 1.3.5.3, "Two-Sample t-Test for Equal Means".
+    |mean1 - mean2| / √(v1 + v2) > t(0.975, df), where v = s² / n of each and
+    df = (v1 + v2)² / (v1² / (n1 - 1) + v2² / (n2 - 1)): B. L. Welch, Biometrika 34 (1947) 28-35; NIST/SEMATECH
+    e-Handbook, 1.3.5.3.
 
-    Where neither varies, any difference counts. Nothing is corrected for the number of comparisons, nor for the best
-    being chosen by the same values: of many equal configurations, some are called different.
-
-    Args:
-        first: finite numbers, one a seed.
-        second: likewise; as many or not.
-
-    Returns:
-        None where a single value says nothing of its variation, so that there is no test.
+    If neither varies, any difference counts. There is no correction for multiple comparisons, nor for selecting the
+    best by the same values: among many equal configurations, some are called different.
     """
     if len(first) < 2 or len(second) < 2:
         return None
@@ -58,7 +46,7 @@ def separable(first: Sequence[float], second: Sequence[float]) -> bool | None:
     error = math.hypot(*errors)
     if error == 0:
         return difference > 0
-    # df as above, divided through by (v1 + v2)²: the squares of tiny numbers would be 0
+    # df as above, divided by (v1 + v2)²: the squares of tiny numbers would be 0
     shares = [(e / error) ** 2 for e in errors]
     df = 1 / (shares[0] ** 2 / (len(first) - 1) + shares[1] ** 2 / (len(second) - 1))
     return difference / error > _quantile(df)

@@ -150,7 +150,7 @@ def test_a_changed_module_is_named_with_the_step(folder):
     (folder / "users.py").write_text(USERS.replace("gain = 1.0", "gain = 1.001"))
     output = reproduce(folder, status=1)
     verdict = output[output.index("different: ") :].splitlines()
-    assert verdict[0] == "different: they part at step 14 (3 rows before it are the same)"
+    assert verdict[0] == "different: they differ from step 14 (3 equal rows before it)"
     rows = rows_of(folder / "run")
     words = [line.split() for line in verdict]
     assert words[1] == ["step", "14", "original", "again"]
@@ -165,7 +165,7 @@ def test_a_changed_module_is_named_with_the_step(folder):
 def test_a_model_that_does_not_repeat_itself(folder):
     finish(folder, *RUN, *OWN, "model._target_=users.Restless", "trainer.deterministic=false")
     output = reproduce(folder, status=1)
-    assert "different: they part at step 5\n" in output
+    assert "different: they differ from step 5\n" in output
     assert "nothing that is recorded of code, environment and data differs, so the run does not repeat itself" in output
     assert "trainer.deterministic=false: " in output
     assert "users.Noisy, users.Restless: does it draw what no seed decides (os.urandom" in output

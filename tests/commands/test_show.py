@@ -24,10 +24,10 @@ def test_show_says_how_two_runs_differ(folder):
     rows[2] = re.sub('"train/loss": [0-9.]+', '"train/loss": 0.5', rows[2])
     (folder / "b" / "metrics.jsonl").write_text("".join(rows))
     parted = finish(folder, "show", "a", "b").splitlines()
-    assert parted[-3] == "  they part at step 3 (2 rows before it are the same)"
+    assert parted[-3] == "  they differ from step 3 (2 equal rows before it)"
     assert parted[-1].split()[0] == "train/loss"
     assert parted[-1].endswith("  0.5")
     (folder / "b" / "metrics.jsonl").write_text("".join(rows[:2]))
     assert finish(folder, "show", "a", "b").splitlines()[-1] == (
-        "  they part at step 3, which only first has (2 rows before it are the same)"
+        "  they differ from step 3, which only first has (2 equal rows before it)"
     )

@@ -121,4 +121,4 @@ def test_a_seed_counts_once():
     ]
     (found,) = configurations(runs)
     assert [path.name for path, _ in found.runs] == ["newer", "original"]
-    assert "2 runs more of a seed that is there already: the newest counts" in leaderboard(runs)
+    assert "2 older runs of the same seed: ignored" in leaderboard(runs)

@@ -205,18 +205,18 @@ B = {"step": 20, "epoch": 1.0, "train/loss": 0.6, "val/loss": 0.65, "val/accurac
         ([A, B], [A | {"perf/examples_per_sec": 1.0}, B], None),
         ([A, B], [{k: v for k, v in A.items() if k != "perf/examples_per_sec"}, B], None),
         ([A | {"train/loss": None}], [A | {"train/loss": None}], None),  # NaN, as JSON keeps it
-        ([A | {"train/loss": None}], [A], "they part at step 10: train/loss: null | 0.7"),
-        ([A, B], [A | {"optim/lr": 0.2}, B | {"train/loss": 9}], "they part at step 10: optim/lr: 0.1 | 0.2"),
+        ([A | {"train/loss": None}], [A], "they differ from step 10: train/loss: null | 0.7"),
+        ([A, B], [A | {"optim/lr": 0.2}, B | {"train/loss": 9}], "they differ from step 10: optim/lr: 0.1 | 0.2"),
         (
             [A],
             [A | {"train/loss": math.nextafter(0.7, 1)}],
-            "they part at step 10: train/loss: 0.7 | 0.7000000000000001",
+            "they differ from step 10: train/loss: 0.7 | 0.7000000000000001",
         ),
-        ([A], [A | {"train/grad_norm": 2.0}], "they part at step 10: train/grad_norm: (not there) | 2.0"),
-        ([A, B], [A], "they part at step 20, which only a has: step: 20 | (not there)"),
-        ([B], [A, B], "they part at step 10, which only b has: step: (not there) | 10"),
+        ([A], [A | {"train/grad_norm": 2.0}], "they differ from step 10: train/grad_norm: (not there) | 2.0"),
+        ([A, B], [A], "they differ from step 20, which only a has: step: 20 | (not there)"),
+        ([B], [A, B], "they differ from step 10, which only b has: step: (not there) | 10"),
         ([A, A, B], [A, B], None),  # a run that was resumed may have done a step twice
-        ([A, A | {"train/loss": 0.8}], [A], "they part at step 10: train/loss: 0.8 | 0.7"),
+        ([A, A | {"train/loss": 0.8}], [A], "they differ from step 10: train/loss: 0.8 | 0.7"),
     ],
 )
 def test_the_first_step_at_which_two_runs_part(tmp_path, first, second, said):
@@ -236,7 +236,7 @@ def test_the_most_telling_value_comes_first(tmp_path):
     assert [d.key for d in found.differences] == [
         "train/loss", "val/loss", "val/accuracy", "epoch", "train/grad_norm", "model/a",
     ]  # fmt: skip
-    assert found.headline(("a", "b")) == "they part at step 20 (1 row before it is the same)"
+    assert found.headline(("a", "b")) == "they differ from step 20 (1 equal row before it)"
     assert found.table(("a", "b")) == [
         ("step 20", "a", "b"),
         ("train/loss", "0.6", "1.6"),

@@ -14,8 +14,7 @@ from scipy import stats
 
 from mlprun.analysis.configurations import configurations
 from mlprun.analysis.diff import MISSING
-from mlprun.analysis.leaderboard import leaderboard, write_csv
-from mlprun.analysis.table import WIDTH
+from mlprun.analysis.leaderboard import WIDTH, leaderboard, write_csv
 from mlprun.errors import RunError
 from mlprun.runs.collect import read_runs
 from mlprun.runs.record import read_record
@@ -124,8 +123,8 @@ CLOSE, FAR, MIDDLE = [0.50, 0.52, 0.48], [0.90, 0.92, 0.88], [0.51, 0.49, 0.53]
          "= not separable from the best at 3 seeds (Welch's t-test, 95%): 1 configuration"),
         ([CLOSE, [*MIDDLE, 0.5], [0.55, 0.45]], ["", "=", "="],
          "= not separable from the best at 2-4 seeds (Welch's t-test, 95%): 2 configurations"),
-        ([[0.4], CLOSE, FAR], ["", "?", "?"], "? not tested, for it or the best has a single seed: 2 configurations"),
-        ([CLOSE, FAR, [0.95]], ["", "", "?"], "? not tested, for it or the best has a single seed: 1 configuration"),
+        ([[0.4], CLOSE, FAR], ["", "?", "?"], "? not tested, needs 2 or more seeds: 2 configurations"),
+        ([CLOSE, FAR, [0.95]], ["", "", "?"], "? not tested, needs 2 or more seeds: 1 configuration"),
         ([CLOSE, FAR, [0.95]], ["", "", "?"],
          "the best is separable from the others at 3 seeds (Welch's t-test, 95%)"),
         ([CLOSE], [""], None),
