@@ -33,22 +33,23 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; each result is the objective, NaN for a run without one."""
-        from mlprun.sweep import scheduler
+        from mlprun.sweep.forkserver import Job
+        from mlprun.sweep.scheduler import Scheduler
 
         setup_globals()
         folder = Path(str(self.config.hydra.sweep.dir))
 
-        def jobs() -> Iterator[scheduler.Job]:
+        def jobs() -> Iterator[Job]:
             for index, overrides in enumerate(job_overrides, start=initial_job_idx):
                 config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
                 with open_dict(config):
                     config.hydra.job.id, config.hydra.job.num = str(index), index
                 path = folder / config.hydra.sweep.subdir
-                yield scheduler.Job(path, list(overrides), _run, (self.task_function, config))
+                yield Job(_run, (self.task_function, config), path)
 
         if self._scheduler is None:  # one for all batches of the sweep
             num_jobs = getattr(self.hydra_context.config_loader, "num_jobs", None)
-            self._scheduler = scheduler.Scheduler(folder, num_jobs)
+            self._scheduler = Scheduler(folder, num_jobs)
         objectives = self._scheduler.launch(jobs())
         return [_returned(list(o), value) for o, value in zip(job_overrides, objectives, strict=True)]
 

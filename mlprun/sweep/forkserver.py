@@ -1,4 +1,4 @@
-"""The server that forks a process for each job, as its owner sees it. `job_server.py` is its other side."""
+"""The client of the fork server, which forks a process for each job; `job_server.py` is the server."""
 
 from __future__ import annotations
 
@@ -18,84 +18,51 @@ from mlprun import signals
 from mlprun.errors import RunError
 
 GRACE_SECONDS = 10.0  # from SIGTERM to SIGKILL
-OUTPUT = "output.log"  # of a job, in its directory
+OUTPUT = "output.log"  # in a job's directory
 
 
 @dataclass(frozen=True)
 class Job:
-    """A call in a process of its own.
+    """A call in a process of its own."""
 
-    Attributes:
-        target: a function that can be imported by its name, so none of `__main__`.
-        args: what it is called with; can be pickled.
-        path: the run's directory; the process's output goes to `output.log` in it.
-        num_threads: cores that it takes.
-    """
-
-    target: Callable[..., object]
-    args: tuple[Any, ...]
-    path: Path
-    num_threads: int = 1
+    target: Callable[..., object]  # importable by its name, so not in `__main__`
+    args: tuple[Any, ...]  # picklable
+    path: Path  # the run's directory; stdout and stderr go to `output.log` in it
+    num_threads: int = 1  # CPU cores it takes
 
 
 @dataclass
 class Running:
-    """A job that has been started.
-
-    Attributes:
-        job: what was started.
-        gpu: the one that it has to itself, as CUDA_VISIBLE_DEVICES names it; or None.
-        began: `time.monotonic()` at its first start.
-        deaths: what its attempts died of.
-    """
+    """A started job."""
 
     job: Job
-    gpu: str | None
+    gpu: str | None  # the value of CUDA_VISIBLE_DEVICES reserved for it
     began: float = field(default_factory=time.monotonic)
-    deaths: list[str] = field(default_factory=list)
+    deaths: list[str] = field(default_factory=list)  # why its attempts died
 
 
 @dataclass(frozen=True)
 class Caller:
-    """What a job's process takes over from the one that wants the job done.
+    """The state of this process that a job's process takes over."""
 
-    Attributes:
-        directory: the current one.
-        environment: its variables.
-        path: `sys.path`.
-        arguments: `sys.argv`.
-    """
-
-    directory: str
-    environment: dict[str, str]
-    path: list[str]
-    arguments: list[str]
-
-    @classmethod
-    def now(cls) -> Caller:
-        """This process, as it is now."""
-        return cls(os.getcwd(), dict(os.environ), [*sys.path], [*sys.argv])
+    directory: str = field(default_factory=os.getcwd)
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    path: list[str] = field(default_factory=lambda: [*sys.path])
+    arguments: list[str] = field(default_factory=lambda: [*sys.argv])
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the server is sent for each job.
+    """The message that starts a job."""
 
-    Attributes:
-        number: what its end is reported with.
-        caller: `Caller`.
-        output: the file that its output goes to.
-        call: the pickled target and its arguments; only the job's own process may import what they are made of.
-    """
-
-    number: int
+    number: int  # reported with the exit code
     caller: Caller
-    output: Path
-    call: bytes
+    output: Path  # file for stdout and stderr
+    call: bytes  # the pickled target and arguments, which only the job's process may import
 
 
 class Server:
-    """The process that forks the jobs, as its owner sees it."""
+    """Starts and stops the process that forks the jobs, and talks to it."""
 
     def __init__(self, modules: tuple[str, ...]) -> None:
         self.modules = modules
@@ -103,21 +70,17 @@ class Server:
         self.connection, server_end = Pipe()
         with server_end, signals.deferred:
             code = "from mlprun.sweep.job_server import serve; serve()"
-            # -P: the path is the one here, while `-c` would put the current folder before the libraries
+            # -P: use sys.path of this process; `-c` would put the current folder first
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code, str(server_end.fileno()), *modules],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 pass_fds=[server_end.fileno()],
-                start_new_session=True,  # Ctrl-C and a terminal that closes are its owner's affair
+                start_new_session=True,  # its owner handles Ctrl-C and a terminal that closes
             )
 
     def wait_ready(self) -> None:
-        """Return when it has imported what it is to import.
-
-        Raises:
-            RunError: it ended instead.
-        """
+        """Wait until it has imported its modules; RunError if it exits instead."""
         if self._is_ready:
             return
         self.connection.poll(None)
@@ -130,19 +93,15 @@ class Server:
         self._is_ready = True
 
     def receive(self) -> Any:
-        """What it says next: `(number, exit code)`, or None when it is ready and when all jobs have ended.
-
-        Raises:
-            OSError: it is gone.
-        """
-        with signals.deferred:  # a message is read whole or not at all
+        """Its next message: `(number, exit code)`, None if ready or without jobs left; OSError if it is gone."""
+        with signals.deferred:  # never read half a message
             try:
                 return self.connection.recv()
             except EOFError as error:
                 raise ConnectionResetError from error
 
     def start(self, number: int, running: Running, caller: Caller) -> None:
-        """Have it fork a process; how that ends comes back with `number`."""
+        """Start a job; its exit code is received with `number`."""
         if running.gpu is not None:
             caller = replace(caller, environment={**caller.environment, "CUDA_VISIBLE_DEVICES": running.gpu})
         order = Order(number, caller, running.job.path / OUTPUT, pickle.dumps((running.job.target, running.job.args)))
@@ -150,7 +109,7 @@ class Server:
             self.connection.send(order)
 
     def stop(self) -> None:
-        """End the jobs, first by asking, later by force, and then the server."""
+        """End the jobs, first with SIGTERM, later by force, and then the server."""
         limit = time.monotonic() + GRACE_SECONDS
         try:
             if self._is_ready:
@@ -158,15 +117,14 @@ class Server:
                 while self.connection.poll(max(0.0, limit - time.monotonic())) and self.connection.recv() is not None:
                     pass
         except (EOFError, OSError):
-            pass  # it was killed, and they with it
+            pass  # it was killed, and its jobs with it
         finally:
             self.close()
 
     def close(self) -> None:
-        """End the server and whatever it runs."""
         self.connection.close()
         try:
             self.process.wait(GRACE_SECONDS if self._is_ready else 0)
-        except subprocess.TimeoutExpired:  # it still imports, and has no jobs; or it hangs, and they die with it
+        except subprocess.TimeoutExpired:  # it is still importing, without jobs; or it hangs, and its jobs die with it
             self.process.kill()
             self.process.wait()

@@ -1,10 +1,11 @@
-"""A server that imports once what the jobs of a sweep need, and forks one process for each. Imports no torch.
+"""The server that imports a sweep's modules once and forks a process for each job. Imports no torch.
 
-It owns the jobs: however the connection to it ends, it ends them, so a sweep that is killed leaves nothing running.
+However the connection to its owner ends, it ends the jobs, so a killed sweep leaves nothing running.
 
-It is not multiprocessing's fork server. That one finds the current folder before the libraries, dies of a preload that
-raises, imports the caller's script again in every job, is one for the whole process (the user's own, maybe), lives as
-long as its jobs rather than its parent, and loses a job that is interrupted while the server still imports."""
+It replaces multiprocessing's fork server, which puts the current folder before the libraries, dies of a preload that
+raises, imports the caller's script again in every job, is shared by the whole process (maybe with the user's code),
+lives as long as its jobs rather than its parent, and loses a job that is interrupted while the server still imports.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +29,18 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def serve() -> None:
-    """Be the server; in the process of a job, be the job."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it ends when its owner lets go of it
+    """Run the server; in the process of a job, run the job."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it ends when its owner closes the connection
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    with without_collections():  # nor do a job's collections visit, and so copy, what is imported here
+    with without_collections():  # so a job's collections do not visit, and copy, the imported objects
         for name in sys.argv[2:]:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
     server = os.getpid()
-    numbers: dict[int, int] = {}  # of the orders, by process
+    numbers: dict[int, int] = {}  # process -> number of its order
     try:
         order = _fork_jobs(connection, numbers)
-    except (EOFError, OSError):  # the owner has let go, or is dead
+    except (EOFError, OSError):  # the owner has closed the connection, or is dead
         for pid in numbers:
             _kill_group(pid)
         for pid in numbers:
@@ -50,7 +51,7 @@ def serve() -> None:
 
 
 def _fork_jobs(connection: Connection[Any, Any], numbers: dict[int, int]) -> Order:
-    """Fork and reap for as long as there is an owner; return only in a forked process, with what it is to do."""
+    """Fork and reap while there is an owner; return only in a job's process, with its order."""
     child_ended, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
@@ -80,16 +81,15 @@ def _fork_jobs(connection: Connection[Any, Any], numbers: dict[int, int]) -> Ord
 
 
 def _reap(connection: Connection[Any, Any], numbers: dict[int, int]) -> None:
-    """Report the jobs that have ended."""
     for pid in [*numbers]:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            _kill_group(pid)  # what it left behind
+            _kill_group(pid)  # its own children
             connection.send((numbers.pop(pid), os.waitstatus_to_exitcode(status)))
 
 
 def _fork(connection: Connection[Any, Any], order: Order, numbers: dict[int, int]) -> bool:
-    """Fork a process for a job; whether this is the new one. If there can be none, it is reported as ended."""
+    """Fork a job; true in the new process. A failed fork is reported as the job's exit."""
     try:
         pid = os.fork()
     except OSError as error:
@@ -98,7 +98,7 @@ def _fork(connection: Connection[Any, Any], order: Order, numbers: dict[int, int
         return False
     if pid == 0:
         return True
-    with contextlib.suppress(OSError):  # it does the same; whoever comes first
+    with contextlib.suppress(OSError):  # the child does the same: whoever is first
         os.setpgid(pid, pid)
     numbers[pid] = order.number
     return False
@@ -110,11 +110,10 @@ def _kill_group(pid: int) -> None:
 
 
 def _enter_job(server: int, order: Order) -> None:
-    """Make this process, forked from the one with the id `server`, that of a job."""
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends also when the server is killed
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the server
         if os.getppid() != server:
             os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner asks with SIGTERM
@@ -128,7 +127,7 @@ def _enter_job(server: int, order: Order) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-    # By lines: what a job has said is there when it dies.
+    # Line-buffered: nothing is lost when a job dies.
     sys.stdout, sys.stderr = (
         open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         for number in (1, 2)
@@ -137,7 +136,6 @@ def _enter_job(server: int, order: Order) -> None:
 
 
 def _do(call: bytes) -> NoReturn:
-    """Call the job's target, and end the process with its exit status."""
     status = 0
     try:
         target, args = pickle.loads(call)
@@ -151,5 +149,5 @@ def _do(call: bytes) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         status = 1
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it is ending
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # exiting
     fast_exit(status)

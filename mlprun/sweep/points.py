@@ -1,4 +1,4 @@
-"""The points of a sweep: what each runs, its directory, and whether it was run already."""
+"""The points of a sweep, their directories, and whether they were run already."""
 
 from __future__ import annotations
 
@@ -20,43 +20,26 @@ from mlprun.text_table import render
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        fingerprint: of its config (`config.identity`).
-        overrides: its own.
-        config: checked.
-        path: of the directory that was begun, or None.
-        record: the run.json there, or empty.
-        outdated: files of code that have changed since it was begun.
-        suffix: the end of a new directory's name: the fingerprint, numbered if a directory has it already.
-    """
-
-    fingerprint: str
+    fingerprint: str  # of its config
     overrides: list[str]
     config: Config
-    path: Path | None = None
-    record: RunRecord = field(default_factory=RunRecord)
-    outdated: tuple[str, ...] = ()
-    suffix: str = ""
+    path: Path | None = None  # of its directory; None if it is new
+    record: RunRecord = field(default_factory=RunRecord)  # the run.json there, or empty
+    outdated: tuple[str, ...] = ()  # code files that have changed since it was started
+    suffix: str = ""  # of a new directory: the fingerprint, numbered if a directory with it exists
 
     @property
     def status(self) -> str:
-        """`completed`, `failed`, `interrupted`, `running` (by a process that may be gone), or `new`."""
+        """`completed`, `failed`, `interrupted`, `running` (maybe by a process that is gone), or `new`."""
         return self.record.status or "new"
 
 
 def points(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> tuple[list[Point], int]:
-    """Every different point of the overrides, checked, in their order; and how many were named twice.
+    """The different points of the overrides, checked, in their order; and the number of repeated ones.
 
-    Args:
-        composer: composes.
-        overrides: with several values per key.
-        sweep_dir: directory of the sweep; None if it is a new one.
-
-    Raises:
-        ConfigError: a point cannot work; nothing was run.
-        RunError: a run.json in the directory is damaged.
+    ConfigError if a point is invalid; RunError if a run.json in `sweep_dir` (None: a new sweep) is damaged.
     """
     source = provenance.mlprun_state(Path(__file__).parents[1])["source"]
     directories = None if sweep_dir is None else PointDirectories(sweep_dir)
@@ -78,7 +61,7 @@ def points(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> 
 
 
 def _read_record(path: Path, expected: str) -> RunRecord:
-    """The record of the run in `path`, whose config has the fingerprint `expected`; empty if it was not begun."""
+    """The record of the run in `path`, empty if it was not started; RunError unless its fingerprint is `expected`."""
     directory = RunDirectory(path)
     if not directory.record_file.exists():
         return RunRecord()
@@ -103,19 +86,13 @@ def shared_overrides(points: list[Point]) -> set[str]:
 
 
 def shared_keys(points: list[Point]) -> list[str]:
-    """The keys of `shared_overrides`."""
     return sorted(override.partition("=")[0] for override in shared_overrides(points))
 
 
 def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tuple[str, ...], str]:
-    """The name of each point's directory, by its overrides, also as Hydra's own sweeper writes them.
+    """Overrides of each point, also as Hydra's sweeper writes them (`rewritten`) -> the name of its directory.
 
-    It is what is swept, as typed, and the point's fingerprint. A point that was begun keeps its directory, whatever
-    else is swept now.
-
-    Args:
-        points: of the sweep.
-        rewritten: `Composer.rewritten` of the sweep's overrides.
+    The name is the swept overrides and the fingerprint. A point that was started keeps its directory.
     """
     shared = shared_overrides(points)
     names = {}
@@ -129,7 +106,7 @@ def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tupl
 
 
 def table(points: list[Point]) -> list[str]:
-    """The points as lines of text: what would be done, and what is swept."""
+    """A line for each point: what would be done, and its swept overrides."""
     shared = shared_overrides(points)
     rows = []
     for point in points:
@@ -142,12 +119,9 @@ def table(points: list[Point]) -> list[str]:
 
 
 def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
-    """What code has changed since a run began: mlprun's own, or files of the user's that it had imported."""
     if not record.mlprun:
-        return ()  # it was killed before it could tell
-    changed = []
-    if record.mlprun.get("source") != source:
-        changed.append("mlprun")
+        return ()  # killed before that was recorded
+    changed = ["mlprun"] if record.mlprun.get("source") != source else []
     for name, recorded in record.sources.items():
         file = Path(name)
         content = file.read_bytes() if file.is_file() else b""

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: bounded, refilled as they end, retried when they die, and none left behind."""
+"""A pool of processes, one per job: jobs that die are retried, and none outlives the pool."""
 
 from __future__ import annotations
 
@@ -19,25 +19,18 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended.
-
-    Attributes:
-        job: the running.
-        exitcode: of its last attempt; negative: the signal that it died of.
-        attempts: 2 if it died and was tried again.
-        seconds: from its first start, all attempts together.
-    """
+    """How a job ended."""
 
     job: Job
-    exitcode: int
-    attempts: int
-    seconds: float
+    exitcode: int  # of its last attempt; negative: the signal that killed it
+    attempts: int  # 2 if it died and was retried
+    seconds: float  # since its first start
 
 
 def start_server(modules: Sequence[str]) -> None:
-    """Begin to import what jobs will need, in the background; the next `run` uses it.
+    """Start to import modules for the jobs in the background, for the next `run`.
 
-    A module that cannot be imported is left to the jobs that need it, for they can record what is wrong.
+    A module that cannot be imported is left to the jobs that need it: they record the error.
     """
     global _server
     if _server is None or _server.modules != tuple(modules) or _server.process.poll() is not None:
@@ -54,32 +47,27 @@ def run(
     poll: Callable[[list[Job]], None] | None = None,
     retry: bool = True,
 ) -> Generator[Ended, None, None]:
-    """Run jobs side by side, in their order; yield each as it ends.
+    """Run jobs in parallel, started in order; yield each as it ends.
 
-    A job that dies (of a signal, or without closing its record) is tried once more in its place; if it dies again,
-    its record says so and is closed as `failed`. How a run ended is in its record; `exitcode` is for those without.
+    A job that dies (of a signal, or without closing its record) is retried once; if it dies again, its record is closed
+    as `failed`. How a run ended is in its record; `exitcode` is for jobs without one.
 
-    To leave early, close the iterator: the jobs are then asked to stop (SIGTERM), killed after `GRACE_SECONDS`, and
-    gone when that returns. The same goes for Ctrl-C.
+    Closing the iterator, or Ctrl-C, stops the jobs: SIGTERM, then SIGKILL after `GRACE_SECONDS`; all are gone when it
+    returns. RunError if no process can be started.
 
     Args:
-        jobs: taken from only as places become free.
-        num_workers: most jobs at a time.
-        num_cores: most `num_threads` at a time, all jobs together; a job that wants more runs alone.
-        gpus: names for CUDA_VISIBLE_DEVICES; each job has one of them to itself. Empty: as the environment says.
-        poll: called twice a second or so while nothing ends, with the jobs that run.
-        retry: whether a job that died is tried once more.
-
-    Raises:
-        ValueError: there is no place for a job.
-        RunError: no process can be started.
-        KeyboardInterrupt: when all jobs are gone.
+        jobs: read as places become free.
+        num_workers: maximum number of concurrent jobs.
+        num_cores: maximum sum of their `num_threads`; a job that wants more runs alone.
+        gpus: values of CUDA_VISIBLE_DEVICES, one for each concurrent job; empty: the environment's.
+        poll: called about twice per second with the running jobs.
+        retry: retry a job that died.
     """
     global _server
     num_places = min(num_workers, len(gpus)) if gpus else num_workers
     if num_places < 1:
         raise ValueError(f"num_workers must be at least 1, not {num_workers}")
-    server, _server = _server or Server(()), None  # another `run` beside this one has its own
+    server, _server = _server or Server(()), None  # a concurrent `run` has its own
     pool = _Pool(jobs, server, num_places, num_cores, list(gpus), retry)
     try:
         while pool.fill():
@@ -95,21 +83,19 @@ def run(
 
 
 class _Pool:
-    """The jobs of one `run` that wait or run, and the server that starts them."""
-
     def __init__(
         self, jobs: Iterable[Job], server: Server, num_places: int, num_cores: int, gpus: list[str], retry: bool
     ) -> None:
         self.server = server
         self._jobs = iter(jobs)
-        self._next: Job | None = None  # taken, and too large for the cores that are free now
+        self._next: Job | None = None  # waits for free cores
         self._num_places, self._num_cores, self._free_gpus, self._retry = num_places, num_cores, gpus, retry
-        self._caller = Caller.now()
+        self._caller = Caller()
         self._running: dict[int, Running] = {}
         self._num_started = 0
 
     def fill(self) -> bool:
-        """Start as many jobs as there is room for; whether any runs now."""
+        """Start as many jobs as there is room for; whether any is running."""
         while len(self._running) < self._num_places:
             self._next = self._next or next(self._jobs, None)
             if self._next is None:
@@ -125,16 +111,16 @@ class _Pool:
         return bool(self._running)
 
     def wait(self, poll: Callable[[list[Job]], None] | None) -> None:
-        """Return when something has happened; call `poll` meanwhile."""
+        """Wait for a message; call `poll` meanwhile."""
         while not self.server.connection.poll(None if poll is None else POLL_SECONDS):
             if poll is not None:
                 poll([running.job for running in self._running.values()])
 
     def take_ended(self) -> list[Ended]:
-        """Those that have ended for good; who died for the first time is started again."""
+        """Jobs that have ended; one that died for the first time is started again."""
         try:
             exits = [self.server.receive()]
-        except OSError:  # somebody killed it, and its jobs died with it
+        except OSError:  # it was killed, and its jobs with it
             self.server.close()
             self.server = Server(self.server.modules)
             exits = [(number, -signal.SIGKILL) for number in self._running]
@@ -159,23 +145,22 @@ class _Pool:
 
 
 def _death(job: Job, exitcode: int) -> str:
-    """What a job died of; empty if it ended by itself, well or not."""
+    """Why a job died; empty if it ended by itself, with or without success."""
     try:
         status = RunDirectory(job.path).read().status
     except RunError:
         status = ""
-    if exitcode < 0 and status != "completed":  # a library that crashes on the way out does no harm
+    if exitcode < 0 and status != "completed":  # a library that crashes at exit does no harm
         return next((s.name for s in signal.Signals if s == -exitcode), f"signal {-exitcode}")
     return f"exit status {exitcode}" if status == "running" else ""
 
 
 def _record(running: Running, seconds: float) -> None:
-    """Close the record of a job that died, for it cannot do so any more."""
     first, last = running.deaths[0], running.deaths[-1]
     died = f"died of {first}" + (f", then of {last}" if first != last else " twice" if running.deaths[1:] else "")
     guess = " (out of memory?)" if last == "SIGKILL" else ""
     directory = RunDirectory(running.job.path)
-    # There may be no record yet; or another process may have the run, and the job was only refused.
+    # There may be no record yet; or another process has the run, and the job was refused.
     with contextlib.suppress(RunError):
         record = directory.read()
         with directory.held():

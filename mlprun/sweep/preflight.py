@@ -1,6 +1,6 @@
-"""The checks of a sweep that need torch, before its first run: every point's data, model, loss and optimizer are built.
+"""Checks before the first run of a sweep: build every point's data, model, loss and optimizer.
 
-They run in a process of their own, so that the parent stays without torch and outlives whatever a user's class does.
+They run in a process of their own: the parent does not import torch, and survives the user's classes.
 """
 
 from __future__ import annotations
@@ -25,23 +25,18 @@ T = TypeVar("T")
 
 
 class PointError(UserError):
-    """A point that cannot work, with the lines that make it."""
-
     def __init__(self, text: str, exit_status: int) -> None:
         super().__init__(text)
         self.exit_status = exit_status
 
 
 def check(points: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[str]]:
-    """What each point needs, by its fingerprint; and the fingerprints of those whose check itself died, if any.
+    """Check every point, given as (overrides as one line, checked config); PointError for the first invalid one.
 
-    Args:
-        points: (overrides as one line, checked config) of each.
-
-    Raises:
-        PointError: names the first point that cannot work, and why.
+    Returns:
+        What each point needs, by fingerprint; and the fingerprints of those whose check died.
     """
-    # Points that differ in their seed only are checked once.
+    # Points that differ only in their seed are checked once.
     groups: dict[str, list[str]] = {}  # fingerprint with seed 0 -> fingerprints
     firsts: dict[str, tuple[str, Config]] = {}  # of each group
     for line, config in points:
@@ -61,32 +56,30 @@ def check(points: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[
                 key = answer.pop("key")
                 if "error" in answer:
                     line = firsts[key][0]
-                    raise PointError(
-                        f"{answer['error']}\n  at the point {line}" if line else answer["error"], answer["status"]
-                    )
+                    raise PointError(answer["error"] + f"\n  at the point {line}" * bool(line), answer["status"])
                 needs[key] = Needs(**answer)
-            if len(answers) < len(rest):  # the next one took the process with it: its run will tell
+            if len(answers) < len(rest):  # the next one killed the process: its run will show why
                 dead.append(rest[len(answers)])
     by_fingerprint = {member: needs[key] for key in needs for member in groups[key]}
     return by_fingerprint, [member for key in dead for member in groups[key]]
 
 
 def _check(configs: list[tuple[str, Config]], results: Path) -> None:
-    """In a process with torch: one line of results per config, as soon as it is known."""
-    memory = _Memory()
+    """In a process with torch: write a line of results for each config at once."""
+    built: dict[str, Any] = {}
     with results.open("a", encoding="utf-8") as file:
         for key, config in configs:
             answer: dict[str, Any] = {"key": key}
             try:
-                answer |= asdict(_needs(config, memory))
+                answer |= asdict(_needs(config, built))
             except UserError as error:
                 answer |= {"error": str(error), "status": error.exit_status}
-            except Exception:  # the user's own code: its run will record it, frames and all
+            except Exception:  # in the user's own code: its run will record it with its traceback
                 answer |= {"num_threads": config.trainer.num_threads or 1}
             print(json.dumps(answer), file=file, flush=True)
 
 
-def _needs(config: Config, memory: _Memory) -> Needs:
+def _needs(config: Config, built: dict[str, Any]) -> Needs:
     import torch
 
     from mlprun.job.build_learner import build_optimizer, build_schedule
@@ -95,9 +88,10 @@ def _needs(config: Config, memory: _Memory) -> Needs:
     from mlprun.job.memory import peak_mem_mib
     from mlprun.job.prepare import prepare
 
-    experiment = prepare(config, dry=True, once=partial(memory.once, config.to_dict()))
+    once = partial(_once, built, config.to_dict())
+    experiment = prepare(config, dry=True, once=once)
     picture_functions(config)
-    memory.once(config.to_dict(), ("writers",), partial(build_writers, config))
+    once(("writers",), partial(build_writers, config))
     build_schedule(config, build_optimizer(config, experiment.model), experiment.plan)
     device = experiment.device.type
     return Needs(
@@ -108,17 +102,12 @@ def _needs(config: Config, memory: _Memory) -> Needs:
     )
 
 
-class _Memory:
-    """What points before have built, for those with the same values of some keys."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
-    def once(self, values: dict[str, Any], keys: tuple[str, ...], make: Callable[[], T]) -> T:
-        key = json.dumps([keys, *(values[k] for k in keys)], default=str)
-        if key not in self._made:
-            if keys == ("data",):  # one data set at a time in memory
-                self._made.clear()
-            self._made[key] = make()
-        made: T = self._made[key]
-        return made
+def _once(built: dict[str, Any], values: dict[str, Any], keys: tuple[str, ...], make: Callable[[], T]) -> T:
+    """Reuse what an earlier point has built from the same values of `keys`."""
+    key = json.dumps([keys, *(values[k] for k in keys)], default=str)
+    if key not in built:
+        if keys == ("data",):  # one data set at a time in memory
+            built.clear()
+        built[key] = make()
+    result: T = built[key]
+    return result

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: how many side by side, who is done, what is said meanwhile."""
+"""Schedules the jobs of a sweep and reports their progress."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -24,36 +23,17 @@ from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import print_line
 from mlprun.runs.record import RunRecord
 from mlprun.runs.sweep_record import Needs
-from mlprun.sweep import forkserver, pool
+from mlprun.sweep import pool
+from mlprun.sweep.forkserver import OUTPUT, Job
 
 log = logging.getLogger("mlprun")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of a sweep.
-
-    Attributes:
-        path: its directory.
-        overrides: its own.
-        target, arguments: what to call in a process of its own.
-    """
-
-    path: Path
-    overrides: list[str]
-    target: Callable[..., object]
-    arguments: tuple[Any, ...]
-
-
 class Scheduler:
-    """Runs the jobs of one sweep, which its sweeper may hand over in several batches.
+    """Runs the jobs of a sweep, in one or several batches; RunError if `sweep.json` is missing or damaged.
 
     Args:
-        sweep_dir: directory of the sweep; its `sweep.json` says what the points need.
-        num_jobs: how many there will be in all, None where the sweeper decides that on the way.
-
-    Raises:
-        RunError: `sweep.json` is not there or damaged.
+        num_jobs: in all batches; None if the sweeper decides it on the way.
     """
 
     def __init__(self, sweep_dir: Path, num_jobs: int | None) -> None:
@@ -65,13 +45,12 @@ class Scheduler:
         self._progress = _Progress(num_jobs)
 
     def launch(self, jobs: Iterable[Job]) -> list[float]:
-        """Run the jobs that are not done yet; the objective of each, in order, NaN where there is none.
+        """Run the jobs that are not done; return the objective of each in order, NaN without one.
+
+        After Ctrl-C, every running job saves its state before KeyboardInterrupt is raised.
 
         Args:
-            jobs: composed one by one, as places become free.
-
-        Raises:
-            KeyboardInterrupt: asked to stop; every run that was under way is saved.
+            jobs: composed as places become free; their `num_threads` are those of `sweep.json`.
         """
         paths: list[Path] = []
         progress, ended_before = self._progress, self._has_ended()
@@ -92,8 +71,8 @@ class Scheduler:
     def _has_ended(self) -> bool:
         return self._progress.num_failed >= self._max_failures
 
-    def _to_do(self, jobs: Iterable[Job], paths: list[Path]) -> Iterator[forkserver.Job]:
-        """Those that must run, until too many have failed; adds the directory of every job to `paths`."""
+    def _to_do(self, jobs: Iterable[Job], paths: list[Path]) -> Iterator[Job]:
+        """The jobs to run, until too many have failed; adds the directory of every job to `paths`."""
         for job in jobs:
             paths.append(job.path)
             if self._has_ended():
@@ -103,15 +82,15 @@ class Scheduler:
                 continue
             needs = self._record.needs.get(job.path.name.rpartition("_")[2], Needs())
             job.path.mkdir(parents=True, exist_ok=True)
-            yield forkserver.Job(job.target, job.arguments, job.path, needs.num_threads)
+            yield replace(job, num_threads=needs.num_threads)
 
 
 def places(needs: Iterable[Needs], configs: Iterable[Config]) -> tuple[int, list[str]]:
-    """How many runs side by side, and the GPUs to give to one each: what cores, GPUs and memory allow."""
+    """The number of concurrent runs and the GPUs for one each, as cores, GPUs and memory allow."""
     needs = list(needs)
     if any(need.device == "cuda" for need in needs):
         if any(config.device not in ("auto", "cuda") for config in configs):
-            return 1, []  # one GPU was named
+            return 1, []  # a particular GPU
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else [str(i) for i in range(max(need.num_gpus for need in needs))]
         return max(1, len(gpus)), gpus
@@ -128,12 +107,12 @@ def _available_mib() -> float:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) / 2**10
     except OSError:
-        pass  # not Linux: the number of cores decides
+        pass  # not Linux
     return math.inf
 
 
 def _read(path: Path) -> RunRecord:
-    """The record of the run in `path`, empty if it was not begun."""
+    """The record of the run in `path`, empty if it was not started."""
     directory = RunDirectory(path)
     return directory.read() if directory.record_file.exists() else RunRecord()
 
@@ -144,34 +123,28 @@ def _objective(record: RunRecord) -> float:
 
 
 class _Progress:
-    """Who is done and how well, over all batches of a sweep: a bar on a terminal, a line a run elsewhere."""
+    """Progress over all batches: a bar on a terminal, else a line per run."""
 
     def __init__(self, num_jobs: int | None) -> None:
         self.num_failed = 0
         self._num_jobs, self._num_done = num_jobs, 0
-        self._num_run, self._elapsed_sec = 0, 0.0  # without those that were done before, which take no time
+        self._num_run, self._elapsed_sec = 0, 0.0  # of this process
         self._best: tuple[float, str] | None = None
-        self._bar: tqdm[Any] | None = None
-        self._postfix = ""
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """While a batch runs."""
         self._began, self._postfix = time.monotonic(), ""
-        if sys.stderr.isatty():
-            self._bar = tqdm(total=self._num_jobs, initial=self._num_done, unit="run", leave=False, smoothing=0.0)
+        hidden = not sys.stderr.isatty()
+        self._bar = tqdm(
+            total=self._num_jobs, initial=self._num_done, unit="run", leave=False, smoothing=0.0, disable=hidden
+        )
         try:
             yield
         finally:
             self._elapsed_sec += time.monotonic() - self._began
-            if self._bar is not None:
-                self._bar.close()
-                self._bar = None
+            self._bar.close()
 
-    def running(self, jobs: list[forkserver.Job]) -> None:
-        """What is under way now."""
-        if self._bar is None:
-            return
+    def running(self, jobs: list[Job]) -> None:
         text = f"{len(jobs)} running"
         text += f", {self.num_failed} failed" if self.num_failed else ""
         text += f", best {format_metric(self._best[0])} {self._best[1]}" if self._best else ""
@@ -180,21 +153,21 @@ class _Progress:
             self._bar.set_postfix_str(text)
 
     def ended(self, path: Path, *, done_before: bool = False) -> None:
-        """A run is over, or was when the sweep began."""
         record = _read(path)
         if record.status in ("completed", "failed", "interrupted"):
             self.num_failed += record.status == "failed"
             text = f"{record.status:11} {path.name}{self._result(path.name, record, done_before)}"
-        else:  # it could not even begin, or another process has it
+        else:  # it could not start, or another process has it
             self.num_failed += 1
-            text = f"{'not run':11} {path.name}  see {path / forkserver.OUTPUT}"
+            text = f"{'not run':11} {path.name}  see {path / OUTPUT}"
         self._num_done += 1
         self._num_run += not done_before
-        if self._bar is not None:
-            self._bar.update(1)
-            if record.status == "completed":
-                return
-        print_line(f"{self._count()}  {text}{'' if self._bar is not None else self._time_left()}")
+        self._bar.update(1)
+        if self._bar.disable or record.status != "completed":
+            count = f"{self._num_done:4}"
+            if self._num_jobs is not None:
+                count = f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}"
+            print_line(f"{count}  {text}{self._time_left()}")
 
     def _result(self, name: str, record: RunRecord, done_before: bool) -> str:
         if record.status != "completed":
@@ -206,13 +179,10 @@ class _Progress:
         duration = " (done before)" if done_before else f"  {record.elapsed_sec or 0.0:.1f} s"
         return f"  {record.monitor} {format_metric(value)}{duration}"
 
-    def _count(self) -> str:
-        if self._num_jobs is None:
-            return f"{self._num_done:4}"
-        return f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}"
-
     def _time_left(self) -> str:
-        if self._num_jobs is None or not 0 < self._num_run <= self._num_done < self._num_jobs:
+        if self._num_jobs is None or not self._bar.disable:  # a bar shows it
+            return ""
+        if not 0 < self._num_run <= self._num_done < self._num_jobs:
             return ""
         elapsed_sec = self._elapsed_sec + time.monotonic() - self._began
         left_sec = (self._num_jobs - self._num_done) * elapsed_sec / self._num_run
