@@ -1,8 +1,9 @@
-"""What the data are: targets, inputs before and after scaling, texts, and the first examples as a picture."""
+"""The data: targets, inputs before and after scaling, texts, and a picture of the first examples."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,19 +18,18 @@ from mlprun.data.source import IGNORED, Examples
 from mlprun.data.splits import Splits
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
 from mlprun.formatting import pluralize, truncate
-from mlprun.inspection.figures import scatter_figure
-from mlprun.pictures.figures import images_figure
+from mlprun.pictures.figures import images_figure, new_figure, palette
 from mlprun.predict.inputs import shortened
 from mlprun.tasks.base import Task
 from mlprun.tasks.classification import Classification
 
 NUM_SHOWN = 16  # examples in samples.png
-NUM_POINTS = 2000  # of a scatter plot
-NUM_VALUES = 20_000_000  # input values that statistics are made of, at most
+NUM_POINTS = 2000  # in a scatter plot
+NUM_VALUES = 20_000_000  # maximum number of input values for the statistics
 
 
 def first_examples(batches: TrainBatches) -> AnyBatch:
-    """At least `NUM_SHOWN` examples, the first that the run meets, augmented and scaled as it gets them; on the CPU."""
+    """At least `NUM_SHOWN` examples, the first of the run, as augmented and scaled as it gets them; on the CPU."""
     taken: list[Batch] = []
     with randomness.preserved():
         for batch in batches.starting_at(0):
@@ -48,7 +48,7 @@ def data_lines(config: Config, splits: Splits, first: AnyBatch, task: Task) -> l
     lines = []
     targets = _targets(splits.train)
     if targets is None:
-        lines.append("          targets of train  not counted: only reading all of it would tell")
+        lines.append("          targets of train  unknown without reading all examples")
     elif task.values_per_token:
         amount = f"{int((targets != IGNORED).sum()):,} tokens"
         if splits.perturb is not None:
@@ -77,7 +77,7 @@ def data_lines(config: Config, splits: Splits, first: AnyBatch, task: Task) -> l
     kind = str(raw.dtype).removeprefix("torch.")
     lines.append(f"          inputs as stored  {f'{kind}, ' if isinstance(train, Examples) else ''}{_statistics(raw)}")
     if scaled.dtype == raw.dtype and not raw.is_floating_point():
-        lines.append("          inputs, scaled    whole numbers are left as they are")
+        lines.append("          inputs, scaled    integers are not scaled")
     else:
         lines.append(f"          inputs, scaled    {_statistics(scaled)}  (data.normalize={config.data.normalize})")
     lines[-2] += f"  (of {of})"
@@ -85,7 +85,6 @@ def data_lines(config: Config, splits: Splits, first: AnyBatch, task: Task) -> l
 
 
 def _text_lines(config: Config, splits: Splits, tokenizer: Tokenizer, first: Batch, task: Task) -> list[str]:
-    """The vocabulary, how long the texts are, what is unknown and what is padding, and the first example."""
     text = config.data.text
     token_ids = splits.train.inputs if isinstance(splits.train, Examples) else first.inputs
     of = "train" if isinstance(splits.train, Examples) else f"the first {len(token_ids)} examples of train"
@@ -97,7 +96,7 @@ def _text_lines(config: Config, splits: Splits, tokenizer: Tokenizer, first: Bat
     target = ""
     if isinstance(task, Classification):
         target = f"  -> {class_names(config, splits)[int(first.targets[0])]}"
-    # `first` is some batches as one, padded to the longest of all; a batch alone, to its own
+    # `first` is padded to its longest text, a batch to its own
     size = len(first.inputs) if config.batch_size == "all" else config.batch_size
     batches = lengths(first.inputs, PADDING).split(size)
     cells = sum(len(batch) * int(batch.max()) for batch in batches)
@@ -113,19 +112,18 @@ def _text_lines(config: Config, splits: Splits, tokenizer: Tokenizer, first: Bat
 
 
 def _unscaled(splits: Splits, inputs: Tensor) -> Tensor:
-    """What the normaliser was given."""
     return splits.normalizer.inverse(inputs) if inputs.is_floating_point() else inputs
 
 
 def _targets(split: Any) -> Tensor | None:
-    """All targets of a split, where they are known without reading the examples."""
+    """All targets of a split, if known without reading the examples."""
     if isinstance(split, Examples):
         return split.targets
     if isinstance(split, torch.utils.data.Subset):
         targets = _targets(split.dataset)
         return None if targets is None else targets[torch.as_tensor(split.indices)]
-    targets = getattr(split, "targets", None)  # by torchvision's convention
-    return targets if isinstance(targets, Tensor) else None if targets is None else torch.as_tensor(targets)
+    targets = getattr(split, "targets", None)  # torchvision's convention
+    return None if targets is None else torch.as_tensor(targets)
 
 
 def _statistics(values: Tensor) -> str:
@@ -135,7 +133,7 @@ def _statistics(values: Tensor) -> str:
         total, squares = total + float(exact.sum()), squares + float(exact.square().sum())
     mean = total / values.numel()
     deviation = math.sqrt(max(0.0, squares / values.numel() - mean**2))
-    mean = 0.0 if abs(mean) < 1e-5 * deviation else mean  # what rounding leaves
+    mean = 0.0 if abs(mean) < 1e-5 * deviation else mean  # rounding
     low, high = float(values.min()), float(values.max())
     return f"{low:.4g} to {high:.4g}, mean {mean:.4g}, standard deviation {deviation:.4g}"
 
@@ -146,7 +144,6 @@ def class_names(config: Config, splits: Splits) -> list[str]:
 
 
 def _counts(counts: list[int], names: list[str]) -> list[str]:
-    """How many examples each class has; of many classes, the smallest and the largest."""
     head = "          classes of train  "
     if len(counts) > 20:
         few, many = counts.index(min(counts)), counts.index(max(counts))
@@ -161,7 +158,7 @@ def _counts(counts: list[int], names: list[str]) -> list[str]:
 
 
 def samples_figure(config: Config, splits: Splits, first: AnyBatch, task: Task) -> Any:
-    """A picture of some training examples as stored; None for data that has none."""
+    """A picture of some training examples as stored; None for data without one."""
     if isinstance(first, NestedBatch):
         return None
     inputs, targets = _unscaled(splits, first.inputs[:NUM_SHOWN]), first.targets[:NUM_SHOWN]
@@ -176,14 +173,13 @@ def samples_figure(config: Config, splits: Splits, first: AnyBatch, task: Task) 
             few = Batch(train.inputs[order], train.targets[order])
         if few.targets.dim() == 1 or few.targets.shape[1] == 1:
             title = f"{config.data.name}: {pluralize(len(few.targets), 'training example')}"
-            return scatter_figure(
-                few.inputs.numpy(), few.targets.flatten().numpy(), names if classifies else None, title
-            )
+            points, values = few.inputs.numpy(), few.targets.flatten().numpy()
+            return scatter_figure(points, values, names if classifies else None, title)
         return None
     if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
         return None
     if inputs.dim() == 4 and inputs.shape[1] in (1, 3):
-        images = inputs.permute(0, 2, 3, 1).squeeze(3) if inputs.shape[1] == 1 else inputs.permute(0, 2, 3, 1)
+        images = inputs[:, 0] if inputs.shape[1] == 1 else inputs.permute(0, 2, 3, 1)
     elif inputs.dim() == 3:
         images = inputs
     else:
@@ -198,3 +194,27 @@ def samples_figure(config: Config, splits: Splits, first: AnyBatch, task: Task) 
     title = f"{config.data.name}: the first training examples (seed={config.seed}), as stored: {low:.3g} to {high:.3g}"
     pixels = ((images - low) / ((high - low) or 1.0)).clamp(0, 1).numpy()
     return images_figure(title, list(pixels), [truncate(text, 22) for text in captions], cmap="gray", vmin=0, vmax=1)
+
+
+def scatter_figure(inputs: Any, targets: Any, class_names: Sequence[str] | None, title: str) -> Any:
+    """Two features coloured by class or value, or a value against one feature; `class_names` is None for a regression.
+
+    `inputs` are (N, 2), or (N, 1) with values as targets; `targets` (N,) class indices or values.
+    """
+    figure, axes = new_figure(title)
+    axes.grid(alpha=0.3)
+    if inputs.shape[1] == 1:
+        axes.scatter(inputs[:, 0], targets, s=12, alpha=0.7)
+        axes.set(xlabel="feature 0, as stored", ylabel="target")
+        return figure
+    axes.set(xlabel="feature 0, as stored", ylabel="feature 1, as stored")
+    if class_names is None:
+        points = axes.scatter(inputs[:, 0], inputs[:, 1], c=targets, s=12, cmap="viridis")
+        figure.colorbar(points, label="target")
+        return figure
+    for label, (name, colour) in enumerate(zip(class_names, palette(len(class_names)), strict=True)):
+        members = inputs[targets == label]
+        axes.scatter(members[:, 0], members[:, 1], s=12, alpha=0.7, label=name, color=colour)
+    if len(class_names) <= 20:
+        axes.legend(title="class", fontsize=8)
+    return figure

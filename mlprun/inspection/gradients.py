@@ -1,7 +1,7 @@
-"""Autograd held against finite differences, for any model and loss: is every backward the derivative of its forward?
+"""Compare autograd with finite differences, for any model and loss.
 
-`torch.autograd.gradcheck` compares every entry of every Jacobian, which no model of size can wait for; here a few
-entries of each parameter are drawn, and each costs a few forward passes.
+`torch.autograd.gradcheck` compares every entry of every Jacobian, which is too slow for larger models; here a few
+entries of each parameter are drawn, for a few forward passes each.
 """
 
 from __future__ import annotations
@@ -20,62 +20,90 @@ from torch.overrides import TorchFunctionMode
 from mlprun import randomness
 from mlprun.data.nested import AnyBatch
 from mlprun.errors import ConfigError, RunError
+from mlprun.formatting import pluralize
+from mlprun.job.build_learner import build_model
+from mlprun.job.build_task import build_task
+from mlprun.job.prepare import Experiment
+from mlprun.job.summary import INDENT
 from mlprun.tasks.base import Task
+from mlprun.text_table import column_widths, format_row
+from mlprun.training import finetune
 
+NUM_EXAMPLES = 4
 ENTRIES = 16  # of each parameter
-TOLERANCE = 1e-4  # relative; right gradients of smooth losses are within 1e-7
-# Steps of the differences, times max(1, |entry|). The first is near the cube root of float64's resolution, the best for
-# central differences of a function of the size of 1; a kink nearby wants a smaller one, a deep network's rounding a
-# larger one.
+TOLERANCE = 1e-4  # relative; correct gradients of smooth losses are within 1e-7
+# Steps of the differences, times max(1, |entry|): near the cube root of float64's epsilon, the best for central
+# differences of a function of order 1; smaller ones for a nearby kink, a larger one for rounding in a deep network.
 STEPS = (1e-5, 1e-6, 1e-7, 1e-4)
-# Below this share of the loss, a gradient is held against this share: rounding alone is worth some 1e-10 of the loss.
-FLOOR = 1e-5
-# What the kinks between two points do to their difference is of the size by which the two one-sided ones disagree; only
-# an error above so many times that, at two steps at least, is autograd's.
+FLOOR = 1e-5  # of the loss: the least denominator of a relative error; rounding is some 1e-10 of the loss
+# Kinks between two points change their difference by about as much as the one-sided differences disagree. Only an error
+# larger than that many times, at two steps or more, is autograd's.
 EXPLAINED = 5.0
-# Share of the loss that rounding is worth in a deep network.
-ROUNDING = 1e-14
+ROUNDING = 1e-14  # of the loss, in a deep network
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found for one parameter.
-
-    Attributes:
-        name: of the parameter.
-        num_entries: how many of its entries were compared.
-        num_kinks: those at or among kinks of the loss (ReLU, max pooling), where no difference is the derivative.
-        num_wrong: those where autograd gives something else than the differences.
-        largest_error: the largest of |a - n| / max(|a|, |n|, floor), for those at no kink.
-        is_used: whether autograd finds a way from the loss to the parameter.
-    """
+    """The result for one parameter."""
 
     name: str
-    num_entries: int
-    num_kinks: int
-    num_wrong: int
-    largest_error: float
-    is_used: bool
+    num_entries: int  # compared
+    num_kinks: int  # at kinks of the loss (ReLU, max pooling), where no difference is the derivative
+    num_wrong: int  # where autograd disagrees with the differences
+    largest_error: float  # of |a - n| / max(|a|, |n|, floor), except at kinks
+    is_used: bool  # whether the loss depends on the parameter according to autograd
+
+
+def check_gradients(experiment: Experiment, first: AnyBatch, show: Callable[[str], None]) -> RunError | None:
+    """Show a line per parameter; the error to report if a gradient is wrong."""
+    few = first.map(lambda tensor: tensor[:NUM_EXAMPLES])
+    config, model = experiment.config, build_model(experiment.config)
+    if experiment.weights is not None:
+        finetune.load(experiment.weights[1], model)
+    for name in finetune.frozen(config.trainer.freeze, model):
+        model.get_parameter(name).requires_grad_(False)
+    header = ("parameter", "entries", "at kinks", "largest relative error")
+    widths = column_widths([header, *([name] for name, _ in model.named_parameters())])
+    show(
+        "gradients of the first weights, autograd against central differences in float64, "
+        f"of {few.num_examples} examples, at up to {ENTRIES} entries of each parameter"
+    )
+    show(INDENT + format_row(header, "<>>>", widths))
+    wrong = []
+    for row in compare(model, build_task(config), few, config.seed):
+        verdict = "WRONG" if row.num_wrong else "ok" if row.num_kinks < row.num_entries else "nothing to compare"
+        verdict += ", not used by the loss" * (not row.is_used)
+        cells = (row.name, str(row.num_entries), str(row.num_kinks), f"{row.largest_error:.1e}")
+        show(f"{INDENT}{format_row(cells, '<>>>', widths)}  {verdict}")
+        wrong += [row] * (row.num_wrong > 0)
+    if not wrong:
+        return None
+    worst = wrong[-1]  # an error propagates to all parameters before it
+    others = f", and so are those of {pluralize(len(wrong) - 1, 'parameter')} before it" * (len(wrong) > 1)
+    cause = (
+        "it is detached from the loss: .detach(), .data, .item() or no_grad on the way"
+        if not worst.is_used
+        else "the likely cause is a torch.autograd.Function, in its layer or after it, whose backward is not the "
+        "derivative of its forward, or something held constant on the way (a straight-through estimator and "
+        "spectral_norm are so on purpose)"
+    )
+    return RunError(
+        f"the gradient of '{worst.name}' is wrong at {worst.num_wrong} of {worst.num_entries} entries, with a relative "
+        f"error of up to {worst.largest_error:.2g}{others}\n  {cause}"
+    )
 
 
 def compare(model: nn.Module, task: Task, batch: AnyBatch, seed: int) -> Iterator[Comparison]:
-    """Compare gradients of the training loss with central differences, a parameter at a time.
+    """Compare gradients of the training loss with central differences, one trained parameter at a time.
 
-    All is computed on the CPU in float64, in training mode, with the same noise (dropout) at every evaluation and with
-    the buffers (the running statistics of batch norm) put back after each.
+    Computed on the CPU in float64 and training mode, with the same noise (dropout) in every evaluation; buffers
+    (running statistics of batch norm) are restored after each. `model` and `task` become float64.
+
+    RunError if the loss is not finite; ConfigError if it is not a function of weights and seed, or not float64.
 
     Args:
-        model: changed: it becomes float64; its weights are given back as they were.
-        task: computes in float64, too.
-        batch: on the CPU; two examples or more, for batch norm.
-        seed: of the noise, and of the choice of entries.
-
-    Yields:
-        In the order of the model, one for every parameter that is trained.
-
-    Raises:
-        ConfigError: the model computes in another type, or its loss is not a function of weights and seed.
-        RunError: the loss is not finite.
+        batch: on the CPU; at least two examples, for batch norm.
+        seed: of the noise and the choice of entries.
     """
     model.double().train()
     task.to(torch.float64)
@@ -94,16 +122,31 @@ def compare(model: nn.Module, task: Task, batch: AnyBatch, seed: int) -> Iterato
     with _float64_by_default(), randomness.preserved():
         value = _in_float64(evaluate)
         center = float(value.detach())
-        _check_repeats(center, lambda: float(evaluate().detach()))
+        if not math.isfinite(center):
+            raise RunError(f"the loss of the first weights is {center}: there are no gradients to check")
+        if abs((again := float(evaluate().detach())) - center) > 1e-12 * max(1.0, abs(center)):
+            raise ConfigError(
+                "inspect.check_gradients", True,
+                f"the loss is {center!r} and then {again!r} at the same weights, seed and examples",
+                "something draws from a generator of its own, or remembers; gradients of it cannot be checked",
+            )  # fmt: skip
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         gradients = torch.autograd.grad(value, [p for _, p in named], allow_unused=True)
         floor = FLOOR * max(abs(center), 1e-3)
         for (name, parameter), gradient in zip(named, gradients, strict=True):
-            yield _compare(name, parameter, gradient, lambda: float(evaluate().detach()), center, floor, seed)
+            chosen = random.Random(randomness.mix(seed, "gradients", name))
+            errors = []
+            for entry in chosen.sample(range(parameter.numel()), min(ENTRIES, parameter.numel())):
+                at = tuple(int(i) for i in torch.unravel_index(torch.tensor(entry), parameter.shape))
+                analytic = 0.0 if gradient is None else float(gradient[at])
+                errors.append(_error(parameter.data, at, analytic, lambda: float(evaluate().detach()), center, floor))
+            smooth = [error for error in errors if error is not None]
+            num_wrong, num_kinks = sum(not error <= TOLERANCE for error in smooth), len(errors) - len(smooth)
+            yield Comparison(name, len(errors), num_kinks, num_wrong, max(smooth, default=0.0), gradient is not None)
 
 
 def _in_float64(evaluate: Callable[[], Tensor]) -> Tensor:
-    """The loss; raises ConfigError if something on the way to it is computed in a coarser type."""
+    """The loss; ConfigError if part of it is computed in a coarser type."""
     with _TypeWatch() as watch:
         try:
             value = evaluate()
@@ -120,50 +163,12 @@ def _in_float64(evaluate: Callable[[], Tensor]) -> Tensor:
     return value
 
 
-def _check_repeats(center: float, evaluate: Callable[[], float]) -> None:
-    if not math.isfinite(center):
-        raise RunError(f"the loss of the first weights is {center}: there are no gradients to check")
-    if abs((again := evaluate()) - center) > 1e-12 * max(1.0, abs(center)):
-        raise ConfigError(
-            "inspect.check_gradients", True,
-            f"the loss is {center!r} and then {again!r} at the same weights, seed and examples",
-            "something draws from a generator of its own, or remembers; gradients of it cannot be checked",
-        )  # fmt: skip
-
-
-def _compare(
-    name: str,
-    parameter: nn.Parameter,
-    gradient: Tensor | None,
-    evaluate: Callable[[], float],
-    center: float,
-    floor: float,
-    seed: int,
-) -> Comparison:
-    """One parameter, at entries that are a function of the seed and its name."""
-    chosen = random.Random(randomness.mix(seed, "gradients", name))
-    entries = chosen.sample(range(parameter.numel()), min(ENTRIES, parameter.numel()))
-    kinks = wrong = 0
-    largest = 0.0
-    for entry in entries:
-        at = tuple(int(i) for i in torch.unravel_index(torch.tensor(entry), parameter.shape))
-        analytic = 0.0 if gradient is None else float(gradient[at])
-        error = _error(parameter.data, at, analytic, evaluate, center, floor)
-        if error is None:
-            kinks += 1
-        else:
-            largest = max(largest, error)
-            wrong += not error <= TOLERANCE
-    return Comparison(name, len(entries), kinks, wrong, largest, gradient is not None)
-
-
 def _error(
     weights: Tensor, at: tuple[int, ...], analytic: float, evaluate: Callable[[], float], center: float, floor: float
 ) -> float | None:
-    """The relative error of one entry: the first that is in order, else the smallest that no kink explains.
+    """The relative error of one entry: the first within tolerance, else the smallest that no kink explains.
 
-    A gradient that is right agrees at some step; one that is wrong, at none. None: the entry is at a kink, or among so
-    many that there is nothing to compare with.
+    A correct gradient agrees at some step; a wrong one at none. None if the entry is at or among kinks.
     """
     before = float(weights[at])
     unexplained: list[float] = []
@@ -187,13 +192,9 @@ def _error(
 
 
 class _TypeWatch(TorchFunctionMode):
-    """Notes the first operation on the way to the gradient whose result is coarser than float64.
+    """Notes the first differentiable operation whose result is coarser than float64."""
 
-    Attributes:
-        coarse: `float32 (torch.Tensor.float)`, or empty.
-    """
-
-    coarse = ""
+    coarse = ""  # such as `float32 (from 'torch.Tensor.float')`
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -207,7 +208,7 @@ class _TypeWatch(TorchFunctionMode):
 
 @contextmanager
 def _float64_by_default() -> Iterator[None]:
-    """What a model makes in its forward pass (a first hidden state, a mask) is float64 meanwhile, too."""
+    """Also for tensors made in the forward pass (a first hidden state, a mask)."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:

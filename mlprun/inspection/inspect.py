@@ -1,18 +1,18 @@
-"""`mlprun inspect`: what a training would be, before it is one. Nothing is trained, and no run comes of it."""
+"""`mlprun inspect`: show what a config would train, without a run."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from mlprun.config.schema import Config
 from mlprun.errors import RunError, UserError
 from mlprun.inspection.examples import data_lines, first_examples, samples_figure
-from mlprun.inspection.figures import schedule_figure
-from mlprun.inspection.schedule import draw_schedule, length_lines
-from mlprun.inspection.steps import check_gradients, device_lines, step_lines
-from mlprun.inspection.terminal import can_print, print_lines
+from mlprun.inspection.gradients import check_gradients
+from mlprun.inspection.schedule import draw_schedule, length_lines, schedule_figure
+from mlprun.inspection.timing import device_lines, step_lines
 from mlprun.job import summary
 from mlprun.job.explain_error import explain
 from mlprun.job.prepare import prepare
@@ -22,15 +22,10 @@ from mlprun.training import finetune
 
 
 def inspect(config: Config, folder: Path, *, claim: bool) -> int:
-    """Print what the config would train, and draw it; the exit status.
+    """Print what the config would train, and draw it into `folder`; the exit status.
 
-    Args:
-        config: checked.
-        folder: for the pictures.
-        claim: add four hex digits to the folder's name that make it this call's alone.
-
-    Raises:
-        UserError: what a training of the config would fail with before its first step; a wrong gradient.
+    `claim` appends four hex digits that make the folder unique. Errors are those that a run would report before its
+    first step, and a wrong gradient.
     """
     try:
         return _inspect(config, folder, claim=claim)
@@ -53,17 +48,17 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
         print_lines(f"weights {finetune.summary(weights[1], str(config.trainer.weights))}")
     print_lines(summary.optim_line(config))
     print_lines(*length_lines(config, plan, batches, sums_loss=experiment.task.sums_loss))
-    print_lines(*drawn.lines(unicode=can_print("⣿┤└─│")))
+    print_lines(*drawn.lines())
     pictures = {}
     if drawn.steps:
         pictures["schedule.png"] = schedule_figure(
-            drawn.steps, drawn.curves, f"{summary.optim_line(config)[8:]}", plan.steps_per_epoch
+            drawn.steps, drawn.curves, summary.optim_line(config)[8:], plan.steps_per_epoch
         )
     if (samples := samples_figure(config, splits, first, experiment.task)) is not None:
         pictures["samples.png"] = samples
     print_lines(*device_lines(splits, first, batches.batch_size))
     print_lines(*step_lines(experiment))
-    wrong = check_gradients(experiment, first) if config.inspect.check_gradients else None
+    wrong = check_gradients(experiment, first, print_lines) if config.inspect.check_gradients else None
     if pictures:
         _save(pictures, folder, claim=claim)
     if wrong is not None:
@@ -85,3 +80,10 @@ def _save(pictures: dict[str, Any], folder: Path, *, claim: bool) -> None:
             shutil.rmtree(folder)
         raise
     print_lines(f"drawn   {folder}: {', '.join(pictures)}")
+
+
+def print_lines(*lines: str) -> None:
+    """Print, for a terminal of any encoding: names of classes may be in any script."""
+    encoding = sys.stdout.encoding or "ascii"
+    for line in lines:
+        print(line.encode(encoding, "replace").decode(encoding), flush=True)

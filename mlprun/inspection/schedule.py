@@ -1,36 +1,42 @@
-"""How long a run is, and its learning rate at every step."""
+"""The length of a run, and its learning rate at every step. Imports matplotlib only to draw."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
 from mlprun.formatting import pluralize
-from mlprun.inspection import figures
 from mlprun.job.build_learner import build_optimizer, build_schedule
+from mlprun.pictures.figures import new_panels
 from mlprun.training.loop import Plan
 from mlprun.training.schedule import Schedule
 
-NUM_DRAWN = 20_000  # steps of a longer run that are drawn
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUM_DRAWN = 20_000  # steps
 
 
 def length_lines(config: Config, plan: Plan, batches: TrainBatches, *, sums_loss: bool) -> list[str]:
-    """How long the run is, and how noisy its gradient."""
+    """The number of steps, evaluations and checkpoints, and the gradient noise scale."""
     size = batches.batch_size
     lines = [f"length  {plan.num_steps:,} steps of {size} examples"]
     if plan.steps_per_epoch is not None and batches.num_examples is not None:
-        lines[0] += f"; {pluralize(plan.steps_per_epoch, 'step')} an epoch"
+        lines[0] += f"; {pluralize(plan.steps_per_epoch, 'step')} per epoch"
         if left := batches.num_examples % size:
             lines[0] += f", the last of {pluralize(left, 'example')}"
     evaluations, writes = (math.ceil(plan.num_steps / every) for every in (plan.eval_every, plan.save_every))
-    ends = "" if plan.patience is None else f"; early_stopping.patience={plan.patience} may end it before"
+    ends = "" if plan.patience is None else f"; early_stopping.patience={plan.patience} may stop it early"
     lines.append(f"          {pluralize(evaluations, 'evaluation')}, {pluralize(writes, 'checkpoint')}{ends}")
     rate = config.optim.get("lr")
     if batches.num_examples is not None and rate is not None and not sums_loss:
@@ -46,58 +52,42 @@ def length_lines(config: Config, plan: Plan, batches: TrainBatches, *, sums_loss
 
 @dataclass(frozen=True)
 class ScheduleCurves:
-    """What a schedule sets at each step, without training.
+    """The values that a schedule sets."""
 
-    Attributes:
-        steps: updates done before the one that these values are for; evenly spaced.
-        curves: `learning rate` and, where it moves, `momentum`, one for each different parameter group.
-        instead: what to say of a schedule that cannot be drawn.
-    """
+    steps: list[int]  # evenly spaced, from 0
+    curves: dict[str, list[float]]  # `learning rate` and, if it changes, `momentum`, per distinct parameter group
+    problem: str = ""  # why the schedule cannot be drawn
 
-    steps: list[int]
-    curves: dict[str, list[float]]
-    instead: str = ""
-
-    def lines(self, *, unicode: bool) -> list[str]:
-        """For the terminal: a plot of what moves, in words what does not."""
-        if self.instead:
-            return [f"rates   {self.instead}"]
+    def lines(self) -> list[str]:
+        if self.problem:
+            return [f"rates   {self.problem}"]
         lines: list[str] = []
         for name, values in self.curves.items():
             head, low, high = "" if lines else "rates", min(values), max(values)
             if low == high:
                 lines.append(f"{head:<7} {name}: {low:g} at every step")
-                continue
-            lines.append(f"{head:<7} {name}: {low:.4g} to {high:.4g}, {values[0]:.4g} first, {values[-1]:.4g} last")
-            lowest = 0.0 if name.startswith("learning rate") else low
-            lines += [
-                f"        {line}" for line in figures.text_plot(self.steps, values, unicode=unicode, lowest=lowest)
-            ]
+            else:
+                lines.append(f"{head:<7} {name}: {low:.4g} to {high:.4g}, {values[0]:.4g} first, {values[-1]:.4g} last")
         return lines
 
 
 def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> ScheduleCurves:
-    """The values that the run's own schedule sets in an optimizer of its kind, at every step or at even distances.
-
-    Args:
-        config: checked.
-        model: for the parameter groups; not changed.
-        plan: the run's lengths.
-    """
+    """Apply the run's schedule, without training, to an optimizer of the run's kind for `model`."""
     scratch = build_optimizer(config, model)
     schedule = build_schedule(config, scratch, plan)
     name, warmup = type(schedule).__name__, schedule.warmup_steps
     if type(schedule).observe is not Schedule.observe:
-        rate = config.optim.get("lr")
-        return ScheduleCurves([], {}, f"{name} follows from {config.monitor}, and cannot be drawn before: it "
-                     f"begins at {rate:g}" + f", after a linear warmup of {pluralize(warmup, 'step')}" * (warmup > 0)
-                     if rate is not None else f"{name} follows from {config.monitor}")  # fmt: skip
+        problem = f"{name} depends on {config.monitor}"
+        if (rate := config.optim.get("lr")) is not None:
+            problem += f", and cannot be drawn before: it begins at {rate:g}"
+            problem += f", after a linear warmup of {pluralize(warmup, 'step')}" if warmup else ""
+        return ScheduleCurves([], {}, problem)
     stride = math.ceil(plan.num_steps / NUM_DRAWN)
     steps = list(range(0, plan.num_steps, stride))
     rates: list[list[float]] = []
     momenta: list[list[float]] = []
     with warnings.catch_warnings():
-        # torch's schedulers expect that the optimizer is stepped, too
+        # torch's schedulers expect the optimizer to be stepped, too
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         for step in steps:
             schedule.apply(scratch, step)
@@ -110,12 +100,41 @@ def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> ScheduleCurve
 
 
 def _momentum(group: dict[str, Any]) -> float:
-    """SGD's momentum, or Adam's first beta, which torch's OneCycleLR and CyclicLR move in its place."""
+    """SGD's momentum, or Adam's first beta, which torch's OneCycleLR and CyclicLR change instead."""
     return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
 
 
 def _curves_by_group(name: str, rows: list[list[float]]) -> dict[str, list[float]]:
-    """A curve for each parameter group that differs from those before it."""
     columns = [list(column) for column in zip(*rows, strict=True)]
     different = [(i, column) for i, column in enumerate(columns) if column not in columns[:i]]
     return {name if len(different) == 1 else f"{name} of group {i}": column for i, column in different}
+
+
+def schedule_figure(
+    steps: Sequence[int], curves: Mapping[str, Sequence[float]], title: str, steps_per_epoch: int | None
+) -> Figure:
+    """A panel for learning rates and one for momentum, against steps and epochs."""
+    names = [name for name in ("learning rate", "momentum") if any(curve.startswith(name) for curve in curves)]
+    figure, panels = new_panels(len(names), 1, 6.8, 1.6 + 2.8 * len(names))
+    end = steps[-1] + (steps[1] - steps[0] if len(steps) > 1 else 1)
+    for axes, panel in zip(panels, names, strict=True):
+        panel_curves = {name: values for name, values in curves.items() if name.startswith(panel)}
+        for name, values in panel_curves.items():
+            # each value holds until the next: draw steps if there are few
+            axes.plot([*steps, end], [*values, values[-1]], label=name,
+                      drawstyle="steps-post" if len(steps) < 200 else "default")  # fmt: skip
+        if len(panel_curves) > 1:
+            axes.legend()
+        axes.set(xlabel="optimizer step", ylabel=panel, xlim=(0, end))
+        if panel == "learning rate":
+            low, high = (pick(pick(values) for values in panel_curves.values()) for pick in (min, max))
+            if low > 0 and high / low > 1000:  # such as a range test
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(bottom=min(0.0, low))
+        axes.grid(alpha=0.3)
+    if steps_per_epoch is not None:
+        both_ways: Any = (partial(np.multiply, 1 / steps_per_epoch), partial(np.multiply, float(steps_per_epoch)))
+        panels[0].secondary_xaxis("top", functions=both_ways).set_xlabel("epoch")
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,4 +1,4 @@
-"""What the devices of this machine do in a second: matrix products, moving data, steps of a training."""
+"""The speed of this machine's devices and of a training step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,66 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mlprun.data.batches import TrainBatches
-from mlprun.formatting import pluralize
+from mlprun import randomness
+from mlprun.data.batches import TrainBatches, fits_in_memory
+from mlprun.data.nested import AnyBatch, iter_tensors
+from mlprun.data.source import Examples
+from mlprun.data.splits import Splits
+from mlprun.errors import DivergedError
+from mlprun.formatting import format_duration, pluralize
+from mlprun.job.prepare import Experiment
 from mlprun.training.learner import Learner
 
 MATRIX_SIZES = (256, 1024, 2048)
 
 
-def devices() -> list[torch.device]:
-    """The CPU, and every accelerator that torch can use here."""
+def device_lines(splits: Splits, first: AnyBatch, batch_size: int) -> list[str]:
+    """Each device, its speed at matrix products, and of transfers to it."""
+    train = splits.train
+    batch: tuple[Tensor, ...]
+    if isinstance(train, Examples):
+        few = train[slice(0, batch_size)]
+        batch = (few.inputs, few.targets)
+    else:
+        batch = tuple(tensor[:batch_size] for tensor in iter_tensors(first.examples))
+    lines = []
+    for place, device in enumerate(_devices()):
+        lines.append(f"{'' if place else 'devices':<7} {_describe(device)}")
+        products = [f"{size}x{size} {_matmul_gflops(device, size):,.0f}" for size in MATRIX_SIZES]
+        lines.append(f"          float32 matrix products, GFLOP/s: {', '.join(products)}")
+        if device.type == "cpu":
+            lines.append("          data is already there")
+            continue
+        lines.append(f"          moves a batch of {len(batch[0])} in {_transfer_time(batch, device)}")
+        if isinstance(train, Examples) and fits_in_memory(train, device):
+            seconds = _transfer_time((train.inputs, train.targets), device, most=3)
+            lines[-1] += f", the training data at once in {seconds}"
+        elif isinstance(train, Examples):
+            lines[-1] += "; the training data is too large to be held there"
+    return lines
+
+
+def step_lines(experiment: Experiment) -> list[str]:
+    """The time of a training step, which changes the experiment's model, and the estimated time of the run."""
+    batches, plan, device = experiment.batches, experiment.plan, experiment.device
+    learner = experiment.build_learner()
+    with randomness.preserved():
+        try:
+            seconds, count = _step_sec(learner, batches, plan.num_steps)
+        except DivergedError as error:
+            return [f"speed   not measured: the run would stop at {error}"]
+    name = f"{device}, {pluralize(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device)
+    moved = "once, before the first step" if isinstance(batches.part, Examples) else "with every batch"
+    return [
+        f"speed   {format_duration(seconds)} per training step on {name} (median of {count}), "
+        f"{batches.batch_size / seconds:,.0f} examples per second",
+        f"          {pluralize(plan.num_steps, 'step')} take {format_duration(seconds * plan.num_steps)}"
+        "; plus start-up and evaluations",
+        f"          a GPU helps if it saves more time per step than transfers take; here data moves {moved}",
+    ]
+
+
+def _devices() -> list[torch.device]:
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     available = [torch.device("cpu")]
     if accelerator is not None:
@@ -26,8 +77,7 @@ def devices() -> list[torch.device]:
     return available
 
 
-def describe(device: torch.device) -> str:
-    """`cpu, 1 thread`, or a GPU with its name and memory."""
+def _describe(device: torch.device) -> str:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         name = torch.cuda.get_device_name(device)
@@ -37,62 +87,45 @@ def describe(device: torch.device) -> str:
     return str(device)
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given; the CPU has."""
+def _seconds(device: torch.device) -> float:
+    """`time.perf_counter()` when the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
 
-def median_sec(work: Callable[[], object], device: torch.device, *, budget_sec: float = 0.15, most: int = 20) -> float:
-    """Median seconds of `work`, after once for warming up, of three to `most` times as the budget allows."""
-
-    def once() -> float:
-        synchronize(device)
-        began = time.perf_counter()
-        work()
-        synchronize(device)
-        return time.perf_counter() - began
-
-    once()
+def _median_sec(work: Callable[[], object], device: torch.device, most: int = 20) -> float:
+    """Median seconds of 3 to `most` calls of `work` in about 0.15 s, after a warm-up."""
+    work()
     taken: list[float] = []
-    while len(taken) < most and (len(taken) < 3 or sum(taken) < budget_sec):
-        taken.append(once())
+    while len(taken) < most and (len(taken) < 3 or sum(taken) < 0.15):
+        began = _seconds(device)
+        work()
+        taken.append(_seconds(device) - began)
     return statistics.median(taken)
 
 
-def matmul_gflops(device: torch.device, size: int) -> float:
-    """Billions of floating-point operations a second in the product of two (size, size) float32 matrices."""
+def _matmul_gflops(device: torch.device, size: int) -> float:
     a, b = (torch.ones(size, size, device=device) for _ in range(2))
-    return 2 * size**3 / median_sec(lambda: a @ b, device) / 1e9
+    return 2 * size**3 / _median_sec(lambda: a @ b, device) / 1e9
 
 
-def transfer_sec(tensors: tuple[Tensor, ...], device: torch.device, most: int = 20) -> float:
-    """Median seconds of moving tensors from ordinary memory to the device; 0 where they are there."""
-    if device.type == "cpu":
-        return 0.0
-    return median_sec(lambda: [tensor.to(device) for tensor in tensors], device, most=most)
+def _transfer_time(tensors: tuple[Tensor, ...], device: torch.device, most: int = 20) -> str:
+    return format_duration(_median_sec(lambda: [tensor.to(device) for tensor in tensors], device, most=most))
 
 
-def step_sec(learner: Learner, batches: TrainBatches, most: int, budget_sec: float = 0.5) -> tuple[float, int]:
-    """Median seconds of a training step, its batch included, after two for warming up; and the number measured.
+def _step_sec(learner: Learner, batches: TrainBatches, most: int) -> tuple[float, int]:
+    """Median seconds of a training step with its batch, after two for warm-up; and the number of steps measured.
 
-    Args:
-        learner: changed: it takes these steps.
-        batches: on the learner's device.
-        most: steps, at most: those of the run.
-        budget_sec: after so long it is enough.
-
-    Raises:
-        DivergedError: the loss or the gradient of a step is not finite.
+    The learner takes these steps, at most `most`; DivergedError if a loss or gradient is not finite.
     """
     taken: list[float] = []
     began = time.perf_counter()
     for step, batch in enumerate(itertools.islice(batches.starting_at(0), min(most, 50))):
         learner.update(batch, step)
-        synchronize(learner.device)
-        now = time.perf_counter()
+        now = _seconds(learner.device)
         taken.append(now - began)
-        if len(taken) > 4 and sum(taken[2:]) > budget_sec:
+        if len(taken) > 4 and sum(taken[2:]) > 0.5:
             break
         began = now
     learner.check_finite()
