@@ -12,8 +12,7 @@ from typing import Any
 
 from mlprun.errors import ConfigError
 from mlprun.pictures.figures import save
-from mlprun.predict.answers import as_json, as_lines
-from mlprun.predict.figures import draw
+from mlprun.predict.answers import as_json, as_lines, draw
 from mlprun.predict.generate import complete
 from mlprun.predict.predict import Answer, predict, text_of
 from mlprun.runs.directory import RunDirectory

@@ -1,4 +1,4 @@
-"""Predictions as lines of text and as JSON."""
+"""Predictions as lines of text, JSON and pictures."""
 
 from __future__ import annotations
 
@@ -6,33 +6,37 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mlprun.data.audio.mel import Frames, mel
+from mlprun.formatting import truncate
+from mlprun.pictures.figures import new_panels
 from mlprun.predict.predict import Answer, Prediction
 from mlprun.text_table import render
 
-ALL_UP_TO, TOP = 10, 5  # classes: up to so many all are shown, else the first five
+TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
+ALL_UP_TO, TOP = 10, 5  # classes shown: all of up to ten, the first five of more
 
 
 def as_json(answer: Answer, prediction: Prediction, picture: Path | None) -> str:
-    """All there is, on a line; `class` is the number of the class, and every class has its probability or score."""
-    found: dict[str, Any] = {"input": prediction.name}
+    """All of a prediction as one JSON object; `class` is the index of the class."""
+    fields: dict[str, Any] = {"input": prediction.name}
     if prediction.predicted is None:
-        found["values"] = prediction.outputs
-        found |= {} if prediction.target is None else {"true": prediction.target}
+        fields["values"] = prediction.outputs
+        fields |= {} if prediction.target is None else {"true": prediction.target}
     else:
         names = answer.class_names
-        found |= {"predicted": names[prediction.predicted], "class": prediction.predicted}
+        fields |= {"predicted": names[prediction.predicted], "class": prediction.predicted}
         if isinstance(prediction.target, int):
-            found["true"] = names[prediction.target]
+            fields["true"] = names[prediction.target]
         if prediction.probabilities is not None:
-            found["probabilities"] = dict(zip(names, prediction.probabilities, strict=True))
+            fields["probabilities"] = dict(zip(names, prediction.probabilities, strict=True))
         else:
-            found["scores"] = dict(_scores(answer, prediction))
-    found |= {} if picture is None else {"picture": str(picture)}
-    return json.dumps(found)
+            fields["scores"] = dict(_scores(answer, prediction))
+    fields |= {} if picture is None else {"picture": str(picture)}
+    return json.dumps(fields)
 
 
 def as_lines(answer: Answer, prediction: Prediction, picture: Path | None) -> list[str]:
-    """The prediction in a line, and below it the classes, likeliest first, and where the picture is."""
+    """The prediction on one line; below it the classes, most likely first, and the path of the picture."""
     classes = [] if prediction.predicted is None else most_likely(answer, prediction)
     lines = render([(name, f"{value:.4f}") for name, value in classes], "<>", indent="  ")
     return [headline(answer, prediction), *lines, *([] if picture is None else [f"  picture  {picture}"])]
@@ -40,29 +44,79 @@ def as_lines(answer: Answer, prediction: Prediction, picture: Path | None) -> li
 
 def headline(answer: Answer, prediction: Prediction) -> str:
     if prediction.predicted is None:
-        said = "  ".join(f"{value:.6g}" for value in prediction.outputs)
-        true = "" if prediction.target is None else "  ".join(f"{value:.6g}" for value in _values(prediction.target))
+        predicted = "  ".join(f"{value:.6g}" for value in prediction.outputs)
+        target = prediction.target if isinstance(prediction.target, list) else [prediction.target]
+        true = "  ".join(f"{value:.6g}" for value in target if value is not None)
     else:
-        said = answer.class_names[prediction.predicted]
+        predicted = answer.class_names[prediction.predicted]
         true = answer.class_names[prediction.target] if isinstance(prediction.target, int) else ""
         true += ", wrong" * bool(true and prediction.target != prediction.predicted)
-    return f"{prediction.name}: {said}" + f"  (true: {true})" * bool(true)
-
-
-def _values(target: int | list[float]) -> list[float]:
-    return target if isinstance(target, list) else [target]
+    return f"{prediction.name}: {predicted}" + f"  (true: {true})" * bool(true)
 
 
 def most_likely(answer: Answer, prediction: Prediction) -> list[tuple[str, float]]:
     """(class, probability or score), highest first: all of a few, the first of many."""
     if prediction.probabilities is None:
-        found = _scores(answer, prediction)
+        values = _scores(answer, prediction)
     else:
-        found = list(zip(answer.class_names, prediction.probabilities, strict=True))
-    found.sort(key=lambda pair: -pair[1])
-    return found if len(found) <= ALL_UP_TO else found[:TOP]
+        values = list(zip(answer.class_names, prediction.probabilities, strict=True))
+    values.sort(key=lambda pair: -pair[1])
+    return values if len(values) <= ALL_UP_TO else values[:TOP]
 
 
 def _scores(answer: Answer, prediction: Prediction) -> list[tuple[str, float]]:
     """Of each class; a single output is the score of the second of two."""
     return list(zip(answer.class_names[-len(prediction.outputs) :], prediction.outputs, strict=True))
+
+
+def draw(answer: Answer, prediction: Prediction) -> Any:
+    """The input as the model sees it, and a bar chart of the probabilities or scores.
+
+    The bar of the predicted class is blue; green if it is known to be right, red if wrong.
+    """
+    assert prediction.pixels is not None
+    is_class = prediction.predicted is not None
+    figure, panels = new_panels(1, 2 if is_class else 1, 7.2 if is_class else 4.2, 3.6)
+    if answer.frames is not None:
+        _draw_sound(panels[0], prediction.pixels[0], answer.frames)
+    else:
+        pixels = prediction.pixels.transpose(1, 2, 0)
+        panels[0].imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        panels[0].set_axis_off()
+    figure.suptitle(headline(answer, prediction), fontsize=11)
+    if prediction.predicted is None:
+        return figure
+    shown = most_likely(answer, prediction)[::-1]
+    predicted = answer.class_names[prediction.predicted]
+    verdict = "tab:blue"
+    if prediction.target is not None:
+        verdict = "tab:green" if prediction.target == prediction.predicted else "tab:red"
+    names = [truncate(name, 18) for name, _ in shown]
+    colours = [verdict if name == predicted else "lightsteelblue" for name, _ in shown]
+    bars = panels[1].barh(range(len(shown)), [value for _, value in shown], color=colours)
+    panels[1].bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    panels[1].set_yticks(range(len(shown)), names, fontsize=9)
+    if prediction.probabilities is not None:
+        panels[1].set(xlim=(0, 1.15), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="probability")
+    else:
+        panels[1].margins(x=0.2)
+        panels[1].set_xlabel("score, no probability")
+    panels[1].set_ylabel("class")
+    return figure
+
+
+def _draw_sound(axes: Any, decibels: Any, frames: Frames) -> None:
+    num_mels, num_frames = decibels.shape
+    first = frames.window_ms / 2000  # the middle of the first window, seconds
+    extent = (
+        first - frames.hop / frames.sample_rate / 2,
+        first + (num_frames - 0.5) * frames.hop / frames.sample_rate,
+        0.5,
+        num_mels + 0.5,
+    )
+    image = axes.imshow(decibels, extent=extent, aspect="auto", cmap="magma", interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, label="dB", pad=0.02)
+    edges = [mel(edge) for edge in frames.edges()]  # evenly spaced: edge b is the middle of band b, from 0
+    marks = [hertz for hertz in TICKS if frames.f_min <= hertz <= frames.highest]
+    axes.set_yticks([(mel(hertz) - edges[0]) / (edges[1] - edges[0]) for hertz in marks], [f"{h}" for h in marks])
+    axes.set(ylim=(0.5, num_mels + 0.5), xlabel="time (s)", ylabel="frequency (Hz)")

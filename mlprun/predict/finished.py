@@ -1,4 +1,4 @@
-"""A finished run, ready to be asked: its best checkpoint and what it was trained on."""
+"""A finished run with its best checkpoint, ready to predict."""
 
 from __future__ import annotations
 
@@ -24,27 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run with its best checkpoint, ready to be asked.
-
-    Attributes:
-        learner: with the weights of the best checkpoint, on `where`.
-        state: that checkpoint.
-        parts: the data, where it was asked for.
-    """
+    """A run with its best checkpoint."""
 
     config: Config
-    learner: Learner
-    where: torch.device
+    learner: Learner  # with the weights of the checkpoint, on `device`
+    device: torch.device
     state: Checkpoint
-    parts: Splits | None
+    splits: Splits | None  # if requested
 
     @property
     def task(self) -> Supervised:
-        """The task, whose outputs answer something about an input.
-
-        Raises:
-            RunError: it is one of the user's own.
-        """
+        """The task; RunError for a user's own, whose outputs have no known meaning."""
         from mlprun.tasks.supervised import Supervised
 
         task = self.learner.task
@@ -55,16 +45,13 @@ class Finished:
 
 
 def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
-    """A run's model with the weights of its best checkpoint, with the run's own threads and precision.
+    """Load a run's model with the weights of its best checkpoint, and set the run's threads and precision.
+
+    RunError if there is no such run or checkpoint, or if it does not match the run's config.
 
     Args:
-        path: of the run.
-        trust: also call stored targets that are neither a library's own nor from the current folder.
-        data: read the data set too.
-
-    Raises:
-        RunError: no run, no checkpoint, or one that does not fit the run's config.
-        ConfigError: the data are read, and are cut into other tokens by now.
+        trust: also call stored targets that are neither a library's nor from the current folder.
+        data: read the data set too; ConfigError if its tokenizer has changed.
     """
     directory = RunDirectory(path)
     record = directory.read()
@@ -87,35 +74,31 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
         from mlprun.job.weights import check_tokens
         from mlprun.runs import checkpoint
 
-    where = configure_torch(config)
+    device = configure_torch(config)
     try:
-        parts = build_splits(config) if data else None
+        splits = build_splits(config) if data else None
         model = build_model(config)
     except ConfigError as error:
         raise RunError(f"{error}\n  the run was started in {record.folder}: its own classes are found there") from error
     torch.set_num_threads(record["device"]["num_threads"])
-    state = checkpoint.load(directory.best, where)
-    if parts is not None:
-        check_tokens(config, parts.tokenizer, state, directory.best)
+    state = checkpoint.load(directory.best, device)
+    if splits is not None:
+        check_tokens(config, splits.tokenizer, state, directory.best)
     scaling = state.target_normalizer
     targets = None if scaling is None else Normalizer(**scaling)
-    learner = build_learner(config, model, build_plan(config, record["steps_per_epoch"]), where, targets)
+    learner = build_learner(config, model, build_plan(config, record["steps_per_epoch"]), device, targets)
     try:
         model.load_state_dict(state.model)
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
-    return Finished(config, learner, where, state, parts)
+    return Finished(config, learner, device, state, splits)
 
 
 def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
-    """The test metrics of the best checkpoint of a run, computed anew.
-
-    Raises:
-        RunError: as `load`, which also tells of the arguments.
-    """
+    """Recompute the test metrics of the best checkpoint of a run; arguments and errors as for `load`."""
     from mlprun.job.build_data import build_eval_batches
 
     run = load(path, trust=trust, data=True)
-    assert run.parts is not None
-    batches = build_eval_batches(run.config, run.parts.test, run.parts, run.where, run.learner.task)
+    assert run.splits is not None
+    batches = build_eval_batches(run.config, run.splits.test, run.splits, run.device, run.learner.task)
     return {f"test/{name}": value for name, value in run.learner.evaluate(batches).compute().items()}

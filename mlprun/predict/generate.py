@@ -1,4 +1,4 @@
-"""What a finished language model says: a text goes on, and words that are hidden in one are filled in."""
+"""Continue a text with a finished language model, or fill in its hidden words."""
 
 from __future__ import annotations
 
@@ -8,51 +8,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlprun.errors import ConfigError, DataError, RunError
-from mlprun.predict.finished import Finished, load
+from mlprun.predict.finished import load
 
 if TYPE_CHECKING:
     import torch
 
-    from mlprun.data.text.tokenizer import Tokenizer
     from mlprun.training.learner import Learner
 
-NUM_GUESSES = 5  # tokens shown for a hidden one
+NUM_GUESSES = 5  # for each hidden token
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model makes of one text.
-
-    Attributes:
-        text: as given.
-        continued: what follows it, of a language model; else None.
-        filled: for each hidden token of the text, in order, (token, probability) of the likeliest.
-        notes: what was done to the text.
-    """
+    """The completion of one text."""
 
     text: str
-    continued: str | None
-    filled: list[list[tuple[str, float]]]
-    notes: tuple[str, ...] = ()
+    continued: str | None  # the text that follows; None for a masked language model
+    filled: list[list[tuple[str, float]]]  # (token, probability) of the most likely tokens, for each hidden token
+    notes: tuple[str, ...] = ()  # how the text was changed
 
 
 def complete(
     path: Path, texts: Sequence[str], *, length: int, temperature: float, seed: int, trust: bool = False
 ) -> list[Completion]:
-    """What the best checkpoint of a run makes of texts: it continues them, or fills in what is `[MASK]`.
+    """Continue texts, or fill in `[MASK]`, with the best checkpoint of a run; its task decides which.
 
     Args:
-        path: of the run, whose task tells which.
-        texts: as typed.
-        length: tokens to add.
-        temperature: 1 draws by the model's probabilities, lower ones by sharper, 0 takes the likeliest.
-        seed: of the draws; text i of several draws the same alone.
+        texts: DataError for one without tokens, or without a hidden one.
+        length: number of tokens to add.
+        temperature: divides the logits; 0 takes the most likely token.
+        seed: of the sampling; each text is sampled as if it were alone.
         trust: as for `load`.
-
-    Raises:
-        RunError: as `load`; the run did not make its token ids of text, or tells other classes of them.
-        DataError: a text without tokens, or without a hidden one where that is asked.
-        ConfigError: `length` or `temperature` cannot be.
     """
     if length < 1:
         raise ConfigError("--length", length, "must be 1 or more", "it counts tokens")
@@ -61,113 +47,80 @@ def complete(
     run = load(path, trust=trust)
 
     from mlprun import randomness
+    from mlprun.data.text.tokenizer import MASK, Tokenizer
     from mlprun.predict.inputs import token_ids
-
-    tokenizer = _tokenizer(run)
-    longest = run.config.data.text.max_length
-    tells_next = run.config.data.task == "language_modeling"
-    if run.config.data.num_outputs < len(tokenizer):
-        raise RunError(
-            f"the run tells one of {run.config.data.num_outputs} classes of each token, and no tokens of its vocabulary"
-            "\n  mlprun eval says how well; predict is for tokens that follow or are hidden"
-        )
-    # What is to go on may be longer than what the model looks back on; what is to be filled in may not.
-    given = [(text, *token_ids(text, tokenizer, None if tells_next else longest)) for text in texts]
-    found = []
-    for text, ids, notes in given:
-        if tells_next:
-            new = continued(
-                run.learner, ids, num_tokens=length, max_length=longest, num_known=len(tokenizer),
-                temperature=temperature, generator=randomness.generator(seed, "completion"),
-            )  # fmt: skip
-            whole, before = tokenizer.decode([*ids, *new]), tokenizer.decode(ids)
-            found.append(Completion(text, whole.removeprefix(before), [], notes))
-        else:
-            guesses = filled(run.learner, ids, num_known=len(tokenizer), name=text)
-            named = [[(tokenizer.decode([token]), chance) for token, chance in each] for each in guesses]
-            found.append(Completion(text, None, named, notes))
-    return found
-
-
-def _tokenizer(run: Finished) -> Tokenizer:
-    """The run's own, out of its checkpoint.
-
-    Raises:
-        RunError: it has none.
-    """
-    from mlprun.data.text.tokenizer import Tokenizer
 
     if run.state.tokenizer is None:
         raise RunError(
-            f"the data set, {run.config.data.dataset['_target_']}, gives token ids and does not say of which text"
+            f"the data set, {run.config.data.dataset['_target_']}, has token ids without a tokenizer"
             "\n  a data set that returns mlprun.data.source.Source may give its tokenizer"
         )
-    return Tokenizer.from_plain(run.state.tokenizer)
+    tokenizer = Tokenizer.from_plain(run.state.tokenizer)
+    num_outputs, context_length = run.config.data.num_outputs, run.config.data.text.max_length
+    if num_outputs < len(tokenizer):
+        raise RunError(
+            f"the run predicts {num_outputs} classes for each token, not tokens"
+            "\n  mlprun eval scores it; predict continues a text or fills in [MASK]"
+        )
+    continues = run.config.data.task == "language_modeling"
+    # A text to continue may be longer than the model's context; a text with hidden tokens may not.
+    encoded = [(text, *token_ids(text, tokenizer, None if continues else context_length)) for text in texts]
+    completions = []
+    for text, ids, notes in encoded:
+        if continues:
+            generator = randomness.generator(seed, "completion")
+            new = _continue(run.learner, ids, length, context_length, len(tokenizer), temperature, generator)
+            added = tokenizer.decode([*ids, *new]).removeprefix(tokenizer.decode(ids))
+            completions.append(Completion(text, added, [], notes))
+        else:
+            if MASK not in ids:
+                raise DataError(f"'{text}': has no [MASK]\n  write [MASK] for each word to fill in")
+            guesses = _fill(run.learner, ids, len(tokenizer))
+            filled = [[(tokenizer.decode([token]), chance) for token, chance in each] for each in guesses]
+            completions.append(Completion(text, None, filled, notes))
+    return completions
 
 
-def continued(
-    learner: Learner,
-    ids: Sequence[int],
-    *,
-    num_tokens: int,
-    max_length: int,
-    num_known: int,
-    temperature: float,
-    generator: torch.Generator,
-) -> list[int]:
-    """Tokens that a language model adds to `ids`, one by one, each drawn given the last `max_length` before it.
-
-    Args:
-        learner: outputs logits (1, L, K) for ids (1, L).
-        ids: one or more.
-        num_tokens: to add.
-        max_length: as many tokens the model can look back on.
-        num_known: tokens in the vocabulary; ids beyond it and special tokens are never drawn.
-        temperature: divides the logits; 0 takes the largest.
-        generator: on the CPU.
-    """
+def _logits(learner: Learner, ids: list[int], positions: list[int], num_tokens: int) -> torch.Tensor:
+    """Float64 (positions, num_outputs), -inf for special tokens and from `num_tokens`, the size of the vocabulary."""
     import torch
 
     from mlprun.data.text.tokenizer import SPECIAL
 
-    found = list(ids)
-    for _ in range(num_tokens):
-        window = torch.tensor([found[-max_length:]], device=learner.device)
-        logits = learner.outputs(window)[0, -1].double().cpu()
-        logits[: len(SPECIAL)] = -torch.inf
-        logits[num_known:] = -torch.inf
-        if temperature == 0:
-            found.append(int(logits.argmax()))
-        else:
-            chances = ((logits - logits.max()) / temperature).softmax(0)  # by the smallest of temperatures, too
-            found.append(int(torch.multinomial(chances, 1, generator=generator)))
-    return found[len(ids) :]
+    logits = learner.outputs(torch.tensor([ids], device=learner.device))[0, positions].double().cpu()
+    logits[:, : len(SPECIAL)] = -torch.inf
+    logits[:, num_tokens:] = -torch.inf
+    return logits
 
 
-def filled(learner: Learner, ids: Sequence[int], *, num_known: int, name: str) -> list[list[tuple[int, float]]]:
-    """For each `MASK` among `ids`, the likeliest tokens with their probabilities.
-
-    Args:
-        learner: outputs logits (1, L, K) for ids (1, L).
-        ids: at most as many as the model takes.
-        num_known: tokens in the vocabulary; ids beyond it and special tokens are no guesses.
-        name: of the text, for messages.
-
-    Raises:
-        DataError: nothing is hidden.
-    """
+def _continue(
+    learner: Learner,
+    ids: list[int],
+    length: int,
+    context_length: int,
+    num_tokens: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> list[int]:
+    """`length` new tokens, each sampled given the last `context_length` before it."""
     import torch
 
+    text = list(ids)
+    for _ in range(length):
+        logits = _logits(learner, text[-context_length:], [-1], num_tokens)[0]
+        if temperature == 0:
+            text.append(int(logits.argmax()))
+        else:
+            chances = ((logits - logits.max()) / temperature).softmax(0)  # stable for the smallest temperatures, too
+            text.append(int(torch.multinomial(chances, 1, generator=generator)))
+    return text[len(ids) :]
+
+
+def _fill(learner: Learner, ids: list[int], num_tokens: int) -> list[list[tuple[int, float]]]:
+    """(token, probability) of the most likely tokens, for each `MASK` in `ids`."""
     from mlprun.data.text.tokenizer import MASK, SPECIAL
 
-    hidden = [place for place, token in enumerate(ids) if token == MASK]
-    if not hidden:
-        raise DataError(f"'{name}': hides no word\n  write [MASK] for each that is to be filled in")
-    logits = learner.outputs(torch.tensor([list(ids)], device=learner.device))[0].double().cpu()
-    logits[:, : len(SPECIAL)] = -torch.inf
-    logits[:, num_known:] = -torch.inf
-    best = logits[hidden].softmax(1).topk(min(NUM_GUESSES, num_known - len(SPECIAL)))
-    return [
-        list(zip(tokens, chances, strict=True))
-        for tokens, chances in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    hidden = [i for i, token in enumerate(ids) if token == MASK]
+    logits = _logits(learner, ids, hidden, num_tokens)
+    best = logits.softmax(1).topk(min(NUM_GUESSES, num_tokens - len(SPECIAL)))
+    return [list(zip(*pair, strict=True)) for pair in zip(best.indices.tolist(), best.values.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""What a user hands to `mlprun predict`: images, sounds and rows of numbers, as the data of the run would hold them."""
+"""Inputs of `mlprun predict`, in the form of the run's data; DataError for invalid ones."""
 
 from __future__ import annotations
 
@@ -23,53 +23,36 @@ from mlprun.formatting import pluralize, truncate
 
 
 class ImageFormat(NamedTuple):
-    """How a run's data holds images.
+    """How a run's data stores images."""
 
-    Attributes:
-        low, high: what black and white are.
-        border: mean of the outermost pixels of the training images, None if it is not known.
-    """
-
-    low: float
-    high: float
-    border: float | None
+    low: float  # value of black
+    high: float  # value of white
+    border: float | None  # mean of the outermost pixels of the training images; None if unknown
 
 
-SHOWN = 60  # characters of a text that stand for it on the terminal
+SHOWN = 60  # characters of a text on the terminal
 LARGEST = float(torch.finfo(torch.float32).max)
 
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to predict.
+    """An input to predict."""
 
-    Attributes:
-        name: for the terminal, such as `digits/seven.png`, as typed, or `rows.csv, line 2`.
-        inputs: of `data.input_shape`, not scaled yet: uint8 or float32.
-        notes: what was done to it, and what looks odd.
-    """
-
-    name: str
-    inputs: Tensor
-    notes: tuple[str, ...] = ()
+    name: str  # for the terminal: `digits/seven.png`, `rows.csv, line 2`
+    inputs: Tensor  # of `data.input_shape`, not scaled yet: uint8 or float32
+    notes: tuple[str, ...] = ()  # how it was changed, and warnings
 
 
 def is_image(input_shape: Sequence[int]) -> bool:
-    """Whether inputs of this shape are grey or colour images."""
     return len(input_shape) == 3 and input_shape[0] in (1, 3)
 
 
 def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, invert: bool = False) -> Input:
-    """The image in a file: in the run's channels, resized to cover its height and width, and the middle of that.
+    """Read an image in the run's channels, resized to cover its height and width and center-cropped.
 
     Args:
-        file: its path.
         input_shape: (1 or 3, height, width).
-        wanted: of the run's data; values 0 to 255 become `low` to `high`.
-        invert: exchange black and white first.
-
-    Raises:
-        DataError: there is no such file, or it is no image.
+        wanted: format of the run's data; 0 to 255 become `low` to `high`.
     """
     _file(file, "images")
     image, size = read_image(file, input_shape)
@@ -77,7 +60,7 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     notes = []
     if size != (width, height):
-        cut = "" if image.size == (width, height) else ", and what stands out on two sides cut off"
+        cut = "" if image.size == (width, height) else ", center-cropped"
         notes.append(f"note: {file} is {size[0]}x{size[1]}, resized to {width}x{height}{cut}")
     pixels = torch.from_numpy(np.array(image.crop((left, top, left + width, top + height))))
     pixels = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
@@ -86,30 +69,23 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
     if (wanted.low, wanted.high) != (0, 255):
         inputs = wanted.low + pixels.float() / 255 * (wanted.high - wanted.low)
     if wanted.border is not None and len(pixels) == 1:
-        is_bright = float(_border(pixels)) > 255 / 2
+        edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
+        is_bright = float(torch.cat([edge.flatten() for edge in edges]).double().mean()) > 255 / 2
         if is_bright != (wanted.border > (wanted.low + wanted.high) / 2):
-            here, there = ("bright", "dark") if is_bright else ("dark", "bright")
+            border, expected = ("bright", "dark") if is_bright else ("dark", "bright")
             remedy = "leave out --invert" if invert else "--invert exchanges black and white"
-            odd = f"its border is {here}, that of the training images {there}"
+            odd = f"its border is {border}, that of the training images {expected}"
             notes.append(f"warning: {file} looks inverted: {odd}; {remedy}")
     return Input(file, inputs, tuple(notes))
 
 
 def from_sound(file: str, frames: Frames) -> Input:
-    """The log-mel spectrogram of the sound in a file: of its middle, or with silence on both sides.
-
-    Args:
-        file: path of a WAV file.
-        frames: of the run's data.
-
-    Raises:
-        DataError: there is no such file, or it is no sound WAV file.
-    """
+    """Read a WAV file as a log-mel spectrogram, cropped to its middle or padded with silence on both sides."""
     path = _file(file, "sounds")
     clip, seconds = read_clip(path, frames)
     notes = []
     if abs(seconds - frames.seconds) * frames.sample_rate >= 1:
-        done = "only its middle is heard" if seconds > frames.seconds else "filled up with silence"
+        done = "cropped to its middle" if seconds > frames.seconds else "padded with silence"
         notes.append(f"note: {file} is {seconds:.2f} s long, an example {frames.seconds:g} s: {done}")
     return Input(file, log_mel(torch.from_numpy(clip)[None], frames)[0], tuple(notes))
 
@@ -117,29 +93,13 @@ def from_sound(file: str, frames: Frames) -> Input:
 def _file(name: str, kind: str) -> Path:
     path = Path(name)
     if not path.is_file():
-        raise DataError(
-            f"{name}: " + (f"is a folder: name the {kind} in it" if path.is_dir() else "there is no such file")
-        )
+        problem = f"is a folder: name the {kind} in it" if path.is_dir() else "there is no such file"
+        raise DataError(f"{name}: {problem}")
     return path
 
 
-def _border(pixels: Tensor) -> Tensor:
-    edges = [pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]]
-    return torch.cat([edge.flatten() for edge in edges]).double().mean()
-
-
 def from_text(text: str, tokenizer: Tokenizer, max_length: int, file: str | None = None) -> Input:
-    """The token ids of a text, int32 (max_length,), padded or cut at the end.
-
-    Args:
-        text: to read.
-        tokenizer: of the run.
-        max_length: of its examples.
-        file: in which the text was.
-
-    Raises:
-        DataError: it has no tokens.
-    """
+    """The token ids of a text, which may be from a `file`, int32 (max_length,), padded or cut at the end."""
     ids, notes = token_ids(text, tokenizer, max_length)
     inputs = torch.full((max_length,), PADDING, dtype=torch.int32)
     inputs[: len(ids)] = torch.tensor(ids, dtype=torch.int32)
@@ -149,11 +109,7 @@ def from_text(text: str, tokenizer: Tokenizer, max_length: int, file: str | None
 
 
 def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) -> tuple[list[int], tuple[str, ...]]:
-    """The ids of a text, at most the first `max_length`, and notes of what is unknown and what is cut.
-
-    Raises:
-        DataError: it has no tokens.
-    """
+    """The ids of a text, at most the first `max_length`, and notes about unknown tokens and truncation."""
     ids, notes = tokenizer.encode(text), []
     if not text.strip():
         raise DataError(f"'{text}': has no tokens\n  write some words, or name a .txt file")
@@ -171,32 +127,25 @@ def shortened(text: str) -> str:
 
 
 def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
-    """The rows of a .csv file, or the one that the word itself is, such as `5.1,3.5,1.4,0.2`.
+    """The rows of a .csv file, or the row that the word itself is, such as `5.1,3.5,1.4,0.2`.
 
-    Args:
-        word: as typed. A first line of a file in which nothing is a number is its header.
-        input_shape: what the numbers of a row fill, in order.
-
-    Raises:
-        DataError: no such file, no row, another count of numbers, or what is no finite number.
+    A first line without a number is a header.
     """
     path = Path(word)
     if path.suffix.lower() != ".csv" and not path.is_file():
         cells = word.split(",")
         if not any(map(_is_number, cells)):
-            raise DataError(
-                f"{word}: is neither a file nor numbers\n  write {_example(input_shape)}, or name a .csv file"
-            )
+            remedy = f"write {_example(input_shape)}, or name a .csv file"
+            raise DataError(f"{word}: is neither a file nor numbers\n  {remedy}")
         return [Input(word, _row(cells, word, input_shape))]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [
-                (number, row) for number, row in enumerate(csv.reader(file), 1) if any(cell.strip() for cell in row)
-            ]
+            lines = enumerate(csv.reader(file), 1)
+            rows = [(number, row) for number, row in lines if any(cell.strip() for cell in row)]
     except FileNotFoundError as error:
         raise DataError(f"{word}: there is no such file") from error
     except (OSError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text with a row of numbers a line"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a table of numbers"
         raise DataError(f"{word}: cannot be read as a table: {reason}") from error
     if rows and not any(map(_is_number, rows[0][1])):
         rows = rows[1:]
@@ -216,8 +165,8 @@ def _is_number(cell: str) -> bool:
 
 def _row(cells: Sequence[str], name: str, input_shape: Sequence[int]) -> Tensor:
     if len(cells) != math.prod(input_shape):
-        found = f"has {pluralize(len(cells), 'number')}, and an example has {math.prod(input_shape)}"
-        raise DataError(f"{name}: {found}\n  write {_example(input_shape)}")
+        problem = f"has {pluralize(len(cells), 'number')}, and an example has {math.prod(input_shape)}"
+        raise DataError(f"{name}: {problem}\n  write {_example(input_shape)}")
     for cell in cells:
         if not (_is_number(cell) and abs(float(cell)) <= LARGEST):
             raise DataError(f"{name}: '{cell.strip()}' is not a finite number")
@@ -227,15 +176,11 @@ def _row(cells: Sequence[str], name: str, input_shape: Sequence[int]) -> Tensor:
 def _example(input_shape: Sequence[int]) -> str:
     count = math.prod(input_shape)
     numbers = [f"{i / 10:g}" for i in range(1, min(count, 4) + 1)]
-    return f"{count} of them with commas and without spaces, like {','.join(numbers)}{',…' * (count > 4)}"
+    return f"{count} numbers with commas and without spaces, such as {','.join(numbers)}{',…' * (count > 4)}"
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """`0,1` -> (0.0, 1.0).
-
-    Raises:
-        ConfigError: it is not two numbers, the lower first.
-    """
+    """`0,1` -> (0.0, 1.0)."""
     cells = text.split(",")
     if len(cells) != 2 or not all(map(_is_number, cells)) or not float(cells[0]) < float(cells[1]):
         raise ConfigError("--range", text, "is not the values of black and white", "write --range 0,1 or --range=-1,1")

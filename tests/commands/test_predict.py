@@ -74,7 +74,7 @@ def test_a_file_of_a_test_example_gives_what_its_index_gives(mlprun, trained, tm
     from mlprun.predict.finished import load
 
     run = trained("data=digits")
-    part = load(run, data=True).parts.test
+    part = load(run, data=True).splits.test
     # digits have values 0 to 16: the file holds them as 0 to 255
     pixels = (part.inputs[5, 0].numpy().astype(float) / 16 * 255).round()
     (of_file,) = predicted(mlprun, str(run), save_image(tmp_path / "five.png", pixels))
@@ -146,7 +146,7 @@ def test_a_run_knows_the_border_of_its_images(mlprun, trained, tmp_path):
     white, black = (save_image(tmp_path / f"{v}.png", np.full((16, 20), v)) for v in (255, 0))
     result = mlprun("predict", run, white, black)
     assert result.status == 0
-    assert f"note: {white} is 20x16, resized to 8x8, and what stands out on two sides cut off" in result.err
+    assert f"note: {white} is 20x16, resized to 8x8, center-cropped" in result.err
     assert f"warning: {white} looks inverted" in result.err
     assert "0.png looks inverted" not in mlprun("predict", run, black).err
     assert "looks inverted" not in mlprun("predict", run, white, "--invert").err
@@ -229,7 +229,7 @@ def test_of_many_classes_the_first_five_are_shown(mlprun, trained):
 @pytest.mark.parametrize(
     ("data", "words", "status", "said"),
     [
-        ("iris", ["1,2,3"], 1, "1,2,3: has 3 numbers, and an example has 4\n  write 4 of them with commas"),
+        ("iris", ["1,2,3"], 1, "1,2,3: has 3 numbers, and an example has 4\n  write 4 numbers with commas"),
         ("iris", ["5.1", "3.5"], 1, "5.1: has 1 number, and an example has 4"),
         ("iris", ["1,2,x,4"], 1, "1,2,x,4: 'x' is not a finite number"),
         ("iris", ["1,2,nan,4"], 1, "1,2,nan,4: 'nan' is not a finite number"),

@@ -300,7 +300,7 @@ def test_a_masked_model_fills_in(mlprun, counting):
     assert shown[0] == "567[MASK]9"
     assert re.fullmatch(r"  \[MASK\]  8 0\.\d{4}  (\d 0\.\d{4}  ){3}\d 0\.\d{4}", shown[1])
     result = mlprun("predict", "run", "56789")
-    assert "hides no word\n  write [MASK] for each" in result.err
+    assert "has no [MASK]\n  write [MASK] for each" in result.err
 
 
 # ------------------------------------------------------------------------------------------------- bad input
@@ -415,7 +415,7 @@ def test_classes_of_tokens_are_no_tokens_to_fill_in(mlprun, tmp_path):
     assert tagged.status == 0, tagged.err
     result = mlprun("predict", "run", "the [MASK] was good")
     assert result.status == 1
-    assert "the run tells one of 2 classes of each token" in result.err
+    assert "the run predicts 2 classes for each token" in result.err
 
 
 def test_sorting_needs_lengths(mlprun, reviews):
