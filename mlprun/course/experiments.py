@@ -42,6 +42,7 @@ TOPICS = (
     "reproducibility",
 )
 FOLDER = Path(__file__).parent / "conf" / "experiment"
+PICTURES = Path(__file__).parents[2] / "docs" / "images"  # in a checkout; made by `experiment=NAME`, named after it
 OWN = "your own"  # the heading of what lies in the user's folder
 WIDTH = 100  # of a line of the list
 
@@ -189,26 +190,33 @@ def listing(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def page(experiments: Iterable[Experiment]) -> list[str]:
-    """The lines of `docs/experiments.md`: a table for each topic, of commands and what they measured."""
+    """The lines of `docs/experiments.md`: a section for each experiment, with its commands, result and picture."""
+    experiments = list(experiments)
+    topics = list(dict.fromkeys(each.topic for each in experiments))
     lines = [
         "# The experiments",
         "",
-        "Made of the headers in `mlprun/course/conf/experiment` by `mlprun experiments --markdown`; a test holds it to",
-        "them.",
-        "Each is a small YAML delta to start from: `mlprun experiments NAME` shows it, and",
+        "Each experiment is a small YAML file to start from: `mlprun experiments NAME` shows it, and",
         "`mlprun experiment=NAME KEY=VALUE` changes it. Results are those of the first seed unless they say",
-        "otherwise, on two CPU cores with torch 2.15 and the real MNIST.",
+        "otherwise. They were measured with version one (b22247e) on two CPU cores, with torch 2.15 and MNIST.",
+        "",
+        "This page is generated from the headers in `mlprun/course/conf/experiment` by",
+        "`mlprun experiments --markdown > docs/experiments.md`; do not edit.",
+        "",
+        *(f"- [{topic.capitalize()}](#{topic.replace(' ', '-')})" for topic in topics),
     ]
     topic = ""
     for each in experiments:
         if each.topic != topic:
             topic = each.topic
-            lines += ["", f"## {topic.capitalize()}", "", "| | commands | what to expect |", "| --- | --- | --- |"]
-        commands = "<br>".join(f"`{line}` {run_time}" for line, run_time in each.commands)
-        expect = each.expect.removeprefix("Expect").lstrip(" ,:").replace("|", "\\|")
-        if "/" not in expect.split()[0]:  # the name of a metric
-            expect = expect[0].upper() + expect[1:]
-        lines.append(f"| {each.description} | {commands} | {expect} |")
+            lines += ["", f"## {topic.capitalize()}"]
+        lines += ["", f"### {each.name}", "", each.description, "", "```sh"]
+        lines += render([(line, f"# {run_time}") for line, run_time in each.commands], "<<")
+        lines += ["```", ""]
+        not_measured = each.expect.removeprefix("Expect: ")
+        lines.append(each.expect if not_measured == each.expect else not_measured[0].upper() + not_measured[1:])
+        if (PICTURES / f"{each.name}.png").is_file():
+            lines += ["", f"![{each.name}](images/{each.name}.png)"]
     return lines
 
 
