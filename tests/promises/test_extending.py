@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import signal
-from pathlib import Path
 
 import pytest
 
-from tests.helpers.files import REPOSITORY
 from tests.helpers.lines import Line, finish, wait_until
+from tests.helpers.pages import PAGES, blocks, commands, write_files
 from tests.helpers.runs import assert_identical, last_step, record_of, rows_of
 
-PAGES = {page.stem: page.read_text() for page in sorted((REPOSITORY / "docs" / "extending").glob("*.md"))}
+EXTENDING = {page.split("/")[-1].removesuffix(".md"): page for page in PAGES if page.startswith("docs/extending/")}
 SHORT = ("epochs=2", "data.limit=200", "data.limit_eval=100")
 
 
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.MULTILINE | re.DOTALL)
-
-
-def commands(page: str) -> list[list[str]]:
-    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("mlprun")]
-
-
-def write_files(page: str, folder: Path) -> None:
-    """The files of a page: the first line of a block names each, after a header of Hydra's."""
-    for language in ("python", "yaml"):
-        for block in blocks(page, language):
-            name = next(line for line in block.splitlines() if not line.startswith("# @")).removeprefix("# ")
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(block)
-
-
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", EXTENDING.values(), ids=EXTENDING)
 def test_a_page_has_its_commands_and_little_code(page):
     assert commands(page)
     for block in blocks(page, "python"):
         assert len(block.splitlines()) <= 60
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", EXTENDING.values(), ids=EXTENDING)
 def test_every_command_of_a_page_runs(mlprun, tmp_path, page):
     write_files(page, tmp_path)
     for words in commands(page):
@@ -63,8 +42,8 @@ LOGGED = {
 
 @pytest.mark.parametrize("page", LOGGED)
 def test_what_a_users_code_logs_is_in_the_record(mlprun, tmp_path, page):
-    write_files(page, tmp_path)
-    words = commands(page)[0]
+    write_files(EXTENDING[page], tmp_path)
+    words = commands(EXTENDING[page])[0]
     assert mlprun(*words, *SHORT, "hydra.run.dir=run").status == 0
     name, higher_is_better = LOGGED[page]
     rows, record = rows_of(tmp_path / "run"), record_of(tmp_path / "run")
@@ -79,8 +58,8 @@ def test_what_a_users_code_logs_is_in_the_record(mlprun, tmp_path, page):
 
 @pytest.mark.parametrize("page", ["vae", "dict_batches", "siamese"])
 def test_a_task_of_ones_own_is_killed_and_resumed_to_the_same_bits(tmp_path, page):
-    write_files(page, tmp_path)
-    words = [*commands(page)[0], "epochs=8", "data.limit=640", "logging.every=3 steps"]
+    write_files(EXTENDING[page], tmp_path)
+    words = [*commands(EXTENDING[page])[0], "epochs=8", "data.limit=640", "logging.every=3 steps"]
     finish(tmp_path, *words, "hydra.run.dir=whole")
     with Line(tmp_path, *words, "hydra.run.dir=run") as line:
         wait_until(lambda: last_step(tmp_path) >= 50)
