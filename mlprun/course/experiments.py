@@ -199,6 +199,7 @@ def page(experiments: Iterable[Experiment]) -> list[str]:
         "Each experiment is a small YAML file to start from: `mlprun experiments NAME` shows it, and",
         "`mlprun experiment=NAME KEY=VALUE` changes it. Results are those of the first seed unless they say",
         "otherwise. They were measured with version one (b22247e) on two CPU cores, with torch 2.15 and MNIST.",
+        "A picture is the last one in `RUN_DIR/pictures` of the first command.",
         "",
         "This page is generated from the headers in `mlprun/course/conf/experiment` by",
         "`mlprun experiments --markdown > docs/experiments.md`; do not edit.",
