@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,6 +13,10 @@ import pytest
 from mlprun.cli import main
 from tests.helpers.files import find_mnist
 from tests.helpers.lines import Line, Result
+
+
+def pytest_collection_finish():
+    gc.freeze()  # torch and what else is imported: no collection visits it again
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ import pytest
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # A line as a shell starts it imports these for three seconds; some tests have it so: `mlprun_shell`.
-CONTEXT.set_forkserver_preload(["mlprun.cli.main", "mlprun.job.train", __name__])
+CONTEXT.set_forkserver_preload(["tests.helpers.preload", __name__])
+# No test loses power: none waits for a disk, 45 times a run. What `mlprun_shell` starts does.
+os.fsync = lambda descriptor: None
 IN_PROC = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes through /proc")
 
 

@@ -1,0 +1,24 @@
+"""Imported once for all processes of `lines.Line`: what a run needs, and a config composed (0.67 to 0.38 s a run)."""
+
+from __future__ import annotations
+
+import gc
+
+import matplotlib.backends.backend_agg
+
+import mlprun.cli.main
+import mlprun.data.tabular
+import mlprun.job.train
+import mlprun.models
+import mlprun.pictures.confusion
+import mlprun.pictures.images
+import mlprun.tasks.classification
+import mlprun.writers.console
+import mlprun.writers.image_files
+import mlprun.writers.jsonl
+import mlprun.writers.tensorboard  # noqa: F401
+from mlprun.config.checks import check
+from mlprun.config.compose import Composer
+
+check(Composer().compose([]))
+gc.freeze()
