@@ -23,21 +23,14 @@ from mlprun.config.compose import Composer
 from mlprun.job.build_data import build_eval_batches, build_splits, build_train_batches
 from mlprun.job.build_learner import build_learner, build_model, build_plan
 from mlprun.training.loop import Progress, train
+from mlprun.writers.base import Writer
 
 TURNS = 3
 ROOT = os.environ["MLPRUN_DATA"]
 
 
-class Silent:
+class Silent(Writer):
     """Writes and saves nothing: only the training is timed."""
-
-    def write(self, *_: object) -> None: ...
-
-    def tick(self, *_: object) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def draw(self, *_: object) -> None: ...
 
     def save_last(self, *_: object, keep: bool = False) -> None: ...
 
@@ -54,7 +47,7 @@ def of_mlprun() -> float:
     batches = build_train_batches(config, parts, cpu)
     plan = build_plan(config, batches.steps_per_epoch)
     learner = build_learner(config, build_model(config), plan, cpu)
-    val = build_eval_batches(config, parts.val, parts, cpu)
+    val = build_eval_batches(config, parts.val, parts, cpu, learner.task)
     start = time.perf_counter()
     train(
         learner,

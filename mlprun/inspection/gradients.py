@@ -59,7 +59,7 @@ def check_gradients(experiment: Experiment, first: AnyBatch, show: Callable[[str
     few = first.map(lambda tensor: tensor[:NUM_EXAMPLES])
     config, model = experiment.config, build_model(experiment.config)
     if experiment.weights is not None:
-        finetune.load(experiment.weights[1], model)
+        finetune.load(experiment.weights, model)
     for name in finetune.frozen(config.trainer.freeze, model):
         model.get_parameter(name).requires_grad_(False)
     header = ("parameter", "entries", "at kinks", "largest relative error")

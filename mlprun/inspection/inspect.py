@@ -45,7 +45,7 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
     print_lines(*data_lines(config, splits, first, experiment.task))
     print_lines(*summary.model_lines(config, experiment.summary, experiment.num_trained_parameters, macs=True))
     if weights is not None:
-        print_lines(f"weights {finetune.summary(weights[1], str(config.trainer.weights))}")
+        print_lines(f"weights {finetune.summary(weights, str(config.trainer.weights))}")
     print_lines(summary.optim_line(config))
     print_lines(*length_lines(config, plan, batches, sums_loss=experiment.task.sums_loss))
     print_lines(*drawn.lines())

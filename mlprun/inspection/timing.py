@@ -122,7 +122,7 @@ def _step_sec(learner: Learner, batches: TrainBatches, most: int) -> tuple[float
     taken: list[float] = []
     began = time.perf_counter()
     for step, batch in enumerate(itertools.islice(batches.starting_at(0), min(most, 50))):
-        learner.update(batch, step)
+        learner.train_step(batch, step)
         now = _seconds(learner.device)
         taken.append(now - began)
         if len(taken) > 4 and sum(taken[2:]) > 0.5:

@@ -1,4 +1,4 @@
-"""One attempt to train a run: what it works with, and what the record says of it."""
+"""One attempt to train a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlprun.training.loop import Progress
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a run works with from its first step to its last; learner and progress change."""
+    """The objects that a run works with from its first step to its last; learner and progress change."""
 
     experiment: Experiment
     learner: Learner
@@ -25,20 +25,19 @@ class Attempt:
     directory: RunDirectory
 
 
-def surroundings(experiment: Experiment) -> dict[str, Any]:
-    """On what an experiment runs, for the record: `device`, `data`, `sources` and, if they are given, `weights`."""
+def provenance_entries(experiment: Experiment) -> dict[str, Any]:
+    """The origin of a result, for run.json: `device`, `data`, `sources` and, if they are given, `weights`."""
     splits = experiment.splits
     device = {"type": str(experiment.device), "name": experiment.device_name, "num_threads": experiment.num_threads}
     data: dict[str, Any] = {"sizes": experiment.split_sizes, "fingerprints": splits.fingerprints or {}}
     if splits.tokenizer is not None:
         data["tokens"] = splits.tokenizer.digest()
-    found = {"device": device, "data": data, "sources": provenance.sources(Path.cwd())}
-    if experiment.weights is not None:
-        weights, matched = experiment.weights
-        found["weights"] = {
-            "path": str(weights.path),
-            "sha256": weights.digest,
-            "num_tensors": len(matched.tensors),
-            "new": matched.new,
+    entries = {"device": device, "data": data, "sources": provenance.sources(Path.cwd())}
+    if (weights := experiment.weights) is not None:
+        entries["weights"] = {
+            "path": str(weights.source.path),
+            "sha256": weights.source.digest,
+            "num_tensors": len(weights.tensors),
+            "new": weights.new,
         }
-    return found
+    return entries

@@ -13,7 +13,7 @@ from mlprun.config.instantiate import construct
 from mlprun.config.schema import Config, Text
 from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.nested import AnyBatch
-from mlprun.data.parts import Part, size
+from mlprun.data.parts import Part
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.errors import ConfigError
@@ -24,27 +24,27 @@ def find_device(config: Config) -> torch.device:
     """The device to train on; `auto` is cuda, else mps, else cpu.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: it is not available.
     """
     have_cuda, have_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     name = config.device
     if name == "auto":
         name = "cuda" if have_cuda else "mps" if have_mps else "cpu"
-    there = ["cpu", *(["mps"] if have_mps else [])]
-    there += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if have_cuda else []
-    wanted = torch.device(name)
-    full_name = f"cuda:{wanted.index or 0}" if wanted.type == "cuda" else wanted.type
-    if full_name not in there:
-        raise ConfigError("device", config.device, "is not there", f"this machine has: {', '.join(there)}")
-    if config.trainer.precision == "fp16" and wanted.type == "cpu":
+    available = ["cpu", *(["mps"] if have_mps else [])]
+    available += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if have_cuda else []
+    device = torch.device(name)
+    full_name = f"cuda:{device.index or 0}" if device.type == "cuda" else device.type
+    if full_name not in available:
+        raise ConfigError("device", config.device, "is not available", f"this machine has: {', '.join(available)}")
+    if config.trainer.precision == "fp16" and device.type == "cpu":
         raise ConfigError("trainer.precision", "fp16", "needs a GPU", "on the CPU use bf16 or fp32")
-    return wanted
+    return device
 
 
 def build_splits(config: Config) -> Splits:
     """Load, check, split and scale the data."""
     data = config.data
-    randomness.seed_all(data.split_seed, "data")  # a user's data set may draw when it is made
+    randomness.seed_all(data.split_seed, "data")  # a user's data set may draw random numbers in its constructor
     built = construct(data.dataset, "data.dataset")
     source = built if isinstance(built, Source) else Source(_dataset(built, "data.dataset"))
     if data.test_dataset:
@@ -53,17 +53,7 @@ def build_splits(config: Config) -> Splits:
     val = None
     if data.val_dataset:
         val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")
-    if data.augment.crop > 0 or data.augment.flip:
-        name = "crop" if data.augment.crop > 0 else "flip"
-        key, value = f"data.augment.{name}", getattr(data.augment, name)
-        if data.input_shape is None or len(data.input_shape) != 3:
-            shape = "x".join(map(str, data.input_shape or []))
-            raise ConfigError(key, value, f"is for images, and these inputs have the shape {shape}", "leave it out")
-        if isinstance(source.train, Dataset) and source.augmented is None:
-            raise ConfigError(
-                key, value, "does not reach a data set of your own",
-                "do it in its __getitem__; what it draws at random is seeded by (seed, epoch, index)",
-            )  # fmt: skip
+    _check_augment(config, source)
     _check_text(config, source)
     return make_splits(
         source,
@@ -81,94 +71,85 @@ def build_splits(config: Config) -> Splits:
     )
 
 
-def _check_text(config: Config, source: Source) -> None:
-    """Refuse keys of `data.text` that the data have no use for: they would do nothing."""
-    text, part = config.data.text, source.train
-    in_memory = isinstance(part, Examples)
-    ids = not part.inputs.is_floating_point() if isinstance(part, Examples) else True  # one's own may be token ids
-    if text != Text() and source.tokenizer is None and not (ids and source.value_range is None):
-        changed = next(f.name for f in fields(Text) if getattr(text, f.name) != getattr(Text(), f.name))
-        raise ConfigError(
-            f"data.text.{changed}",
-            getattr(text, changed),
-            f"is for text, and {config.data.name} is none",
-            "leave it out",
-        )
-    if text.bucketing and not (in_memory and source.padding is not None):
-        raise ConfigError(
-            "data.text.bucketing",
-            text.bucketing,
-            "sorts sequences by their lengths, which these data do not tell",
-            "write data.text.bucketing=0",
-        )
-
-
 def _dataset(built: Any, key: str) -> Dataset[Any]:
     if not isinstance(built, Dataset):
-        raise ConfigError(
-            f"{key}._target_",
-            type(built).__name__,
-            "is neither a torch.utils.data.Dataset nor gives a mlprun.data.source.Source",
-            "derive your class from torch.utils.data.Dataset or IterableDataset",
-        )
+        problem = "is neither a torch.utils.data.Dataset nor gives a mlprun.data.source.Source"
+        remedy = "derive your class from torch.utils.data.Dataset or IterableDataset"
+        raise ConfigError(f"{key}._target_", type(built).__name__, problem, remedy)
     return built
 
 
-def split_sizes(parts: Splits) -> dict[str, int | None]:
-    """Number of examples of each split."""
-    return {name: size(getattr(parts, name)) for name in ("train", "val", "test")}
+def _check_augment(config: Config, source: Source) -> None:
+    augment, input_shape = config.data.augment, config.data.input_shape
+    if not (augment.crop > 0 or augment.flip):
+        return
+    name = "crop" if augment.crop > 0 else "flip"
+    key, value = f"data.augment.{name}", getattr(augment, name)
+    if input_shape is None or len(input_shape) != 3:
+        shape = "x".join(map(str, input_shape or []))
+        raise ConfigError(key, value, f"is for images, and these inputs have the shape {shape}", "leave it out")
+    if isinstance(source.train, Dataset) and source.augmented is None:
+        remedy = "do it in its __getitem__, whose random numbers are seeded by (seed, epoch, index)"
+        raise ConfigError(key, value, "does not reach a data set of your own", remedy)
 
 
-def trial_batch(parts: Splits) -> AnyBatch:
-    """Two validation examples on the CPU, scaled, for `check_model`."""
-    part = parts.val
-    some = part[slice(0, 2)] if isinstance(part, Examples) else part
-    # Sequences in their whole length, not cut: so much a step may cost.
-    trial: AnyBatch = next(
-        iter(
-            EvalBatches(
-                some, 2, parts.normalizer, torch.device("cpu"), targets=parts.target_normalizer, perturb=parts.perturb,
-                nested=parts.nested,
-            )
-        )
-    )  # fmt: skip
-    return trial
+def _check_text(config: Config, source: Source) -> None:
+    """Refuse keys of `data.text` that have no effect on these data."""
+    text, part = config.data.text, source.train
+    in_memory = isinstance(part, Examples)
+    ids = not part.inputs.is_floating_point() if isinstance(part, Examples) else True  # a user's may be token ids
+    if text != Text() and source.tokenizer is None and not (ids and source.value_range is None):
+        name = next(f.name for f in fields(Text) if getattr(text, f.name) != getattr(Text(), f.name))
+        problem = f"is for text, and {config.data.name} is none"
+        raise ConfigError(f"data.text.{name}", getattr(text, name), problem, "leave it out")
+    if text.bucketing and not (in_memory and source.padding is not None):
+        problem = "sorts sequences by length, and these data have no known lengths"
+        raise ConfigError("data.text.bucketing", text.bucketing, problem, "write data.text.bucketing=0")
 
 
-def build_train_batches(config: Config, parts: Splits, where: torch.device) -> TrainBatches:
+def build_train_batches(config: Config, splits: Splits, device: torch.device) -> TrainBatches:
     """Batches of the training split."""
-    if config.batch_size == "all" and not hasattr(parts.train, "__len__"):
-        raise ConfigError("batch_size", "all", "the training data does not tell its length", "give a number")
-    in_memory = isinstance(parts.train, Examples)  # lazy data changes its examples itself
+    if config.batch_size == "all" and not hasattr(splits.train, "__len__"):
+        raise ConfigError("batch_size", "all", "the training data have no known length", "give a number")
+    in_memory = isinstance(splits.train, Examples)  # lazy data transform their examples themselves
     return TrainBatches(
-        parts.train,
+        splits.train,
         config.batch_size,
-        parts.normalizer,
-        where,
+        splits.normalizer,
+        device,
         config.seed,
         crop=config.data.augment.crop if in_memory else 0,
         flip=config.data.augment.flip and in_memory,
         num_workers=config.data.num_workers,
-        targets=parts.target_normalizer,
-        padding=parts.padding,
-        perturb=parts.perturb,
+        targets=splits.target_normalizer,
+        padding=splits.padding,
+        perturb=splits.perturb,
         bucketing=config.data.text.bucketing,
-        nested=parts.nested,
+        nested=splits.nested,
     )
 
 
-def build_eval_batches(config: Config, part: Part, parts: Splits, where: torch.device, task: Task) -> EvalBatches:
+def build_eval_batches(config: Config, part: Part, splits: Splits, device: torch.device, task: Task) -> EvalBatches:
     """Batches of the val or test split."""
     batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
+    options = {"padding": splits.padding, "num_outputs": task.values_per_token}
+    return _eval_batches(splits, part, batch_size, device, num_workers=config.data.num_workers, **options)
+
+
+def trial_batch(splits: Splits) -> AnyBatch:
+    """Two validation examples on the CPU, scaled, with sequences in full length, for `check_model`."""
+    part = splits.val[slice(0, 2)] if isinstance(splits.val, Examples) else splits.val
+    return first_batch(splits, part, 2, torch.device("cpu"), padding=None)
+
+
+def first_batch(splits: Splits, part: Part, size: int, device: torch.device, padding: int | None) -> AnyBatch:
+    """The first `size` examples of a part, as in an evaluation."""
+    batch: AnyBatch = next(iter(_eval_batches(splits, part, size, device, padding=padding)))
+    return batch
+
+
+def _eval_batches(splits: Splits, part: Part, size: int, device: torch.device, **options: Any) -> EvalBatches:
+    scaling, targets = splits.normalizer, splits.target_normalizer
     return EvalBatches(
-        part,
-        batch_size,
-        parts.normalizer,
-        where,
-        config.data.num_workers,
-        parts.target_normalizer,
-        padding=parts.padding,
-        perturb=parts.perturb,
-        num_outputs=task.values_per_token,
-        nested=parts.nested,
+        part, size, scaling, device, targets=targets, perturb=splits.perturb, nested=splits.nested, **options
     )

@@ -15,66 +15,61 @@ from mlprun.task_names import TARGETS
 from mlprun.tasks.base import Metric, Task
 from mlprun.tasks.custom import Custom
 from mlprun.tasks.metrics import FunctionMetric
-from mlprun.tasks.regression import Regression
 from mlprun.tasks.supervised import Supervised
 
 
 def build_task(config: Config, target_normalizer: Normalizer | None = None) -> Task:
-    """The task, with the loss of the config where it has one.
+    """The task, with the config's loss if it uses one.
 
     Args:
-        target_normalizer: how the targets of a regression are scaled.
+        target_normalizer: the scaling of a regression's targets, if any.
 
     Raises:
-        ConfigError: the loss does not fit the targets, or `task` names nothing that is a task.
+        ConfigError: the loss does not fit the targets, or `task` names no task.
     """
     node = dict(config.task)
     if "_target_" not in node:
         if config.data.task not in TARGETS:
-            raise ConfigError(
-                "data.task", config.data.task, "names no built-in task",
-                "write task=custom task._target_=my_module.my_task, or task=model for a model with a training_step",
-            )  # fmt: skip
+            remedy = "write task=custom task._target_=my_module.my_task, or task=model for a model with a training_step"
+            raise ConfigError("data.task", config.data.task, "names no built-in task", remedy)
         node["_target_"] = TARGETS[config.data.task]
-    found = locate(node["_target_"], "task._target_")
-    if isinstance(found, type) and issubclass(found, Supervised):
-        criterion, one_hot = build_criterion(config)
-        more = (target_normalizer,) if issubclass(found, Regression) else ()
-        return construct(node, "task", criterion, config.data.num_outputs, one_hot, *more)  # type: ignore[no-any-return]
-    if isinstance(found, type) and issubclass(found, Task):
-        return construct(node, "task")  # type: ignore[no-any-return]
+    target = locate(node["_target_"], "task._target_")
+    if isinstance(target, type) and issubclass(target, Task):
+        given = _criterion(config) if issubclass(target, Supervised) else ()
+        task: Task = construct(node, "task", *given)
+        task.target_normalizer = target_normalizer
+        return task
     higher_is_better = node.pop("higher_is_better", None)
     return Custom(bind(node, "task", 2), higher_is_better)
 
 
-def build_criterion(config: Config) -> tuple[nn.Module, bool]:
-    """What compares outputs with targets, and whether class indices are to be one-hot rows for it."""
+def _criterion(config: Config) -> tuple[nn.Module, int, bool]:
+    """The arguments of a supervised task: the criterion, the number of outputs and whether targets are one-hot."""
     node = dict(config.loss)
-    one_hot = bool(node.pop("one_hot", False))  # ours; a loss without the key has no use for it
-    for name in ("weight", "pos_weight"):  # torch wants tensors, and a line of text has lists and numbers
+    one_hot = bool(node.pop("one_hot", False))  # a key of mlprun's, not of torch's classes
+    for name in ("weight", "pos_weight"):  # torch takes tensors, the command line lists and numbers
         if isinstance(node.get(name), list | int | float):
             node[name] = torch.tensor(node[name], dtype=torch.float32)
     criterion = construct(node, "loss")
     if not isinstance(criterion, nn.Module):
         raise ConfigError("loss._target_", node["_target_"], "does not give a torch.nn.Module")
     if config.data.normalize_targets and isinstance(criterion, nn.BCELoss | nn.BCEWithLogitsLoss):
-        raise ConfigError(
-            "data.normalize_targets", True, f"{type(criterion).__name__} takes probabilities, in [0, 1]", "leave it out"
-        )
-    return criterion, one_hot
+        problem = f"{type(criterion).__name__} takes probabilities, in [0, 1]"
+        raise ConfigError("data.normalize_targets", True, problem, "leave it out")
+    return criterion, config.data.num_outputs, one_hot
 
 
 def build_metrics(config: Config, task: Task, device: torch.device) -> dict[str, Metric]:
     """New metrics for an evaluation: the task's and those of the config, by name.
 
     Raises:
-        ConfigError: a name is taken, or what is named is no metric.
+        ConfigError: a name is taken, or a `_target_` is no metric.
     """
     metrics = task.metrics(device)
     for name, node in config.metrics.items():
         key = f"metrics.{name}"
         if name in metrics or name in task.higher_is_better:
-            raise ConfigError(key, node, f"is a metric of data.task={task.name} already", "choose another name")
+            raise ConfigError(key, node, f"is already a metric of data.task={task.name}", "choose another name")
         if not isinstance(node, dict) or "_target_" not in node:
             raise ConfigError(key, node, "needs a `_target_`", "name a class of torchmetrics, or a function of yours")
         metrics[name] = _build_metric(dict(node), key, device)
@@ -82,19 +77,17 @@ def build_metrics(config: Config, task: Task, device: torch.device) -> dict[str,
 
 
 def _build_metric(node: dict[str, Any], key: str, device: torch.device) -> Metric:
-    found = locate(node["_target_"], f"{key}._target_")
+    target = locate(node["_target_"], f"{key}._target_")
     higher_is_better = node.pop("higher_is_better", None)
     if higher_is_better is not None and not isinstance(higher_is_better, bool):
         raise ConfigError(f"{key}.higher_is_better", higher_is_better, "must be true or false")
-    if not isinstance(found, type):
+    if not isinstance(target, type):
         return FunctionMetric(bind(node, key, 2), higher_is_better)
     metric = construct(node, key)
     missing = [name for name in ("update", "compute", "reset") if not callable(getattr(metric, name, None))]
     if missing:
-        raise ConfigError(
-            f"{key}._target_", node["_target_"], f"has no {' and no '.join(missing)}",
-            "a metric is a class with update(outputs, targets), compute() and reset(), or a function of both",
-        )  # fmt: skip
+        remedy = "a metric is a class with update(outputs, targets), compute() and reset(), or a function of both"
+        raise ConfigError(f"{key}._target_", node["_target_"], f"has no {' and no '.join(missing)}", remedy)
     metric = metric.to(device) if hasattr(metric, "to") else metric
     if higher_is_better is not None:
         metric.higher_is_better = higher_is_better
@@ -102,16 +95,16 @@ def _build_metric(node: dict[str, Any], key: str, device: torch.device) -> Metri
 
 
 def higher_is_better(config: Config, task: Task, metrics: dict[str, Metric]) -> dict[str, bool | None]:
-    """Whether each metric of an evaluation is better when higher; None where nobody says.
+    """Whether each metric of an evaluation is better when higher; None if unknown.
 
     Raises:
-        ConfigError: nobody says it of `monitor`.
+        ConfigError: it is unknown for `monitor`.
     """
     directions: dict[str, bool | None] = dict(task.higher_is_better)
     directions |= {name: getattr(metric, "higher_is_better", None) for name, metric in metrics.items()}
     name = config.monitor.removeprefix("val/")
     if directions.get(name) is None:
         key = f"metrics.{name}.higher_is_better" if name in config.metrics else f"task.higher_is_better.{name}"
-        problem = "nobody says whether it is better when higher or lower"
+        problem = "it is unknown whether it is better when higher or lower"
         raise ConfigError("monitor", config.monitor, problem, f"add +{key}=true or false")
     return directions

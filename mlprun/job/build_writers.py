@@ -19,8 +19,6 @@ def build_writers(config: Config) -> Writers:
     for name, node in config.writers.items():
         built[name] = construct(node, f"writers.{name}")
         if not isinstance(built[name], Writer):
-            raise ConfigError(
-                f"writers.{name}._target_", node["_target_"], "is no writer",
-                "derive the class from mlprun.writers.base.Writer",
-            )  # fmt: skip
+            remedy = "derive the class from mlprun.writers.base.Writer"
+            raise ConfigError(f"writers.{name}._target_", node["_target_"], "is no writer", remedy)
     return Writers(built)

@@ -1,4 +1,4 @@
-"""What to tell the user of an exception: what went wrong, where, and the key to turn."""
+"""The message for an exception: what went wrong, where, and the key to change."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from mlprun.writers.base import WriterError
 
 
 def explain(error: Exception, config: Config, anomaly: str = "") -> str:
-    """What to tell the user of any exception, without a traceback of ours; frames of the user's own code are shown.
+    """The message for any exception, with traceback frames of the user's code only.
 
     Args:
-        error: what ended the run.
-        config: of the run.
-        anomaly: what torch's anomaly detection warned of before it, with the frames of the forward pass.
+        anomaly: an earlier warning of torch's anomaly detection, with the frames of the forward pass.
     """
     if isinstance(error, WriterError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
@@ -33,7 +31,7 @@ def _explain(error: Exception, config: Config) -> str:
     text, kind = str(error), type(error).__name__
     first = text.splitlines()[0] if text else "(no message)"
     data = config.data
-    # what the learner knows of the place: layer, step and shapes
+    # the learner notes layer, step and shapes
     notes = [f"  {line}" for note in getattr(error, "__notes__", []) for line in note.splitlines()]
     frames = traceback.extract_tb(error.__traceback__)
     own = "".join(traceback.format_list([f for f in frames if is_users_own(f.filename)][-8:])).rstrip().splitlines()
@@ -41,8 +39,8 @@ def _explain(error: Exception, config: Config) -> str:
         isinstance(error, EOFError | ConnectionError) or re.search("is killed by signal|exited unexpectedly", text)
     ):
         return (
-            f"a DataLoader worker process is gone: {kind}: {first}"
-            f"\n  it was killed or ran out of memory; data.num_workers={data.num_workers}, and 0 needs none"
+            f"a DataLoader worker process died: {kind}: {first}"
+            f"\n  it was killed or ran out of memory; try fewer than data.num_workers={data.num_workers}, or 0"
         )
     in_worker = "DataLoader worker" in text
     memory = "out of memory|not enough memory|[Cc]an(?:'t|not) allocate mem|Unable to allocate"
@@ -52,24 +50,24 @@ def _explain(error: Exception, config: Config) -> str:
     if "device-side assert" in text:
         return "\n".join([
             f"{kind}: {first}", *notes,
-            "  a GPU does not say which value was wrong; most often a label outside 0 to"
-            f" data.num_outputs - 1 (data.num_outputs={data.num_outputs}), or an index past an embedding",
-            "  the same line with device=cpu names it",
+            "  the GPU does not report the wrong value; usually it is a label outside 0 to data.num_outputs - 1 "
+            f"(data.num_outputs={data.num_outputs}), or an index outside an embedding",
+            "  the same command with device=cpu names it",
         ])  # fmt: skip
     if "deterministic" in text and "implementation" in text:
-        remedy = "  set trainer.deterministic=false to allow it; the run may then not repeat bit by bit"
+        remedy = "  set trainer.deterministic=false to allow it; the run may then not be reproducible bit for bit"
         return "\n".join([first, *notes, remedy, *own])
     if any("_utils/collate.py" in place for place in (text, *(frame.filename for frame in frames))):
         return (
-            f"data: the examples of a batch do not go together: {text.splitlines()[-1] if text else kind}"
+            f"data: the examples of a batch cannot be combined: {text.splitlines()[-1] if text else kind}"
             f"\n  each must be (input, target), with an input of data.input_shape={data.input_shape}"
         )
-    if in_worker and 'File "' in text:  # it sends its traceback as text
+    if in_worker and 'File "' in text:  # a worker sends its traceback as text
         lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join([lines[0], *lines[-8:]])
     if "index out of range in self" in text:
         notes.append("  an index into an embedding must be 0 to num_embeddings - 1")
-    if notes and isinstance(error, RuntimeError | IndexError):  # torch's own, mostly of shapes
+    if notes and isinstance(error, RuntimeError | IndexError):  # torch's errors, mostly of shapes
         notes.append(
             f"  data.input_shape={data.input_shape} data.num_outputs={data.num_outputs} batch_size={config.batch_size}"
             f" trainer.accumulate={config.trainer.accumulate}"
@@ -78,21 +76,23 @@ def _explain(error: Exception, config: Config) -> str:
 
 
 def _memory_head(config: Config, text: str) -> str:
-    said = re.search(r"(?i)(tried|unable) to allocate ([\d.]+) ?(\w+)", text)
-    asked = (f"{int(said[2]) / 2**30:,.1f} GiB" if said[3] == "bytes" else f"{said[2]} {said[3]}") if said else ""
     head = f"out of memory with batch_size={config.batch_size} trainer.accumulate={config.trainer.accumulate}"
-    return f"{head}, asking for {asked}" if asked else head
+    match = re.search(r"(?i)(tried|unable) to allocate ([\d.]+) ?(\w+)", text)
+    if match is None:
+        return head
+    size = f"{int(match[2]) / 2**30:,.1f} GiB" if match[3] == "bytes" else f"{match[2]} {match[3]}"
+    return f"{head}, asking for {size}"
 
 
 def _memory_remedy(config: Config, notes: list[str], *, in_worker: bool) -> str:
     num_workers, accumulate = config.data.num_workers, config.trainer.accumulate
     if in_worker:
-        return f"a DataLoader worker has no room; data.num_workers={num_workers}, and fewer need less"
+        return f"in a DataLoader worker; fewer workers than data.num_workers={num_workers} need less"
     if any(line.startswith("  at an evaluation") for line in notes):
         return "an evaluation reads many examples at once: data.limit_eval=… or a smaller model needs less"
     if not any(line.startswith("  at step") for line in notes):
-        return "that was not in a training step: a smaller model, or less data (data.limit=…), needs less"
+        return "not in a training step: a smaller model, or less data (data.limit=…), needs less"
     if config.batch_size == accumulate:
-        return "a step takes one example at a time already: a smaller model or smaller inputs need less"
+        return "a step already takes one example at a time: a smaller model or smaller inputs need less"
     more = 2 * accumulate if config.batch_size == "all" else min(2 * accumulate, config.batch_size)
     return f"trainer.accumulate={more} keeps the same effective batch in about {accumulate / more:.0%} of the memory"

@@ -1,4 +1,4 @@
-"""The pictures and histograms that `logging` asks for."""
+"""The pictures and histograms of `logging`."""
 
 from __future__ import annotations
 
@@ -12,41 +12,39 @@ from torch.utils.data import Subset
 from mlprun import randomness
 from mlprun.config.instantiate import locate
 from mlprun.config.schema import PICTURES, Config
-from mlprun.data.batches import EvalBatches
 from mlprun.data.nested import AnyBatch
 from mlprun.data.parts import size
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
 from mlprun.errors import ConfigError, UserError
+from mlprun.job.build_data import first_batch
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Figures, nothing
 
-PROBE_EXAMPLES, PROBE_OUTPUTS = 256, 2**24  # for histograms; 64 MiB of outputs where each token has some
+PROBE_EXAMPLES, PROBE_OUTPUTS = 256, 2**24  # for histograms; 64 MiB of outputs per token
 
 
 def picture_functions(config: Config) -> dict[str, Callable[[Learner, Splits], Any]]:
     """Tag -> function of each of `logging.pictures`.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or two have the same tag.
     """
-    if not config.logging.pictures:
-        return {}
-    found: dict[str, Callable[[Learner, Splits], Any]] = {}
+    functions: dict[str, Callable[[Learner, Splits], Any]] = {}
     for name in config.logging.pictures:
         tag = f"pictures/{name.rpartition('.')[2]}"
-        if tag in found:
+        if tag in functions:
             raise ConfigError("logging.pictures", name, f"there are two that would be called {tag}", "rename one")
-        found[tag] = locate(PICTURES.get(name, name), "logging.pictures")
-    return found
+        functions[tag] = locate(PICTURES.get(name, name), "logging.pictures")
+    return functions
 
 
-def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callable[[int], Figures]:
-    """What draws, at a step, the pictures and histograms that the config asks for, and changes nothing by it."""
+def build_drawing(config: Config, learner: Learner, splits: Splits) -> Callable[[int], Figures]:
+    """A function that draws the config's pictures and histograms at a step, without any effect on the training."""
     functions = picture_functions(config)
     if not functions and not config.logging.histograms:
         return nothing
-    examples = _probe_batch(config, parts, the_learner) if config.logging.histograms else None
+    examples = _probe_batch(config, splits, learner) if config.logging.histograms else None
 
     def draw(step: int) -> Figures:
         from mlprun.pictures.figures import to_pixels
@@ -56,15 +54,13 @@ def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callab
         if examples is not None:
             from mlprun.training.histograms import probe
 
-            values, histograms = probe(the_learner, examples, parts.padding)
+            values, histograms = probe(learner, examples, splits.padding)
         images = {}
         for tag, function in functions.items():
             try:
                 with randomness.preserved():
-                    randomness.seed_all(
-                        config.seed, "picture", step
-                    )  # the same picture of a step, whatever came before
-                    images[tag] = to_pixels(function(the_learner, parts), f"step {step}")
+                    randomness.seed_all(config.seed, "picture", step)  # a function of the step alone
+                    images[tag] = to_pixels(function(learner, splits), f"step {step}")
             except UserError:
                 raise
             except Exception as error:
@@ -75,27 +71,16 @@ def build_drawing(config: Config, the_learner: Learner, parts: Splits) -> Callab
     return draw
 
 
-def _probe_batch(config: Config, parts: Splits, learner: Learner) -> AnyBatch:
+def _probe_batch(config: Config, splits: Splits, learner: Learner) -> AnyBatch:
     """`PROBE_EXAMPLES` training examples, the same in every run on these data; of a stream the first.
 
-    Fewer where each of their tokens has outputs, so that those are `PROBE_OUTPUTS` at most.
+    Fewer if each token has outputs, so that there are at most `PROBE_OUTPUTS`.
     """
-    part, count, most = parts.train, size(parts.train), PROBE_EXAMPLES
+    part, count, most = splits.train, size(splits.train), PROBE_EXAMPLES
     if width := learner.task.values_per_token:
         most = min(most, max(1, PROBE_OUTPUTS // (math.prod(config.data.input_shape or [1]) * width)))
     if count is not None:
         chosen = torch.randperm(count, generator=randomness.generator(0, "probe"))[:most]
         part = part[chosen] if isinstance(part, Examples) else Subset(part, chosen.tolist())
     with randomness.preserved():
-        batches = EvalBatches(
-            part,
-            most,
-            parts.normalizer,
-            learner.device,
-            targets=parts.target_normalizer,
-            padding=parts.padding,
-            perturb=parts.perturb,
-            nested=parts.nested,
-        )
-        batch: AnyBatch = next(iter(batches))
-        return batch
+        return first_batch(splits, part, most, learner.device, padding=splits.padding)

@@ -1,4 +1,4 @@
-"""The row of a run in TensorBoard's HParams table."""
+"""A run's row in TensorBoard's HParams table."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _LEFT_OUT = (
 
 
 def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """What a run may be told apart by, for TensorBoard's table: `optim` -> `Adam`, `optim.lr` -> 0.001.
+    """The settings that distinguish runs, for TensorBoard's table: `optim` -> `Adam`, `optim.lr` -> 0.001.
 
-    Paths, sizes that follow from the data, and what is switched off (null, false) are left out.
+    Without paths, sizes that follow from the data, and settings that are off (null, false).
     """
     flat: dict[str, bool | float | str] = {}
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""How much memory the process has used at most."""
+"""The peak memory of the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def peak_mem_mib(device: torch.device) -> float:
-    """Largest memory in use so far, MiB: allocated on the device if it is a GPU, else resident in the process."""
+    """Peak memory so far, MiB: allocated on a GPU, else resident in the process."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB

@@ -1,9 +1,9 @@
-"""A trial batch through model and loss: do they fit, and how large is the model?"""
+"""Run a trial batch through model and loss: do they fit, and how large is the model?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from mlprun.errors import ConfigError
 from mlprun.formatting import as_typed
 from mlprun.process import num_cores
 from mlprun.tasks.base import Metric, Step, Task
+from mlprun.training.diverged import describe
 
-# Multiply-adds of a step below which a second thread saves at most a third of it, and two runs side by side
-# make better use of two cores (measured: benchmarks/threads.py).
+# Multiply-adds per step below which a second thread saves at most a third of its time, so that two parallel runs use
+# two cores better (measured: benchmarks/threads.py).
 ONE_THREAD_BELOW = 200e6
 # By argument of the built-in models, which know neither each other nor the command line.
 REMEDIES = {
@@ -35,7 +36,7 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights, as a trial batch met it; shapes without the batch."""
+    """A layer with weights in a trial batch; shapes without the batch."""
 
     name: str
     kind: str
@@ -46,36 +47,30 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What a trial batch tells of a model.
+    """The size of a model."""
 
-    Attributes:
-        layers: those with parameters of their own, in the order they ran.
-        num_parameters: all, trained or not.
-        macs: multiply-adds of the linear, convolution and recurrent layers for one example.
-    """
-
-    layers: list[Layer]
-    num_parameters: int
-    macs: int
+    layers: list[Layer]  # those with parameters of their own, in the order they ran
+    num_parameters: int  # all, trained or not
+    macs: int  # multiply-adds of the linear, convolution and recurrent layers for one example
 
     def num_threads(self, batch_size: int) -> int:
-        """CPU threads that pay for a step of this size: a function of the config and the machine alone."""
-        work = 3 * max(self.macs, self.num_parameters) * batch_size  # forward, and twice that backward
+        """A useful number of CPU threads for this batch size; depends on the config and the machine alone."""
+        work = 3 * max(self.macs, self.num_parameters) * batch_size  # forward, and twice as much backward
         return 1 if work < ONE_THREAD_BELOW else num_cores()
 
 
 def check_model(
     config: Config, module: nn.Module, task: Task, metrics: dict[str, Metric], trial: AnyBatch
 ) -> ModelSummary:
-    """Run two examples through model, loss and metrics, and say what is at fault if they do not fit.
+    """Run two examples through model, loss and metrics.
 
     Args:
         module: on the CPU; its state is not changed.
-        metrics: of an evaluation; some batches are added to them.
-        trial: two examples on the CPU, or on `meta`, where nothing is looked at but shapes.
+        metrics: of an evaluation; updated with the trial batch.
+        trial: two examples on the CPU, or on `meta` to check shapes only.
 
     Raises:
-        ConfigError: model and data, outputs and loss or metrics do not fit; `monitor` is not among what is logged.
+        ConfigError: model and data, outputs and loss or metrics do not fit; `monitor` is not logged.
     """
     was_training = module.training
     module.eval()
@@ -97,35 +92,30 @@ def _check_logged(config: Config, task: Task, metrics: dict[str, Metric], step: 
         try:
             metric.update(outputs, targets)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise ConfigError(
-                f"metrics.{name}", ConfigError.MISSING,
-                f"{type(metric).__name__} does not take outputs of shape {list(outputs.shape)} and targets of shape "
-                f"{list(targets.shape)}: {str(error).splitlines()[0]}",
-            ) from error  # fmt: skip
+            shapes = f"outputs of shape {list(outputs.shape)} and targets of shape {list(targets.shape)}"
+            problem = f"{type(metric).__name__} does not take {shapes}: {str(error).splitlines()[0]}"
+            raise ConfigError(f"metrics.{name}", ConfigError.MISSING, problem) from error
     known = [*task.summarize(dict.fromkeys(["loss", *step.sums], 0.0)), *metrics]
     if config.monitor.removeprefix("val/") not in known:
         names = [f"val/{name}" for name in known]
         raise ConfigError("monitor", config.monitor, "is not logged", f"choose from: {', '.join(names)}")
     if config.trainer.accumulate > 1 and float(step.weight) != float(task.weight(trial)):
-        raise ConfigError(
-            "trainer.accumulate", config.trainer.accumulate, "cannot weigh micro-batches: the loss is not a mean over "
-            "the examples", "derive the task from mlprun.tasks.base.Task and write its `weight(batch)`",
-        )  # fmt: skip
+        problem = "cannot weight micro-batches: the loss is not a mean over the examples"
+        remedy = "derive the task from mlprun.tasks.base.Task and write its `weight(batch)`"
+        raise ConfigError("trainer.accumulate", config.trainer.accumulate, problem, remedy)
 
 
 def _watched_step(config: Config, module: nn.Module, task: Task, trial: AnyBatch) -> tuple[Step, list[Layer]]:
     """The step in evaluation mode, and the layers with parameters in the order they ran."""
     running: list[tuple[str, nn.Module, list[int]]] = []
     layers: list[Layer] = []
+    names = {layer: name for name, layer in module.named_modules()}
 
-    def entered(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-            shape = list(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else []
-            running.append((name, layer, shape))
+    def enter(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        shape = list(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else []
+        running.append((names[layer], layer, shape))
 
-        return hook
-
-    def left(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def leave(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         name, *_ = running.pop()
         own = sum(p.numel() for p in layer.parameters(recurse=False))
         output = output[0] if isinstance(layer, nn.RNNBase) else output
@@ -133,24 +123,21 @@ def _watched_step(config: Config, module: nn.Module, task: Task, trial: AnyBatch
             shape = tuple(output.shape[1:])
             layers.append(Layer(name, type(layer).__name__, shape, own, _multiply_adds(layer, inputs, output)))
 
-    hooks = [m.register_forward_pre_hook(entered(name)) for name, m in module.named_modules()]
-    hooks += [m.register_forward_hook(left) for m in module.modules()]
+    hooks = [layer.register_forward_pre_hook(enter) for layer in names]
+    hooks += [layer.register_forward_hook(leave) for layer in names]
     try:
         return task.trial_step(module, trial), layers
     except torch.OutOfMemoryError:
-        raise  # the shapes are not to blame
+        raise  # the shapes may fit
     except ConfigError as error:
         raise (with_remedy(error.under("model")) if running else error) from error
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         if not running:
-            raise  # of the task itself
+            raise  # in the task itself
         name, layer, shape = running[-1]
-        title = f"layer '{name}' {_short(layer)}" if name else _short(layer)
-        raise ConfigError(
-            "model", ConfigError.MISSING,
-            f"{title} cannot take an input of shape {shape}: {str(error).splitlines()[0]}",
-            _remedy(config, trial, layer),
-        ) from error  # fmt: skip
+        title = f"layer '{name}' {describe(layer)}" if name else describe(layer)
+        problem = f"{title} cannot take an input of shape {shape}: {str(error).splitlines()[0]}"
+        raise ConfigError("model", ConfigError.MISSING, problem, _remedy(config, trial, layer)) from error
     finally:
         for handle in hooks:
             handle.remove()
@@ -164,7 +151,7 @@ def with_remedy(error: ConfigError) -> ConfigError:
 
 def _multiply_adds(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> int:
     """Of a linear, convolution or recurrent layer for one example; 0 for any other."""
-    if isinstance(layer, nn.RNNBase):  # each weight meets each token
+    if isinstance(layer, nn.RNNBase):  # each weight is used for each token
         return sum(p.numel() for p in layer.parameters() if p.dim() > 1) * int(inputs[0].shape[-2])
     weight = getattr(layer, "weight", None)
     if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
@@ -173,41 +160,40 @@ def _multiply_adds(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) ->
 
 
 def _remedy(config: Config, trial: AnyBatch, layer: nn.Module) -> str:
-    """What to do about a model that cannot take the inputs of the data; `layer` is where it failed."""
+    """The remedy for a model that cannot take the inputs of the data; it failed in `layer`."""
     if not isinstance(trial, Batch):
-        return "do the examples of the data set, and the sizes in the model, fit together?"
+        return "do the examples of the data set fit the sizes in the model?"
     inputs = trial.inputs
-    if not inputs.is_floating_point() and isinstance(layer, nn.Embedding) and not inputs.is_meta:
+    are_ids = not inputs.is_floating_point()
+    if are_ids and isinstance(layer, nn.Embedding) and not inputs.is_meta:
         low, high = int(inputs.min()), int(inputs.max())
         if low < 0 or high >= layer.num_embeddings:
             return (
-                f"it has {layer.num_embeddings} rows, and the ids of two examples go from {low} to {high}: "
-                "set data.text.vocab_size to one more than the largest id there is"
+                f"it has {layer.num_embeddings} rows, and the ids of two examples range from {low} to {high}: "
+                "set data.text.vocab_size to the largest id plus one"
             )
-    if not inputs.is_floating_point() and not isinstance(layer, nn.Embedding):
-        return "the inputs are whole numbers, as of texts: choose from embedding_average, rnn, gru, lstm, transformer"
-    if inputs.is_floating_point() and any(isinstance(m, nn.Embedding) for m in layer.modules()):
-        return (
-            f"the inputs of {config.data.name} are no token ids: choose a model of numbers or images, such as model=mlp"
-        )
+    if are_ids and not isinstance(layer, nn.Embedding):
+        return "the inputs are integers (token ids): choose from embedding_average, rnn, gru, lstm, transformer"
+    if not are_ids and any(isinstance(m, nn.Embedding) for m in layer.modules()):
+        return f"the inputs of {config.data.name} are not token ids: choose a model of numbers or images, such as mlp"
     return (
         f"one example has data.input_shape={as_typed(config.data.input_shape)}; "
         "do the sizes in the model follow from input_shape?"
     )
 
 
-def check_batch_norm(fit: ModelSummary, batches: TrainBatches, accumulate: int, frozen: Collection[str] = ()) -> None:
-    """Raise ConfigError if batch normalisation would meet a single value a channel, which has no variance.
+def check_batch_norm(
+    summary: ModelSummary, batches: TrainBatches, accumulate: int, frozen: Collection[str] = ()
+) -> None:
+    """Raise ConfigError if batch normalisation would get a single value per channel, which has no variance.
 
     Args:
-        fit: tells the layers.
-        batches, accumulate: how many examples meet.
-        frozen: names of layers that stay in evaluation mode, and look at no batch.
+        frozen: names of layers that stay in evaluation mode.
     """
-    norms = [x for x in fit.layers if x.kind.startswith("BatchNorm") and x.name not in frozen]
-    alone = [x for x in norms if math.prod(x.output_shape[1:]) == 1]
+    norms = [x for x in summary.layers if x.kind.startswith("BatchNorm") and x.name not in frozen]
+    affected = [x for x in norms if math.prod(x.output_shape[1:]) == 1]
     count = batches.num_examples
-    if not alone or count is None:
+    if not affected or count is None:
         return
 
     def smallest(batch_size: int) -> int:
@@ -216,14 +202,7 @@ def check_batch_norm(fit: ModelSummary, batches: TrainBatches, accumulate: int, 
 
     if smallest(batches.batch_size) < 2:
         fits = next((size for size in range(batches.batch_size + 1, count + 1) if smallest(size) > 1), None)
-        raise ConfigError(
-            "batch_size",
-            batches.batch_size,
-            f"a batch (of {count} examples in all) would give the layer '{alone[0].name}' a single one to normalise",
-            f"choose batch_size={fits}" if fits else "use more data, or a model without batch normalisation",
-        )
-
-
-def _short(layer: nn.Module) -> str:
-    text = repr(layer)
-    return text if len(text) < 100 and "\n" not in text else type(layer).__name__
+        layer = affected[0].name
+        problem = f"a batch (of {count} examples in all) would give the layer '{layer}' only one to normalise"
+        remedy = f"choose batch_size={fits}" if fits else "use more data, or a model without batch normalisation"
+        raise ConfigError("batch_size", batches.batch_size, problem, remedy)

@@ -1,4 +1,4 @@
-"""How a job ended, its result, and the line that continues it."""
+"""How a job ended: its result, and the command that continues it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,21 @@ import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlprun.config.schema import Config
+from mlprun.errors import ConfigError
 from mlprun.formatting import format_metric
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """How a job ended."""
 
-    Attributes:
-        status: `completed`, `failed` or `interrupted`.
-        directory: of the run.
-        metrics: `val/…` of the best checkpoint and `test/…`.
-        objective: the monitored value of the best checkpoint, NaN for a run without one.
-        exit_status: for the command line.
-        began: whether a step was to be done; what fails before it leaves nothing worth keeping.
-    """
-
-    status: str
+    status: str  # `completed`, `failed` or `interrupted`
     directory: Path
-    metrics: dict[str, float] = field(default_factory=dict)
-    objective: float = float("nan")
-    exit_status: int = 0
-    began: bool = True
+    metrics: dict[str, float] = field(default_factory=dict)  # `val/…` of the best checkpoint and `test/…`
+    objective: float = float("nan")  # the monitored value of the best checkpoint
+    exit_status: int = 0  # for the command line
+    began: bool = True  # False if it failed before training, so that nothing in the directory is worth keeping
 
 
 def resume_line(path: Path) -> str:
@@ -35,7 +28,12 @@ def resume_line(path: Path) -> str:
 
 
 def result_line(metrics: dict[str, float], best_step: int, monitor: str) -> str:
-    tested = "  ".join(
-        f"{k.removeprefix('test/')} {format_metric(v)}" for k, v in metrics.items() if k.startswith("test/")
-    )
-    return f"test    {tested}  (best checkpoint: step {best_step}, {monitor} {format_metric(metrics[monitor])})"
+    test = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
+    scores = "  ".join(f"{name} {format_metric(value)}" for name, value in test.items())
+    return f"test    {scores}  (best checkpoint: step {best_step}, {monitor} {format_metric(metrics[monitor])})"
+
+
+def shorter_than_done(config: Config, steps: int, num_steps: int) -> ConfigError:
+    """The error for a run that has done more steps than `config` asks for."""
+    key = "epochs" if config.steps is None else "steps"
+    return ConfigError(key, getattr(config, key), f"the run has done {steps} steps already, more than {num_steps}")

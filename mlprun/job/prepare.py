@@ -1,4 +1,4 @@
-"""From a checked config to everything that a run is made of. Training, `inspect` and a sweep's preflight read it."""
+"""Everything that a run needs, from its config: for training, `inspect` and the preflight of a sweep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,22 +15,10 @@ from mlprun import randomness
 from mlprun.config.schema import Config
 from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.checks import check_padding
+from mlprun.data.parts import Part, size
 from mlprun.data.splits import Splits
-from mlprun.job.build_data import (
-    build_eval_batches,
-    build_splits,
-    build_train_batches,
-    find_device,
-    split_sizes,
-    trial_batch,
-)
-from mlprun.job.build_learner import (
-    build_learner,
-    build_model,
-    build_plan,
-    frozen_modules,
-    num_trained_parameters,
-)
+from mlprun.job.build_data import build_eval_batches, build_splits, build_train_batches, find_device, trial_batch
+from mlprun.job.build_learner import build_learner, build_model, build_plan, frozen_modules, trained_parameters
 from mlprun.job.build_task import build_metrics, build_task, higher_is_better
 from mlprun.job.model_check import ModelSummary, check_batch_norm, check_model
 from mlprun.job.weights import initial_weights
@@ -39,44 +27,31 @@ from mlprun.training import finetune
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a config describes, built and checked.
-
-    Attributes:
-        task: on the CPU.
-        higher_is_better: metric of an evaluation -> whether it is better when higher; None where nobody says.
-        batches: of the training split, on `device`.
-        model: on the CPU, with the weights of the seed.
-        summary: of the model, from a trial batch.
-        weights: what `trainer.weights` names and what of it the model takes; `build_learner` loads it.
-        num_threads: CPU threads of a run.
-    """
+    """The objects that a config describes, built and checked."""
 
     config: Config
     device: torch.device
     splits: Splits
-    task: Task
-    higher_is_better: dict[str, bool | None]
-    batches: TrainBatches
+    task: Task  # on the CPU
+    higher_is_better: dict[str, bool | None]  # of each metric of an evaluation; None if unknown
+    batches: TrainBatches  # of the training split, on `device`
     plan: Plan
-    model: nn.Module
+    model: nn.Module  # on the CPU, with the initial weights by the seed
     summary: ModelSummary
-    num_threads: int
-    weights: tuple[finetune.Weights, finetune.MatchedWeights] | None
+    num_threads: int  # CPU threads of the run
+    weights: finetune.MatchedWeights | None  # those of `trainer.weights`; `build_learner` loads them
 
     @property
     def split_sizes(self) -> dict[str, int | None]:
-        """Number of examples of each split, None if the data do not say."""
-        return split_sizes(self.splits)
+        """Number of examples of each split, None if unknown."""
+        return {name: size(getattr(self.splits, name)) for name in ("train", "val", "test")}
 
     @property
     def num_trained_parameters(self) -> int:
-        """Parameters that are not frozen."""
-        return num_trained_parameters(self.config, self.model)
+        return sum(p.numel() for p in trained_parameters(self.config, self.model))
 
     @property
     def device_name(self) -> str:
@@ -86,35 +61,25 @@ class Experiment:
     def build_learner(self) -> Learner:
         """The learner, with `weights` loaded; moves the model to the device."""
         if self.weights is not None:
-            finetune.load(self.weights[1], self.model)
+            finetune.load(self.weights, self.model)
         return build_learner(self.config, self.model, self.plan, self.device, self.splits.target_normalizer)
 
-    def val_batches(self) -> EvalBatches:
-        """Batches of the val split, on the device."""
-        return build_eval_batches(self.config, self.splits.val, self.splits, self.device, self.task)
-
-    def test_batches(self) -> EvalBatches:
-        """Batches of the test split, on the device."""
-        return build_eval_batches(self.config, self.splits.test, self.splits, self.device, self.task)
+    def eval_batches(self, part: Part) -> EvalBatches:
+        """Batches of the val or test split, on the device."""
+        return build_eval_batches(self.config, part, self.splits, self.device, self.task)
 
 
-class Once(Protocol):
-    """Makes something, or gives what it made before for a config with the same values of `keys`."""
-
-    def __call__(self, keys: tuple[str, ...], make: Callable[[], T], /) -> T: ...
-
-
-def _every_time(keys: tuple[str, ...], make: Callable[[], T], /) -> T:
-    return make()
+# Calls a function, or returns its earlier result for a config with the same values of some keys.
+Once = Callable[[tuple[str, ...], Callable[[], Any]], Any]
 
 
 def configure_torch(config: Config) -> torch.device:
-    """Set the threads for building the data and the model, and determinism; the device to train on.
+    """Set determinism, and the threads for building data and model; returns the device to train on.
 
     Raises:
         ConfigError: the device is not available.
     """
-    # The last bits of the data's statistics and of the weights depend on the number of threads too.
+    # The number of threads changes the last bits of the data's statistics and of the weights.
     torch.set_num_threads(config.trainer.num_threads or 1)
     randomness.set_determinism(config.trainer.deterministic)
     return find_device(config)
@@ -126,24 +91,23 @@ def prepare(
     num_threads: int | None = None,
     has_checkpoint: bool = False,
     dry: bool = False,
-    once: Once = _every_time,
+    once: Once = lambda keys, make: make(),
 ) -> Experiment:
-    """Build and check everything a run needs, and set the threads to those of the run.
+    """Build and check everything a run needs, and set the run's number of threads.
 
-    The order decides which of several errors is reported, and what the random numbers are.
+    The order decides which of several errors is reported, and the random numbers.
 
     Args:
-        config: checked.
-        num_threads: what `trainer.num_threads=null` stands for; None: chosen by the size of a step.
-        has_checkpoint: the run has weights already; `trainer.weights` is not read.
-        dry: nothing will be trained: the batches stay on the CPU, and the model has no values if it can do without.
-        once: remembers the splits, the checked model and the weights, for configs that share them.
+        num_threads: used if `trainer.num_threads=null`; None: chosen by the size of a step.
+        has_checkpoint: do not read `trainer.weights`, because the run has a checkpoint.
+        dry: nothing will be trained: the batches stay on the CPU, and the model is on `meta` if possible.
+        once: caches the splits, the checked model and the weights, for configs that share them.
 
     Raises:
-        UserError: what a run would fail with before its first step.
+        UserError: any error of a run before its first step.
     """
     device = configure_torch(config)
-    splits = once(("data",), partial(build_splits, config))
+    splits: Splits = once(("data",), partial(build_splits, config))
     task = build_task(config, splits.target_normalizer)
     metrics = build_metrics(config, task, torch.device("cpu"))
     directions = higher_is_better(config, task, metrics)
@@ -158,8 +122,7 @@ def prepare(
     torch.set_num_threads(threads)
     weights = None
     if not has_checkpoint:
-        read_weights = partial(initial_weights, config, model, splits.tokenizer)
-        weights = once(("data", "model", "trainer"), read_weights)
+        weights = once(("data", "model", "trainer"), partial(initial_weights, config, model, splits.tokenizer))
     return Experiment(config, device, splits, task, directions, batches, plan, model, summary, threads, weights)
 
 
@@ -168,7 +131,7 @@ def _checked_model(
 ) -> tuple[nn.Module, ModelSummary]:
     trial = trial_batch(splits)
     if dry:
-        # A mismatch, or a model that looks at its numbers: the real batch tells which.
+        # If this fails, the shapes do not match, or the model reads values: a real batch shows which.
         with suppress(Exception), torch.device("meta"):
             model = build_model(config)
             shapes = trial.map(lambda tensor: tensor.to("meta"))
@@ -180,7 +143,7 @@ def _checked_model(
 
 
 def checkpoint_extras(experiment: Experiment) -> dict[str, Any]:
-    """What a checkpoint carries besides the state of the training: plain values that `predict` needs."""
+    """The plain values that `predict` needs, saved in a checkpoint along with the training's state."""
     splits = experiment.splits
     extras: dict[str, Any] = {
         "config": experiment.config.to_dict(),

@@ -9,12 +9,9 @@ from mlprun.data.batches import TrainBatches
 from mlprun.data.nested import AnyBatch
 
 
-def profile_batches(batches: TrainBatches, trace: Path) -> TrainBatches:
+class ProfiledBatches(TrainBatches):
     """The same batches, with a torch.profiler trace of steps 4-8 written to `trace` as they are taken."""
-    return _ProfiledBatches(batches, trace)
 
-
-class _ProfiledBatches(TrainBatches):
     def __init__(self, batches: TrainBatches, trace: Path) -> None:
         vars(self).update(vars(batches))
         self._trace = trace

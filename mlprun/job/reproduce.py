@@ -1,4 +1,4 @@
-"""Run again from a run's record, and compare bit by bit."""
+"""Repeat a run from its record, and compare bit by bit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mlprun.config.stored import from_record, with_own_writers
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, RunError
 from mlprun.formatting import first_few
+from mlprun.job.outcome import resume_line
 from mlprun.job.run import run_job
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git
 from mlprun.runs.metrics import read_rows
@@ -30,24 +32,23 @@ NAMES = ("original", "again")
 
 
 def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
-    """Repeat the run in `path` in a new directory, and print where the two part; 0 if nowhere, else 1.
+    """Repeat the completed run in `path` in a new directory, and print the differences; 0 without any, else 1.
 
-    Nothing in `path` is written, and no writer of the user's is called.
+    Writes nothing in `path`, and calls no writer of the user's.
 
     Args:
-        path: of a completed run.
-        command: the whole line that was typed, for the new run's record.
-        trust: also call stored targets that are neither a library's own nor from the current folder.
+        command: the whole command line, for the new run's record.
+        trust: also call stored targets from outside known libraries and the current folder.
 
     Raises:
-        UserError: no run, one that has not ended, or one whose config cannot be built here.
+        UserError: no run, one that is not completed, or one whose config cannot be built here.
         KeyboardInterrupt: asked to stop.
     """
     original = RunDirectory(path)
     record = _completed(original)
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise RunError(
-            f"{path} is where you stand, and the new run would be written into it"
+            f"{path} contains the current folder, and the new run would be written into it"
             f"\n  go back to the folder where it was started: cd {shlex.quote(str(record.folder))}"
         )
     stored = with_own_writers(record.config)
@@ -55,17 +56,12 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
         check_targets(stored, Path.cwd(), path)
     config = from_record(stored)
     config = replace(config, trainer=replace(config.trainer, max_time=None), device=_device(config, record))
-    for problem in _check(original):  # before hours are spent on it
+    for problem in _unreadable(original):  # known now, not after hours of training
         print(f"warning: {problem}\n  it cannot be compared", file=sys.stderr)
     again = RunDirectory(claim(f"{datetime.now():outputs/%Y-%m-%d/%H-%M-%S}_{_name(path)}_again"))
     keep_out_of_git(Path("outputs"))
     outcome = run_job(
-        config,
-        again.path,
-        command,
-        record.overrides or [],
-        num_threads=record.num_threads,
-        reproduces=path,
+        config, again.path, command, record.overrides or [], num_threads=record.num_threads, reproduces=path
     )
     if outcome.status != "completed":
         if not outcome.began:
@@ -82,35 +78,27 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
 
 
 def _completed(run: RunDirectory) -> RunRecord:
-    """The record of a run that can be repeated.
-
-    Raises:
-        RunError: there is none.
-    """
     record = run.read()
-    status = record.status
-    if status != "completed":
+    if record.status != "completed":
         error = record.error.partition("\n")[0]
-        remedy = "wait for its end; if it was killed, finish it" if status == "running" else "finish it first"
+        remedy = "wait for its end; if it was killed, finish it" if record.status == "running" else "finish it first"
         raise RunError(
-            f"{run.path} is '{status}'{f' ({error})' if error else ''}, and only a completed run can be compared"
-            f"\n  {remedy}: mlprun resume {shlex.quote(str(run.path))}"
+            f"{run.path} is '{record.status}'{f' ({error})' if error else ''}, and only a completed run can be compared"
+            f"\n  {remedy}: {resume_line(run.path)}"
         )
-    if missing := [key for key in ("config", "metrics") if not isinstance(record.get(key), dict)]:
+    if missing := record.missing("config", "metrics", "num_threads"):
         raise RunError(f"{run.record_file} is damaged: it has no {' and no '.join(missing)}")
-    if not isinstance(record.get("device"), dict) or "num_threads" not in record["device"]:
-        raise RunError(f"{run.record_file} is damaged: it does not say on which device, with how many threads")
     return record
 
 
 def _name(path: Path) -> str:
-    """The run's own name: without the time, and without what an earlier reproduction added."""
+    """The run's name without its time, and without the suffix of an earlier reproduction."""
     name = re.sub(r"^\d\d-\d\d-\d\d_", "", path.resolve().name)
     return re.sub(r"_again_[0-9a-f]{4}$", "", name)
 
 
 def _device(config: Config, record: RunRecord) -> str:
-    """The config's device, but where `auto` would choose another than the run had, that one."""
+    """The run's device if it exists here and the config would choose another; else the config's."""
     from mlprun.job.build_data import find_device
 
     wanted = record.device.get("type")
@@ -121,8 +109,8 @@ def _device(config: Config, record: RunRecord) -> str:
         return config.device
     except ConfigError as error:
         print(
-            f"warning: the run was on {wanted} ({record['device'].get('name')}), which is not there ({error.remedy})"
-            "\n  on another device it comes out a little different",
+            f"warning: the run was on {wanted} ({record.device.get('name')}), which is not available ({error.remedy})"
+            "\n  on another device its results differ slightly",
             file=sys.stderr,
         )
         return "auto"
@@ -131,24 +119,21 @@ def _device(config: Config, record: RunRecord) -> str:
 # ---------------------------------------------------------------------------------------------- comparison
 
 
-def _check(run: RunDirectory) -> list[str]:
-    """What of a run cannot be compared, and why."""
+def _unreadable(run: RunDirectory) -> Iterator[str]:
+    """The files of a run that cannot be compared, and why."""
     from mlprun.runs import checkpoint
 
-    found = []
-    for name in ("metrics.jsonl", *CHECKPOINTS):
+    readers: list[Callable[[], object]] = [partial(compare_rows, run.metrics_file, run.metrics_file)]
+    readers += [partial(checkpoint.load, run.checkpoints / name) for name in CHECKPOINTS]
+    for read in readers:
         try:
-            if name in CHECKPOINTS:
-                checkpoint.load(run.checkpoints / name)
-            else:
-                compare_rows(run.metrics_file, run.metrics_file)
+            read()
         except RunError as error:
-            found.append(str(error).splitlines()[0])
-    return found
+            yield str(error).splitlines()[0]
 
 
 def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> tuple[bool, list[str]]:
-    """Whether two completed runs are identical, and what to say of it."""
+    """Whether two completed runs are identical, and a report in lines."""
     from mlprun.runs import checkpoint
 
     table: list[tuple[str, str, str]] = []
@@ -161,7 +146,7 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
     now = again.read()
     if metrics := differences(record.metrics, now.metrics):
         table += [("result", *NAMES), *((d.key, *d.texts()) for d in metrics)]
-    found = render(table, "<<<", indent="  ")
+    lines = render(table, "<<<", indent="  ")
     for name in CHECKPOINTS:
         try:
             states = [checkpoint.load(run.checkpoints / name) for run in (original, again)]
@@ -169,57 +154,53 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
             unusable.append(str(error))
             continue
         stored = stored or states[0].config
-        # What it was to do after this step may have been changed by a resume; what it is, not.
+        # A resume may have changed what comes after this step, but not the identity.
         ours, theirs = ({**state, "config": identity(state.config, length=False)} for state in states)
-        if parts := compare_tensors(ours, theirs):
-            found.append(f"  {name}: {first_few(parts, 3)}")
+        if tensors := compare_tensors(ours, theirs):
+            lines.append(f"  {name}: {first_few(tensors, 3)}")
     problems = [f"  not compared: {line}" for text in unusable for line in text.splitlines()[:1]]
     sections = compare_records(record, now)
     changed = [f"  {section}: {d}" for section in ("code", "environment", "data") for d in sections[section]]
     patches = [run.path / "code.patch" for run in (original, again)]
     if any(d.key == "git.changes" for d in sections["code"]) and all(patch.is_file() for patch in patches):
         changed.append(f"    diff {shlex.quote(str(patches[0]))} {shlex.quote(str(patches[1]))}")
-    if headline or found:
+    if headline or lines:
         causes = [f"  {cause}" for cause in _history(record, stored)] + changed
-        said = ["different" + f": {headline}" * bool(headline), *found, *problems, "what may be the cause:"]
-        return False, said + (causes or [f"  {line}" for line in _unrecorded(record.config)])
+        report = ["different" + f": {headline}" * bool(headline), *lines, *problems, "possible causes:"]
+        return False, report + (causes or [f"  {line}" for line in _unrecorded(record.config)])
     rows = len(read_rows(again.metrics_file))
-    said = [f"identical: {rows} rows of metrics.jsonl, the test scores, and every bit of best.pt and last.pt"]
+    report = [f"identical: {rows} rows of metrics.jsonl, the test scores, and every bit of best.pt and last.pt"]
     if problems:
-        said = ["no difference, but not all could be compared:", *problems]
-    return not problems, said + (["although these differ:", *changed] if changed else [])
+        report = ["no difference, but not all could be compared:", *problems]
+    return not problems, report + (["although these differ:", *changed] if changed else [])
 
 
 def _history(record: RunRecord, stored: Any) -> Iterator[str]:
-    """What happened to the original that a repetition from its record does not repeat.
-
-    Args:
-        stored: the config in one of its checkpoints.
-    """
+    """Events of the original that a repetition from its record does not repeat; `stored`: a checkpoint's config."""
     if stored:
         ours, theirs = ({"config": identity(c, length=False)} for c in (stored, record.config))
         for difference in compare_records(ours, theirs)["config"]:
-            yield f"run.json is not what the run was made with: {difference}"
+            yield f"run.json is not the config of the run: {difference}"
     for entry in record.resumed:
         for line in entry.get("changed", []):
             if line.startswith(("epochs:", "steps:")):
-                yield f"made longer at step {entry.get('step')}: {line}; until then it ran by its old length"
-            elif not line.startswith(("checkpoint.", "trainer.max_time")):  # these decide nothing
+                yield f"made longer at step {entry.get('step')}: {line}; until then it ran with its old length"
+            elif not line.startswith(("checkpoint.", "trainer.max_time")):  # these change no result
                 yield f"resumed at step {entry.get('step')}: {line}"
 
 
 def _unrecorded(config: dict[str, Any]) -> Iterator[str]:
-    """Why a run may come out otherwise although nothing that is recorded differs."""
-    yield "nothing that is recorded of code, environment and data differs, so the run does not repeat itself"
+    """Why results may differ although the records do not."""
+    yield "the recorded code, environment and data are the same, so the run is not deterministic"
     if not config.get("trainer", {}).get("deterministic", True):
         yield "trainer.deterministic=false: some kernels add in another order each time"
     if own := sorted(_own_targets(config)):
-        yield f"{', '.join(own)}: does it draw what no seed decides (os.urandom, the clock, the order of a set),"
-        yield "or read files that have changed? Of a data set of your own there are no fingerprints"
+        yield f"{', '.join(own)}: does it use randomness without a seed (os.urandom, the clock, the order of a set),"
+        yield "or read files that have changed? Your own data sets have no fingerprints"
 
 
 def _own_targets(node: Any) -> set[str]:
-    """The `_target_`s that are neither mlprun's nor torch's."""
+    """The user's `_target_`s."""
     if isinstance(node, dict):
         target = str(node.get("_target_", "mlprun"))
         own = set() if target.partition(".")[0] in ("mlprun", "torch", "torchvision") else {target}

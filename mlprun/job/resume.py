@@ -1,66 +1,45 @@
-"""Go on from a checkpoint: everything that makes a resumed run the same as one that was never stopped."""
+"""Continue from a checkpoint, so that the result is that of an uninterrupted run."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from mlprun.analysis.diff import compare_records
 from mlprun.config.identity import identity
-from mlprun.config.schema import Config
-from mlprun.errors import ConfigError, RunError
+from mlprun.errors import RunError
 from mlprun.job.attempt import Attempt
 from mlprun.job.build_learner import build_plan, learning_rates
+from mlprun.job.outcome import shorter_than_done
 from mlprun.job.prepare import Experiment
 from mlprun.job.weights import check_tokens
 from mlprun.runs.checkpoint import Recovered
 from mlprun.runs.directory import now_utc
 from mlprun.runs.metrics import count_rows
 from mlprun.runs.record import RunRecord
-from mlprun.training.loop import Progress
 
 log = logging.getLogger("mlprun")
 
 
-def explain_length_change(
-    before: Config, now: Config, module: nn.Module, steps_per_epoch: int | None, step: int
-) -> list[str]:
-    """Why a run that changes its length at `step` ends differently from one of the new length; empty: it does not."""
-    old, new = build_plan(before, steps_per_epoch), build_plan(now, steps_per_epoch)
-    reasons = []
-    if learning_rates(before, module, old, step) != learning_rates(now, module, new, step):
-        name = now.scheduler["_target_"].rpartition(".")[2]
-        reasons.append(f"scheduler: the rates of {name} up to step {step} were those of {old.num_steps} steps")
-    for key, was, becomes in (("eval_every", old.eval_every, new.eval_every),
-                              ("logging.every", old.log_every, new.log_every)):  # fmt: skip
-        if was != becomes:
-            reasons.append(f"{key}: {was} steps up to step {step}, {becomes} from there")
-    if step == old.num_steps and step % new.eval_every:
-        reasons.append(f"eval_every: the evaluation at step {step} was that of the end")
-    return reasons
-
-
-def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, around: dict[str, Any], command: str) -> None:
-    """Put learner and progress where the newest checkpoint left them; print and record what is not as it was.
+def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, command: str) -> None:
+    """Load the newest checkpoint into learner and progress; print and record what has changed.
 
     Args:
         attempt: its learner and progress are new, and changed in place.
         before: the record as the last attempt left it.
         now: the record of this attempt.
-        around: what `surroundings` says of this attempt.
         command: the command line, for the record.
 
     Raises:
-        RunError: no checkpoint can be used, or the newest one is another run's.
-        ConfigError: the run is longer already than the config says, or token ids mean other tokens now.
+        RunError: no checkpoint can be used, or the newest one belongs to another run.
+        ConfigError: the run has done more steps than configured, or token ids mean other tokens now.
     """
     lines = _restore(attempt, before.steps)
-    # of weights that a checkpoint has by now, the file does not matter any more
-    requested, others = _changes(before, RunRecord({**now, "weights": before.weights, **around}))
+    # An attempt that ended early may have recorded less: that is no difference.
+    differences = compare_records(before, {key: value for key, value in now.items() if key in before})
+    requested = [str(d) for d in differences["config"]]
+    others = [str(d) for section in ("code", "environment", "data") for d in differences[section]]
     if others:
         lines += ["since the run began these have changed, and its result may too:", *(f"  {line}" for line in others)]
     for line in lines:
@@ -71,16 +50,8 @@ def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, around:
     attempt.directory.update(resumed=[*before.resumed, entry])
 
 
-def _changes(before: RunRecord, now: RunRecord) -> tuple[list[str], list[str]]:
-    """The changes that were requested, and what else is not as it was when the run began; one line each."""
-    # what an attempt that ended early had not written yet is no difference
-    differences = compare_records(before, {key: value for key, value in now.items() if key in before})
-    others = [str(d) for section in ("code", "environment", "data") for d in differences[section]]
-    return [str(d) for d in differences["config"]], others
-
-
 def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
-    """Learner and progress from the newest checkpoint, and what the user should know of it, line by line."""
+    """Load the newest checkpoint; returns lines for the user."""
     experiment, progress = attempt.experiment, attempt.progress
     plan = experiment.plan
     recovered = attempt.saver.recover(experiment.device)
@@ -95,15 +66,15 @@ def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
     if longer:
         lines += _length_lines(experiment, length, progress.step)
     if recovered.best_is_lost:
-        lines.append(
-            f"the best checkpoint, of step {progress.best_step} ({experiment.config.monitor} {progress.best:g}), is "
-            "lost: best.pt will be the best from here on"
-        )
+        best = f"step {progress.best_step} ({experiment.config.monitor} {progress.best:g})"
+        lines.append(f"the best checkpoint, of {best}, is lost: best.pt will be the best from here on")
         progress.best = progress.best_values = None
-    lines += _lost_rows(attempt.directory.metrics_file, progress)
+    metrics_file = attempt.directory.metrics_file
+    if (lost := progress.num_rows - count_rows(metrics_file, progress.step - progress.pending)) > 0:
+        lines.append(f"{metrics_file} has lost {lost} of {progress.num_rows} rows up to here")
     if experiment.batches.is_stream and progress.step:
         lines.append("the training data is a stream, read again up to here: exact if it gives the same order again")
-    if recovered.path.name != "last.pt":  # a kill came between two writes
+    if recovered.path.name != "last.pt":  # the run was killed between two writes
         attempt.saver.save_last(state, keep=progress.step % plan.save_every == 0)
     return lines
 
@@ -120,26 +91,24 @@ def _load(attempt: Attempt, recovered: Recovered, *, new_length: bool) -> None:
         progress.load_state_dict(state.progress)
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"checkpoint {recovered.path} does not fit the run's config: {error}") from error
-    num_steps = experiment.plan.num_steps
-    if progress.step > num_steps:
-        key = "epochs" if config.steps is None else "steps"
-        raise ConfigError(
-            key, getattr(config, key), f"the run has done {progress.step} steps, and this would be {num_steps}"
-        )
+    if progress.step > experiment.plan.num_steps:
+        raise shorter_than_done(config, progress.step, experiment.plan.num_steps)
 
 
 def _length_lines(experiment: Experiment, length: dict[str, Any], step: int) -> list[str]:
-    """What to say of a run whose `epochs` and `steps` were `length` up to `step`."""
-    before = replace(experiment.config, **length)
-    steps_per_epoch = experiment.batches.steps_per_epoch
-    effects = explain_length_change(before, experiment.config, experiment.model, steps_per_epoch, step)
-    how = "differs from an uninterrupted run's:" if effects else "is that of an uninterrupted run"
-    return [
-        f"the length is {experiment.plan.num_steps} steps now; the result {how}",
-        *(f"  {effect}" for effect in effects),
-    ]
-
-
-def _lost_rows(metrics_file: Path, progress: Progress) -> list[str]:
-    lost = progress.num_rows - count_rows(metrics_file, progress.step - progress.pending)
-    return [f"{metrics_file} has lost {lost} of {progress.num_rows} rows up to here"] if lost > 0 else []
+    """Whether a run of another length up to `step` ends like an uninterrupted one; if not, why."""
+    config, steps_per_epoch = experiment.config, experiment.batches.steps_per_epoch
+    before = replace(config, **length)
+    old, new = build_plan(before, steps_per_epoch), build_plan(config, steps_per_epoch)
+    reasons = []
+    if learning_rates(before, experiment.model, old, step) != learning_rates(config, experiment.model, new, step):
+        name = config.scheduler["_target_"].rpartition(".")[2]
+        reasons.append(f"  scheduler: the rates of {name} up to step {step} were those of {old.num_steps} steps")
+    for key, was, now in (("eval_every", old.eval_every, new.eval_every),
+                          ("logging.every", old.log_every, new.log_every)):  # fmt: skip
+        if was != now:
+            reasons.append(f"  {key}: {was} steps up to step {step}, {now} from there")
+    if step == old.num_steps and step % new.eval_every:
+        reasons.append(f"  eval_every: the evaluation at step {step} was that of the end")
+    effect = "differs from an uninterrupted run's:" if reasons else "is that of an uninterrupted run"
+    return [f"the length is {new.num_steps} steps now; the result {effect}", *reasons]

@@ -1,6 +1,6 @@
-"""One job: from a checked config to a finished run directory. What every launcher calls.
+"""One job: from a checked config to a finished run directory; every launcher calls it.
 
-A failure is recorded in the run's own directory and returned, never raised, so that a sweep goes on."""
+A failure is recorded in the run's own directory and returned, never raised, so that a sweep continues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlprun.config.stored import from_record, resumed
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, DivergedError, RunError, UserError
 from mlprun.job.explain_error import explain
-from mlprun.job.outcome import Outcome, result_line, resume_line
+from mlprun.job.outcome import Outcome, result_line, resume_line, shorter_than_done
 from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import RunLog
@@ -40,16 +40,14 @@ def run_job(
     num_threads: int | None = None,
     reproduces: Path | None = None,
 ) -> Outcome:
-    """Train, validate and test as `config` says, in the directory `path`.
+    """Train, validate and test in the directory `path`, which is created if needed.
 
-    A directory that holds a run of this config already is finished, or its result returned.
+    A run of this config that is already there is finished, or its result returned.
 
     Args:
-        config: checked.
-        path: made if it is not there.
-        command: the whole line that was typed, for the record.
-        overrides: those of this job.
-        num_threads: what `trainer.num_threads=null` stands for; None: the rule's own choice.
+        command: the whole command line, for the record.
+        overrides: of this job.
+        num_threads: used if `trainer.num_threads=null`; None: chosen by the size of a step.
         reproduces: the run that this one repeats, for the record.
 
     Raises:
@@ -72,24 +70,23 @@ def run_job(
         with signals.deferred:  # from the lock to the record
             stack.enter_context(directory.held())
             stack.enter_context(_marked(directory))
-            if directory.record_file.exists():  # another process was quicker
+            if directory.record_file.exists():  # another process was faster
                 raise RunError(f"{path} holds a run already\n  continue it with {resume_line(path)}")
-            reproduced = {} if reproduces is None else {"reproduces": str(reproduces)}
-            directory.start(config.to_dict(), command, overrides, **reproduced)
+            extra = {} if reproduces is None else {"reproduces": str(reproduces)}
+            directory.start(config.to_dict(), command, overrides, **extra)
         return _attempt(config, directory, command, None, num_threads)
 
 
 def resume_job(path: Path, overrides: list[str], command: str, *, trust: bool = False) -> Outcome:
-    """Continue the run in `path` from its newest checkpoint; a completed one returns its result.
+    """Continue the run in `path` from its newest checkpoint; of a completed run, return the result.
 
     Args:
-        path: of the run.
         overrides: of the keys in `config.RESUMABLE`.
-        command: the whole line that was typed, for the record.
-        trust: also call stored targets that are neither a library's own nor from the current folder.
+        command: the whole command line, for the record.
+        trust: also call stored targets from outside known libraries and the current folder.
 
     Raises:
-        UserError: no run, in use, nothing to go on from, or an override that cannot work.
+        UserError: no run, in use, nothing to continue from, or an override that cannot work.
         KeyboardInterrupt: after the run was marked `interrupted`.
     """
     signals.install()
@@ -103,7 +100,6 @@ def resume_job(path: Path, overrides: list[str], command: str, *, trust: bool = 
 
 
 def _read(directory: RunDirectory) -> RunRecord:
-    """The run's record, with what is needed to go on."""
     record = directory.read()
     if missing := record.missing("status", "config"):
         raise RunError(f"{directory.record_file} is damaged: it has no {' and no '.join(missing)}")
@@ -111,30 +107,22 @@ def _read(directory: RunDirectory) -> RunRecord:
 
 
 def _continue(directory: RunDirectory, config: Config, command: str) -> Outcome:
-    """Finish the run that the directory holds, or return its result."""
-    record = _read(directory)
-    if (outcome := _ended(record, config)) is not None:
-        _show_result(outcome, directory, record)
+    """Finish the run in the directory, or return its result."""
+    if (outcome := _result(directory, _read(directory), config)) is not None:
         return outcome
     with contextlib.ExitStack() as stack:
         with signals.deferred:
             stack.enter_context(directory.held())
             stack.enter_context(_marked(directory))
-            earlier = _read(directory)  # once more, now that nobody else writes it
-            if (outcome := _ended(earlier, config)) is not None:
-                _show_result(outcome, directory, earlier)
+            earlier = _read(directory)  # again, now that no other process writes it
+            if (outcome := _result(directory, earlier, config)) is not None:
                 return outcome
             now = RunRecord({**directory.reopen(earlier), "config": config.to_dict()})
         return _attempt(config, directory, command, (earlier, now), earlier.num_threads)
 
 
 def _ended(record: RunRecord, config: Config) -> Outcome | None:
-    """The outcome of a completed run to which `config` adds nothing, else None.
-
-    Raises:
-        ConfigError: the run is longer already than `config` says.
-        RunError: the record is damaged.
-    """
+    """The outcome of a completed run that `config` does not make longer, else None."""
     if record.status != "completed":
         return None
     steps, per_epoch = record.steps, record.steps_per_epoch
@@ -145,12 +133,20 @@ def _ended(record: RunRecord, config: Config) -> Outcome | None:
     if record.ended_by == "finished" and num_steps is not None and num_steps != steps:
         if num_steps > steps:
             return None
-        key = "epochs" if config.steps is None else "steps"
-        raise ConfigError(
-            key, getattr(config, key), f"the run has done {steps} steps already, and this would be {num_steps}"
-        )
+        raise shorter_than_done(config, steps, num_steps)
     metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
     return Outcome("completed", Path(), metrics, metrics.get(config.monitor, math.nan))
+
+
+def _result(directory: RunDirectory, record: RunRecord, config: Config) -> Outcome | None:
+    """Print and return the outcome of a run that has ended; None otherwise."""
+    if (outcome := _ended(record, config)) is None:
+        return None
+    print(f"already completed, nothing to do  {directory.path}")
+    if record.ended_by == "early_stopping":
+        print(f"it ended by early stopping at step {record.steps} of {record.num_steps or '?'}")
+    print(result_line(outcome.metrics, record.best_step or 0, record.monitor))
+    return outcome
 
 
 def _attempt(
@@ -160,7 +156,7 @@ def _attempt(
     earlier: tuple[RunRecord, RunRecord] | None,
     num_threads: int | None,
 ) -> Outcome:
-    """Train, and record how it ended, whatever happens."""
+    """Train, and record how it ended."""
     limit = config.trainer.max_time
     with RunLog(directory.log_file) as warned:
         log.debug("command: %s", command)
@@ -173,12 +169,12 @@ def _attempt(
         except KeyboardInterrupt as stop:
             return _interrupted(directory, str(stop) or "SIGINT", stop)
         except Exception as error:
-            if by := signals.stop_requested_by():  # what was broken off may say so in its own words
+            if by := signals.stop_requested_by():  # an interrupted call may raise an error of its own
                 log.debug("%s", "".join(traceback.format_exception(error)))
-                if isinstance(error, UserError):  # it could not be saved, say
+                if isinstance(error, UserError):  # for example, the state could not be saved
                     log.error("error: %s", error)
                 return _interrupted(directory, by, error)
-            if earlier is not None and isinstance(error, ConfigError):  # refused: the run is what it was
+            if earlier is not None and isinstance(error, ConfigError):  # refused: the run is unchanged
                 log.error("error: %s", error)
                 before, _ = earlier
                 directory.put_back(before)
@@ -188,7 +184,7 @@ def _attempt(
 
 @contextlib.contextmanager
 def _marked(directory: RunDirectory) -> Iterator[None]:
-    """A request to stop that comes before the training does leaves no run that seems to be running."""
+    """Mark a run that is asked to stop before its training begins: it must not seem to be running."""
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -198,7 +194,7 @@ def _marked(directory: RunDirectory) -> Iterator[None]:
 
 
 def _interrupted(directory: RunDirectory, by: str, error: BaseException) -> Outcome:
-    """Record it and say how to go on; only a time limit, which is the run's own, lets others go on."""
+    """Record it and print how to continue. After its own time limit other runs continue; else all stop."""
     with contextlib.suppress(signals.Stop), signals.deferred:
         directory.finish("interrupted", stopped_by=by)
         names = {"SIGINT": "Ctrl-C", signals.MAX_TIME: "trainer.max_time, the time limit"}
@@ -210,16 +206,8 @@ def _interrupted(directory: RunDirectory, by: str, error: BaseException) -> Outc
     return Outcome("interrupted", directory.path, exit_status=signals.exit_status(by))
 
 
-def _show_result(outcome: Outcome, directory: RunDirectory, record: RunRecord) -> None:
-    """What a run that is done had found."""
-    print(f"completed already, nothing to add  {directory.path}")
-    if record.ended_by == "early_stopping":
-        print(f"it ended by early stopping at step {record.steps} of {record.num_steps or '?'}")
-    print(result_line(outcome.metrics, record.best_step or 0, record.monitor))
-
-
 def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: str, *, began: bool) -> Outcome:
-    """Record the failure, say it once, and keep the whole traceback in train.log."""
+    """Record and print the failure; train.log has the whole traceback."""
     shown = explain(error, config, anomaly)
     details = "".join(traceback.format_exception(error))
     log.debug("%s", details)
@@ -229,7 +217,7 @@ def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: 
     directory.finish("failed", error=shown, traceback=str(directory.log_file))
     status = error.exit_status if isinstance(error, UserError) else 1
     began = began or directory.metrics_file.exists() or not isinstance(error, UserError)
-    # what would fail in the same way again is not worth a resume
+    # a resume would fail in the same way
     if began and not isinstance(error, ConfigError | DivergedError) and not shown.startswith("out of memory"):
         log.error("resume  %s", resume_line(directory.path))
     return Outcome("failed", directory.path, exit_status=status, began=began)

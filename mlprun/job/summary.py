@@ -1,4 +1,4 @@
-"""What is about to be trained, line by line, as a run and `mlprun inspect` print it. Imports no torch."""
+"""A summary of data, model and optimizer, as a run and `mlprun inspect` print it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ if TYPE_CHECKING:
     from mlprun.job.model_check import ModelSummary
 
 
-INDENT = " " * 10  # of a line that belongs to the one above it
+INDENT = " " * 10  # of a continuation line
 
 
 def data_line(config: Config, sizes: dict[str, int | None], targets: str) -> str:
-    """The data's name, its sizes and its shapes.
+    """The data's name, sizes and shapes.
 
     Args:
-        config: checked.
-        sizes: examples of each split, None where the data does not tell.
-        targets: what the task says of them.
+        sizes: examples of each split, None if unknown.
+        targets: the task's description of them.
     """
     data = config.data
     counts = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
@@ -35,13 +34,11 @@ def model_lines(
     """The model and a table of its layers.
 
     Args:
-        config: checked.
-        fit: what a trial batch told of the model.
         num_trained: parameters that are not frozen.
-        most: with more layers than that, only the first and the last five are named; None: all are.
-        macs: also the multiply-adds for one example, of every layer and in all.
+        most: with more layers than that, show only the first and the last five; None: show all.
+        macs: also show the multiply-adds per example, of every layer and in total.
     """
-    work = f", {fit.macs:,} multiply-adds an example (linear, convolution and recurrent layers)" if macs else ""
+    work = f", {fit.macs:,} multiply-adds per example (linear, convolution and recurrent layers)" if macs else ""
     trained = f", {num_trained:,} trained" if num_trained < fit.num_parameters else ""
     lines = [f"model   {_class_name(config.model)}: {fit.num_parameters:,} parameters{trained}{work}"]
     layers = list(fit.layers)
@@ -59,10 +56,10 @@ def model_lines(
 
 
 def optim_line(config: Config) -> str:
-    """The optimizer, its rate, the schedule and the loss or the task."""
+    """The optimizer, its learning rate, the schedule and the loss or the task."""
     rate = config.optim.get("lr")
     lr = "" if rate is None else f", lr {rate:g}"
-    loss = config.task if config.data.task == CUSTOM else config.loss  # which makes its own loss
+    loss = config.task if config.data.task == CUSTOM else config.loss  # a custom task has its own loss
     names = [_class_name(node) for node in (config.optim, config.scheduler, loss)]
     return f"optim   {names[0]}{lr}, {names[1]}; {names[2]}"
 

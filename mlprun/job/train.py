@@ -7,23 +7,22 @@ import logging
 import math
 
 import torch
-import torch._dynamo  # which the first optimizer imports
+import torch._dynamo  # imported by the first optimizer anyway
 from torch import Tensor
 
 from mlprun import signals
 from mlprun.config.schema import Config
-from mlprun.data.batches import TrainBatches
 from mlprun.errors import DivergedError
 from mlprun.formatting import pluralize
 from mlprun.job import summary
-from mlprun.job.attempt import Attempt, surroundings
+from mlprun.job.attempt import Attempt, provenance_entries
 from mlprun.job.build_writers import build_writers
 from mlprun.job.figures import build_drawing
 from mlprun.job.hparams import hyperparameters
 from mlprun.job.memory import peak_mem_mib
 from mlprun.job.outcome import Outcome, result_line
 from mlprun.job.prepare import Experiment, checkpoint_extras, prepare
-from mlprun.job.profile import profile_batches
+from mlprun.job.profile import ProfiledBatches
 from mlprun.job.resume import resume_training
 from mlprun.runs import checkpoint
 from mlprun.runs.directory import RunDirectory
@@ -46,11 +45,10 @@ def train_run(
     """Train from the newest checkpoint or from the start, then test the best checkpoint.
 
     Args:
-        config: checked.
         directory: of the run, open.
         command: the command line, for the record.
         earlier: the record as the last attempt left it, and of this attempt; None in a new run.
-        num_threads: what `trainer.num_threads=null` stands for; None: chosen by the size of a step.
+        num_threads: used if `trainer.num_threads=null`; None: chosen by the size of a step.
     """
     torch.autograd.set_detect_anomaly(config.trainer.detect_anomaly)
     saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
@@ -62,18 +60,20 @@ def train_run(
     draw = build_drawing(config, learner, experiment.splits)
     first = None
     if progress.step == 0:
-        learner.schedule.apply(learner.optimizer, 0)  # a histogram at the start is of the first step's rate
-        first = draw(0)  # before anything is printed or begun: a picture may not fit the data
+        learner.schedule.apply(learner.optimizer, 0)  # histograms of updates use the first step's rate
+        first = draw(0)  # before anything is printed: a picture may not fit the data
     _log_start(experiment, directory)
     writer.start(_describe(attempt))
-    val = experiment.val_batches()
+    batches, val = experiment.batches, experiment.eval_batches(experiment.splits.val)
+    if config.trainer.profile:
+        batches = ProfiledBatches(batches, directory.path / "trace.json")
     status = "failed"
     try:
         if first is not None:
             _write_first(first, writer, progress)
         reason = train(
             learner,
-            _batches(experiment, directory),
+            batches,
             lambda: _with_prefix("val", learner.evaluate(val).compute()),
             experiment.plan,
             progress,
@@ -96,22 +96,23 @@ def train_run(
 
 
 def _record_start(attempt: Attempt, earlier: tuple[RunRecord, RunRecord] | None, command: str) -> None:
-    """Record on what the run begins; or go on from its newest checkpoint, and record what has changed."""
+    """Record the setup of a new run; or continue from its newest checkpoint, and record what has changed."""
     experiment = attempt.experiment
-    around = surroundings(experiment)
+    entries = provenance_entries(experiment)
     if earlier is not None:
         before, now = earlier
-        resume_training(attempt, before, now, around, command)
+        # once there is a checkpoint, the weights file no longer matters
+        resume_training(attempt, before, RunRecord({**now, "weights": before.weights, **entries}), command)
         if before.data:  # data and sources are recorded once, when the run begins
-            around = {key: value for key, value in around.items() if key not in ("data", "sources")}
+            entries = {key: value for key, value in entries.items() if key not in ("data", "sources")}
     attempt.directory.update(
-        device=around.pop("device"),
+        device=entries.pop("device"),
         num_parameters=experiment.summary.num_parameters,
         num_trained_parameters=experiment.num_trained_parameters,
         num_steps=experiment.plan.num_steps,
         steps_per_epoch=experiment.plan.steps_per_epoch,
         higher_is_better=experiment.higher_is_better,
-        **around,
+        **entries,
     )
 
 
@@ -127,9 +128,9 @@ def _log_start(experiment: Experiment, directory: RunDirectory) -> None:
     ):
         log.info("%s", line)
     if config.trainer.freeze and config.trainer.weights is None:
-        log.warning("what trainer.freeze freezes keeps its random first weights: trainer.weights=… gives it others")
+        log.warning("trainer.freeze without trainer.weights=…: the frozen layers keep their random initial weights")
     if experiment.weights is not None:
-        log.info("weights %s", finetune.summary(experiment.weights[1], str(config.trainer.weights)))
+        log.info("weights %s", finetune.summary(experiment.weights, str(config.trainer.weights)))
 
 
 def _describe(attempt: Attempt) -> RunInfo:
@@ -153,14 +154,8 @@ def _write_first(first: Figures, writer: Writer, progress: Progress) -> None:
         writer.histograms(0, first.histograms)
 
 
-def _batches(experiment: Experiment, directory: RunDirectory) -> TrainBatches:
-    if not experiment.config.trainer.profile:
-        return experiment.batches
-    return profile_batches(experiment.batches, directory.path / "trace.json")
-
-
 def _test(attempt: Attempt, writer: Writer) -> dict[str, float]:
-    """The val metrics of the best checkpoint and its test metrics, which are also written."""
+    """Test the best checkpoint and write its test metrics; returns them with its val metrics."""
     experiment, progress, directory = attempt.experiment, attempt.progress, attempt.directory
     if progress.best is None:
         raise DivergedError(
@@ -168,7 +163,7 @@ def _test(attempt: Attempt, writer: Writer) -> dict[str, float]:
             "\n  try a lower optim.lr or trainer.grad_clip=1.0"
         )
     experiment.model.load_state_dict(checkpoint.load(directory.best, experiment.device).model)
-    evaluation = attempt.learner.evaluate(experiment.test_batches())
+    evaluation = attempt.learner.evaluate(experiment.eval_batches(experiment.splits.test))
     test_metrics = _with_prefix("test", evaluation.compute())
     writer.write(progress.step, None, test_metrics)
     if evaluation.confusion is not None:
@@ -183,7 +178,7 @@ def _with_prefix(split: str, values: dict[str, float]) -> dict[str, float]:
 def _write_confusion(
     confusion: Tensor, class_names: tuple[str, ...], directory: RunDirectory, writer: Writer, step: int
 ) -> None:
-    """The test split's confusion matrix, as numbers and as a picture."""
+    """Write the test split's confusion matrix as numbers and as a picture."""
     from mlprun.pictures.confusion import heat_map
 
     has_names = len(class_names) == len(confusion)
@@ -194,7 +189,7 @@ def _write_confusion(
 
 
 def _report_range_test(directory: RunDirectory, writer: Writer, step: int, *, ended_early: bool) -> None:
-    """What a learning-rate range test found, printed, recorded and drawn."""
+    """Print, record and draw the result of a learning-rate range test."""
     from mlprun.analysis import range_test
     from mlprun.pictures.figures import save, to_pixels
 

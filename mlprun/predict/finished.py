@@ -55,7 +55,7 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     """
     directory = RunDirectory(path)
     record = directory.read()
-    if not {"config", "device", "steps_per_epoch"} <= set(record):
+    if record.missing("config") or record.num_threads is None:
         raise RunError(f"{directory.record_file} has no config and device: the run never began")
     if not directory.best.is_file():
         raise RunError(f"{path} has no best checkpoint: its status is '{record.status}'")
@@ -80,13 +80,13 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
         model = build_model(config)
     except ConfigError as error:
         raise RunError(f"{error}\n  the run was started in {record.folder}: its own classes are found there") from error
-    torch.set_num_threads(record["device"]["num_threads"])
+    torch.set_num_threads(record.num_threads)
     state = checkpoint.load(directory.best, device)
     if splits is not None:
         check_tokens(config, splits.tokenizer, state, directory.best)
     scaling = state.target_normalizer
     targets = None if scaling is None else Normalizer(**scaling)
-    learner = build_learner(config, model, build_plan(config, record["steps_per_epoch"]), device, targets)
+    learner = build_learner(config, model, build_plan(config, record.steps_per_epoch), device, targets)
     try:
         model.load_state_dict(state.model)
     except (RuntimeError, KeyError, ValueError) as error:

@@ -195,7 +195,7 @@ def _test_batches(run: Finished, splits: Splits, indices: Sequence[int]) -> list
     part = splits.test
     if not isinstance(part, IterableDataset):
         _check_indices(indices, size(part) or 0)
-        targets = run.learner.targets
+        targets = run.learner.task.target_normalizer
         return list(EvalBatches(part, 256, splits.normalizer, run.device, indices=indices, targets=targets))
     count, examples = 0, dict[int, Batch]()
     for batch in build_eval_batches(run.config, part, splits, run.device, run.task):

@@ -1,4 +1,4 @@
-"""What a task is: how a model and a batch become a loss, and what is logged and measured beside it."""
+"""A task defines how a model and a batch become a loss, and what is logged and measured with it."""
 
 from __future__ import annotations
 
@@ -10,62 +10,46 @@ import torch
 from torch import Tensor, nn
 
 from mlprun.data.nested import AnyBatch
+from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
 
 
 class Step(NamedTuple):
-    """What a task makes of a batch; tensors stay on the device, so that nothing waits for it.
+    """The result of a batch; tensors stay on the device, so that nothing waits for it."""
 
-    Attributes:
-        loss: scalar, to be minimised: the mean over the targets, or their sum if the task's `sums_loss`.
-        num_targets: a scalar tensor where only the device knows.
-        weight: what a mean loss divided by: `num_targets`, unless classes have weights.
-        sums: name -> scalar, the sum over the targets of what is logged as `train/NAME` and `val/NAME`.
-        outputs, targets: what the metrics compare, one row per target; None where there is nothing to compare.
-    """
-
-    loss: Tensor
-    num_targets: int | Tensor
-    weight: int | Tensor
-    sums: dict[str, Tensor]
-    outputs: Tensor | None = None
+    loss: Tensor  # scalar, to be minimised: the mean over the targets, or their sum if the task's `sums_loss`
+    num_targets: int | Tensor  # a scalar tensor if only the device knows it
+    weight: int | Tensor  # the divisor of a mean loss: `num_targets`, unless classes have weights
+    sums: dict[str, Tensor]  # name -> scalar, the sum over the targets of what is logged as `train/NAME`, `val/NAME`
+    outputs: Tensor | None = None  # for the metrics, one row per target
     targets: Tensor | None = None
 
 
 class Metric(Protocol):
-    """The interface of torchmetrics: accumulates batches, and gives one number."""
+    """The interface of torchmetrics: accumulates batches, and computes one number."""
 
     @property
-    def higher_is_better(self) -> bool | None:
-        """None if nobody says."""
+    def higher_is_better(self) -> bool | None: ...  # None: unknown
 
-    def update(self, outputs: Tensor, targets: Tensor, /) -> None:
-        """Add a batch."""
+    def update(self, outputs: Tensor, targets: Tensor, /) -> None: ...
 
-    def compute(self) -> Any:
-        """The metric of all batches since the last `reset`."""
+    def compute(self) -> Any: ...
 
-    def reset(self) -> None:
-        """Begin anew."""
+    def reset(self) -> None: ...
 
 
 class Task:
-    """How a model and a batch become a loss.
+    """How a model and a batch become a loss."""
 
-    Attributes:
-        name: as in `data.task`.
-        higher_is_better: metric -> whether it is better when higher, of all that `step` and `eval_step` log.
-        sums_loss: whether the loss is the sum over the targets of a batch, not their mean.
-        values_per_token: outputs of each token, 0 where a token has none of its own.
-    """
-
-    name = "custom"
+    name = "custom"  # as in `data.task`
+    # Metric -> whether it is better when higher, for everything that `step` and `eval_step` log.
     higher_is_better: Mapping[str, bool] = MappingProxyType({"loss": False})
-    sums_loss = False
-    values_per_token = 0
+    sums_loss = False  # whether the loss is the sum over the targets of a batch, not their mean
+    values_per_token = 0  # number of outputs per token, 0 if the outputs are not per token
+    target_normalizer: Normalizer | None = None  # scales the targets of a regression
 
     def step(self, model: nn.Module, batch: AnyBatch) -> Step:
-        """The loss of a batch while training."""
+        """The loss of a batch in training."""
         raise NotImplementedError
 
     def eval_step(self, model: nn.Module, batch: AnyBatch) -> Step:
@@ -73,24 +57,27 @@ class Task:
         return self.step(model, batch)
 
     def trial_step(self, model: nn.Module, batch: AnyBatch) -> Step:
-        """An `eval_step` of two examples, before the first step; raises ConfigError where things do not fit."""
+        """An `eval_step` of two examples before training; raises ConfigError if model, loss and data do not fit."""
         return self.eval_step(model, batch)
 
     def compared(self, step: Step) -> tuple[Tensor, Tensor]:
-        """What the metrics compare of an `eval_step`: outputs and targets, one row per target.
+        """The outputs and targets of an `eval_step` for the metrics, one row per target.
 
         Raises:
-            ConfigError: this task has no such thing.
+            ConfigError: this task has none.
         """
         if step.outputs is None or step.targets is None:
-            raise ConfigError(
-                "metrics", ConfigError.MISSING, f"data.task={self.name} gives them nothing to compare",
-                "let the task return `outputs` and `targets` beside its loss, or leave the metrics out",
-            )  # fmt: skip
+            problem = f"data.task={self.name} gives them nothing to compare"
+            remedy = "let the task return `outputs` and `targets` beside its loss, or leave the metrics out"
+            raise ConfigError("metrics", ConfigError.MISSING, problem, remedy)
         return step.outputs, step.targets
 
+    def in_data_units(self, values: Tensor) -> Tensor:
+        """Outputs or targets, rescaled to the units of the data set."""
+        return values if self.target_normalizer is None else self.target_normalizer.inverse(values)
+
     def weight(self, batch: AnyBatch) -> int | Tensor:
-        """What a mean loss over the batch divides by, known before the model has seen it: for micro-batches."""
+        """The divisor of a mean loss over the batch, known before the forward pass: for micro-batches."""
         return batch.num_examples
 
     def metrics(self, device: torch.device) -> dict[str, Metric]:
@@ -98,19 +85,21 @@ class Task:
         return {}
 
     def summarize(self, means: dict[str, float]) -> dict[str, float]:
-        """The metrics that the means over the targets of an evaluation tell."""
+        """The metrics that follow from the means over all targets of an evaluation."""
         return means
 
     def check_model(self, model: nn.Module, batch: AnyBatch, step: Step) -> None:
-        """Raise ConfigError if the model cannot do this task, given two examples and what `trial_step` made of them."""
+        """Raise ConfigError if the model cannot do this task; `step` is the `trial_step` of two examples."""
 
     def explain(self, error: Exception, batch: AnyBatch, when: str) -> None:
         """Raise a DataError from `error` if the targets of the batch are at fault."""
 
     def describe_targets(self) -> str:
-        """What an example's target is, for people: `10 classes`."""
+        """The target of an example in words: `10 classes`."""
         return "a task of its own"
 
     def to(self, kind: torch.device | torch.dtype) -> Task:
-        """The task, with what it computes with on a device, or of a floating-point type."""
+        """The task, with its tensors on a device, or of a floating-point type."""
+        if self.target_normalizer is not None and isinstance(kind, torch.device):
+            self.target_normalizer = self.target_normalizer.to(kind)
         return self

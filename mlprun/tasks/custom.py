@@ -1,4 +1,4 @@
-"""Tasks of the user's own: a function of the model and a batch, or the model's own `training_step`."""
+"""The user's own tasks: a function of the model and a batch, or the model's own `training_step`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ Values = Mapping[str, Any]
 
 
 class Custom(Task):
-    """Any computation that gives a loss.
+    """Any computation that returns a loss.
 
     Args:
-        function: (model, batch) -> a dict of `loss`, a scalar tensor, the mean over the batch's targets; and as wanted
-            `num_targets`, how many those are (an int or a scalar tensor; else the examples); `outputs` and `targets`
+        function: (model, batch) -> a dict of `loss`, a scalar tensor, the mean over the batch's targets; optionally
+            `num_targets`, their number (an int or a scalar tensor; default: the examples); `outputs` and `targets`
             for the metrics; and further scalars, means over the targets, which are logged as `train/NAME` and
-            `val/NAME`. The batch is (inputs, targets), or with `data.input_shape=null` what the data set yields,
-            collated; its tensors are on the device.
+            `val/NAME`. The batch is (inputs, targets), or with `data.input_shape=null` the collated items of the data
+            set; its tensors are on the device.
         higher_is_better: for each further scalar that `monitor` may name.
     """
-
-    name = "custom"
 
     def __init__(
         self,
@@ -38,23 +36,16 @@ class Custom(Task):
         self.function, self.key = function, key
         self.higher_is_better = {"loss": False, **(higher_is_better or {})}
 
-    def to(self, kind: torch.device | torch.dtype) -> Custom:
-        """The task, with the function there, if it is a module, such as a teacher."""
-        if isinstance(self.function, nn.Module):
+    def to(self, kind: torch.device | torch.dtype) -> Task:
+        if isinstance(self.function, nn.Module):  # such as a teacher
             self.function.to(kind)
-        return self
+        return super().to(kind)
 
     def step(self, model: nn.Module, batch: AnyBatch) -> Step:
-        """What the function gives.
-
-        Raises:
-            ConfigError: it gives something else.
-        """
         values = self.function(model, batch.examples)
         if not isinstance(values, Mapping) or not isinstance(values.get("loss"), Tensor):
-            found = f"a dict of {', '.join(map(str, values))}" if isinstance(values, Mapping) else type(values).__name__
-            remedy = 'return {"loss": a scalar tensor, "kl": …}: what else is there is logged'
-            raise self._misfit(f"gives {found}", remedy)
+            given = f"a dict of {', '.join(map(str, values))}" if isinstance(values, Mapping) else type(values).__name__
+            raise self._misfit(f"gives {given}", 'return {"loss": a scalar tensor, "kl": …}: other scalars are logged')
         count = values.get("num_targets", batch.num_examples)
         sums = {}
         for name, value in values.items():
@@ -72,7 +63,7 @@ class Custom(Task):
 
 
 class ModelStep(Custom):
-    """The model's own `training_step(batch)`, which gives what a `Custom` function does; evaluations call it too."""
+    """The model's own `training_step(batch)`, which returns the dict of a `Custom` function; also in evaluations."""
 
     def __init__(self, higher_is_better: Mapping[str, bool] | None = None) -> None:
         super().__init__(_training_step, higher_is_better, "model.training_step")
@@ -81,8 +72,6 @@ class ModelStep(Custom):
 def _training_step(model: nn.Module, batch: Any) -> Values:
     step = getattr(model, "training_step", None)
     if step is None:
-        raise ConfigError(
-            "task", "model", f"{type(model).__name__} has no method training_step",
-            'write one that takes a batch and gives {"loss": …}, or choose another task',
-        )  # fmt: skip
+        remedy = 'write one that takes a batch and gives {"loss": …}, or choose another task'
+        raise ConfigError("task", "model", f"{type(model).__name__} has no method training_step", remedy)
     return step(batch)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Criteria that torch does not have."""
+"""Criteria that torch lacks."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ from torch.nn import functional as F
 class NLL(nn.NLLLoss):
     """Negative log likelihood of logits: the value of cross entropy, in two steps.
 
-    A model that already ends in `LogSoftmax` gets the same loss, for log_softmax is idempotent.
-    Arguments are those of `torch.nn.NLLLoss`.
+    A model that ends in `LogSoftmax` gets the same loss, because log_softmax is idempotent.
     """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """The loss of logits (N, K) and class indices (N,)."""
         return super().forward(F.log_softmax(input, dim=-1), target)
 
 
 class Hinge(nn.MultiMarginLoss):
-    """The hinge loss, of several outputs or of one; arguments are those of `torch.nn.MultiMarginLoss`.
+    """The hinge loss, for several outputs or one.
 
-    - K outputs f, class y: mean over the K of max(0, margin - f_y + f_k)^p for k ≠ y, as torch has it.
+    - K outputs f, class y: mean over the K of max(0, margin - f_y + f_k)^p for k ≠ y, as in torch.
     - One output f, classes 0 and 1 read as y = -1 and +1: max(0, margin - y f)^p. With margin 1 it is that of the
-      support vector machine (Cortes & Vapnik 1995); with margin 0 it is Rosenblatt's criterion (1958): an example
-      on the right side costs nothing, and gradient descent with batches of one is the perceptron's learning rule.
+      support vector machine (Cortes & Vapnik 1995); with margin 0 it is Rosenblatt's criterion (1958): a correctly
+      classified example costs nothing, and gradient descent with batches of one is the perceptron's learning rule.
 
-    A single output on the very boundary has a gradient, so that the perceptron also learns from zero weights.
+    A single output exactly on the boundary has a gradient, so that the perceptron also learns from zero weights.
     """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Metrics of a split, with the interface of torchmetrics, and what accumulates them over an evaluation.
+"""Metrics of a split, with the interface of torchmetrics, and the evaluation that accumulates them.
 
-They are summed on the device, so that an uneven last batch weighs what it holds and nothing waits before `compute`.
+They sum on the device: an uneven last batch gets its weight, and nothing waits before `compute`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mlprun.tasks.base import Metric, Step, Task
 
 
 def exact(values: Tensor) -> Tensor:
-    """In float64: sums of many float32 values lose digits. mps has none."""
+    """In float64, because sums of many float32 values lose digits; mps has none."""
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
@@ -26,27 +26,21 @@ def predicted_classes(outputs: Tensor, threshold: float = 0.0) -> Tensor:
 
 
 class Evaluation:
-    """The loss and the metrics over the batches of a split: `update` with each, then `compute`.
+    """The loss and the metrics over the batches of a split: call `update` with each, then `compute`.
 
     Args:
-        task: whose steps they are.
-        metrics: by name, beside what the task logs.
-
-    Attributes:
-        num_examples: so far.
+        metrics: by name, in addition to what the task logs.
     """
 
     def __init__(self, task: Task, metrics: dict[str, Metric]) -> None:
         self.task, self.metrics = task, metrics
-        self.num_examples = 0
         self._loss: Tensor | float = 0.0
         self._weight: Tensor | int = 0
         self._count: Tensor | int = 0
         self._sums: dict[str, Tensor] = {}
 
-    def update(self, step: Step, num_examples: int) -> None:
-        """Add what the task's `eval_step` made of a batch."""
-        self.num_examples += num_examples
+    def update(self, step: Step) -> None:
+        """Add the task's `eval_step` of a batch."""
         self._count = self._count + step.num_targets
         self._weight = self._weight + (step.num_targets if self.task.sums_loss else step.weight)
         self._loss = self._loss + exact(step.loss) * (1 if self.task.sums_loss else step.weight)
@@ -62,7 +56,7 @@ class Evaluation:
 
         Raises:
             ValueError: there were none.
-            ConfigError: a metric gives no single number.
+            ConfigError: a metric is not a single number.
         """
         if not int(self._count):
             raise ValueError("no targets that count")
@@ -73,7 +67,7 @@ class Evaluation:
 
     @property
     def confusion(self) -> Tensor | None:
-        """(K, K) int64 counts, rows the true class, columns the predicted; None where there are no classes."""
+        """(K, K) int64 counts, rows the true class, columns the predicted; None for a task without classes."""
         return next((m.confusion for m in self.metrics.values() if isinstance(m, MacroF1)), None)
 
 
@@ -87,11 +81,11 @@ def _number(name: str, value: Any) -> float:
 
 
 class FunctionMetric:
-    """A function of all outputs and targets of a split, such as one of scikit-learn's or the user's own.
+    """A function of all outputs and targets of a split, such as one of scikit-learn or of the user.
 
     Args:
-        function: (outputs (M, K) or (M,), targets) -> number, called once for each evaluation, with tensors on the CPU.
-        higher_is_better: None if nobody says.
+        function: (outputs (M, K) or (M,), targets) -> number, called once per evaluation, with tensors on the CPU.
+        higher_is_better: None if unknown.
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Any], higher_is_better: bool | None = None) -> None:
@@ -99,64 +93,48 @@ class FunctionMetric:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all batches."""
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Keep a batch."""
         self._outputs.append(outputs)
         self._targets.append(targets)
 
     def compute(self) -> Any:
-        """What the function says of all."""
         return self.function(torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu())
 
 
-class ConfusionMatrix:
-    """Counts of each predicted class for each true class.
+class _OfConfusion:
+    """A score of the confusion matrix: (K, K) int64 counts, rows the true class, columns the predicted.
 
     Args:
         num_classes: K.
         threshold: above which a single output means class 1.
-
-    Attributes:
-        confusion: (K, K) int64, rows the true class, columns the predicted.
     """
 
-    higher_is_better: bool | None = None  # a table is no score
+    higher_is_better = True
 
-    def __init__(self, num_classes: int, threshold: float, device: torch.device | str) -> None:
+    def __init__(self, num_classes: int, threshold: float = 0.0, device: torch.device | str = "cpu") -> None:
         self.threshold = threshold
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
 
-    def to(self, device: torch.device) -> ConfusionMatrix:
-        """The counts on a device."""
+    def to(self, device: torch.device) -> _OfConfusion:
         self.confusion = self.confusion.to(device)
         return self
 
     def reset(self) -> None:
-        """Forget all batches."""
         self.confusion.zero_()
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add a batch."""
-        # index_add_ of whole numbers: bincount has no deterministic kernel on a GPU
+        # index_add_ of integers: bincount has no deterministic kernel on a GPU
         pair = targets * len(self.confusion) + predicted_classes(outputs, self.threshold)
         self.confusion.view(-1).index_add_(0, pair, torch.ones_like(pair))
 
-    def compute(self) -> Any:
-        """The counts."""
-        return self.confusion
 
-
-class MacroF1(ConfusionMatrix):
+class MacroF1(_OfConfusion):
     """F1 = 2 TP / (2 TP + FP + FN), averaged over the classes that occur (as scikit-learn's f1_score)."""
 
-    higher_is_better = True
-
     def compute(self) -> float:
-        """The score, 0 to 1."""
         confusion = self.confusion.cpu()
         return _macro_f1(confusion.diag(), confusion.sum(1) + confusion.sum(0))
 
@@ -166,23 +144,17 @@ def _macro_f1(num_hits: Tensor, num_true_and_predicted: Tensor) -> float:
     return float(((2 * num_hits[occurs]).double() / num_true_and_predicted[occurs]).mean())
 
 
-class BalancedAccuracy(ConfusionMatrix):
-    """The share of each true class that is predicted, averaged over the classes that occur: blind to their sizes."""
-
-    higher_is_better = True
-
-    def __init__(self, num_classes: int, threshold: float = 0.0, device: torch.device | str = "cpu") -> None:
-        super().__init__(num_classes, threshold, device)
+class BalancedAccuracy(_OfConfusion):
+    """The recall averaged over the classes that occur, so that each class counts equally."""
 
     def compute(self) -> float:
-        """The mean recall, 0 to 1."""
         confusion = self.confusion.cpu()
         num_true = confusion.sum(1)
         return float((confusion.diag()[num_true > 0].double() / num_true[num_true > 0]).mean())
 
 
 class _Mean:
-    """The mean of something over the targets."""
+    """The mean over the targets of what `summed` sums over a batch."""
 
     higher_is_better: bool | None = True
 
@@ -190,17 +162,15 @@ class _Mean:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all batches."""
         self._sum: Tensor | float = 0.0
         self._count = 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add a batch."""
         self._sum = self._sum + self.summed(outputs, targets)
         self._count += len(targets)
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The sum over a batch, a scalar or one per value of an example."""
+        """A scalar, or one sum per value of an example."""
         raise NotImplementedError
 
     def compute(self) -> float:
@@ -209,31 +179,28 @@ class _Mean:
 
 
 class TopAccuracy(_Mean):
-    """The share of the targets that are among the `k` classes with the largest logits."""
+    """The fraction of targets among the `k` classes with the largest logits."""
 
     def __init__(self, k: int) -> None:
         self.k = k
         super().__init__()
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """How many are."""
         return (outputs.topk(self.k, dim=-1).indices == targets[..., None]).sum()
 
 
 class LabelF1(_Mean):
-    """F1 of each label (N, K), averaged over the labels that occur."""
+    """F1 of each label (N, K), averaged over the labels that occur; 0 if none does."""
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         super().__init__()
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(2, K): hits, and true plus predicted ones."""
-        guessed, true = outputs > self.threshold, targets > 0.5
-        return torch.stack([(guessed & true).sum(0), guessed.sum(0) + true.sum(0)])
+        predicted, true = outputs > self.threshold, targets > 0.5
+        return torch.stack([(predicted & true).sum(0), predicted.sum(0) + true.sum(0)])
 
     def compute(self) -> float:
-        """The score, 0 to 1; 0 where no label occurs."""
         hits, either = torch.as_tensor(self._sum)
         return _macro_f1(hits, either) if bool(either.any()) else 0.0
 
@@ -244,15 +211,13 @@ class MeanSquaredError(_Mean):
     higher_is_better = False
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(D,)."""
         return (outputs - targets).square().sum(0)
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """Of values (N, D), in the data's units; averaged over the D."""
+    """Of values (N, D), in the data's units; the mean of the D roots."""
 
     def compute(self) -> float:
-        """The mean over the values of an example of the root of their mean square."""
         return float((exact(torch.as_tensor(self._sum)) / self._count).sqrt().mean())
 
 
@@ -262,17 +227,18 @@ class MeanAbsoluteError(_Mean):
     higher_is_better = False
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(D,)."""
         return (outputs - targets).abs().sum(0)
 
 
 class R2(_Mean):
-    """The share of the variance that is explained, averaged over the values of an example: the same in every unit."""
+    """The explained fraction of the variance, averaged over the D values of an example; 0 for the mean of the targets.
+
+    The same in every unit.
+    """
 
     def reset(self) -> None:
-        """Forget all batches."""
         super().reset()
-        self._origin: Tensor | None = None  # sums are taken from here, so that a large mean costs no digits
+        self._origin: Tensor | None = None  # subtracted before summing, so that a large mean costs no digits
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(3, D): squared errors, targets and their squares."""
@@ -282,7 +248,6 @@ class R2(_Mean):
         return torch.stack([(outputs - targets).square().sum(0), centred.sum(0), centred.square().sum(0)])
 
     def compute(self) -> float:
-        """1 for perfect predictions, 0 for the mean of the targets."""
         squared, total, squares = torch.as_tensor(self._sum)
         spread = squares - total.square() / self._count
         perfect = (squared == 0).to(squared.dtype)
@@ -291,7 +256,5 @@ class R2(_Mean):
 
 def confusion_rows(confusion: Tensor, labels: Sequence[str]) -> list[list[str | int]]:
     """The confusion matrix as a table with a header; rows the true class, columns the predicted."""
-    header: list[str | int] = ["true \\ predicted", *labels]
-    counts: list[list[int]] = confusion.tolist()
-    rows: list[list[str | int]] = [[label, *row] for label, row in zip(labels, counts, strict=True)]
-    return [header, *rows]
+    rows: list[list[str | int]] = [["true \\ predicted", *labels]]
+    return rows + [[label, *row] for label, row in zip(labels, confusion.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""Start from tensors that are there, and leave some of them untrained (`trainer.weights`, `trainer.freeze`)."""
+"""Start from existing weights, and freeze some of them (`trainer.weights`, `trainer.freeze`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlprun.errors import ConfigError, close_matches, did_you_mean
 from mlprun.formatting import first_few
 from mlprun.runs.checkpoint import best_checkpoint, read_torch_file
 
-# What DistributedDataParallel and torch.compile put before every name.
+# The prefixes that DistributedDataParallel and torch.compile add to every name.
 _WRAPPERS = ("module.", "_orig_mod.")
 _LISTED = 8  # names in a message
 
@@ -26,88 +26,71 @@ _LISTED = 8  # names in a message
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds.
-
-    Attributes:
-        path: of the file.
-        digest: `sha256:…` of its content.
-        tensors: on the CPU, by name.
-        tokenizer: what the run that wrote it made token ids with, as plain values; None if it read no text.
-    """
+    """The content of a weights file."""
 
     path: Path
-    digest: str
-    tensors: dict[str, Tensor]
-    tokenizer: dict[str, Any] | None = None
+    digest: str  # `sha256:…` of the file
+    tensors: dict[str, Tensor]  # by name, on the CPU
+    tokenizer: dict[str, Any] | None = None  # of the run that wrote the file, as plain values; None if it read no text
 
 
 @dataclass(frozen=True)
 class MatchedWeights:
-    """What a model takes of a file.
+    """The weights of a file that fit a model."""
 
-    Attributes:
-        tensors: by the model's own names, in its dtypes.
-        new: names of the model's tensors that the file does not have in that shape.
-        other_shapes: the file's shapes of those that it has in another.
-    """
-
-    tensors: dict[str, Tensor]
-    new: list[str]
-    other_shapes: dict[str, tuple[int, ...]]
+    source: Weights
+    tensors: dict[str, Tensor]  # by the model's names, in its dtypes
+    new: list[str]  # the model's tensors that the file lacks in that shape
+    other_shapes: dict[str, tuple[int, ...]]  # of these, the shapes of those that the file has in another shape
 
 
 def read(typed: str) -> Weights:
-    """The tensors of a run (its best.pt), a checkpoint of mlprun, or a file of a state dict; no code in it is run.
+    """The tensors of a run (its best.pt), a checkpoint of mlprun, or a file of a state dict; runs no code from it.
 
     Args:
-        typed: path of a run directory or a file, as `trainer.weights` has it; relative to the current folder.
+        typed: path of a run directory or a file, as in `trainer.weights`; relative to the current folder.
 
     Raises:
-        ConfigError: there is no such file, it is damaged, or it holds no tensors.
+        ConfigError: the file does not exist, is damaged, or holds no tensors.
     """
 
-    def refused(problem: str, remedy: str = "") -> ConfigError:
+    def refused(problem: str, remedy: str) -> ConfigError:
         return ConfigError("trainer.weights", typed, problem, remedy)
 
     path = Path(typed).expanduser().absolute()
     if path.is_dir() and not best_checkpoint(path).is_file():
-        raise refused(
-            "is a folder without checkpoints/best.pt", "name the directory of a run that has been evaluated, or a file"
-        )
+        remedy = "name the directory of a run that has been evaluated, or a file"
+        raise refused("is a folder without checkpoints/best.pt", remedy)
     path = best_checkpoint(path)
     if not path.is_file():
-        raise refused("there is no such file", "a relative path starts in the folder where you stand")
+        raise refused("there is no such file", "a relative path starts in the current folder")
+    plain = "it must be a checkpoint of mlprun, or a file written by torch.save(model.state_dict(), …)"
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            held = read_torch_file(file)
+            content = read_torch_file(file)
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
-        if "weights_only" in str(error):  # torch's own words go on for lines about how to run the code
-            raise refused("holds more than tensors and plain values, and is not read", _PLAIN) from error
-        odd = not str(error) or isinstance(error, LookupError | AttributeError | TypeError)  # of the unpickler's inside
-        reason = "no file that torch.save wrote, or a damaged one" if odd else str(error).splitlines()[0]
-        raise refused(f"cannot be read: {reason}", _PLAIN) from error
-    tensors = _tensors(held)
+        if "weights_only" in str(error):  # torch's message explains at length how to run the code
+            raise refused("holds more than tensors and plain values, and is not read", plain) from error
+        internal = not str(error) or isinstance(error, LookupError | AttributeError | TypeError)  # of the unpickler
+        reason = "no file that torch.save wrote, or a damaged one" if internal else str(error).splitlines()[0]
+        raise refused(f"cannot be read: {reason}", plain) from error
+    tensors = _tensors(content)
     if not tensors:
-        raise refused("holds no tensors by name", _PLAIN)
-    tokenizer = held.get("tokenizer")
+        raise refused("holds no tensors by name", plain)
+    tokenizer = content.get("tokenizer")
     return Weights(path, f"sha256:{digest}", tensors, tokenizer if isinstance(tokenizer, dict) else None)
 
 
-_PLAIN = "it must be a checkpoint of mlprun, or what torch.save(model.state_dict(), …) wrote"
-
-
-def _tensors(held: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, or of one that lies under `model` or `state_dict`, as in most checkpoints."""
-    if not isinstance(held, dict):
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """The tensors of a state dict, or of one under `model` or `state_dict`, as in most checkpoints."""
+    if not isinstance(content, dict):
         return {}
-    for inner in ("model", "state_dict"):
-        if isinstance(held.get(inner), dict):
-            held = held[inner]
-            break
+    inner = (content.get(key) for key in ("model", "state_dict"))
+    state = next((value for value in inner if isinstance(value, dict)), content)
     return {
         name: value
-        for name, value in held.items()
+        for name, value in state.items()
         if isinstance(name, str)
         and isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -117,46 +100,38 @@ def _tensors(held: Any) -> dict[str, Tensor]:
 
 
 def fit(weights: Weights, model: nn.Module) -> MatchedWeights:
-    """What of the file has a name and a shape of the model's.
-
-    `module.` and `_orig_mod.`, which wrappers put before every name, are left out of account.
+    """The tensors of the file that have a name and a shape of the model's; wrappers' prefixes are ignored.
 
     Args:
-        weights: of a file.
         model: on any device, also `meta`; not changed.
 
     Raises:
         ConfigError: nothing fits, or a tensor that does is not finite.
     """
-    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    found = weights.tensors
-    while prefix := next((p for p in _WRAPPERS if all(name.startswith(p) for name in found)), ""):
-        if all(name.startswith(prefix) for name in own):
+
+    def refused(problem: str, remedy: str) -> ConfigError:
+        return ConfigError("trainer.weights", weights.path, problem, remedy)
+
+    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    stored = weights.tensors
+    while prefix := next((p for p in _WRAPPERS if all(name.startswith(p) for name in stored)), ""):
+        if all(name.startswith(prefix) for name in wanted):
             break
-        found = {name.removeprefix(prefix): value for name, value in found.items()}
-    taken = {}
-    for name, value in own.items():
-        there = found.get(name)
-        if there is None or there.shape != value.shape or _kind(there) != _kind(value):
+        stored = {name.removeprefix(prefix): value for name, value in stored.items()}
+    tensors = {}
+    for name, value in wanted.items():
+        source = stored.get(name)
+        if source is None or source.shape != value.shape or _kind(source) != _kind(value):
             continue
-        taken[name] = there.to(value.dtype)
-        if not torch.isfinite(taken[name]).all():
-            raise ConfigError(
-                "trainer.weights",
-                weights.path,
-                f"{name} has NaN or infinite values",
-                "start from an earlier checkpoint",
-            )
-    new = [name for name in own if name not in taken]
-    if not taken:
-        raise ConfigError(
-            "trainer.weights",
-            weights.path,
-            "no tensor in it has a name and shape of the model's",
-            f"it has    {_described(found)}\n  the model {_described(own)}",
-        )
-    other = {name: tuple(found[name].shape) for name in new if name in found and found[name].shape != own[name].shape}
-    return MatchedWeights(taken, new, other)
+        tensors[name] = source.to(value.dtype)
+        if not torch.isfinite(tensors[name]).all():
+            raise refused(f"{name} has NaN or infinite values", "start from an earlier checkpoint")
+    if not tensors:
+        remedy = f"it has    {_described(stored)}\n  the model {_described(wanted)}"
+        raise refused("no tensor in it has a name and shape of the model's", remedy)
+    new = [name for name in wanted if name not in tensors]
+    other = {n: tuple(stored[n].shape) for n in new if n in stored and stored[n].shape != wanted[n].shape}
+    return MatchedWeights(weights, tensors, new, other)
 
 
 def _kind(tensor: Tensor) -> tuple[bool, bool]:
@@ -168,85 +143,84 @@ def _described(tensors: dict[str, Tensor]) -> str:
     return first_few([f"{name} {'x'.join(map(str, value.shape)) or 'scalar'}" for name, value in tensors.items()], 3)
 
 
-def load(taken: MatchedWeights, model: nn.Module) -> None:
-    """Copy what was taken into the model; the rest of it stays as it was."""
-    model.load_state_dict(taken.tensors, strict=False)
+def load(matched: MatchedWeights, model: nn.Module) -> None:
+    """Copy the matched tensors into the model; the rest of it stays as it is."""
+    model.load_state_dict(matched.tensors, strict=False)
 
 
-def summary(taken: MatchedWeights, typed: str) -> str:
+def summary(matched: MatchedWeights, typed: str) -> str:
     """`60 of 62 tensors from PATH; new: fc.weight (there 1000x512), fc.bias (there 1000)`."""
-    total = len(taken.tensors) + len(taken.new)
-    there = {name: f" (there {'x'.join(map(str, shape))})" for name, shape in taken.other_shapes.items()}
-    new = f"; new: {first_few([name + there.get(name, '') for name in taken.new], _LISTED)}" if taken.new else ""
-    return f"{len(taken.tensors)} of {total} tensors from {typed}{new}"
+    total = len(matched.tensors) + len(matched.new)
+    shapes = {name: f" (there {'x'.join(map(str, shape))})" for name, shape in matched.other_shapes.items()}
+    new = f"; new: {first_few([n + shapes.get(n, '') for n in matched.new], _LISTED)}" if matched.new else ""
+    return f"{len(matched.tensors)} of {total} tensors from {typed}{new}"
 
 
 # -------------------------------------------------------------------------------------------------- frozen
 
 
-def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern means the parameter `name`: by its name, or by that of a module that holds it.
-
-    Patterns are those of the shell (`fnmatch`), case matters, and `*` also takes dots: `conv1` and `layer*` mean all
-    parameters below modules of such a name, `*.bias` all biases.
-    """
+def _prefixes(name: str) -> list[str]:
+    """`a.b.c` -> `a`, `a.b`, `a.b.c`."""
     parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern matches the parameter `name`, or a module that contains it.
+
+    Patterns are those of the shell (`fnmatch`), case-sensitive, and `*` also matches dots: `conv1` and `layer*` match
+    all parameters below modules of such a name, `*.bias` all biases.
+    """
+    return any(fnmatchcase(prefix, pattern) for prefix in _prefixes(name))
 
 
 def frozen(patterns: Sequence[str], model: nn.Module) -> set[str]:
-    """Names of the parameters that the patterns mean; a tensor with several names is there with all of them.
+    """Names of the parameters that the patterns match; of a shared parameter, all its names.
 
     Raises:
-        ConfigError: a pattern means no parameter, or together they leave none to train.
+        ConfigError: a pattern matches no parameter, or together they leave none to train.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    found: set[str] = set()
+    names: set[str] = set()
     for pattern in patterns:
-        meant = {name for name in parameters if matches(pattern, name)}
-        if not meant:
-            parents = [".".join(name.split(".")[:end]) for name in parameters for end in range(1, name.count(".") + 1)]
+        matched = {name for name in parameters if matches(pattern, name)}
+        if not matched:
+            parents = [prefix for name in parameters for prefix in _prefixes(name)[:-1]]
             known = list(dict.fromkeys([*parents, *parameters]))
             close = close_matches(pattern, known)
-            words = did_you_mean(close) if close else f"the model has {first_few(known, _LISTED)}"
-            raise ConfigError("trainer.freeze", pattern, "there is no parameter of that name", words)
-        found |= meant
-    shared = {id(parameters[name]) for name in found}
-    found |= {name for name, parameter in parameters.items() if id(parameter) in shared}
-    if patterns and not any(p.requires_grad for name, p in parameters.items() if name not in found):
+            remedy = did_you_mean(close) if close else f"the model has {first_few(known, _LISTED)}"
+            raise ConfigError("trainer.freeze", pattern, "there is no parameter of that name", remedy)
+        names |= matched
+    shared = {id(parameters[name]) for name in names}
+    names |= {name for name, parameter in parameters.items() if id(parameter) in shared}
+    if patterns and not any(p.requires_grad for name, p in parameters.items() if name not in names):
         raise ConfigError("trainer.freeze", list(patterns), "leaves nothing to train", "freeze fewer layers")
-    return found
+    return names
 
 
 def frozen_modules(names: set[str], model: nn.Module) -> dict[str, nn.Module]:
-    """The modules, by name, that frozen parameters leave nothing to learn: those whose own parameters are all frozen.
+    """The modules, by name, whose own parameters are all frozen; they stay in evaluation mode during training.
 
-    Where all parameters of a module are frozen, that goes for what it holds too, if it has a state (batch norm without
-    a scale). While training these stay in evaluation mode, so that running statistics do not move. Dropout, which has
-    no state, does not: it still regularises what is trained above it.
+    If all parameters of a module are frozen, this includes modules inside it that have buffers only (batch norm
+    without a scale), so that running statistics do not move. Dropout stays active: it still regularises the trained
+    layers above it.
 
     Args:
-        names: of the frozen parameters, as `frozen` gives them.
-        model: that has them.
+        names: of the frozen parameters, as returned by `frozen`.
     """
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
+    def all_frozen(module_name: str) -> bool:
+        below = {name for name in parameters if name.startswith(f"{module_name}.")}
+        return bool(below) and below <= names
+
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
-        own = [f"{name}.{p}".lstrip(".") for p, _ in module.named_parameters(recurse=False)]
+        own = {f"{name}.{p}".lstrip(".") for p, _ in module.named_parameters(recurse=False)}
         if own:
-            if all(parameter in names for parameter in own):
-                found[name] = module
-        elif any(True for _ in module.buffers(recurse=False)) and _inside_frozen(name, names, model):
+            is_frozen = own <= names
+        else:
+            is_frozen = any(True for _ in module.buffers(recurse=False)) and any(map(all_frozen, _prefixes(name)[:-1]))
+        if is_frozen:
             found[name] = module
     return found
-
-
-def _inside_frozen(name: str, names: set[str], model: nn.Module) -> bool:
-    """Whether a module lies in one that has parameters, all of them frozen."""
-    all_names = [parameter for parameter, _ in model.named_parameters(remove_duplicate=False)]
-    parts = name.split(".")
-    for end in range(1, len(parts)):
-        parent = ".".join(parts[:end]) + "."
-        below = [parameter for parameter in all_names if parameter.startswith(parent)]
-        if below and all(parameter in names for parameter in below):
-            return True
-    return False

@@ -1,11 +1,11 @@
-"""What the layers of a model do with a few examples: sizes and histograms of activations, gradients and updates.
+"""What a few examples do in a model: norms and histograms of activations, gradients, weights and updates.
 
-They do one optimizer step, which is taken back: the training goes on as if nobody had looked.
+They come from one optimizer step that is undone, so the training continues unchanged.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,25 +14,22 @@ from torch import Tensor, nn
 from mlprun import randomness, signals
 from mlprun.data.nested import AnyBatch, Batch
 from mlprun.training.learner import Learner
+from mlprun.writers.base import Bins
 
-NUM_BINS = 30  # TensorBoard's own choice
-
-Bins = np.ndarray[Any, np.dtype[np.float64]]
+NUM_BINS = 30  # as in TensorBoard
 
 
 class Probed(NamedTuple):
-    """What a probe found; tags begin with what was measured and end with the name of the layer or parameter.
+    """Tags begin with the quantity and end with the name of the layer or parameter.
 
-    Of sequences, what a layer gives for each token counts as an example does, and at padding not at all: neither the
-    length of the texts nor the longest of them changes a norm.
+    For sequences, each token counts as an example and padding does not count, so norms do not depend on lengths.
 
     Attributes:
         values: `activation_norm/LAYER`, the mean over the examples of the L2 norm of its output;
             `gradient_norm/PARAMETER` and `weight_norm/PARAMETER`, L2 norms; `update_ratio/PARAMETER`, the L2 norm of
-            what one optimizer step changes over that of the weights; `dead_relus/LAYER`, the number of units of a ReLU
-            (channels, after a convolution) that are 0 for all examples.
-        histograms: `activations/LAYER`, `gradients/PARAMETER`, `updates/PARAMETER`, `weights/PARAMETER`: (bins, 3)
-            float64, lower edge, upper edge, count.
+            the update over that of the weights; `dead_relus/LAYER`, the number of units of a ReLU (channels, after a
+            convolution) that are 0 for all examples.
+        histograms: `activations/LAYER`, `gradients/PARAMETER`, `updates/PARAMETER`, `weights/PARAMETER`.
     """
 
     values: dict[str, float]
@@ -40,39 +37,36 @@ class Probed(NamedTuple):
 
 
 def probe(learner: Learner, batch: AnyBatch, padding: int | None = None) -> Probed:
-    """Forward, backward and one optimizer step on `batch`, in training mode, and back.
+    """Do one optimizer step on `batch`, in training mode, and undo it.
 
-    Layers are the modules without children; of several tensors that one gives (a recurrent layer), the first counts,
-    its states. Values that are not finite count in the norms, not in the histograms.
+    Layers are the modules without children; of a layer that returns several tensors (a recurrent one) the first counts.
+    Values that are not finite count in the norms, not in the histograms.
 
     Args:
-        learner: does the step.
-        batch: the examples.
-        padding: the token id that fills sequences up; None: nothing does.
+        padding: the token id that pads sequences; None: no padding.
     """
-    told = None  # (N, L) bool, where there is a token
+    tokens = None  # (N, L) bool, False at padding
     if isinstance(batch, Batch) and not batch.inputs.is_floating_point() and batch.inputs.dim() == 2:
-        told = torch.ones_like(batch.inputs, dtype=torch.bool) if padding is None else batch.inputs != padding
+        tokens = torch.ones_like(batch.inputs, dtype=torch.bool) if padding is None else batch.inputs != padding
     outputs: dict[str, Tensor] = {}
-    hooks = []
     layers = dict(learner.model.named_modules())
-    for name, layer in layers.items():
-        if not any(layer.children()):
+    names = {id(layer): name for name, layer in layers.items()}
 
-            def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
-                if isinstance(output, tuple) and output:
-                    output = output[0]
-                if name in outputs or not isinstance(output, Tensor) or not output.is_floating_point():
-                    return  # of LBFGS's several passes the first
-                output = output.detach()
-                if told is not None and output.dim() > 2 and output.shape[:2] == told.shape:
-                    outputs[name] = output[told].float()  # (tokens, width): a copy
-                else:
-                    outputs[name] = output.float().clone()  # for a layer in place may come next
+    def keep(layer: nn.Module, _: object, output: object) -> None:
+        name = names[id(layer)]
+        if isinstance(output, tuple) and output:
+            output = output[0]
+        if name in outputs or not isinstance(output, Tensor) or not output.is_floating_point():
+            return  # only the first pass of LBFGS counts
+        output = output.detach()
+        if tokens is not None and output.dim() > 2 and output.shape[:2] == tokens.shape:
+            outputs[name] = output[tokens].float()  # (tokens, width): a copy
+        else:
+            outputs[name] = output.float().clone()  # the next layer may work in place
 
-            hooks.append(layer.register_forward_hook(keep))
+    hooks = [layer.register_forward_hook(keep) for layer in layers.values() if not any(layer.children())]
     try:
-        with signals.deferred, randomness.preserved():  # a request to stop must not find a step that is half undone
+        with signals.deferred, randomness.preserved():  # a request to stop must not find a half-undone step
             randomness.seed_all(learner.seed, "probe")  # the same noise each time
             gradients, updates = learner.try_step(batch)
     finally:
@@ -81,12 +75,12 @@ def probe(learner: Learner, batch: AnyBatch, padding: int | None = None) -> Prob
     values: dict[str, float] = {}
     histograms: dict[str, Bins] = {}
     for name, output in outputs.items():
-        name_shown = name or "model"
-        values[f"activation_norm/{name_shown}"] = float(output.flatten(1).norm(dim=1).mean())
-        histograms[f"activations/{name_shown}"] = bins(output)
+        tag = name or "model"
+        values[f"activation_norm/{tag}"] = float(output.flatten(1).norm(dim=1).mean())
+        histograms[f"activations/{tag}"] = bins(output)
         if isinstance(layers[name], nn.ReLU):
             units = output.flatten(2).amax(2) if output.dim() > 2 else output
-            values[f"dead_relus/{name_shown}"] = float((units.amax(0) <= 0).sum())
+            values[f"dead_relus/{tag}"] = float((units.amax(0) <= 0).sum())
     weights = dict(learner.model.named_parameters())
     for name, update in updates.items():
         size = float(weights[name].detach().norm())
@@ -101,9 +95,9 @@ def probe(learner: Learner, batch: AnyBatch, padding: int | None = None) -> Prob
 
 
 def bins(values: Tensor) -> Bins:
-    """`NUM_BINS` bins of equal width from the smallest to the largest finite value: (bins, 3), empty without any."""
+    """`NUM_BINS` bins of equal width from the smallest to the largest finite value: (bins, 3); (0, 3) without any."""
     finite = values.detach().flatten().float()
-    finite = finite[torch.isfinite(finite)].cpu().double()  # NumPy refuses bins that float32 cannot tell apart
+    finite = finite[torch.isfinite(finite)].cpu().double()  # NumPy refuses bins narrower than float32 resolves
     if not len(finite):
         return np.zeros((0, 3))
     counts, edges = np.histogram(finite.numpy(), NUM_BINS)

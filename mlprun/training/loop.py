@@ -1,4 +1,4 @@
-"""The one training loop. It speaks steps, and waits for the device only to show or save something."""
+"""The training loop. It counts in steps, and waits for the device only to show or save something."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,78 +14,58 @@ from torch import Tensor
 from mlprun import signals
 from mlprun.data.batches import TrainBatches
 from mlprun.errors import DivergedError, RunError
+from mlprun.runs.checkpoint import Checkpointer
 from mlprun.training.learner import Learner, Update
 from mlprun.writers.base import Bins, Pixels, Values, Writer, WriterError
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every length of a run in optimizer steps.
-
-    Attributes:
-        num_steps: the whole run.
-        steps_per_epoch: None where the data does not tell its length.
-        eval_every, log_every, save_every: periods; the last step is always evaluated and saved.
-        monitor: name of the metric that decides, such as `val/loss`.
-        mode: `min` or `max`.
-        patience: evaluations without improvement before the end, or None.
-        min_delta: smallest change that counts as an improvement.
-    """
+    """Every length of a run in optimizer steps."""
 
     num_steps: int
-    steps_per_epoch: int | None
-    eval_every: int
+    steps_per_epoch: int | None  # None for data of unknown length
+    eval_every: int  # the last step is always evaluated and saved
     log_every: int
     save_every: int
-    monitor: str
+    monitor: str  # the metric that selects the best checkpoint, such as `val/loss`
     mode: Literal["min", "max"]
-    patience: int | None = None
-    min_delta: float = 0.0
+    patience: int | None = None  # evaluations without improvement before early stopping
+    min_delta: float = 0.0  # smallest change that counts as an improvement
 
 
 @dataclass
 class Progress:
-    """How far a run is; all of it is saved.
+    """The progress of a run; all of it is saved.
 
-    Attributes:
-        step: optimizer updates completed.
-        best: value of `monitor` at its best, None before the first evaluation.
-        best_step: when that was.
-        best_values: all val metrics at that step.
-        reference: value at the last change by more than `min_delta`.
-        stale: evaluations since that change.
-        sums: since training values were last logged, of the loss times the targets, of what the task logs, of
-            `optim/grad_norm`, and of `num_targets` where they are not the examples; scalars on the device.
-        examples, updates: how many those were.
-        skipped: steps passed over so far (`on_nan=skip`).
-        num_rows: how many times values were logged.
-        pending: the last step still has to be logged, evaluated and saved as the plan says.
+    `sums` are scalars on the device since values were last logged: of the loss times the targets, of the values that
+    the task logs, of `optim/grad_norm`, and of `num_targets` unless these are the examples.
     """
 
-    step: int = 0
-    best: float | None = None
+    step: int = 0  # optimizer updates completed
+    best: float | None = None  # best value of `monitor`, None before the first evaluation
     best_step: int = 0
-    best_values: Values | None = None
-    reference: float | None = None
-    stale: int = 0
+    best_values: Values | None = None  # all val metrics at that step
+    reference: float | None = None  # value at the last improvement by more than `min_delta`
+    stale: int = 0  # evaluations since that improvement
     sums: dict[str, Tensor] | None = None
-    examples: int = 0
-    updates: int = 0
-    skipped: int = 0
-    num_rows: int = 0
-    pending: bool = False
+    examples: int = 0  # in `sums`
+    updates: int = 0  # in `sums`
+    skipped: int = 0  # steps skipped so far (`on_nan=skip`)
+    num_rows: int = 0  # how many times values were logged
+    pending: bool = False  # the last step still has to be logged, evaluated and saved as planned
 
     def record_evaluation(self, value: float, values: Values, plan: Plan) -> bool:
-        """Whether `value` is the best so far; counts the evaluations without a change that counts."""
+        """Whether `value` is the best so far; counts the evaluations without improvement."""
         sign = 1.0 if plan.mode == "max" else -1.0
 
-        # A model whose loss is NaN may still rank its examples: it is not the best of anything.
-        sound = math.isfinite(value) and math.isfinite(values.get("val/loss", 0.0))
+        # A model whose loss is NaN may still have a finite metric: it is never the best.
+        is_sound = math.isfinite(value) and math.isfinite(values.get("val/loss", 0.0))
 
         def above(other: float | None, by: float) -> bool:
-            return sound and (other is None or sign * (value - other) > by)
+            return is_sound and (other is None or sign * (value - other) > by)
 
-        # The best is the best, by however little; only patience asks for min_delta.
+        # The best checkpoint ignores min_delta; only patience uses it.
         improved = above(self.best, 0.0)
         if improved:
             self.best, self.best_step, self.best_values = value, self.step, values
@@ -96,7 +76,7 @@ class Progress:
         return improved
 
     def ended_by(self, plan: Plan) -> str:
-        """`finished` or `early_stopping`; empty while there is something to do."""
+        """`finished` or `early_stopping`; empty before the end."""
         if self.pending:
             return ""
         if self.step >= plan.num_steps:
@@ -104,28 +84,25 @@ class Progress:
         return "early_stopping" if plan.patience is not None and self.stale >= plan.patience else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors."""
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave.
+        """Continue from the state of `state_dict`.
 
         Raises:
             RunError: a key is missing or unknown, so the state is of another version of mlprun.
         """
-        missing, unknown = vars(self).keys() - state.keys(), state.keys() - vars(self).keys()
-        if missing or unknown:
-            found = {"missing": missing, "unknown": unknown}
+        keys = {"missing": vars(self).keys() - state.keys(), "unknown": state.keys() - vars(self).keys()}
+        if differences := "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in keys.items() if names):
             raise RunError(
-                "the checkpoint is of another version of mlprun: in its progress, "
-                + "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in found.items() if names)
-                + "\n  continue with the version that the run's run.json names, or train it anew in another directory"
+                f"the checkpoint is of another version of mlprun: in its progress, {differences}"
+                "\n  continue with the version named in the run's run.json, or train it anew in another directory"
             )
         vars(self).update(state)
 
 
 class Figures(NamedTuple):
-    """What one looks at beside the metrics, by tag."""
+    """Pictures, histograms and further values of an evaluation, by tag."""
 
     values: Values
     images: dict[str, Pixels]
@@ -133,18 +110,8 @@ class Figures(NamedTuple):
 
 
 def nothing(step: int) -> Figures:
-    """For a run without pictures."""
+    """Draw nothing, for a run without pictures."""
     return Figures({}, {}, {})
-
-
-class Saver(Protocol):
-    """Where checkpoints go."""
-
-    def save_last(self, state: dict[str, Any], *, keep: bool = True) -> None:
-        """Keep the newest state; with `keep` also as one of the older ones that are kept."""
-
-    def save_best(self, state: dict[str, Any]) -> None:
-        """Keep the best state."""
 
 
 def train(
@@ -154,38 +121,30 @@ def train(
     plan: Plan,
     progress: Progress,
     writer: Writer,
-    saver: Saver,
+    saver: Checkpointer,
     more_state: dict[str, Any],
     draw: Callable[[int], Figures] = nothing,
 ) -> str:
-    """Train from `progress.step` to the end of the plan; returns why it ended.
-
-    That is `finished`, `early_stopping`, or, for a learning-rate range test, `diverged`.
+    """Train from `progress.step` to the end of the plan.
 
     Args:
-        learner: does a step.
-        batches: gives the batch of each step.
-        evaluate: tag -> value over the val split.
-        plan: when to do what.
+        evaluate: returns tag -> value over the val split.
         progress: where to start; advanced in place.
-        writer: gets values at logged steps and evaluations.
-        saver: gets checkpoints: learner, progress and `more_state`.
-        more_state: plain values that a checkpoint carries besides.
-        draw: step -> pictures and histograms, asked for after each evaluation.
+        saver: saves checkpoints of learner, progress and `more_state`.
+        more_state: further plain values for a checkpoint.
+        draw: step -> pictures and histograms, called after each evaluation.
+
+    Returns:
+        Why it ended: `finished`, `early_stopping`, or, for a learning-rate range test, `diverged`.
 
     Raises:
-        RunError: loss or gradient stopped being finite, or the data ended early.
+        RunError: loss or gradient is not finite, or the data ended early.
         WriterError: from a writer; the state is saved if the step's values can be written again.
         KeyboardInterrupt: asked to stop (`mlprun.signals`); the state is saved, whole steps only.
     """
 
     def state() -> dict[str, Any]:
-        return {
-            **learner.state_dict(),
-            "progress": progress.state_dict(),
-            "step": progress.step,
-            **more_state,
-        }
+        return {**learner.state_dict(), "progress": progress.state_dict(), "step": progress.step, **more_state}
 
     learner.train_mode()
     window = _Window(progress, learner)
@@ -196,11 +155,11 @@ def train(
                 batch = next(stream, None)
                 if batch is None:
                     raise RunError(
-                        f"data: the training stream gave nothing more after step {progress.step} of {plan.num_steps}\n"
-                        "  each pass calls iter() on the data set anew: it must start over, not go on where it ended"
+                        f"data: the training stream ended after step {progress.step} of {plan.num_steps}\n"
+                        "  each pass calls iter() on the data set again, which must start over"
                     )
                 with signals.deferred:
-                    update = learner.update(batch, progress.step)
+                    update = learner.train_step(batch, progress.step)
                     progress.step, progress.pending = progress.step + 1, True
                     window.add(update)
                     writer.tick(progress.step)
@@ -211,7 +170,7 @@ def train(
             if logging or saving:
                 learner.check_finite()
             values = {**window.means(), "optim/lr": learner.lr, **batches.noise_scale(learner.lr)} if logging else {}
-            # A request to stop may break this off: the step then stays pending, and is evaluated after a resume.
+            # A request to stop may interrupt this: the step stays pending and is evaluated after a resume.
             scores = evaluate() if evaluating else {}
             drawn = (draw if evaluating else nothing)(step)
             with signals.deferred:
@@ -229,7 +188,7 @@ def train(
                 progress.pending = False
                 saving = saving or bool(progress.ended_by(plan))
                 if improved or saving:
-                    writer.flush()  # a checkpoint never knows of a row that a crash could take
+                    writer.flush()  # a checkpoint must not count rows that a crash could lose
                 if improved:
                     saver.save_best(state())
                 if saving:
@@ -239,7 +198,7 @@ def train(
     except DivergedError:
         if progress.best is None or not learner.schedule.may_diverge:
             raise
-        return "diverged"  # which is what a range test is for
+        return "diverged"  # the purpose of a range test
     except (KeyboardInterrupt, WriterError) as stop:
         with signals.deferred:
             learner.check_finite()
@@ -264,7 +223,7 @@ class _Window:
         self.start_clock()
 
     def start_clock(self) -> None:
-        """Leave evaluation and saving out of the training speed."""
+        # Also after an evaluation or a save, which the training speed leaves out.
         self._since, self._examples_timed = time.perf_counter(), 0
 
     def add(self, update: Update) -> None:
@@ -285,9 +244,9 @@ class _Window:
         self._examples_timed += update.num_examples
 
     def means(self) -> Values:
-        """Means over the window; waits for the device."""
+        """The means over the window; waits for the device."""
         progress = self.progress
-        sums = {"loss": math.nan, _NORM: math.nan}  # without a sum, every step was skipped
+        sums = {"loss": math.nan, _NORM: math.nan}  # if every step was skipped
         if progress.sums is not None:
             sums = dict(zip(progress.sums, torch.stack([*progress.sums.values()]).tolist(), strict=True))
         norm = sums.pop(_NORM) / max(progress.updates, 1)
@@ -298,6 +257,5 @@ class _Window:
         return values
 
     def restart(self) -> None:
-        """Begin a new window."""
         self.progress.sums, self.progress.examples, self.progress.updates = None, 0, 0
         self.start_clock()

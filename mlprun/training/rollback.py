@@ -1,41 +1,39 @@
-"""Take a training step back."""
+"""Undo a training step."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 
-def rollback(
-    model: nn.Module, parameters: Sequence[nn.Parameter] = (), optimizer: torch.optim.Optimizer | None = None
-) -> Callable[[], None]:
-    """Copy what a step changes; returns a function that puts it back.
+def rollback(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Callable[[], None]:
+    """Copy what a step changes; returns a function that restores it.
 
-    Args:
-        model: its buffers are copied; the forward pass moves batch norm's running statistics.
-        parameters: are copied too.
-        optimizer: its state and groups are copied too.
+    Always copies the model's buffers, which the forward pass changes (batch norm); with an optimizer also its state,
+    its groups and the trained parameters.
     """
-    # A user's forward may also put a new tensor in the place of a buffer.
+    # A user's forward may also replace a buffer by a new tensor.
     buffers = [
         (module._buffers, name, buffer, None if buffer is None else buffer.clone())
         for module in model.modules()
         for name, buffer in module._buffers.items()
     ]
-    weights = [p.detach().clone() for p in parameters]
-    # Not by load_state_dict, which casts what is in float64.
-    state = {} if optimizer is None else {p: copy.deepcopy(values) for p, values in optimizer.state.items()}
-    groups = [] if optimizer is None else [_without_parameters(group) for group in optimizer.param_groups]
-    groups = copy.deepcopy(groups)
+    if optimizer is None:
+        weights, state, groups = [], {}, []
+    else:
+        weights = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad]
+        # Not by load_state_dict, which casts float64 to the parameter's dtype.
+        state = {p: copy.deepcopy(values) for p, values in optimizer.state.items()}
+        groups = [copy.deepcopy({k: v for k, v in group.items() if k != "params"}) for group in optimizer.param_groups]
 
     def undo() -> None:
         with torch.no_grad():
             for of_module, name, buffer, before in buffers:
                 of_module[name] = buffer if buffer is None or before is None else buffer.copy_(before)
-            for parameter, weight in zip(parameters, weights, strict=True):
+            for parameter, weight in weights:
                 parameter.copy_(weight)
         if optimizer is not None:
             optimizer.state.clear()
@@ -44,7 +42,3 @@ def rollback(
                 group.update(values)
 
     return undo
-
-
-def _without_parameters(group: dict[str, object]) -> dict[str, object]:
-    return {key: value for key, value in group.items() if key != "params"}

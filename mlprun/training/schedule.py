@@ -1,4 +1,4 @@
-"""What a training asks of a learning-rate schedule, and the class that applies a factor of the step."""
+"""The interface of a learning-rate schedule, and the class that multiplies the rate by a factor of the step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Steps = Annotated[int, "a duration in the config"]  # the annotation of such an 
 
 
 class Interval(str):
-    """Which numbers an argument may have: `Annotated[float, Interval("(0, 1]")]`; a round bracket excludes its end."""
+    """The range of an argument: `Annotated[float, Interval("(0, 1]")]`; a round bracket excludes its end."""
 
     def check(self, key: str, value: Any, *, whole: bool) -> None:
         low, high = map(float, self[1:-1].split(","))
@@ -30,44 +30,42 @@ class Interval(str):
 
 
 class Schedule(ABC):
-    """What a training asks of a schedule: `apply` before every update, `observe` after every evaluation.
+    """Training calls `apply` before every update and `observe` after every evaluation.
 
-    Attributes:
-        warmup_steps: a linear rise to the first rate, (step+1)/(warmup_steps+1), and then the schedule from its
-            beginning (Goyal et al., 2017). One that rises by itself (one_cycle, triangular) does so after the warmup.
-        may_diverge: the training looks for the rate at which it breaks off, so that this is a result.
+    During `warmup_steps` the rate rises linearly to its first value, (step+1)/(warmup_steps+1), before the schedule
+    begins (Goyal et al., 2017). A schedule that rises by itself (one_cycle, triangular) does so after the warmup.
     """
 
     warmup_steps = 0
-    may_diverge = False
+    may_diverge = False  # True if divergence is a result: the training looks for the rate at which it diverges
 
     @abstractmethod
     def apply(self, optimizer: Optimizer, step: int) -> None:
-        """Set every group's rate for the update after `step` completed ones; twice is as once."""
+        """Set every group's rate for the update after `step` completed ones; idempotent."""
 
-    def observe(self, value: float, mode: Literal["min", "max"]) -> None:  # noqa: B027 (most have no use for it)
-        """Take note of the monitored value of an evaluation; `mode` says which values are better."""
+    def observe(self, value: float, mode: Literal["min", "max"]) -> None:  # noqa: B027 (most ignore it)
+        """Note the monitored value of an evaluation; `mode`: whether lower or higher values are better."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state that a resume needs, as plain values and tensors; empty where the step says it all."""
+        """The state that a resume needs, as plain values and tensors; empty for a function of the step."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
-        """Take over what `state_dict` gave."""
+        pass
 
     def recompute(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-        """Go on from a run of another length: its state counts, its lengths do not."""
+        """Continue from a run of another length: take over its state, but not its lengths."""
         self.load_state_dict(state)
 
     def ramp(self, step: int) -> float:
-        """The share of the first rate during the warmup, above 0 from the first update on, and then 1."""
+        """The fraction of the first rate during the warmup, above 0 from the first update on; 1 after it."""
         return (step + 1) / (self.warmup_steps + 1) if step < self.warmup_steps else 1.0
 
 
 class FactorSchedule(Schedule):
     """Multiplies every group's own `optim.lr` (torch's `initial_lr`) with `function(step, **arguments)`, in [0, 1].
 
-    `step` (>= 0) counts from the end of the warmup; beyond its length a function stays at its last value. A schedule
+    `step` (>= 0) counts from the end of the warmup; beyond its length a function keeps its last value. A schedule
     with a state overrides `factor`. Arguments annotated with `Steps`, or in `LENGTHS`, are durations in the config.
     """
 
@@ -91,7 +89,7 @@ class FactorSchedule(Schedule):
 
 
 def in_steps(arguments: Mapping[str, Any], lengths: Collection[str], to_steps: ToSteps) -> dict[str, Any]:
-    """The arguments, of which those in `lengths` are durations, or lists of them, in steps."""
+    """The arguments, with the durations (or lists of them) named in `lengths` converted to steps."""
 
     def length(key: str, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
@@ -114,9 +112,9 @@ def checked_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], 
     except NameError:  # what a user's module imports for type checkers only
         hints = {}
     lengths = {name for name, hint in hints.items() if hint in (Steps, list[Steps])}
-    given = in_steps(arguments, {*lengths, *getattr(target, "LENGTHS", ())}, to_steps)
-    for name, value in given.items():
+    checked = in_steps(arguments, {*lengths, *getattr(target, "LENGTHS", ())}, to_steps)
+    for name, value in checked.items():
         for condition in getattr(hints.get(name), "__metadata__", ()):
             if isinstance(condition, Interval):
                 condition.check(name, value, whole=hints[name].__origin__ is int)
-    return given
+    return checked

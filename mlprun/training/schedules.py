@@ -1,4 +1,4 @@
-"""The schedules of `conf/scheduler`: factors of `optim.lr` at a step, equal to torch's where it has the same.
+"""The schedules of `conf/scheduler`: factors of `optim.lr` at a step, equal to those of torch's schedulers.
 
 Steps count from 0, after the warmup. The floor is `min_factor`, as a fraction of `optim.lr`.
 """
@@ -23,12 +23,11 @@ Times = Annotated[int, Interval("[1, infinity)")]
 
 
 def constant(step: int) -> float:
-    """The same rate throughout."""
     return 1.0
 
 
 def step_decay(step: int, period: Steps, gamma: Gamma) -> float:
-    """gamma^floor(step / period): torch's `StepLR`, and its `ExponentialLR` stepped once a period."""
+    """gamma^floor(step / period): torch's `StepLR`, and its `ExponentialLR` stepped once per period."""
     return gamma ** (step // period)
 
 
@@ -50,23 +49,23 @@ def polynomial(step: int, length: Steps, power: Positive, min_factor: Fraction) 
 
 
 def linear(step: int, length: Steps, start_factor: Fraction, end_factor: Fraction) -> float:
-    """A straight line from `start_factor` to `end_factor`, as torch's `LinearLR`; `optim.lr` is the highest rate."""
+    """A line from `start_factor` to `end_factor`, as torch's `LinearLR`; `optim.lr` is the highest rate."""
     if max(start_factor, end_factor) != 1:
         problem = f"neither it nor end_factor={end_factor} is 1, so the rate never reaches optim.lr"
         raise ConfigError("start_factor", start_factor, problem, "set one of them to 1 and lower optim.lr instead")
-    share = min(step, length) / length
-    return start_factor * (1 - share) + end_factor * share
+    fraction = min(step, length) / length
+    return start_factor * (1 - fraction) + end_factor * fraction
 
 
 def cosine(step: int, length: Steps, min_factor: Fraction) -> float:
-    """(1 + cos(pi step/length)) / 2 above the floor, as torch's `CosineAnnealingLR`, but for its rise later."""
+    """(1 + cos(pi step/length)) / 2 above the floor, as torch's `CosineAnnealingLR`, which rises again later."""
     return _above(min_factor, _half_cosine(min(step, length) / length))
 
 
 def cosine_restarts(step: int, period: Steps, period_mult: Times, min_factor: Fraction) -> float:
-    """`cosine` that starts anew (SGDR: Loshchilov and Hutter, 2017), as torch's `CosineAnnealingWarmRestarts`.
+    """`cosine` with restarts (SGDR: Loshchilov and Hutter, 2017), as torch's `CosineAnnealingWarmRestarts`.
 
-    Each cycle is `period_mult` times as long as the one before.
+    Each cycle is `period_mult` times as long as the previous one.
     """
     if period_mult == 1:
         step %= period
@@ -78,7 +77,7 @@ def cosine_restarts(step: int, period: Steps, period_mult: Times, min_factor: Fr
 
 
 def triangular(step: int, step_size: Steps, min_factor: Fraction) -> float:
-    """Cyclical rates (Smith, 2017): a straight rise from the floor to the peak in `step_size` steps, and back.
+    """Cyclical rates (Smith, 2017): a linear rise from the floor to the peak in `step_size` steps, and back.
 
     As torch's `CyclicLR` with `max_lr` = optim.lr and `base_lr` = min_factor * optim.lr.
     """
@@ -86,12 +85,12 @@ def triangular(step: int, step_size: Steps, min_factor: Fraction) -> float:
 
 
 def triangular2(step: int, step_size: Steps, min_factor: Fraction) -> float:
-    """`triangular` whose height is halved after each cycle."""
+    """`triangular`, with half the height after each cycle."""
     return _above(min_factor, _triangle(step, step_size) * math.ldexp(1.0, -(step // (2 * step_size))))
 
 
 def exp_range(step: int, step_size: Steps, min_factor: Fraction, gamma: Gamma) -> float:
-    """`triangular` whose height shrinks by `gamma` with each step, so even the first peak is below optim.lr."""
+    """`triangular`, with its height multiplied by `gamma` each step: even the first peak is below optim.lr."""
     return _above(min_factor, _triangle(step, step_size) * gamma**step)
 
 
@@ -110,9 +109,9 @@ def one_cycle(step: int, length: Steps, rise: Steps, div_factor: AtLeastOne, fin
 
 
 def range_test(step: int, length: Steps, start_factor: Inside) -> float:
-    """start_factor^(1 - step/(length - 1)): Smith's range test (2017, section 3.3), geometric as in most since.
+    """start_factor^(1 - step/(length - 1)): Smith's range test (2017, section 3.3), geometric as is now usual.
 
-    The loss over the rate shows where learning begins and where it breaks off: `mlprun.analysis.range_test` reads it.
+    The loss over the rate shows where learning begins and where it diverges: see `mlprun.analysis.range_test`.
     """
     last = length - 1
     return 1.0 if step >= last else float(start_factor ** (1 - step / last))
@@ -124,8 +123,8 @@ range_test.may_diverge = True  # type: ignore[attr-defined]  # read by FactorSch
 class Plateau(FactorSchedule):
     """Lower the rate when the monitored value no longer improves, as torch's `ReduceLROnPlateau`.
 
-    An evaluation improves when its value is better than the best so far by more than `min_delta`, an absolute
-    difference as in early stopping (torch's `threshold_mode="abs"`); NaN never improves.
+    An improvement exceeds the best value so far by more than `min_delta`, an absolute difference as in early stopping
+    (torch's `threshold_mode="abs"`); NaN is none.
     """
 
     def __init__(
@@ -139,7 +138,6 @@ class Plateau(FactorSchedule):
         return float(self._state["factor"])
 
     def observe(self, value: float, mode: Literal["min", "max"]) -> None:
-        """Count an evaluation, and lower the rate after too many without improvement."""
         state = self._state
         if self._improves(value, mode):
             state.update(best=value, num_bad=0)
@@ -165,16 +163,13 @@ class Plateau(FactorSchedule):
         self._state = dict(state)
 
 
-def _half_cosine(share: float) -> float:
-    """1 at share 0, 0 at share 1."""
-    return (1 + math.cos(math.pi * share)) / 2
+def _half_cosine(fraction: float) -> float:
+    return (1 + math.cos(math.pi * fraction)) / 2  # from 1 to 0
 
 
 def _triangle(step: int, step_size: int) -> float:
-    """0 at the ends of a cycle, 1 in its middle."""
-    return 1 - abs(step % (2 * step_size) / step_size - 1)
+    return 1 - abs(step % (2 * step_size) / step_size - 1)  # 0 at the ends of a cycle, 1 in its middle
 
 
 def _above(floor: float, height: float) -> float:
-    """`floor` at height 0, exactly 1 at height 1."""
-    return floor + (1 - floor) * height
+    return floor + (1 - floor) * height  # exactly 1 at height 1

@@ -1,4 +1,4 @@
-"""torch's own schedulers, with lengths that have units."""
+"""torch's own schedulers, with durations for lengths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlprun.training.schedule import Schedule, ToSteps, in_steps
 class TorchSchedule(Schedule):
     """Any `torch.optim.lr_scheduler.LRScheduler`, stepped once after every update that follows the warmup.
 
-    It is built with the optimizer that trains, before either loads a state.
+    Build it with the optimizer that trains, before either loads a state.
     """
 
     def __init__(self, scheduler: LRScheduler, warmup_steps: int = 0) -> None:
@@ -26,7 +26,7 @@ class TorchSchedule(Schedule):
         self._completed = 0
 
     def apply(self, optimizer: Optimizer, step: int) -> None:
-        """Step the scheduler until it has seen `step` updates; it cannot go back."""
+        # The scheduler cannot go back.
         position = max(0, step - self.warmup_steps)
         assert position >= self._completed, f"step {step} after {self._completed} scheduler steps"
         if position == 0:
@@ -37,17 +37,16 @@ class TorchSchedule(Schedule):
             self._completed += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """The scheduler's plain values; what else it holds (functions, counters) comes from the config."""
+        # Functions and counters that it also holds come from the config.
         plain = {name: value for name, value in self.scheduler.state_dict().items() if _is_plain(value)}
         return {"completed": self._completed, "scheduler": plain}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave; the optimizer's state brings back its own rates."""
         self._completed = state["completed"]
-        self.scheduler.load_state_dict(dict(state["scheduler"]))  # a copy, for torch pops from it
+        self.scheduler.load_state_dict(dict(state["scheduler"]))  # a copy: torch pops from it
 
     def recompute(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-        """Begin anew: torch keeps lengths and position in one state, and the next `apply` steps to where it stands."""
+        # Start over: torch keeps lengths and position in one state. The next `apply` steps to the position.
         for group, lr in zip(optimizer.param_groups, self._first, strict=True):
             group["lr"] = lr
 
@@ -64,11 +63,11 @@ _REPLACED = {
 
 
 def torch_arguments(cls: type, arguments: Mapping[str, Any], to_steps: ToSteps) -> dict[str, Any]:
-    """The arguments of an `LRScheduler` class, as in the config, with every duration turned into steps.
+    """The arguments of an `LRScheduler` class, as in the config, with every duration converted to steps.
 
     Raises:
-        ConfigError: a length without a unit, below one step or left to a default in steps, an argument that this
-            runner sets itself, or a class that cannot be stepped once an update.
+        ConfigError: a length without a unit, below one step or left to a default in steps, an argument that mlprun
+            sets itself, or a class that cannot be stepped once per update.
     """
     torch_bases = {base.__name__ for base in cls.__mro__ if base.__module__.startswith("torch.")}
     for name in torch_bases & _REPLACED.keys():
@@ -76,12 +75,12 @@ def torch_arguments(cls: type, arguments: Mapping[str, Any], to_steps: ToSteps) 
     if "last_epoch" in arguments:
         raise ConfigError("last_epoch", arguments["last_epoch"], "is set by mlprun", "leave it out")
     if "OneCycleLR" in torch_bases:
-        for name in [name for name in ("epochs", "steps_per_epoch") if name in arguments]:
+        for name in sorted({"epochs", "steps_per_epoch"} & arguments.keys()):
             problem = "counts epochs in torch's examples, and optimizer steps here"
             raise ConfigError(name, arguments[name], problem, "write total_steps='100%' instead")
     for name, parameter in inspect.signature(cls).parameters.items():
         has_default = parameter.default is not inspect.Parameter.empty
-        # A cycle falls in as many steps as it rises where step_size_down is not given.
+        # Without step_size_down a cycle falls in as many steps as it rises.
         is_length = cls.__module__.startswith("torch.") and name in _LENGTHS and name != "step_size_down"
         if is_length and has_default and name not in arguments:
             problem = f"is needed: torch's default, {parameter.default}, has no unit"
@@ -90,8 +89,7 @@ def torch_arguments(cls: type, arguments: Mapping[str, Any], to_steps: ToSteps) 
     return in_steps(arguments, [name for name in _LENGTHS if arguments.get(name) is not None], to_steps)
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether `torch.load(weights_only=True)` takes it."""
+def _is_plain(value: Any) -> bool:  # torch.load(weights_only=True) takes it
     if type(value) in (dict, list, tuple):
         return all(map(_is_plain, value.values() if type(value) is dict else value))
     return value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor)

@@ -1,4 +1,4 @@
-"""`mlprun reproduce` runs a run again and finds it identical, or says where the two part and what may be the cause."""
+"""`mlprun reproduce` runs a run again and finds it identical, or says where the two differ and why."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_run_on_another_device_or_with_other_packages_says_so(folder):
     edit(folder / "run", f'"torch": "{version("torch")}"', '"torch": "2.14.0"')
     edit(folder / "run", '"type": "cpu"', '"type": "cuda:77"')
     output = reproduce(folder, status=0)
-    assert "warning: the run was on cuda:77 (cpu), which is not there" in output
+    assert "warning: the run was on cuda:77 (cpu), which is not available" in output
     verdict, title, *changed = output[output.index("identical: ") :].splitlines()
     assert (verdict.startswith("identical: "), title) == (True, "although these differ:")
     assert changed == [
@@ -159,16 +159,16 @@ def test_a_changed_module_is_named_with_the_step(folder):
     assert ["result", "original", "again"] in words
     assert any(line.startswith("  last.pt: model.first.weight, ") for line in verdict)
     assert any(re.fullmatch(r"  code: sources\.users\.py: sha256:\w{12} \| sha256:\w{12}", line) for line in verdict)
-    assert not any("nothing that is recorded" in line for line in verdict)
+    assert not any("the recorded code" in line for line in verdict)
 
 
 def test_a_model_that_does_not_repeat_itself(folder):
     finish(folder, *RUN, *OWN, "model._target_=users.Restless", "trainer.deterministic=false")
     output = reproduce(folder, status=1)
     assert "different: they differ from step 5\n" in output
-    assert "nothing that is recorded of code, environment and data differs, so the run does not repeat itself" in output
+    assert "the recorded code, environment and data are the same, so the run is not deterministic" in output
     assert "trainer.deterministic=false: " in output
-    assert "users.Noisy, users.Restless: does it draw what no seed decides (os.urandom" in output
+    assert "users.Noisy, users.Restless: does it use randomness without a seed (os.urandom" in output
 
 
 def test_data_that_changed(folder):
@@ -179,7 +179,7 @@ def test_data_that_changed(folder):
     finish(folder, *table)
     np.savetxt(folder / "table.txt", numbers + 0.01)
     output = reproduce(folder, status=1)
-    assert "users.Net, users.Table: does it draw" in output
+    assert "users.Net, users.Table: does it use" in output
     assert "or read files that have changed?" in output
 
     images(folder / "pictures")
@@ -195,8 +195,8 @@ def test_a_record_that_was_edited(folder):
     finish(folder, *RUN, *SHORT, "model=linear")
     edit(folder / "run", '"num_threads": null', '"num_threads": 2')
     output = reproduce(folder, status=1)
-    causes = output[output.index("what may be the cause:") :]
-    assert "  run.json is not what the run was made with: trainer.num_threads: null | 2\n" in causes
+    causes = output[output.index("possible causes:") :]
+    assert "  run.json is not the config of the run: trainer.num_threads: null | 2\n" in causes
     assert "  environment: device.num_threads: 1 | 2\n" in causes
 
 
@@ -222,7 +222,7 @@ def test_a_run_that_was_made_longer(folder, words, status):
     finish(folder, "resume", "run", "epochs=6")
     output = reproduce(folder, status=status)
     assert ("identical: " in output) == (status == 0)
-    assert ("  made longer at step 21: epochs: 3 | 6; until then it ran by its old length" in output) == (status == 1)
+    assert ("  made longer at step 21: epochs: 3 | 6; until then it ran with its old length" in output) == (status == 1)
 
 
 def test_the_uncommitted_changes_can_be_looked_at(folder):
@@ -270,7 +270,7 @@ def test_bits_that_flipped_in_a_whole_checkpoint_are_found(folder):
     state["model"]["output.bias"][3] = torch.nextafter(state["model"]["output.bias"][3], torch.tensor(9.0))
     checkpoint.save(state, file)
     output = reproduce(folder, status=1)
-    assert "different\n  best.pt: model.output.bias\nwhat may be the cause:\n" in output
+    assert "different\n  best.pt: model.output.bias\npossible causes:\n" in output
 
 
 def test_only_a_completed_run_can_be_compared(folder):
@@ -287,7 +287,7 @@ def test_only_a_completed_run_can_be_compared(folder):
     with Line(folder, "optim=sgd", "optim.lr=1e12", "hydra.run.dir=a run") as line:
         line.wait()
     output = reproduce(folder, "a run", status=1)
-    assert output.startswith("error: a run is 'failed' (step 1: not finite any more (loss ")
+    assert output.startswith("error: a run is 'failed' (step 1: loss or gradient is not finite (loss ")
     assert output.endswith("  finish it first: mlprun resume 'a run'\n")
     assert not (folder / "outputs").exists()
 
@@ -305,11 +305,11 @@ def reproduce_running(folder: Path) -> str:
         (["nothing"], 1, "nothing is not a run: it has no run.json"),
         (["run", "epochs=3"], 2, "unrecognized arguments: epochs=3"),
         (["damaged"], 1, "error: damaged/run.json is damaged: it has no config and no metrics"),
-        (["threads"], 1, "error: threads/run.json is damaged: it does not say on which device, with how many threads"),
+        (["threads"], 1, "error: threads/run.json is damaged: it has no num_threads"),
     ],
 )
 def test_what_is_no_run(mlprun, tmp_path, words, status, said):
-    records = {"damaged": {}, "threads": {"config": {}, "metrics": {}, "device": {"type": "cpu"}}}
+    records = {"damaged": {}, "threads": {"config": {}, "metrics": {"val/loss": 1.0}, "device": {"type": "cpu"}}}
     for name, values in records.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps({"status": "completed", **values}))
@@ -324,7 +324,7 @@ def test_the_new_run_is_not_written_into_the_old_one(mlprun, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path / "run" / "checkpoints")
     result = mlprun("reproduce", "..")
     assert result.status == 1
-    assert result.err.startswith("error: .. is where you stand")
+    assert result.err.startswith("error: .. contains the current folder")
     assert result.err.endswith(f": cd {tmp_path}\n")
     assert files(tmp_path / "run") == before
 
@@ -340,7 +340,7 @@ def test_a_foreign_run_runs_nothing_without_trust(folder):
     assert not (folder / "outputs").exists()
     with Line(folder, "reproduce", "run", "--trust") as line:
         assert line.wait() == 1
-        assert "run.json is not what the run was made with: data.dataset._target_: users.Noisy | " in line.output
+        assert "run.json is not the config of the run: data.dataset._target_: users.Noisy | " in line.output
     assert (folder / "ran").exists()
 
 

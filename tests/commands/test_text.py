@@ -322,7 +322,7 @@ def test_a_masked_model_fills_in(mlprun, counting):
         (["data=reviews", "model=lstm", "data.augment.crop=2"], "data.augment.crop=2: is for images, and these"),
         (["data=reviews", "model=lstm", "data.normalize=standardize"], "data.normalize=standardize: is for quantities"),
         (["data=reviews", "model=cnn"], "rnn, gru, lstm and transformer read text; model=mlp"),
-        (["data=iris", "model=lstm"], "the inputs of iris are no token ids"),
+        (["data=iris", "model=lstm"], "the inputs of iris are not token ids"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -352,7 +352,7 @@ def test_token_ids_of_ones_own(mlprun, tmp_path):
     assert mlprun(*line, "model=lstm", "data.text.vocab_size=97").status == 0
     result = mlprun(*line, "model=lstm", "data.text.vocab_size=90")
     assert result.status == 2
-    assert "set data.text.vocab_size to one more than the largest id there is" in result.err
+    assert "set data.text.vocab_size to the largest id plus one" in result.err
     result = mlprun(*line, "model=transformer", "data.text.max_length=3")
     assert (result.status, "give model and data the same data.text.max_length" in result.err) == (2, True)
 

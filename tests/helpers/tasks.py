@@ -31,5 +31,5 @@ def evaluate(task: Supervised, batches: Iterable[tuple[Tensor, Tensor]]) -> Eval
     """Of pairs of outputs and targets."""
     evaluation = Evaluation(task, task.metrics(CPU))
     for outputs, targets in batches:
-        evaluation.update(task.eval_step(Given(), Batch(outputs, targets)), len(targets))
+        evaluation.update(task.eval_step(Given(), Batch(outputs, targets)))
     return evaluation

@@ -163,7 +163,7 @@ WITH_TORCH = {
     "no files and no network": (["data=mnist", "data.root=nowhere"], 1,
         ["nowhere/MNIST/raw", "data=digits", "MLPRUN_DATA"]),
     "a folder without images": (["data=image_folder", "data.root=nowhere"], 1, ["nowhere", "no such folder"]),
-    "a batch of one for batch norm": (["model=cnn", "data.limit=65"], 2, ["batch_size=32", "a single one"]),
+    "a batch of one for batch norm": (["model=cnn", "data.limit=65"], 2, ["batch_size=32", "only one to normalise"]),
     "mini-batches for lbfgs": (["optim=lbfgs"], 2, ["batch_size=32", "add batch_size=all"]),
     "a schedule in no unit": (["scheduler=step", "scheduler.period=10"], 2, ["scheduler.period=10", "'10 epochs'"]),
     "torch's schedule in no unit": (["scheduler._target_=torch.optim.lr_scheduler.StepLR", "+scheduler.step_size=10"],
@@ -184,7 +184,7 @@ WITH_TORCH = {
         ["model=custom", "model._target_=random.Net"], 2, ["random.py) has no 'Net'"]),
     "an ignored class": (["+loss.ignore_index=3"], 2, ["loss.ignore_index=3"]),
     "a batch of one inside a network": (
-        ["model=resnet18", "batch_size=1"], 2, ["batch_size=1", "a single one to normalise"]),
+        ["model=resnet18", "batch_size=1"], 2, ["batch_size=1", "only one to normalise"]),
     "no data set": ([*CUSTOM, "data.dataset._target_=my_module.Net"], 2, ["Dataset"]),
 }  # fmt: skip
 
@@ -290,7 +290,7 @@ def test_a_typo_in_a_users_yaml_is_found(mlprun):
 def test_a_diverging_run_fails_names_the_step_and_leaves_no_checkpoint(mlprun):
     result = mlprun("optim=sgd", "optim.lr=1e12", "epochs=2")
     assert result.status == 1
-    assert_short(result, ["step 1: not finite any more", "optim.lr (now 1e+12)", "trainer.grad_clip"])
+    assert_short(result, ["step 1: loss or gradient is not finite", "optim.lr (now 1e+12)", "trainer.grad_clip"])
     assert result.record()["status"] == "failed"
     assert "not finite" in result.record()["error"]
     assert list((result.runs[0] / "checkpoints").iterdir()) == []

@@ -197,7 +197,7 @@ def test_what_cannot_be_frozen_is_refused(mlprun, line, said):
 
 def test_batch_norm_that_is_frozen_takes_a_batch_of_one(mlprun):
     line = [*FAST, "model=mlp", "model.batch_norm=true", "data.limit=33"]
-    assert "a single one to normalise" in mlprun(*line).err
+    assert "only one to normalise" in mlprun(*line).err
     assert mlprun(*line, "trainer.freeze=[hidden.1,hidden.4]").status == 0
 
 

@@ -123,7 +123,7 @@ def test_a_worker_that_is_killed_ends_the_run_which_can_go_on(with_workers):
         wait_until(lambda: last_step(with_workers) >= 30 and children(line.pid))
         wait_until(lambda: any(try_kill(child) for child in children(line.pid)))
         assert line.wait() == 1
-        assert "error: a DataLoader worker process is gone: " in line.output
+        assert "error: a DataLoader worker process died: " in line.output
         assert line.output.strip().splitlines()[-1] == f"resume  mlprun resume {RUN}"
         assert "Traceback" not in line.output
     finish(with_workers, "resume", RUN)

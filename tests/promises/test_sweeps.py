@@ -143,7 +143,7 @@ def test_what_diverges_aborts_or_fails_costs_only_itself(tmp_path):
         said, file = {
             "Aborts": ("Fatal Python error: Aborted", "output.log"),
             "Fails": ("RuntimeError: it was meant to fail", "train.log"),
-            "Diverges": ("step 0: not finite any more", "train.log"),
+            "Diverges": ("step 0: loss or gradient is not finite", "train.log"),
         }[kind]
         assert said in (folder / file).read_text()
         assert ("SIGABRT" in record["error"]) == (kind == "Aborts")

@@ -183,7 +183,7 @@ def test_nan_at_a_step_stops_the_run_there(folder):
     assert before["step"] == bad
     first, *knobs = message.splitlines()
     assert first == (
-        f"error: step {bad}: not finite any more (loss nan, gradient norm nan); step {bad - 1} still had "
+        f"error: step {bad}: loss or gradient is not finite (loss nan, gradient norm nan); step {bad - 1} still had "
         f"loss {before['train/loss']:g} and gradient norm {before['optim/grad_norm']:g}"
     )
     assert knobs == [
@@ -230,7 +230,7 @@ def test_a_rate_that_is_too_high_leaves_no_absurd_checkpoint(folder):
 
 def test_nan_in_the_data_is_not_blamed_on_the_rate(folder):
     message = fails(folder, *SHORT, own("data", "Nan"))
-    assert re.match(r"error: step \d: not finite any more \(loss nan, gradient norm nan\)", message)
+    assert re.match(r"error: step \d: loss or gradient is not finite \(loss nan, gradient norm nan\)", message)
     assert "\n  data: inputs of this batch are NaN or infinite; repair or leave out such examples\n" in message
     assert "optim.lr" not in message
 
@@ -238,7 +238,7 @@ def test_nan_in_the_data_is_not_blamed_on_the_rate(folder):
 def test_nan_at_the_very_first_step_is_not_blamed_on_the_rate(folder):
     message = fails(folder, *SHORT, DATA, *FRAGILE, "+loss.below=1", "trainer.precision=bf16")
     assert message.splitlines()[:2] == [
-        "error: step 0: not finite any more (loss nan, gradient norm nan)",
+        "error: step 0: loss or gradient is not finite (loss nan, gradient norm nan)",
         "  with the first weights: look at the data and the loss, or try trainer.precision=fp32",
     ]
 
@@ -373,9 +373,12 @@ def test_out_of_memory_names_the_line_that_keeps_the_effective_batch(folder):
         ([own("model", "Hungry"), "batch_size=all"], "trainer.accumulate=2 keeps the same effective batch"),
         ([own("model", "Hungry"), "batch_size=9"], "trainer.accumulate=2 keeps the same effective batch"),
         ([own("model", "HungryInEvaluation")], "an evaluation reads many examples at once: data.limit_eval=…"),
-        ([own("model", "HungryFromTheStart")], "that was not in a training step: a smaller model, or less data"),
-        ([own("data", "Greedy")], "that was not in a training step: a smaller model, or less data"),
-        ([own("data", "Greedy"), "data.num_workers=1"], "a DataLoader worker has no room; data.num_workers=1"),
+        ([own("model", "HungryFromTheStart")], "not in a training step: a smaller model, or less data"),
+        ([own("data", "Greedy")], "not in a training step: a smaller model, or less data"),
+        (
+            [own("data", "Greedy"), "data.num_workers=1"],
+            "in a DataLoader worker; fewer workers than data.num_workers=1",
+        ),
     ],
 )
 def test_out_of_memory_elsewhere(folder, words, said):
@@ -421,7 +424,7 @@ def test_out_of_memory_elsewhere(folder, words, said):
                 r"  data.input_shape=\[6\] .*",
                 r'  File ".*/users.py", line \d+, in forward',
             ],
-            id="an index past an embedding",
+            id="an index outside an embedding",
         ),
         pytest.param(
             [DATA, MODEL, own("model", "Raises")],
@@ -449,7 +452,7 @@ def test_out_of_memory_elsewhere(folder, words, said):
             pytest.param(
                 [own("data", name), f"data.num_workers={workers}"],
                 [
-                    r"error: data: the examples of a batch do not go together: " + text,
+                    r"error: data: the examples of a batch cannot be combined: " + text,
                     r"  each must be \(input, target\), with an input of data.input_shape=\[6\]",
                 ],
                 id=f"{name}, {workers} workers",

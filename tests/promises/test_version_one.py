@@ -93,7 +93,7 @@ def test_the_same_line_again_finds_it_completed(in_folder, run):
     before = record(Path("outputs", run))
     result = in_folder(*line_of(run))
     assert result.status == 0, result.err
-    assert result.out.startswith("completed already")
+    assert result.out.startswith("already completed")
     assert record(Path("outputs", run)) == before
 
 
@@ -122,10 +122,10 @@ def test_it_goes_on_to_the_figures_of_version_one(in_folder, words, run):
 
 
 def test_what_diverged_diverges_again_and_says_where(in_folder):
-    said = record(Path("outputs", "diverged"))["error"].partition(" (")[0]
+    step = record(Path("outputs", "diverged"))["error"].partition(": not finite")[0]
     result = in_folder("resume", "outputs/diverged")
     assert result.status == 1
-    assert f"error: {said}" in result.err
+    assert f"error: {step}: loss or gradient is not finite" in result.err
     assert record(Path("outputs", "diverged"))["status"] == "failed"
 
 

@@ -139,7 +139,7 @@ def test_a_range_test_that_diverged_has_ended_and_is_not_resumed(mlprun):
     assert record["range_test"]["suggested_lr"] < record["range_test"]["explodes_lr"] < 1e6
     again = mlprun("resume", "outputs/test")
     assert again.status == 0
-    assert "completed already" in again.out
+    assert "already completed" in again.out
 
 
 def test_any_other_schedule_that_diverges_is_a_failure(mlprun):

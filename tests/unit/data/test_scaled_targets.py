@@ -76,7 +76,9 @@ def test_metrics_are_in_the_units_from_before():
     targets, outputs = (torch.randn(50, 2, generator=generator) for _ in range(2))
     shift, scale = torch.tensor([100.0, -3.0]), torch.tensor([20.0, 0.5])
     pairs = [(outputs[part], targets[part]) for part in (slice(0, 20), slice(20, 50))]
-    found = evaluate(Regression(nn.MSELoss(), 2, False, Normalizer(shift, scale)), pairs).compute()
+    task = Regression(nn.MSELoss(), 2)
+    task.target_normalizer = Normalizer(shift, scale)
+    found = evaluate(task, pairs).compute()
     unscaled = [tuple(values * scale + shift for values in pair) for pair in pairs]
     expected = evaluate(Regression(nn.MSELoss(), 2), unscaled).compute()
     for name in ("mse", "mae", "r2"):

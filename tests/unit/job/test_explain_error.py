@@ -31,9 +31,9 @@ def test_a_device_side_assert_is_told(config):
     assert explain(error, config).splitlines() == [
         "RuntimeError: CUDA error: device-side assert triggered",
         "  at step 7: inputs [24, 64], targets [24]",
-        "  a GPU does not say which value was wrong; most often a label outside 0 to data.num_outputs - 1 "
-        "(data.num_outputs=10), or an index past an embedding",
-        "  the same line with device=cpu names it",
+        "  the GPU does not report the wrong value; usually it is a label outside 0 to data.num_outputs - 1 "
+        "(data.num_outputs=10), or an index outside an embedding",
+        "  the same command with device=cpu names it",
     ]
 
 
@@ -57,7 +57,7 @@ def test_a_device_side_assert_is_told(config):
     [
         (1, "trainer.accumulate=2 keeps the same effective batch in about 50% of the memory"),
         (16, "trainer.accumulate=24 keeps the same effective batch in about 67% of the memory"),
-        (24, "a step takes one example at a time already: a smaller model or smaller inputs need less"),
+        (24, "a step already takes one example at a time: a smaller model or smaller inputs need less"),
     ],
 )
 def test_a_full_memory_is_told(config, error, asking, accumulate, remedy):

@@ -91,7 +91,7 @@ def test_accumulated_parts_weigh_the_tokens_that_they_count():
     _, targets = told()
     batch = Batch(torch.randint(CLASSES + 1, targets.shape, generator=torch.Generator().manual_seed(1)), targets)
     whole, parts = learner(), learner(accumulate=3)
-    one, three = whole.update(batch, 0), parts.update(batch, 0)
+    one, three = whole.train_step(batch, 0), parts.train_step(batch, 0)
     assert three.loss.item() == pytest.approx(one.loss.item(), rel=1e-6)
     assert int(three.sums["accuracy"]) == int(one.sums["accuracy"])
     assert int(one.num_targets) == int((targets != IGNORED).sum())
@@ -113,7 +113,7 @@ def test_a_step_with_nothing_to_tell_leaves_the_weights(accumulate):
     ids = torch.ones(2, 3, dtype=torch.int64)
     of = learner(accumulate)
     before = of.model.table.weight.clone()
-    update = of.update(Batch(ids, torch.full_like(ids, IGNORED)), 0)
+    update = of.train_step(Batch(ids, torch.full_like(ids, IGNORED)), 0)
     assert update.loss.item() == 0
     assert torch.equal(of.model.table.weight, before)
 
@@ -121,7 +121,7 @@ def test_a_step_with_nothing_to_tell_leaves_the_weights(accumulate):
 def test_a_micro_batch_with_nothing_to_tell_leaves_the_others_as_they_are():
     ids, targets = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1, IGNORED], [IGNORED, IGNORED]])
     whole, parts = learner(), learner(accumulate=2)
-    assert parts.update(Batch(ids, targets), 0).loss.item() == whole.update(Batch(ids, targets), 0).loss.item()
+    assert parts.train_step(Batch(ids, targets), 0).loss.item() == whole.train_step(Batch(ids, targets), 0).loss.item()
     assert torch.equal(parts.model.table.weight, whole.model.table.weight)
 
 
@@ -142,13 +142,13 @@ def test_accumulated_parts_need_the_room_of_one():
     of._forward = Alone()
     ids, targets = torch.ones(6, LENGTH, dtype=torch.int64), told()[1]
     for step in (0, 1):
-        of.update(Batch(ids, targets), step)
+        of.train_step(Batch(ids, targets), step)
 
 
 def test_a_class_that_does_not_exist_is_named():
     batch = Batch(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[0, 1, IGNORED], [0, CLASSES, 1]]))
     with pytest.raises(DataError, match=f"a label is {CLASSES}"):
-        learner().update(batch, 0)
+        learner().train_step(batch, 0)
 
 
 @pytest.mark.parametrize(

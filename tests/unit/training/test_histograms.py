@@ -38,7 +38,7 @@ def test_the_update_is_that_of_the_optimizer(optim):
     learner, batch, _ = built(f"optim={optim}", "data=iris", "batch_size=all")
     found = probe(learner, batch)
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
-    learner.update(batch, 0)
+    learner.train_step(batch, 0)
     for name, parameter in learner.model.named_parameters():
         moved = (parameter.detach() - before[name]).norm() / before[name].norm()
         assert found.values[f"update_ratio/{name}"] == pytest.approx(float(moved), rel=1e-5), name
@@ -105,7 +105,7 @@ def test_a_probe_sees_all_examples_also_where_a_step_takes_them_in_parts():
 def test_the_state_of_an_optimizer_is_put_back_as_it_was(tmp_path, mlprun):
     """Also in float64, which `load_state_dict` would cast."""
     learner, batch, _ = built("data=iris", "batch_size=all")
-    learner.update(batch, 0)
+    learner.train_step(batch, 0)
     for state in learner.optimizer.state.values():
         state["mine"] = torch.tensor(1 / 3, dtype=torch.float64)
     before = [{k: v.clone() for k, v in state.items()} for state in learner.optimizer.state.values()]

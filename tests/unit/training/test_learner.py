@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mlprun.data.nested import Batch
-from mlprun.errors import RunError
+from mlprun.errors import ConfigError, RunError
 from mlprun.training import learner as learning
 from mlprun.training.learner import Learner, needs_closure
 from mlprun.training.muon import MuonWithAdamW
@@ -71,7 +71,7 @@ def test_a_step_is_the_textbooks():
     ours, theirs, data = learner(), mlp(), batch()
     optimizer = sgd(theirs.parameters())
     for step in range(3):
-        told = ours.update(data, step)
+        told = ours.train_step(data, step)
         optimizer.zero_grad()
         outputs = theirs(data.inputs)
         loss = nn.functional.cross_entropy(outputs, data.targets)
@@ -93,7 +93,7 @@ def test_accumulate_gives_the_large_batchs_weights(count, reduction):
         learner(optimizer=lambda p: sgd(p, lr), reduction=reduction, accumulate=n, grad_clip=0.7) for n in (1, 4)
     )
     for step in range(5):
-        one, four = whole.update(batch(count, step), step), parts.update(batch(count, step), step)
+        one, four = whole.train_step(batch(count, step), step), parts.train_step(batch(count, step), step)
         assert four.loss.item() == pytest.approx(one.loss.item(), rel=1e-6)
         assert four.grad_norm.item() == pytest.approx(one.grad_norm.item(), rel=1e-5)
         assert (int(four.sums["accuracy"]), four.num_examples) == (int(one.sums["accuracy"]), one.num_examples)
@@ -104,7 +104,7 @@ def test_accumulate_gives_the_large_batchs_weights(count, reduction):
 def test_grad_clip_bounds_the_step_and_reports_the_norm_before():
     clipped, free = (learner(optimizer=lambda p: torch.optim.SGD(p, lr=1.0), grad_clip=c) for c in (0.01, None))
     start = weights(clipped)
-    one, other = clipped.update(batch(), 0), free.update(batch(), 0)
+    one, other = clipped.train_step(batch(), 0), free.train_step(batch(), 0)
     assert one.grad_norm == other.grad_norm > 0.1
     moved = weights(clipped) - start
     assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
@@ -112,14 +112,14 @@ def test_grad_clip_bounds_the_step_and_reports_the_norm_before():
     assert torch.allclose(moved / moved.norm(), direction / direction.norm(), atol=1e-4)
     gentle = learner(grad_clip=1e6)
     plain = learner()
-    gentle.update(batch(), 0), plain.update(batch(), 0)
+    gentle.train_step(batch(), 0), plain.train_step(batch(), 0)
     assert torch.equal(weights(gentle), weights(plain))
 
 
 def test_the_schedule_sets_the_rate_of_each_step():
     scheduled, rates = learner(schedule=FactorSchedule(cosine, 2, length=4, min_factor=0.0)), []
     for step in range(6):
-        scheduled.update(batch(), step)
+        scheduled.train_step(batch(), step)
         rates.append(scheduled.lr)
     falling = [0.5 * (1 + math.cos(math.pi * s / 4)) / 2 for s in range(4)]
     assert rates == pytest.approx([0.5 / 3, 1 / 3, *falling])
@@ -129,7 +129,7 @@ def test_frozen_parameters_stay():
     model = mlp()
     model[0].requires_grad_(False)
     before = model[0].weight.clone()
-    learner(model, lambda p: sgd([q for q in p if q.requires_grad])).update(batch(), 0)
+    learner(model, lambda p: sgd([q for q in p if q.requires_grad])).train_step(batch(), 0)
     assert torch.equal(model[0].weight, before)
 
 
@@ -139,9 +139,9 @@ def test_lbfgs_finds_the_optimum_of_a_softmax_regression():
 
     torch.manual_seed(0)
     found = learner(nn.Linear(6, 3), lbfgs)
-    losses = [found.update(batch(60), step).loss.item() for step in range(8)]
+    losses = [found.train_step(batch(60), step).loss.item() for step in range(8)]
     assert losses == sorted(losses, reverse=True)
-    last = found.update(batch(60), 8)
+    last = found.train_step(batch(60), 8)
     assert last.grad_norm < 1e-4  # convex: a vanishing gradient is the optimum
 
 
@@ -161,6 +161,17 @@ class Midpoint(torch.optim.Optimizer):
             for p, old in zip(group["params"], start, strict=True):
                 p.copy_(old - share * group["lr"] * p.grad)
         return loss
+
+
+class NeverCalls(torch.optim.SGD):
+    def step(self, closure: Callable[[], torch.Tensor]) -> None:  # type: ignore[override]
+        super().step()
+
+
+def test_an_optimizer_that_never_calls_its_closure_is_refused():
+    idle = learner(mlp(), lambda p: NeverCalls(p, lr=0.1))
+    with pytest.raises(ConfigError, match=r"NeverCalls: requires a closure in step\(\) but never calls it"):
+        idle.train_step(batch(), 0)
 
 
 class Swallowing(torch.optim.SGD):
@@ -190,7 +201,7 @@ def test_a_users_optimizer_gets_the_closure_that_it_requires():
             )(dict(again.model.named_parameters()))
             for p, start, grad in zip(again.model.parameters(), mlp().parameters(), grads.values(), strict=True):
                 p.copy_(start - share * 0.5 * grad)
-    assert updated.update(batch(), 0).applied
+    assert updated.train_step(batch(), 0).applied
     torch.testing.assert_close(weights(updated), weights(again))
 
 
@@ -201,7 +212,7 @@ def test_a_regression_learns_too():
     fit = Learner(model, task, sgd(model.parameters(), 0.02), FactorSchedule(constant), CPU, seed=0)
     inputs = batch(50).inputs
     data = Batch(inputs, inputs.sum(1, keepdim=True))
-    updates = [fit.update(data, step) for step in range(300)]
+    updates = [fit.train_step(data, step) for step in range(300)]
     assert updates[-1].loss < 1e-6
     assert updates[-1].sums == {}
     assert fit.evaluate([data]).compute()["r2"] > 0.999
@@ -217,13 +228,15 @@ def lbfgs(parameters: Any) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("optimizer", [sgd, lbfgs])
 def test_a_step_that_is_not_finite_stops_before_the_weights_change(optimizer):
     stopped = learner(optimizer=optimizer)
-    stopped.update(batch(), 0)
+    stopped.train_step(batch(), 0)
     before = weights(stopped)
     with pytest.raises(RunError) as stop:
-        stopped.update(BROKEN, 1)
+        stopped.train_step(BROKEN, 1)
     assert torch.equal(weights(stopped), before)
     message = str(stop.value)
-    assert message.startswith("step 1: not finite any more (loss nan, gradient norm nan); step 0 still had loss 1.")
+    assert message.startswith(
+        "step 1: loss or gradient is not finite (loss nan, gradient norm nan); step 0 still had loss 1."
+    )
     assert "data: inputs of this batch are NaN" in message
     assert "trainer.on_nan=skip" in message
 
@@ -240,16 +253,18 @@ def test_an_infinite_gradient_behind_a_finite_loss_stops_too():
             return inputs[:, :3] * 0 + self.weight.sqrt()
 
     stopped = learner(Root())
-    with pytest.raises(RunError, match=r"step 7: not finite any more \(loss 1.09861, gradient norm (inf|nan)\)"):
-        stopped.update(batch(), 7)
+    with pytest.raises(
+        RunError, match=r"step 7: loss or gradient is not finite \(loss 1.09861, gradient norm (inf|nan)\)"
+    ):
+        stopped.train_step(batch(), 7)
     assert torch.equal(weights(stopped), torch.zeros(3))
 
 
 def test_a_learner_that_diverges_names_the_step():
     steep = learner(optimizer=lambda p: sgd(p, 3e38))
-    steep.update(batch(), 0)  # the weights are finite still, and absurd
+    steep.train_step(batch(), 0)  # the weights are finite still, and absurd
     with pytest.raises(RunError, match=r"(?s)^step 1: .*try a lower optim.lr \(now 3e\+38\)") as stop:
-        steep.update(batch(), 1)
+        steep.train_step(batch(), 1)
     assert len(str(stop.value).splitlines()) <= 4
 
 
@@ -258,10 +273,10 @@ def test_skip_passes_over_bad_steps(optimizer):
     """The good steps are as if the bad one had not been there."""
     skipping, spared = learner(optimizer=optimizer, on_nan="skip"), learner(optimizer=optimizer)
     for step in (0, 1, 2, 3):
-        told = skipping.update(BROKEN if step == 2 else batch(seed=step), step)
+        told = skipping.train_step(BROKEN if step == 2 else batch(seed=step), step)
         assert math.isnan(told.loss) is (step == 2)
         if step != 2:
-            spared.update(batch(seed=step), step)
+            spared.train_step(batch(seed=step), step)
     assert torch.equal(weights(skipping), weights(spared))
 
 
@@ -269,10 +284,10 @@ def test_skip_gives_up_after_too_many_in_a_row(monkeypatch):
     monkeypatch.setattr(learning, "MAX_SKIPPED", 5)
     skipping = learner(on_nan="skip")
     for step in range(20):  # a good step between them starts the count anew
-        skipping.update(BROKEN if step % 5 else batch(), step)
-    skipping.update(BROKEN, 20)
+        skipping.train_step(BROKEN if step % 5 else batch(), step)
+    skipping.train_step(BROKEN, 20)
     with pytest.raises(RunError, match=r"5 steps in a row .* the last one step 21"):
-        skipping.update(BROKEN, 21)
+        skipping.train_step(BROKEN, 21)
 
 
 # -------------------------------------------------------------------------------- continuing, bit by bit
@@ -315,7 +330,7 @@ def test_continuing_gives_the_same_bits(case):
     def train(of: Learner, steps: range) -> None:
         of.model.train()
         for step in steps:
-            of.update(batch(seed=step), step)
+            of.train_step(batch(seed=step), step)
             of.schedule.observe(float(step), "min")  # ever worse, for the plateau
 
     whole, first = fresh(), fresh()
@@ -335,7 +350,7 @@ def test_continuing_gives_the_same_bits(case):
 @pytest.mark.parametrize("same", ["seed", "step"])
 def test_noise_is_a_function_of_seed_and_step(same):
     def loss(seed: int, step: int) -> float:
-        return learner(mlp(0.5), seed=seed).update(batch(), step).loss.item()
+        return learner(mlp(0.5), seed=seed).train_step(batch(), step).loss.item()
 
     assert loss(0, 4) == loss(0, 4)
     assert loss(0, 4) != (loss(0, 5) if same == "seed" else loss(1, 4))
@@ -346,7 +361,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32():
     model = mlp()
     model[0].register_forward_hook(lambda *call: seen.append(call[2].dtype))
     low = learner(model, precision="bf16")
-    low.update(batch(), 0)
+    low.train_step(batch(), 0)
     low.evaluate([batch()])
     assert seen == [torch.bfloat16] * 2
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -358,7 +373,7 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32():
 def test_evaluate_touches_nothing():
     evaluated = learner(mlp(0.5, norm=True))
     evaluated.model.train()
-    evaluated.update(batch(), 0)
+    evaluated.train_step(batch(), 0)
     before, state = weights(evaluated), torch.get_rng_state()
     scores = [evaluated.evaluate([batch(), batch(7, 1)]).compute() for _ in range(2)]
     assert scores[0] == scores[1]  # no dropout
@@ -407,7 +422,7 @@ def test_on_a_gpu_the_first_bad_step_is_named_at_the_next_check(precision):
     )  # fmt: skip
     for step in range(5):
         data = BROKEN if step >= 3 else batch()
-        remote.update(Batch(data.inputs.to(cuda), data.targets.to(cuda)), step)
+        remote.train_step(Batch(data.inputs.to(cuda), data.targets.to(cuda)), step)
         if step == 2:
             remote.check_finite()
     with pytest.raises(RunError, match="step 3: not finite"):

@@ -265,7 +265,7 @@ def test_nothing_diverged_is_saved():
     numbered = TrainBatches(Examples(INPUTS[:23], torch.arange(23)), 5, AS_STORED, CPU, seed=0)
     of_step_3 = next(numbered.starting_at(3)).targets
     spoiled.inputs[of_step_3[0]] = torch.nan
-    with pytest.raises(RunError, match="step 3: not finite"):
+    with pytest.raises(RunError, match="step 3: loss or gradient is not finite"):
         run.go()
     assert list(run.shelf.last) == [1, 2, 3]
     saved = torch.load(io.BytesIO(run.shelf.last[3]), weights_only=True)
@@ -409,6 +409,6 @@ def test_a_stream_has_steps_and_no_epochs():
 
 def test_a_stream_that_ends_early_says_so():
     run = Run(Stream(once=True), num_steps=12)
-    with pytest.raises(RunError, match=r"gave nothing more after step 5 of 12") as stop:
+    with pytest.raises(RunError, match=r"ended after step 5 of 12") as stop:
         run.go()
-    assert "each pass calls iter() on the data set anew" in str(stop.value)
+    assert "each pass calls iter() on the data set again" in str(stop.value)

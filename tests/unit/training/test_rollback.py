@@ -55,32 +55,34 @@ def test_on_a_gpu_the_values_are_looked_at_together(monkeypatch):
     """What happens there, on the CPU: nothing is asked until the check, which then knows the first bad step."""
     torch.manual_seed(0)
     learner = make_learner(nn.Linear(4, 3))
-    monkeypatch.setattr(learner, "_looks_at_each", False)
+    monkeypatch.setattr(learner, "_checks_each_step", False)
     for step in range(5):
-        learner.update(BROKEN if step >= 3 else batch(step), step)
+        learner.train_step(BROKEN if step >= 3 else batch(step), step)
         if step == 2:
             learner.check_finite()
-    with pytest.raises(DivergedError, match=r"^step 3: not finite any more \(loss nan, .* step 2 still had loss 1\."):
+    with pytest.raises(
+        DivergedError, match=r"^step 3: loss or gradient is not finite \(loss nan, .* step 2 still had loss 1\."
+    ):
         learner.check_finite()
 
     monkeypatch.setattr(learning, "MAX_UNCHECKED", 10)  # and nobody runs on for ever without a check
     learner = make_learner(nn.Linear(4, 3))
-    monkeypatch.setattr(learner, "_looks_at_each", False)
+    monkeypatch.setattr(learner, "_checks_each_step", False)
     for step in range(9):
-        learner.update(BROKEN, step)
+        learner.train_step(BROKEN, step)
     with pytest.raises(DivergedError, match=r"^step 0: "):
-        learner.update(BROKEN, 9)
+        learner.train_step(BROKEN, 9)
 
 
 def test_a_buffer_that_is_replaced_in_the_forward_pass_is_put_back():
     torch.manual_seed(0)
     learner = make_learner(Remembers(), on_nan="skip")
-    assert not learner.update(BROKEN, 0).applied
+    assert not learner.train_step(BROKEN, 0).applied
     assert learner.model.late is None
-    learner.update(batch(), 1)
+    learner.train_step(batch(), 1)
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
     assert before["mean"].abs().sum() > 0
-    assert not learner.update(BROKEN, 2).applied
+    assert not learner.train_step(BROKEN, 2).applied
     after = learner.model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
@@ -90,11 +92,11 @@ def test_the_scaler_of_fp16_goes_on_after_a_skipped_step():
     torch.manual_seed(0)
     learner = make_learner(nn.Linear(4, 3), on_nan="skip", precision="fp16")
     scale = learner.state_dict()["scaler"]["scale"]
-    assert learner.update(batch(), 0).applied
+    assert learner.train_step(batch(), 0).applied
     before = learner.model.weight.clone()
-    assert not learner.update(BROKEN, 1).applied
+    assert not learner.train_step(BROKEN, 1).applied
     assert torch.equal(learner.model.weight, before)
-    assert learner.update(batch(), 2).applied
+    assert learner.train_step(batch(), 2).applied
     assert not torch.equal(learner.model.weight, before)
     assert learner.state_dict()["scaler"]["scale"] == scale / 2
 
@@ -119,20 +121,20 @@ def test_lbfgs_that_breaks_within_a_step_takes_it_back_whole():
     """It has moved the weights by then; after the step that is skipped it goes on as if there had been none."""
     torch.manual_seed(0)
     learner = make_learner(Breaks(after=8), lbfgs, on_nan="skip")
-    assert learner.update(batch(), 0).applied
+    assert learner.train_step(batch(), 0).applied
     assert learner.model.calls == 5
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    skipped = learner.update(batch(), 1)
+    skipped = learner.train_step(batch(), 1)
     assert not skipped.applied
     assert math.isfinite(skipped.loss)  # it did begin well
     assert all(torch.equal(value, before[name]) for name, value in learner.model.state_dict().items())
     learner.model.mended = True
-    learner.update(batch(), 2)
+    learner.train_step(batch(), 2)
 
     torch.manual_seed(0)
     spared = make_learner(Breaks(after=10**9), lbfgs, on_nan="skip")
     for step in (0, 2):
-        spared.update(batch(), step)
+        spared.train_step(batch(), step)
     assert torch.equal(spared.model.layer.weight, learner.model.layer.weight)
 
 
@@ -144,7 +146,7 @@ def test_lbfgs_that_breaks_within_every_step_gives_up(monkeypatch):
     learner = make_learner(model, lbfgs, on_nan="skip")
     for step in range(5):
         model.calls = 0
-        assert not learner.update(batch(), step).applied
+        assert not learner.train_step(batch(), step).applied
     model.calls = 0
     with pytest.raises(DivergedError, match=r"5 steps in a row .* the last one step 5"):
-        learner.update(batch(), 5)
+        learner.train_step(batch(), 5)
