@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-import matplotlib.backends.backend_agg
+import matplotlib.backends.backend_agg  # noqa: F401
 
 import mlprun.cli.main
 import mlprun.data.tabular
