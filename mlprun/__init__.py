@@ -1,3 +1,3 @@
-"""mlprun: one line becomes one reproducible PyTorch experiment, one more flag a whole sweep."""
+"""mlprun turns one command line into a recorded, reproducible PyTorch training run."""
 
 __version__ = "0.1.0"

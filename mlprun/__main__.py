@@ -1,9 +1,9 @@
-"""`python -m mlprun` is the program `mlprun`; torchrun needs a module."""
+"""`python -m mlprun`, for torchrun."""
 
 import sys
 
 if not sys.path[0] or sys.path[0] == __import__("os").getcwd():
-    # `-m` puts the current folder first, where a user's own yaml.py would hide the library; it belongs last
+    # `-m` puts the current folder first, where a user's yaml.py would hide the library
     sys.path.append(sys.path.pop(0))
 
 from mlprun.cli.main import program

@@ -1,8 +1,7 @@
-"""Errors meant for the user: what was wrong, the value, the remedy.
+"""Errors for the user: what is wrong, the value, the remedy.
 
-Everything that a user can cause is raised as a `UserError`; the command line prints its
-text without a traceback and exits with its `exit_status`. Any other exception is a bug of ours
-or comes from the user's own code.
+The command line prints the text of a `UserError` without a traceback and exits with its `exit_status`. Any other
+exception is a bug in mlprun or comes from the user's own code.
 """
 
 from __future__ import annotations
@@ -15,32 +14,28 @@ from mlprun.formatting import as_typed, truncate
 
 
 class UserError(Exception):
-    """A failure that the user can mend. `str(error)` is the whole message for the terminal."""
+    """An error that the user can fix; `str(error)` is the whole message."""
 
     exit_status = 1
 
 
 class DataError(UserError):
-    """The data is missing, damaged or not what the config says."""
+    """The data is missing, damaged or does not match the config."""
 
 
 class RunError(UserError):
-    """A run failed while it trained: divergence, memory, a directory that cannot be written."""
+    """A run failed: it diverged, ran out of memory or could not write its directory."""
 
 
 class DivergedError(RunError):
-    """The loss or the gradient is not finite any more: the same run again would be the same."""
+    """The loss or the gradient became non-finite; a retry would give the same."""
 
 
 class ConfigError(UserError, ValueError):
-    """A config key has a value that cannot work.
+    """A config key has an invalid value; the message is `key=value: problem` and, on a second line, the remedy.
 
-    Args:
-        key: dotted config key, relative to the place that raises (`activation`); `under`
-            completes it (`model.activation`).
-        value: the offending value, shown as `key=value`; `MISSING` shows the key alone.
-        problem: what is wrong with it, one line.
-        remedy: what to do instead; may be empty.
+    `key` is dotted and may be relative to the code that raises (`activation`); `under` completes it
+    (`model.activation`). `MISSING` as the value shows the key alone.
     """
 
     exit_status = 2
@@ -61,14 +56,14 @@ class ConfigError(UserError, ValueError):
 
 
 def shown(value: object) -> str:
-    """`value` as one would type it on the command line, cut to a readable length."""
+    """`value` as typed on the command line, truncated to 120 characters."""
     return truncate(as_typed(value), 120)
 
 
 def is_users_own(file: str) -> bool:
-    """Whether a source file lies in the current folder and is not mlprun's or an installed package's."""
+    """Whether a source file is in the current folder and belongs neither to mlprun nor to an installed package."""
     path, ours = os.path.abspath(file), os.path.dirname(os.path.abspath(__file__))
-    plugin = os.path.join(os.path.dirname(ours), "hydra_plugins", "mlprun_")  # of a checkout one stands in
+    plugin = os.path.join(os.path.dirname(ours), "hydra_plugins", "mlprun_")  # in a checkout
     return (
         path.startswith(os.getcwd().rstrip(os.sep) + os.sep)
         and "site-packages" not in path
@@ -77,20 +72,16 @@ def is_users_own(file: str) -> bool:
 
 
 def close_matches(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
-    """The candidates that look like `word`, best first; for "did you mean"."""
-    known = list(dict.fromkeys(candidates))
-    lowered = {c.lower(): c for c in known}
-    found = difflib.get_close_matches(word.lower(), lowered, n=count, cutoff=0.6)
-    return [lowered[f] for f in found]
+    """The candidates that resemble `word`, best first."""
+    lowered = {c.lower(): c for c in candidates}
+    return [lowered[match] for match in difflib.get_close_matches(word.lower(), lowered, n=count)]
 
 
 def suggestion(word: str, candidates: Iterable[str]) -> str:
-    """`did you mean 'relu'?`, or the list of what there is; one line."""
-    known = sorted(dict.fromkeys(candidates))
-    found = close_matches(word, known)
-    if found:
-        return did_you_mean(found)
-    return "choose from: " + ", ".join(known)
+    """`did you mean 'relu'?`, or the list of all candidates."""
+    known = sorted(set(candidates))
+    close = close_matches(word, known)
+    return did_you_mean(close) if close else "choose from: " + ", ".join(known)
 
 
 def did_you_mean(words: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and are on the disk when that is said."""
+"""Atomic, durable writes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the place of `path` when the block ends without an error.
+    """Open a temporary file that replaces `path` when the block ends without an error; safe with concurrent writers.
 
-    At every moment `path` holds either the old content or the new one; when the block has ended, the new one is on
-    the disk, and so is its name. Processes that write the same file at the same time do not meet.
-
-    Raises:
-        OSError: the folder or the file cannot be written; `path` is as it was, and nothing is left beside it.
+    `path` holds either the old content or the new, which is on disk, with its name, when the block has ended. After
+    an OSError, `path` is unchanged and no temporary file is left.
     """
-    # Without the name of `path`: TensorBoard reads every file that has "tfevents" in its own.
+    # Not named after `path`: TensorBoard reads every file with "tfevents" in its name.
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -43,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def naming_path(path: Path, done: str = "written") -> Iterator[None]:
-    """Tell the user which file the system refused, and why."""
+    """Turn an OSError into a RunError that names the file."""
     try:
         yield
     except OSError as error:
@@ -51,7 +48,7 @@ def naming_path(path: Path, done: str = "written") -> Iterator[None]:
 
 
 def fsync(descriptor: int) -> None:
-    """Return when a file is on the disk; where the file system has no such wish, at once."""
+    """Flush a file to disk; does nothing on a file system without fsync."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -60,7 +57,7 @@ def fsync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the names in a folder are on the disk."""
+    """Flush the names in a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Values in words, as messages, tables and summaries show them."""
+"""Formats values for messages, tables and summaries."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 
 def as_typed(value: object) -> str:
-    """`value` on one line, as one would type it after `KEY=`: `null`, `true`, `[1,28,28]`, `{width:8}`, plain text."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
+    """`value` on one line, as typed after `KEY=`: `null`, `true`, `[1,28,28]`, `{width:8}`, plain text."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{as_typed(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -27,7 +29,7 @@ def first_few(names: Sequence[str], most: int) -> str:
 
 
 def format_metric(value: float) -> str:
-    """With four decimals, of a large one four digits."""
+    """Four decimals; four significant digits from 1e5 on."""
     return f"{value:.4f}" if not abs(value) >= 1e5 else f"{value:.4g}"
 
 
@@ -41,11 +43,11 @@ def format_duration(seconds: float) -> str:
 
 
 def truncate(text: str, width: int, ellipsis: str = "…") -> str:
-    """`text` without its end, where it is longer than `width` characters."""
+    """`text` cut at the end to `width` characters."""
     return text if len(text) <= width else text[: width - len(ellipsis)].rstrip() + ellipsis
 
 
 def truncate_middle(text: str, width: int) -> str:
-    """`text` without its middle, where it is longer than `width` characters."""
+    """`text` cut in the middle to `width` characters."""
     tail = (width - 1) // 2
     return text if len(text) <= width else f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"

@@ -1,8 +1,7 @@
-"""What asks a run to stop, and when it may: never inside an optimizer step, a write or an import.
+"""Requests to stop, which never interrupt an optimizer step, a write or an import.
 
-SIGTERM, Ctrl-C, a terminal that closes (SIGHUP) and `trainer.max_time` ask. The first request ends the work at the
-next safe place, by a `Stop` that names it; a second Ctrl-C is left to the operating system, so that it ends the
-process at once, whatever it is doing.
+SIGTERM, Ctrl-C, SIGHUP and `trainer.max_time` request a stop. The first request raises `Stop` at the next safe place;
+a second Ctrl-C ends the process immediately.
 """
 
 from __future__ import annotations
@@ -19,59 +18,58 @@ from collections.abc import Iterator
 from types import FrameType
 
 MAX_TIME = "trainer.max_time"
-_WAKE = signal.SIGURG  # carries no request, and is harmless where nobody handles it
+_WAKE = signal.SIGURG  # carries no request, and is ignored by default
 
-_signal = ""  # the first that came
+_signal = ""  # the first one received
 _limit_reached = False
-_raised = False  # by `_handle`, which does so once
-_depth = 0  # of `deferred` blocks
+_raised = False  # `Stop` is raised once
+_depth = 0  # nesting of `deferred` blocks
 _process = os.getpid()
 
 
 class Stop(KeyboardInterrupt):
-    """The work ends here; `str(stop)` says what asked for it.
+    """Ends the run; `str(stop)` names the request.
 
-    After a plain KeyboardInterrupt that has passed through an `exec` or `eval`, be it caught or not, Python ends the
-    process by SIGINT.
+    A subclass, because Python ends a process by SIGINT after a plain KeyboardInterrupt has passed through `exec`.
     """
 
 
 def install() -> None:
-    """Handle the signals from now on, and forget earlier requests. Does nothing outside the main thread."""
+    """Install the handlers and forget earlier requests. Installs nothing outside the main thread."""
     global _signal, _limit_reached, _raised, _depth, _process
     _signal, _limit_reached, _raised, _depth, _process = "", False, False, 0, os.getpid()
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, _WAKE):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets SIGHUP
             signal.signal(number, _handle)
 
 
 def stop_requested_by() -> str:
-    """What asked to stop (`SIGTERM`, `SIGINT`, `SIGHUP`, `trainer.max_time`), or nothing."""
+    """`SIGTERM`, `SIGINT`, `SIGHUP`, `trainer.max_time`, or an empty string."""
     return _signal or (MAX_TIME if _limit_reached else "")
 
 
 def exit_status(by: str) -> int:
-    """130 after Ctrl-C, 143 after SIGTERM or a time limit, 129 after SIGHUP, as a shell has them."""
+    """130 after Ctrl-C, 143 after SIGTERM or a time limit, 129 after SIGHUP, as in a shell."""
     return {"SIGINT": 130, "SIGHUP": 129}.get(by, 143)
 
 
 def ignore_dead_workers() -> None:
-    """Take out torch's handler of SIGCHLD, which raises wherever the main thread is when a worker has died.
+    """Remove torch's handler of SIGCHLD, which raises in the main thread when a worker has died.
 
-    In a lock of `logging` or in `_handle` that would lose a request to stop. Whoever waits for a worker's batch looks
-    after it in any case.
+    Raised while `logging` holds a lock or in `_handle`, it would lose a request to stop. A DataLoader notices a dead
+    worker anyway.
     """
     if threading.current_thread() is threading.main_thread():
-        # not SIG_DFL: Python would tell of one on its way
+        # not SIG_DFL: Python would report a signal that is already pending
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
 
 def end_workers() -> None:
-    """Kill the processes that read data for this one: a DataLoader waits five seconds for each that is busy."""
+    """Kill the DataLoader workers: a DataLoader waits five seconds for each busy one."""
     workers = multiprocessing.active_children()
-    if workers:  # users' own too
+    if workers:  # including those of user code
         ignore_dead_workers()
     for worker in workers:
         worker.kill()
@@ -80,13 +78,13 @@ def end_workers() -> None:
 
 
 def disarm() -> None:
-    """Nothing is left to stop: what still asks is too late."""
+    """Ignore later requests, because the work is done."""
     global _raised
     _raised = True
 
 
 class _Deferred:
-    """A block that a request waits for; may be nested."""
+    """A block that a request does not interrupt; may be nested."""
 
     def __init__(self, *, raises: bool) -> None:
         self._raises = raises
@@ -107,18 +105,17 @@ class _Deferred:
             raise Stop(by)
 
 
-deferred = _Deferred(raises=True)  # `with signals.deferred:`; one object, for it is entered twice a step
-finalizing = _Deferred(raises=False)  # the same where an exception would be lost: `Stop` comes right after
+deferred = _Deferred(raises=True)  # `with signals.deferred:`; entered twice per step, so one object
+finalizing = _Deferred(raises=False)  # where an exception would be lost: `Stop` is raised shortly after the block
 
 
 @contextlib.contextmanager
 def after(seconds: float | None) -> Iterator[None]:
-    """Ask the block to stop after so many seconds; None: never. A block that ends by itself leaves no request."""
+    """Request a stop after so many seconds; None: never. No request remains after the block."""
     global _limit_reached, _raised
     if seconds is None:
         yield
         return
-
     in_main = threading.current_thread() is threading.main_thread()
 
     def ask() -> None:
@@ -134,71 +131,70 @@ def after(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-        timer.join()  # it has asked, or never will
+        timer.join()
     _limit_reached = _raised = False
 
 
 def _wake(delay: float = 0.0) -> None:
-    """Let the main thread look for a request, also from within a wait."""
+    """Make the main thread check for a request, even while it waits."""
     time.sleep(delay)
     if (main := threading.main_thread().ident) is not None:
         signal.pthread_kill(main, _WAKE)
 
 
 def _wake_soon() -> None:
-    _thread.start_new_thread(_wake, (0.05,))  # not threading's, whose locks the main thread may hold
+    _thread.start_new_thread(_wake, (0.05,))  # `threading` has locks that the main thread may hold
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
     global _signal, _raised
-    if os.getpid() != _process:  # forked from it, a worker perhaps: no run to save here
+    if os.getpid() != _process:  # a forked process, such as a DataLoader worker
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
     if number != _WAKE:
-        if not _signal:  # a scheduler may send SIGTERM twice; what it asked for is under way
+        if not _signal:  # a scheduler may send SIGTERM twice
             _signal = signal.Signals(number).name
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         if number == signal.SIGHUP:
             _leave_terminal()
     if _depth == 0 and not _raised and (by := stop_requested_by()):
-        if not _must_go_on(frame):
+        if not _is_uninterruptible(frame):
             _raised = True
             raise Stop(by)
         _wake_soon()
     if number == signal.SIGINT:
-        # not print: the signal may have come in the middle of one
+        # not print, which the signal may have interrupted
         with contextlib.suppress(OSError):
-            os.write(2, b"\nstopping as soon as it is safe; Ctrl-C again leaves at once\n")
+            os.write(2, b"\nstopping as soon as it is safe; Ctrl-C again quits immediately\n")
 
 
 def _leave_terminal() -> None:
-    """What a run shows from now on, its bar too, would be an error of the system's."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    """Redirect output to /dev/null: writing to a closed terminal is an error."""
+    null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         with contextlib.suppress(OSError):
             if os.isatty(number):
-                os.dup2(nowhere, number)
-    os.close(nowhere)
+                os.dup2(null, number)
+    os.close(null)
 
 
-# Broken off there, a lock would stay locked, or torch's gradient mode as it was set for a block. In users' code these
-# are names like any other.
-_WHOLE = frozenset(("__enter__", "__exit__", "acquire", "release"))
+# Interrupted in these functions of a library, a lock would stay locked, or torch's gradient mode changed.
+_UNINTERRUPTIBLE = frozenset(("__enter__", "__exit__", "acquire", "release"))
 _LIBRARIES = sys.stdlib_module_names | {"torch", "mlprun"}
 
 
-def _must_go_on(frame: FrameType | None) -> bool:
-    """Whether what runs cannot be broken off: `_WHOLE` of a library, a destructor, an import.
+def _is_uninterruptible(frame: FrameType | None) -> bool:
+    """Whether the running code cannot be interrupted: an `_UNINTERRUPTIBLE` function, a destructor or an import.
 
-    What a destructor raises is lost, and a sweep's next job could not import anew what was imported by half.
+    An exception in a destructor is lost, and a half-imported module cannot be imported by a sweep's next job.
     """
     in_library = True
     while frame is not None:
         code = frame.f_code
         in_library = in_library and str(frame.f_globals.get("__name__")).partition(".")[0] in _LIBRARIES
-        if in_library and code.co_name in _WHOLE:
+        if in_library and code.co_name in _UNINTERRUPTIBLE:
             return True
         if code.co_name == "__del__" or code.co_filename == "<frozen importlib._bootstrap>":
             return True

@@ -1,4 +1,4 @@
-"""The built-in tasks and the metrics of each, for configs that are checked before torch is imported."""
+"""Names of the built-in tasks and their metrics, for checking a config before torch is imported."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from mlprun.errors import ConfigError, suggestion
 
-TOP5_FROM = 20  # with fewer classes, a fifth guess is right too often to say anything
-CUSTOM = "custom"  # a task, or a `training_step` of a model, of the user's own
+TOP5_FROM = 20  # number of classes from which top-5 accuracy is informative
+CUSTOM = "custom"  # a user's task, or a model with a `training_step`
 _TOKENS = ("loss", "perplexity", "accuracy", "top5_accuracy")
 METRICS = {
     "classification": ("loss", "accuracy", "macro_f1", "top5_accuracy"),
@@ -17,7 +17,7 @@ METRICS = {
     "language_modeling": _TOKENS,
 }
 TASKS = (*METRICS, CUSTOM)
-TARGETS = {  # what `data.task` stands for where `task` names nothing
+TARGETS = {  # what `data.task` selects when `task` is empty
     "classification": "mlprun.tasks.classification.Classification",
     "multi_label": "mlprun.tasks.regression.MultiLabel",
     "regression": "mlprun.tasks.regression.Regression",
@@ -27,13 +27,13 @@ TARGETS = {  # what `data.task` stands for where `task` names nothing
 
 
 def names(task: str, num_outputs: int, added: Iterable[str] = ()) -> list[str]:
-    """The metrics of a split, without the split's name; `added`: those of the config's `metrics`."""
-    own = METRICS.get(task, ("loss",))
-    return [*(name for name in own if name != "top5_accuracy" or num_outputs >= TOP5_FROM), *added]
+    """Metric names without the split; `added` are those of the config's `metrics`."""
+    built_in = METRICS.get(task, ("loss",))
+    return [*(name for name in built_in if name != "top5_accuracy" or num_outputs >= TOP5_FROM), *added]
 
 
 def check_monitor(monitor: str, task: str, num_outputs: int, added: Iterable[str]) -> None:
-    """Raise ConfigError if `monitor` is no metric of this task; what a task of one's own logs is known later."""
+    """Raise ConfigError if the task has no such metric; any `val/` name passes for a custom task."""
     known = [f"val/{name}" for name in names(task, num_outputs, added)]
     if monitor not in known and not (task == CUSTOM and monitor.startswith("val/")):
         raise ConfigError("monitor", monitor, f"no such metric for {task}", suggestion(monitor, known))

@@ -1,4 +1,4 @@
-"""Tables in text: cells below each other, two spaces between columns."""
+"""Text tables with aligned columns, two spaces apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from mlprun.formatting import truncate, truncate_middle
 
-NARROWEST = 8  # characters that a cell keeps when it is cut
+NARROWEST = 8  # minimum width of a truncated column
 
 
 def render(
@@ -21,12 +21,11 @@ def render(
     """The rows as lines, each column as wide as its longest cell.
 
     Args:
-        rows: of cells, as many in each; the first may be a header.
+        rows: equally many cells each; the first may be a header.
         align: `<` (left) or `>` (right) for each column.
-        indent: what each line begins with.
         max_width: of a line, without its indent.
-        flexible: columns whose cells lose their middle, the widest first, until the lines fit. Where that is not
-            enough, the last of them are left out, and a line at the end names their headers.
+        flexible: columns that are truncated in the middle, widest first, until the lines fit. If that is not enough,
+            the last of them are hidden, and a line at the end names their headers.
     """
     rows = list(rows)
     widths = dict(enumerate(column_widths(rows)))
@@ -39,16 +38,16 @@ def render(
     sides, lengths = [align[i] for i in widths], list(widths.values())
     lines = [indent + format_row([row[i] for i in widths], sides, lengths) for row in rows]
     if omitted := [rows[0][i] for i in flexible if i not in widths]:
-        lines.append(indent + truncate(f"no room for {', '.join(omitted)}", max_width))
+        lines.append(indent + truncate(f"hidden columns: {', '.join(omitted)}", max_width))
     return lines
 
 
 def column_widths(rows: Iterable[Sequence[str]]) -> list[int]:
-    """Length of the longest cell of each column; rows may be short."""
+    """Length of the longest cell of each column; rows may differ in length."""
     return [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
 
 
 def format_row(cells: Sequence[str], align: Sequence[str], widths: Sequence[int]) -> str:
-    """One line, for a table that is printed while its rows are computed."""
+    """One line of a table that is printed while its rows are computed."""
     columns = zip(cells, align, widths, strict=True)
     return "  ".join(f"{truncate_middle(cell, width):{side}{width}}" for cell, side, width in columns).rstrip()

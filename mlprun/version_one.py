@@ -1,7 +1,4 @@
-"""What version one called things: the `_target_`s of its records, and of YAML that was written for it, as they are now.
-
-The one place that knows. Imports nothing.
-"""
+"""Upgrades configs and checkpoints of version one: its `_target_`s and keys, and what they are today."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ _SCHEDULES = (
     "MultiStep:multistep OneCycle:one_cycle Plateau Polynomial:polynomial RangeTest:range_test Step:step_decay "
     "Triangular:triangular Triangular2:triangular2"
 )
-# Modules that were moved or split: old module -> {today's module: names, each `old:new` where it has another}. What was
-# moved twice has version one's last.
+# Moved names: old module -> {today's module: names, `old:new` if renamed}. If a name has moved twice, version one's
+# module comes last, for `_OLD_TARGETS`.
 _MOVED = {
     "mlprun.data.text.language_model": {"mlprun.course.python_docs": "python_docs"},
     "mlprun.data.audio": {"mlprun.data.audio.folder": "audio_folder"},
@@ -41,10 +38,10 @@ TARGETS = {
     for new, listed in names.items()
     for name in listed.split()
 }
-HIGHER_IS_BETTER = ("accuracy", "macro_f1", "top5_accuracy", "r2")  # records did not say it
+HIGHER_IS_BETTER = ("accuracy", "macro_f1", "top5_accuracy", "r2")  # not in its records
 _OLD_TARGETS = {new: old for old, new in TARGETS.items()}
 
-# Layers that models knew by a word.
+# Layers that models accepted by name.
 _LAYERS = {
     word: {"_target_": target, "_partial_": True}
     for word, target in (
@@ -53,13 +50,13 @@ _LAYERS = {
     )
 }
 _TAKE_LAYERS = ("activation", "cell", "output_activation")
-# A key of `data` that became a data set of the course's, with these keys of `data` as arguments.
+# `data.normalize_test_by` became a data set of the course, which takes these keys of `data` as arguments.
 _OWN_STATISTICS = "mlprun.course.own_statistics.own_statistics"
 _SPLITS = "task input_shape num_outputs val_fraction test_fraction split_seed normalize limit limit_eval"
 
 
 def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored config, of nested dicts and lists, with today's `_target_`s and keys."""
+    """A copy of a stored config with today's `_target_`s and keys."""
 
     def change(key: str, item: Any) -> Any:
         names = TARGETS if key == "_target_" else _LAYERS if key in _TAKE_LAYERS else {}
@@ -74,7 +71,7 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def downgrade_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A config with the `_target_`s of version one, of which the hashes in directory names are made."""
+    """A copy of a config with the `_target_`s of version one, for the hashes in its directory names."""
 
     def change(key: str, item: Any) -> Any:
         if key in _TAKE_LAYERS:
@@ -85,14 +82,14 @@ def downgrade_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changed(value: Any, change: Callable[[str, Any], Any]) -> Any:
-    """A copy of nested dicts and lists, each item of a dict changed before what is in it."""
+    """A copy of nested dicts and lists in which `change` has replaced each item of a dict, outermost first."""
     if isinstance(value, dict):
         return {key: _changed(change(key, item), change) for key, item in value.items()}
     return [_changed(item, change) for item in value] if isinstance(value, list) else value
 
 
 def upgrade_checkpoint(state: dict[str, Any]) -> None:
-    """Name the sums of the training window of a checkpoint of format 1, in place."""
+    """Name the training sums of a checkpoint of format 1, in place."""
     sums = state["progress"]["sums"]
     if sums is not None:
         loss, num_correct, norm, *num_tokens = sums

@@ -212,7 +212,7 @@ HALF_HIRED = re.compile(
 )
 
 
-NOTE = "\nstopping as soon as it is safe; Ctrl-C again leaves at once\n"
+NOTE = "\nstopping as soon as it is safe; Ctrl-C again quits immediately\n"
 
 
 @IN_PROC

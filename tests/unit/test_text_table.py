@@ -20,8 +20,8 @@ ROWS = [("key", "first", "n"), ("optim.lr", "0.1", "12"), ("seed", "a longer val
         ({"max_width": 24, "flexible": [0, 1]}, ["key       first        n", "optim.lr  0.1         12",
                                                  "seed      a lon…alue   3"]),
         ({"max_width": 14, "flexible": [0, 1]}, ["key        n", "optim.lr  12", "seed       3",
-                                                 "no room for f…"]),
-        ({"max_width": 3, "flexible": [0, 1]}, [" n", "12", " 3", "no…"]),
+                                                 "hidden column…"]),
+        ({"max_width": 3, "flexible": [0, 1]}, [" n", "12", " 3", "hi…"]),
     ],
 )  # fmt: skip
 def test_rows_stand_in_columns(options, lines):

@@ -197,7 +197,7 @@ def test_a_page_is_120_columns_and_no_more_rows_than_asked_for(tmp_path):
     lines = leaderboard(runs[:9])
     table = lines[: lines.index(next(line for line in lines if line.startswith("best")))]
     assert max(map(len, table)) <= WIDTH
-    assert any(re.match(r"no room for .*run$", line) for line in table)
+    assert any(re.match(r"hidden columns: .*run$", line) for line in table)
     assert "…" in table[2]
     few = leaderboard(runs, rows=7)
     assert [line.split()[0] for line in few[2:9]] == [str(i) for i in range(1, 8)]
