@@ -1,4 +1,4 @@
-"""Caffe's "quick" network for CIFAR-10, on which Smith tried cyclical learning rates."""
+"""Caffe's "quick" network for CIFAR-10, with which Smith studied cyclical learning rates."""
 
 from __future__ import annotations
 
@@ -11,37 +11,30 @@ from mlprun.errors import ConfigError
 from mlprun.models.arguments import check_image_shape, check_positive
 from mlprun.models.initialize import initialize
 
-SMALLEST = 8
-"""Shortest side, in pixels, that three poolings leave a pixel of."""
+MIN_SIDE = 8  # pixels, which three poolings reduce to one
 
 
 class CifarQuick(nn.Module):
-    """Three convolutions of 5×5 filters, each with a pooling of 3×3 windows and stride 2, and two linear layers.
+    """Three 5×5 convolutions, each with a 3×3 pooling of stride 2, and two linear layers.
 
-    Maps (batch, channels, height, width) floats to (batch, num_outputs) floats. As Caffe's
-    `examples/cifar10/cifar10_quick_train_test.prototxt` (Jia et al. 2014, after Krizhevsky's cuda-convnet): the first
-    pooling takes the maximum and comes before its ReLU, the others the mean and come after it, and nothing is between
-    the linear layers. Windows that stick out are kept, as Caffe does (PyTorch's `ceil_mode`), so each pooling halves
-    the picture. A 3×32×32 image goes 32×16×16 -> 32×8×8 -> 64×4×4 -> 64 -> num_outputs.
+    As in Caffe's `examples/cifar10/cifar10_quick_train_test.prototxt` (Jia et al. 2014, after Krizhevsky's
+    cuda-convnet): max pooling before the first ReLU, mean pooling after the others, nothing between the linear layers,
+    and poolings round sizes up (`ceil_mode`). A 3×32×32 image goes 32×16×16 -> 32×8×8 -> 64×4×4 -> 64 -> num_outputs.
 
     Caffe's initial weights are N(0, σ²) with σ = 0.0001, 0.01, 0.01, 0.1, 0.1 for pixels up to 255; for standardised
-    pixels use those of `init`.
+    pixels use `init`.
 
     Args:
-        input_shape: shape of one image: [channels, height, width], 8 pixels a side or more.
-        num_outputs: number of classes, or of values to predict.
+        input_shape: [channels, height, width] of one image, 8 pixels per side or more.
         init: initial weights, see `initialize`.
-
-    Raises:
-        ConfigError: an argument has a value that cannot work; its `key` names the argument.
     """
 
     def __init__(self, input_shape: Sequence[int], num_outputs: int, init: str | float = "default") -> None:
         super().__init__()
         channels, height, width = check_image_shape(input_shape)
         check_positive(num_outputs=num_outputs)
-        if min(height, width) < SMALLEST:
-            problem = f"three poolings, each halving the picture, need {SMALLEST} pixels a side"
+        if min(height, width) < MIN_SIDE:
+            problem = f"three poolings, each halving the image, need {MIN_SIDE} pixels per side"
             raise ConfigError("input_shape", list(input_shape), problem, "use model=cnn or model=mlp")
         self.layers = nn.Sequential(
             OrderedDict(

@@ -1,6 +1,6 @@
-"""`mlprun experiments`: the ready experiments, and what each file in `mlprun/course/conf/experiment/` says at its top.
+"""`mlprun experiments`: the ready-made experiments, as described at the top of `mlprun/course/conf/experiment/*.yaml`.
 
-The header of such a file, which `parse` reads and a test holds every file to:
+The header of such a file, which `parse` reads:
 
     # @package _global_
     # topic: convolution
@@ -9,14 +9,15 @@ The header of such a file, which `parse` reads and a test holds every file to:
     #   mlprun -m experiment=mnist_cnn optim.lr=1e-3,3e-3        30 s on two cores
     # Expect 98.4 % accuracy on the test part. See val/loss in TensorBoard.
 
-The topic is one of `TOPICS`; the description is one sentence on one line; a command is indented by three spaces, and
-two spaces or more part it from its run time; one of them runs the experiment itself; the result to expect and
-what to look at may go on over further lines. Below the header stands the config, without an empty line between.
+The topic is one of `TOPICS`; the description is one sentence on one line; a command is indented by three spaces and
+separated from its run time by two or more; at least one runs the experiment itself; the expected result may take
+several lines. The config follows without an empty line.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,159 +28,98 @@ from mlprun.formatting import truncate
 from mlprun.text_table import render
 
 TOPICS = (
-    "regression",
-    "classification",
-    "activations and initialisation",
-    "inputs and batch norm",
-    "learning rate and batch size",
-    "convolution",
-    "sound",
-    "autograd",
-    "text",
-    "language models",
-    "device and speed",
-    "early stopping",
-    "reproducibility",
+    *("regression", "classification", "activations and initialisation", "inputs and batch norm"),
+    *("learning rate and batch size", "convolution", "sound", "autograd", "text", "language models"),
+    *("device and speed", "early stopping", "reproducibility"),
 )
 FOLDER = Path(__file__).parent / "conf" / "experiment"
 PICTURES = Path(__file__).parents[2] / "docs" / "images"  # in a checkout; made by `experiment=NAME`, named after it
-OWN = "your own"  # the heading of what lies in the user's folder
+OWN = "your own"  # the heading of the user's experiments
 WIDTH = 100  # of a line of the list
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A file of `course/conf/experiment/`, or of the folder `experiment` of the user's.
-
-    Attributes:
-        name: what stands behind `experiment=`.
-        file: where it lies.
-        topic: one of `TOPICS`, or `OWN`.
-        description: one sentence.
-        commands: (line, its run time) each; one at least runs the experiment.
-        expect: the result, and what to look at; one line of text.
-    """
+    """An `experiment=name`; commands are (line, run time), `expect` is the result to expect, as one line."""
 
     name: str
     file: Path
     topic: str
     description: str
-    commands: tuple[tuple[str, str], ...]
-    expect: str
+    commands: tuple[tuple[str, str], ...] = ()
+    expect: str = ""
 
 
 class HeaderError(UserError):
-    """The top of an experiment's file is not what this module's docstring says."""
+    """The header of an experiment's file is not as this module's docstring says."""
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def parse(name: str, file: Path) -> Experiment:
-    """The experiment that a file describes.
+    """The experiment in a file; HeaderError names the first wrong line."""
+    header = [line.rstrip() for line in itertools.takewhile(lambda line: line[:1] == "#", _read(file).splitlines())]
 
-    Args:
-        name: what stands behind `experiment=`.
-        file: a YAML file.
+    def match(number: int, pattern: str, wanted: str) -> re.Match[str]:
+        text = header[number] if number < len(header) else ""
+        if (matched := re.fullmatch(pattern, text)) is None:
+            found = f"'{text}'" if text else "the end of the header"
+            raise HeaderError(f"{file}, line {number + 1}: expected {wanted}, found {found}")
+        return matched
 
-    Raises:
-        HeaderError: the file, the line and what should stand there.
-    """
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    header = [line.rstrip() for line in lines[:end]]
-
-    def wrong(number: int, wanted: str) -> HeaderError:
-        found = f"'{header[number]}'" if number < len(header) else "the end of the header"
-        return HeaderError(f"{file}, line {number + 1}: expected {wanted}, found {found}")
-
-    if header[:1] != ["# @package _global_"]:
-        raise wrong(0, "'# @package _global_'")
-    topic = header[1].removeprefix("# topic: ") if len(header) > 1 else ""
-    if topic not in TOPICS:
-        raise wrong(1, f"'# topic: …', one of {', '.join(TOPICS)}")
-    if len(header) < 3 or not re.fullmatch(r"# \S.*[.!?]", header[2]):
-        raise wrong(2, "the description, a sentence on one line")
-    position, commands = 3, list[tuple[str, str]]()
-    while position < len(header) and header[position].startswith("#   "):
-        line, _, run_time = header[position].removeprefix("#   ").partition("  ")
-        if not line.startswith("mlprun ") or not run_time.strip():
-            raise wrong(position, "'#   mlprun …', two spaces or more, and the run time")
-        commands.append((line, run_time.strip()))
-        position += 1
-    if not commands:
-        raise wrong(3, "a command, '#   mlprun …'")
+    match(0, "# @package _global_", "'# @package _global_'")
+    topic = match(1, f"# topic: ({'|'.join(TOPICS)})", f"'# topic: …', one of {', '.join(TOPICS)}")[1]
+    description = match(2, r"# (\S.*[.!?])", "the description, a sentence on one line")[1]
+    end = next((n for n in range(3, len(header)) if not header[n].startswith("#   ")), len(header))
+    wanted = "'#   mlprun …', two spaces or more, and the run time"
+    matches = [match(n, r"#   (mlprun .*?)  +(\S.*)", wanted) for n in range(3, end)]
+    commands = [(each[1], each[2]) for each in matches]
     if not any(f"experiment={name}" in line.split() for line, _ in commands):
-        raise wrong(3, f"a command with experiment={name}")
-    expected = header[position:]
-    if not expected or not re.match(r"# Expect\b", expected[0]):
-        raise wrong(position, "'# Expect …', the result")
-    for number, line in enumerate(expected, position):
-        if not re.match(r"# {1,2}\S", line):
-            raise wrong(number, "'# ' and text")
-    return Experiment(
-        name, file, topic, header[2][2:], tuple(commands), " ".join(line[1:].strip() for line in expected)
-    )
+        match(3, r"(?!)", f"a command with experiment={name}")
+    match(end, r"# Expect\b.*", "'# Expect …', the result")
+    expect = [match(n, r"# {1,2}(\S.*)", "'# ' and text")[1] for n in range(end, len(header))]
+    return Experiment(name, file, topic, description, tuple(commands), " ".join(expect))
 
 
 def ready() -> list[Experiment]:
-    """Those that come with mlprun, by topic, then by name."""
+    """The experiments of mlprun, by topic, then by name."""
     experiments = [parse(file.stem, file) for file in FOLDER.glob("*.yaml")]
     return sorted(experiments, key=lambda each: (TOPICS.index(each.topic), each.name))
 
 
 def users_own(config_dir: Path) -> list[Experiment]:
-    """Those in the user's folder, by name. They need no header; their first line of comment is the description.
-
-    Args:
-        config_dir: as for `--config-dir`.
-
-    Raises:
-        ConfigError: there is no such folder.
-    """
+    """The experiments in the user's `--config-dir`, by name; the first line of comment is the description."""
     if not config_dir.is_dir():
         raise ConfigError("--config-dir", config_dir, "there is no such folder")
     experiments = []
     folder = config_dir / "experiment"
-    for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
-        if not file.is_file():
-            continue
+    for file in sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml") and path.is_file()):
+        comments = [line.lstrip("# ") for line in _read(file).splitlines() if line[:1] == "#"]
+        texts = (text for text in comments if text and not text.startswith(("@package", "topic:")))
         name = file.relative_to(folder).with_suffix("").as_posix()
-        try:
-            experiment = parse(name, file)
-            described = experiment.description, experiment.commands, experiment.expect
-        except HeaderError:
-            comments = [
-                line.lstrip("# ")
-                for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
-                if line[:1] == "#"
-            ]
-            texts = (text for text in comments if text and not text.startswith(("@package", "topic:")))
-            described = next(texts, ""), (), ""
-        experiments.append(Experiment(name, file, OWN, *described))
+        experiments.append(Experiment(name, file, OWN, next(texts, "")))
     return experiments
 
 
 def chosen(experiments: Sequence[Experiment], words: str) -> list[Experiment]:
-    """Those of a topic, or those in whose name, topic or description the words occur; with no words all.
-
-    Raises:
-        ConfigError: there is none; with what was probably meant.
-    """
+    """The experiments of a topic, or with the words in their name, topic or description; ConfigError if none."""
     query = words.lower()
     of_topic = [each for each in experiments if each.topic == query]
     matches = [each for each in experiments if query in f"{each.name} {each.topic} {each.description}".lower()]
     if not (of_topic or matches):
         texts = " ".join(f"{each.name} {each.topic} {each.description}" for each in experiments).lower()
-        candidates = [*(each.name for each in experiments), *dict.fromkeys(each.topic for each in experiments)]
-        close = close_matches(query, candidates) or close_matches(query, re.findall(r"[\w-]{4,}", texts))
-        remedy = did_you_mean(close) if close else ""
-        raise ConfigError(
-            f"experiments {words}", ConfigError.MISSING, "no experiment has this name, topic or word",
-            remedy or "`mlprun experiments` lists them all",
-        )  # fmt: skip
+        names = [*(each.name for each in experiments), *(each.topic for each in experiments)]
+        close = close_matches(query, names) or close_matches(query, re.findall(r"[\w-]{4,}", texts))
+        remedy = did_you_mean(close) if close else "`mlprun experiments` lists them all"
+        problem = "no experiment has this name, topic or word"
+        raise ConfigError(f"experiments {words}", ConfigError.MISSING, problem, remedy)
     return of_topic or matches
 
 
 def listing(experiments: Sequence[Experiment]) -> list[str]:
-    """A heading for each topic, and below it a line for each of its experiments, at most `WIDTH` wide."""
+    """A heading for each topic, and a line for each of its experiments, at most `WIDTH` wide."""
     lines, topic = [], ""
     rows = render([(each.name, each.description) for each in experiments], "<<", indent="  ")
     for each, row in zip(experiments, rows, strict=True):
@@ -223,26 +163,22 @@ def page(experiments: Iterable[Experiment]) -> list[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", metavar="TOPIC, NAME or word", nargs="*")
-    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="list those of your own in DIR, too")
-    parser.add_argument("--markdown", action="store_true", help="all of them as a page with what they measured")
+    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="also list your own experiments in DIR")
+    parser.add_argument("--markdown", action="store_true", help="print a page with all results")
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Print them; the exit status."""
     if options.markdown:
         print("\n".join(page(ready())))
         return 0
     words = " ".join(options.words)
     experiments = [*ready(), *(users_own(options.config_dir) if options.config_dir else [])]
     if exact := [each for each in experiments if each.name == words]:
-        print(exact[0].file.read_text(encoding="utf-8", errors="replace").rstrip())
-        print(f"\nfile    {exact[0].file}")
+        print(f"{_read(exact[0].file).rstrip()}\n\nfile    {exact[0].file}")
         return 0
     matches = chosen(experiments, words)
-    for line in listing(matches):
-        print(line)
     name = matches[0].name if len(matches) == 1 else "NAME"
     option = f" --config-dir {options.config_dir}" if options.config_dir else ""
     rows = [(f"mlprun experiments{option} {name}", "shows its file"), (f"mlprun{option} experiment={name}", "runs it")]
-    print("", *render(rows, "<<"), sep="\n")
+    print(*listing(matches), "", *render(rows, "<<"), sep="\n")
     return 0

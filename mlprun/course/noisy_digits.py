@@ -1,4 +1,4 @@
-"""Data sets that show what can go wrong; for the experiments, not for use."""
+"""Digits with noise, with and without a seed: a lesson on reproducibility."""
 
 from __future__ import annotations
 
@@ -13,20 +13,14 @@ from mlprun.errors import ConfigError
 
 
 class NoisyDigits(Dataset[tuple[Tensor, int]]):
-    """scikit-learn's digits with noise that is drawn anew each time an example is read.
+    """scikit-learn's digits, (1, 8, 8) float32, with new noise each time an example is read.
 
-    An example is (float32 of shape (1, 8, 8), class). With `seeded` the noise comes from torch's global generator,
-    which mlprun seeds by (seed, epoch, index), in worker processes too. Without, it comes from a generator of the
-    data set's own that nobody seeds: no seed of a run reaches it, so no run can be repeated. And each worker process
-    begins with a copy of its state, so that all of them draw the same noise.
+    With `seeded`, the noise comes from torch's global generator, which mlprun seeds by (seed, epoch, index), also in
+    worker processes. Without, it comes from an unseeded generator of the data set: no run can be repeated, and all
+    worker processes start with a copy of its state and draw the same noise.
 
     Args:
-        std: standard deviation of the noise, >= 0; pixels go from 0 to 16.
-        seeded: whether a run's seed decides the noise.
-
-    Raises:
-        ConfigError: `std` is negative.
-        DataError: scikit-learn, or the file in it, is not there.
+        std: standard deviation of the noise, >= 0; pixels range from 0 to 16.
     """
 
     def __init__(self, std: float, seeded: bool) -> None:
@@ -36,7 +30,7 @@ class NoisyDigits(Dataset[tuple[Tensor, int]]):
         assert isinstance(stored, Examples)
         self.images, self.targets = stored.inputs.float(), stored.targets
         self.std, self.seeded = std, seeded
-        self.own = np.random.default_rng()  # the mistake: no seed
+        self.rng = np.random.default_rng()  # the mistake: no seed
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -46,5 +40,5 @@ class NoisyDigits(Dataset[tuple[Tensor, int]]):
         if self.seeded:
             noise = torch.randn(image.shape)
         else:
-            noise = torch.from_numpy(self.own.standard_normal(image.shape, dtype=np.float32))
+            noise = torch.from_numpy(self.rng.standard_normal(image.shape, dtype=np.float32))
         return image + self.std * noise, int(self.targets[index])

@@ -1,4 +1,4 @@
-"""A mistake, shown: a test part that is scaled by its own statistics, `experiment=own_statistics`."""
+"""A common mistake: a test split scaled by its own statistics, `experiment=own_statistics`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,10 @@ from mlprun.errors import ConfigError, suggestion
 
 
 def own_statistics(source: Source, scale_test_by: str = "test", **splits: Any) -> Source:
-    """The same data, or with a test part that ends up as its own statistics would have scaled it.
+    """`source`, with a test split that mlprun will scale by its own statistics if `scale_test_by` is `test`.
 
-    mlprun scales every part by the training split's statistics. So the test part is scaled here by its own, and back
-    by the training split's.
-
-    Args:
-        source: examples in memory.
-        scale_test_by: `train` changes nothing; or `test`.
-        splits: the keys of `data` that `make_splits` takes.
-
-    Raises:
-        ConfigError: `scale_test_by` is another word, or the examples are not in memory.
+    mlprun scales every split by the training split's statistics. So the test split is scaled here by its own, and
+    back by the training split's. `splits` are the keys of `data` that `make_splits` takes.
     """
     known = ("train", "test")
     if scale_test_by not in known:
@@ -33,6 +25,6 @@ def own_statistics(source: Source, scale_test_by: str = "test", **splits: Any) -
     parts = make_splits(source, val=None, **splits)
     if not isinstance(parts.test, Examples):
         raise ConfigError("source", type(source.train).__name__, "does not hold its examples in memory")
-    own = make_normalizer(parts.test, splits["normalize"], source.value_range, splits["split_seed"])
-    inputs = parts.normalizer.inverse(own(parts.test.inputs))
+    normalizer = make_normalizer(parts.test, splits["normalize"], source.value_range, splits["split_seed"])
+    inputs = parts.normalizer.inverse(normalizer(parts.test.inputs))
     return replace(source, train=parts.train, val=parts.val, test=Examples(inputs, parts.test.targets))

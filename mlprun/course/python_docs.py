@@ -1,4 +1,4 @@
-"""A text that every Python has, for language models without a file."""
+"""Python's own documentation, a text for language models that needs no file."""
 
 from __future__ import annotations
 
@@ -9,27 +9,20 @@ from mlprun.errors import DataError
 
 
 def python_docs(text: Text, masked: bool = False, val_fraction: float = 0.1, test_fraction: float = 0.1) -> Source:
-    """The language reference that comes with Python (`pydoc_data`): half a million characters of English.
-
-    What `help("while")` shows, topic after topic in the order of their names. The text differs a little between
-    versions of Python; the fingerprint is of its content.
+    """The topics of Python's `help()`, by name: half a million characters, which differ between Python versions.
 
     Args:
         text: `data.text`.
-        masked: tell masked words, as `masked`; else the next token, as `language_model`.
+        masked: predict masked words, as `masked`; else the next token, as `language_model`.
         val_fraction, test_fraction: shares in (0, 1), at the end.
-
-    Raises:
-        ConfigError: a value of `data.text` that cannot work.
-        DataError: this Python came without its documentation.
     """
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise DataError(
-            f"python_docs is the text of Python's own pydoc_data, which this Python came without: {error}\n"
+            f"python_docs is the text of Python's own pydoc_data, which this Python does not have: {error}\n"
             "  data=corpus data.root=FILE.txt reads any text"
         ) from error
-    whole = BETWEEN.join(f"{name}\n{topics[name]}" for name in sorted(topics))
-    parts = cut_pieces(whole, val_fraction, test_fraction)
-    return blocks(parts, {"pydoc_data/topics.py": sha256_of(whole)}, text, masked=masked)
+    content = BETWEEN.join(f"{name}\n{topics[name]}" for name in sorted(topics))
+    pieces = cut_pieces(content, val_fraction, test_fraction)
+    return blocks(pieces, {"pydoc_data/topics.py": sha256_of(content)}, text, masked=masked)

@@ -1,4 +1,4 @@
-"""Film reviews that a small grammar makes: as many as one likes, with no file to read."""
+"""Synthetic film reviews from a small grammar."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Shares of the sentences. What is left says plainly what it means.
-CONCESSIONS = 0.08  # two clauses that disagree: the main clause decides
-NEAR, FAR = 0.2, 0.05  # of the clauses: the negation stands beside the adjective, or words away from it
+CONCESSIONS = 0.08  # share of sentences with two opposite clauses, of which the main clause decides
+NEAR, FAR = 0.2, 0.05  # shares of clauses with a negation next to the adjective, or words away from it
 
 ASPECTS = _words(
     "plot story acting music ending dialogue script camerawork editing lighting pacing direction humour soundtrack "
@@ -64,20 +63,8 @@ BEGINNINGS = (
     *("all in all , ", "for two long hours , ", "from the first minute , ", "as far as i remember , "),
 )
 ENDINGS = (
-    *(
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "last night",
-        "at the festival",
-        "in the cinema",
-        "from beginning to end",
-        "this time",
-    ),
+    *("", "", "", "", "", "", ""),
+    *("last night", "at the festival", "in the cinema", "from beginning to end", "this time"),
     *("on the small screen", "as one hears", "in the second half", "for once"),
 )
 
@@ -85,25 +72,21 @@ ENDINGS = (
 def reviews(
     num_examples: int, text: Mapping[str, Any], test_fraction: float = 0.2, seed: int = 0, masked: bool = False
 ) -> Source:
-    """Film reviews of one sentence, negative (0) and positive (1) by turns: `nobody could call the acting dull .`.
+    """Reviews of one sentence, alternately negative (0) and positive (1): `nobody could call the acting dull .`.
 
-    Some sentences are plain, in some a negation turns the adjective round, beside it (`not good`) or words away, and
-    in some two clauses disagree and the main one decides (`although the music was awful , i loved the film .`). So a
-    model has to read in order. scikit-learn's logistic regression on 8,000 of them tells 76 % of 2,000 others from
-    the words that they have, 87 % from words and pairs of neighbours, 88 % with threes; the grammar allows 100 %.
+    Word order matters: a negation may reverse an adjective, next to it (`not good`) or words away, and of two opposite
+    clauses the main one decides (`although the music was awful , i loved the film .`). scikit-learn's logistic
+    regression on 8,000 reviews classifies 76 % of 2,000 others from words, 87 % from words and pairs, 88 % with
+    triples; 100 % is possible.
 
     Args:
-        num_examples: reviews in all; the same seed with more of them begins with the same.
+        num_examples: with one seed, a larger number only adds reviews.
         text: `data.text`.
-        test_fraction: share, in (0, 1), that is the test part; the vocabulary is not made of it.
-        seed: the same seed gives the same reviews.
-        masked: no classes: tell masked words, anew in every batch (`mask_tokens`).
+        test_fraction: share in (0, 1) of the test split, which the vocabulary does not use.
+        masked: predict masked words, masked anew in every batch (`mask_tokens`), instead of classes.
 
     Returns:
         inputs int32 (N, max_length), targets int64 (N,); with `masked` targets are the inputs.
-
-    Raises:
-        ConfigError: `num_examples` is too small, or a value of `data.text` cannot work.
     """
     if num_examples < 10:
         raise ConfigError("num_examples", num_examples, "must be a whole number, 10 or more")
@@ -112,20 +95,14 @@ def reviews(
         refuse_ngrams(text)
     num_train = num_examples - max(2, round(test_fraction * num_examples))
     tokenizer = tokenizer_of(sentences[:num_train], text)
-    ids, labels = encode_all(sentences, tokenizer, text["max_length"]), torch.tensor(targets)
-    if masked:
-        return Source(
-            train=Examples(ids[:num_train], ids[:num_train]),
-            test=Examples(ids[num_train:], ids[num_train:]),
-            padding=PADDING,
-            perturb=partial(mask_tokens, vocab_size=len(tokenizer)),
-            tokenizer=tokenizer,
-        )
+    ids = encode_all(sentences, tokenizer, text["max_length"])
+    labels = ids if masked else torch.tensor(targets)
     return Source(
         train=Examples(ids[:num_train], labels[:num_train]),
         test=Examples(ids[num_train:], labels[num_train:]),
-        class_names=("neg", "pos"),
+        class_names=() if masked else ("neg", "pos"),
         padding=PADDING,
+        perturb=partial(mask_tokens, vocab_size=len(tokenizer)) if masked else None,
         tokenizer=tokenizer,
     )
 
@@ -138,77 +115,32 @@ def sentences_and_targets(count: int, seed: int) -> tuple[list[str], list[int]]:
 
 
 def _review(draw: random.Random, positive: bool) -> str:
-    """A sentence that means it."""
     if draw.random() < CONCESSIONS:
-        said, other = _clause(draw, positive), _clause(draw, not positive)
+        main, other = _clause(draw, positive), _clause(draw, not positive)
         sentence = draw.choice(
             (
-                f"although {other} , {said}",
-                f"even though {other} , {said}",
-                f"while it is true that {other} , {said}",
-                f"{said} , although {other}",
-                f"{said} , even though {other}",
-                f"{other} , but {said}",
-                f"{other} , and yet {said}",
+                *(f"although {other} , {main}", f"even though {other} , {main}"),
+                *(f"while it is true that {other} , {main}", f"{main} , although {other}"),
+                *(f"{main} , even though {other}", f"{other} , but {main}", f"{other} , and yet {main}"),
             )
         )
     else:
         num_more = draw.choice((0, 0, 1, 1, 2))
         sentence = draw.choice((" and ", " , and ", " ; ")).join(_clause(draw, positive) for _ in range(1 + num_more))
-    whole = draw.choice(BEGINNINGS) + sentence + " " + draw.choice(ENDINGS)
-    return f"{whole.strip()} {draw.choice('..!')}"
+    review = draw.choice(BEGINNINGS) + sentence + " " + draw.choice(ENDINGS)
+    return f"{review.strip()} {draw.choice('..!')}"
 
 
 def _clause(draw: random.Random, positive: bool) -> str:
+    """`the plot was really good`, or a negation of the opposite, next to the adjective or words away from it."""
     kind = draw.random()
+    adjective = draw.choice(ADJECTIVES[positive if kind >= FAR + NEAR else not positive])
+    degree = "" if FAR <= kind < FAR + NEAR else draw.choice(DEGREES)
+    subject, was = _subject(draw)
+    whole = draw.choice(WHOLES)
+    clauses: tuple[str, ...]
     if kind < FAR:
-        return _far(draw, positive)
-    if kind < FAR + NEAR:
-        return _near(draw, positive)
-    return _direct(draw, positive)
-
-
-def _direct(draw: random.Random, positive: bool) -> str:
-    """The words say what is meant: `the plot was really good`."""
-    adjective, degree = draw.choice(ADJECTIVES[positive]), draw.choice(DEGREES)
-    subject, was = _subject(draw)
-    whole = draw.choice(WHOLES)
-    return draw.choice(
-        (
-            f"{subject} {was} {degree}{adjective}",
-            f"{subject} {was} {degree}{adjective}",
-            f"it was {_a(degree + adjective)} {whole}",
-            f"{draw.choice(WATCHERS)} {draw.choice(VERBS[positive])} {subject}",
-            f"{draw.choice(WATCHERS)} found {subject} {degree}{adjective}",
-            f"what {_a(adjective)} {whole} this was",
-        )
-    )
-
-
-def _near(draw: random.Random, positive: bool) -> str:
-    """A negation beside the opposite word, so that the pair tells: `the plot was not good`."""
-    adjective = draw.choice(ADJECTIVES[not positive])
-    subject, was = _subject(draw)
-    whole = draw.choice(WHOLES)
-    return draw.choice(
-        (
-            f"{subject} {was} not {adjective}",
-            f"{subject} {was} never {adjective}",
-            f"there was nothing {adjective} about {subject}",
-            f"{draw.choice(WATCHERS)} never {draw.choice(VERBS[not positive])} {subject}",
-            f"it was hardly {_a(adjective)} {whole}",
-            f"no {adjective} {whole} , this",
-        )
-    )
-
-
-def _far(draw: random.Random, positive: bool) -> str:
-    """A negation words away from what it turns round: `nobody could call the plot good`."""
-    adjective, degree = draw.choice(ADJECTIVES[not positive]), draw.choice(DEGREES)
-    subject, was = _subject(draw)
-    whole = draw.choice(WHOLES)
-    return draw.choice(
-        (
+        clauses = (
             f"nobody could call {subject} {degree}{adjective}",
             f"it was not at all {_a(degree + adjective)} {whole}",
             f"it was anything but {_a(degree + adjective)} {whole}",
@@ -216,10 +148,27 @@ def _far(draw: random.Random, positive: bool) -> str:
             f"{subject} {was} not for one moment {adjective}",
             f"{draw.choice(WATCHERS)} did not find {subject} {degree}{adjective}",
             f"{subject} {was} neither {adjective} nor {draw.choice(ADJECTIVES[not positive])}",
-            # two negations say what the adjective says
+            # a double negation
             f"nobody could say that {subject} {was} not {draw.choice(ADJECTIVES[positive])}",
         )
-    )
+    elif kind < FAR + NEAR:
+        clauses = (
+            f"{subject} {was} not {adjective}",
+            f"{subject} {was} never {adjective}",
+            f"there was nothing {adjective} about {subject}",
+            f"{draw.choice(WATCHERS)} never {draw.choice(VERBS[not positive])} {subject}",
+            f"it was hardly {_a(adjective)} {whole}",
+            f"no {adjective} {whole} , this",
+        )
+    else:
+        clauses = (
+            *[f"{subject} {was} {degree}{adjective}"] * 2,
+            f"it was {_a(degree + adjective)} {whole}",
+            f"{draw.choice(WATCHERS)} {draw.choice(VERBS[positive])} {subject}",
+            f"{draw.choice(WATCHERS)} found {subject} {degree}{adjective}",
+            f"what {_a(adjective)} {whole} this was",
+        )
+    return draw.choice(clauses)
 
 
 def _subject(draw: random.Random) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""An activation whose gradient is written out: `experiment=silu_by_hand`."""
+"""An activation with a hand-written gradient: `experiment=silu_by_hand`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 
 class SiLUByHand(nn.Module):
-    """The SiLU, `x · σ(x)`, with its gradient written out: the values of `torch.nn.SiLU`.
+    """The SiLU, `x · σ(x)`, with a hand-written gradient: the values of `torch.nn.SiLU`.
 
-    A pattern for a function of your own: a `torch.autograd.Function` with `forward` and `backward`, in a module
-    that applies it. `torch.autograd.gradcheck` tells whether the two belong together.
+    A pattern for your own functions: a `torch.autograd.Function` in a module that applies it. Check the gradient with
+    `torch.autograd.gradcheck`.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Floats of any shape -> the same shape."""
         outputs: Tensor = _SiLUFunction.apply(inputs)
         return outputs
 
@@ -29,16 +28,12 @@ class _SiLUFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """f(x), any shape; x is kept for the backward pass."""
         ctx.save_for_backward(x)
         return x * torch.sigmoid(x)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        """dL/dx = dL/df · f'(x), the chain rule; the shape of x.
-
-        Made of operations that have gradients themselves, so there are second derivatives, too.
-        """
+        """dL/dx = dL/df · f'(x), of differentiable operations, so that second derivatives exist."""
         (x,) = ctx.saved_tensors
         sigmoid = torch.sigmoid(x)
         grad_input: Tensor = grad_output * sigmoid * (1 + x * (1 - sigmoid))

@@ -248,7 +248,7 @@ def test_resnet_keeps_the_resolution_of_small_images(side: int, last: int) -> No
         (CNN, {"activation": "tahn"}, "activation", "did you mean 'tanh'?"),
         (CNN, {"dropout": 2}, "dropout", "must be a probability in [0, 1)"),
         (CNN, {"init": "He"}, "init", "did you mean 'he'?"),
-        (CifarQuick, {"input_shape": [1, 7, 8]}, "input_shape", "need 8 pixels a side"),
+        (CifarQuick, {"input_shape": [1, 7, 8]}, "input_shape", "need 8 pixels per side"),
         (CifarQuick, {"input_shape": [64]}, "input_shape", "needs images"),
         (CifarQuick, {"num_outputs": 0}, "num_outputs", "must be a positive whole number"),
         (CifarQuick, {"init": "caffe"}, "init", "there is no such initialisation"),
