@@ -1,4 +1,4 @@
-"""Composes a line of overrides into a config, as Hydra does, with messages in the user's own terms."""
+"""Composes overrides into a config as Hydra does, with error messages in the user's own terms."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ from mlprun.config.template import Template
 from mlprun.errors import ConfigError, UserError, suggestion
 
 OPTIONAL = ("experiment", "debug", "task", "metrics")  # groups that need no choice
-SEVERAL = ("metrics", "writer")  # groups of which a list of names may be chosen
-WITH_DEFAULTS = ("writer",)  # those of them that have some by default, to which `+` adds
+SEVERAL = ("metrics", "writer")  # groups of which several options may be chosen
+WITH_DEFAULTS = ("writer",)  # groups with default options, to which `+` adds
+MISSING = ConfigError.MISSING
 
 
 class Composer:
-    """Composes configs as Hydra does, but says what is wrong in the user's own terms.
+    """Composes configs; `config_dir` is the user's folder of YAML (`--config-dir`).
 
-    Args:
-        config_dir: the user's folder of YAML (`--config-dir`), or None.
-        config_name: the primary config.
+    Methods raise ConfigError for a group, option, key or type that does not exist, with a suggestion.
     """
 
     def __init__(self, config_dir: str | None = None, config_name: str = "config") -> None:
         folder = None
         # In a checkout ./conf is mlprun's own, which is searched anyway.
-        if config_dir is not None and Path(config_dir).resolve() not in [own.resolve() for own in conf_dirs()]:
+        if config_dir is not None and Path(config_dir).resolve() not in [path.resolve() for path in conf_dirs()]:
             folder = Path(config_dir).absolute()
             _check_user_folder(folder)
         self.loader = Loader(conf_dirs(), folder)
@@ -44,11 +43,11 @@ class Composer:
         self._templates: dict[tuple[str, ...], Template | None] = {}
 
     def parse(self, lines: list[str]) -> list[Override]:
-        """The overrides, each parsed once; raises ConfigError if one cannot be read."""
+        """The overrides, each parsed once."""
         return [self.loader.parse(line) for line in lines]
 
     def is_multirun(self, lines: list[str]) -> bool:
-        """Whether the lines, or a file of YAML that they choose, say `hydra.mode=MULTIRUN`."""
+        """Whether the overrides, or a YAML file that they choose, set `hydra.mode=MULTIRUN`."""
         parsed = self.parse(lines)
         for override in parsed:
             if override.key_or_group == "hydra.mode":
@@ -56,29 +55,27 @@ class Composer:
         return bool(self._checked_choices(parsed, RunMode.MULTIRUN).hydra.mode == RunMode.MULTIRUN)
 
     def points(self, overrides: list[str]) -> Iterator[list[str]]:
-        """The override lines of each job of a grid sweep; one line where nothing is swept.
+        """The override lines of each job of a grid sweep; a single point if nothing is swept.
 
-        A search space that is no grid (`interval(0, 1)`) is left to its sweeper.
+        A search space that is not a grid (`interval(0, 1)`) is left to its sweeper.
         """
         swept = self.compose(overrides, multirun=True)
         parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
         lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
+        fixed = [key for key in (*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS) if key not in LENGTH_KEYS]
         axes: dict[str, list[str]] = {}
         for override in self.parse(lines):
             key = override.get_key_element()
-            name = override.key_or_group
-            aside = [k for k in (*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS) if k not in LENGTH_KEYS]
-            if override.is_sweep_override() and any(name == k or name.startswith(f"{k}.") for k in aside):
-                raise ConfigError(key, typed_value(override), "takes one value in a sweep", "no result depends on it")
             if not override.is_sweep_override():
                 axes[key] = [override.input_line or key]
+            elif any(f"{override.key_or_group}.".startswith(f"{name}.") for name in fixed):
+                raise ConfigError(key, typed_value(override), "takes one value in a sweep", "no result depends on it")
             elif override.is_discrete_sweep():
                 axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             elif self.is_grid(swept):
-                raise ConfigError(
-                    key, typed_value(override), "is no list of values, and the sweep is a grid",
-                    "write range(0,5), choice(a,b) or a,b; an interval needs another hydra/sweeper",
-                )  # fmt: skip
+                problem = "is no list of values, and the sweep is a grid"
+                remedy = "write range(0,5), choice(a,b) or a,b; an interval needs another hydra/sweeper"
+                raise ConfigError(key, typed_value(override), problem, remedy)
         for point in itertools.product(*axes.values()):
             yield list(point)
 
@@ -88,7 +85,7 @@ class Composer:
         return bool(cfg.hydra.sweeper._target_ == "hydra._internal.core_plugins.basic_sweeper.BasicSweeper")
 
     def rewritten(self, overrides: list[str]) -> dict[str, str]:
-        """The lines with one value, and how Hydra's own sweeper writes them; empty where it leaves them out."""
+        """The single-value overrides as Hydra's own sweeper writes them; empty if it leaves one out."""
         single = [o for o in self.parse(overrides) if not o.is_sweep_override()]
         return {
             str(o.input_line): "" if o.is_hydra_override() else f"{o.get_key_element()}={o.get_value_element_as_str()}"
@@ -96,47 +93,27 @@ class Composer:
         }
 
     def compose(self, overrides: list[str], *, multirun: bool = False) -> DictConfig:
-        """The config for a line of overrides, with its `hydra` node; `multirun` allows several values a key.
-
-        Raises:
-            ConfigError: a group, choice, key or type that does not exist, with what was probably meant.
-        """
+        """The config, with its `hydra` node; `multirun` allows several values per key."""
         run_mode = RunMode.MULTIRUN if multirun else RunMode.RUN
         if multirun:
-            aside = self.of_swept_groups(overrides)
-            overrides = [line for line in overrides if line not in aside]
+            # In `model=lstm,gru model.width=8`, whether the key exists depends on the model: each point checks it.
+            parsed = self.parse(overrides)
+            swept = tuple(f"{o.key_or_group}." for o in parsed if o.is_sweep_override() and self.loader.is_choice(o))
+            overrides = [str(o.input_line) for o in parsed if not o.key_or_group.startswith(swept)]
         parsed = self._checked(overrides, run_mode)[0]
         try:
             return self.loader.load_configuration(self.config_name, overrides, run_mode)
         except Exception as error:  # Hydra answers some lines with a bare ValueError or AssertionError
             raise_explained(error, parsed)
 
-    def of_swept_groups(self, overrides: list[str]) -> list[str]:
-        """The lines below a group of which several are swept: in `model=lstm,gru model.width=8` the last.
-
-        What keys there are depends on the choice, so each point is held against its own, and not the whole against
-        the default.
-        """
-        parsed = self.parse(overrides)
-        groups = {o.key_or_group for o in parsed if o.is_sweep_override() and self._is_group(o.key_or_group)}
-        return [
-            line
-            for line, override in zip(overrides, parsed, strict=True)
-            if any(override.key_or_group.startswith(f"{group}.") for group in groups)
-        ]
-
     def point(self, overrides: list[str]) -> Config:
-        """The checked config of one job of a sweep; without a composition where only values differ from another's.
-
-        Raises:
-            ConfigError: as `compose` and `check`.
-        """
+        """The checked config of one job of a sweep; composes only if more than plain values differ from another's."""
         parsed, base = self._checked(overrides, RunMode.RUN)
         choices = tuple(str(o.input_line) for o in parsed if self.loader.is_choice(o))
         if choices not in self._templates:
             try:
                 self._templates[choices] = Template(base)
-            except UserError:  # `model=custom` alone is no whole config
+            except UserError:  # `model=custom` alone is incomplete
                 self._templates[choices] = None
         template = self._templates[choices]
         values = [o for o in parsed if not self.loader.is_choice(o)]
@@ -144,43 +121,36 @@ class Composer:
         return check(self.compose(overrides)) if config is None else config
 
     def _checked(self, overrides: list[str], run_mode: RunMode) -> tuple[list[Override], DictConfig]:
-        """The overrides, each known to be possible, and what the choices among them compose to."""
+        """The parsed and checked overrides, and the composition of the choices among them."""
         parsed = self.parse(overrides)
         base = self._checked_choices(parsed, run_mode)
         for override in parsed:
-            if not self._is_group(override.key_or_group):
+            if not self.loader.is_choice(override):
                 self._check_key(override, base, run_mode)
         return parsed, base
 
     def _checked_choices(self, parsed: list[Override], run_mode: RunMode) -> DictConfig:
-        for override in parsed:
+        choices = [o for o in parsed if self.loader.is_choice(o)]
+        for override in choices:
             self._check_choice(override, run_mode)
         for group in WITH_DEFAULTS:
-            typed = [o for o in parsed if o.key_or_group == group]
-            if len(typed) > 1:  # Hydra would silently take only one of them
-                raise ConfigError(group, typed_value(typed[1]), "is chosen twice", f"write {group}=[…] once")
-        choices = [str(o.input_line) for o in parsed if self.loader.is_choice(o) and not o.is_sweep_override()]
+            same_group = [o for o in choices if o.key_or_group == group]
+            if len(same_group) > 1:  # Hydra would silently use only one of them
+                raise ConfigError(group, typed_value(same_group[1]), "is chosen twice", f"write {group}=[…] once")
+        single = [str(o.input_line) for o in choices if not o.is_sweep_override()]
         try:
-            return self.loader.base(self.config_name, choices, run_mode)
+            return self.loader.base(self.config_name, single, run_mode)
         except Exception as error:  # as above
             raise_explained(error, parsed)
 
-    def _is_group(self, name: str) -> bool:
-        return bool(self.loader.options(name))
-
     def _check_choice(self, override: Override, run_mode: RunMode) -> None:
         group, known = override.key_or_group, self.loader.options(override.key_or_group)
-        if not known:
-            return
+        value = typed_value(override)
         if override.is_delete():
-            raise ConfigError(
-                f"~{group}", ConfigError.MISSING, "a run needs one", f"write {group}=…; it has {', '.join(known)}"
-            )
+            raise ConfigError(f"~{group}", MISSING, "a run needs one", f"write {group}=…; it has {', '.join(known)}")
         if (override.is_add() or override.is_force_add()) and group not in WITH_DEFAULTS:
-            raise ConfigError(
-                override.input_line or group, ConfigError.MISSING, "the group is there already",
-                f"write {group}={typed_value(override)}, without the +",
-            )  # fmt: skip
+            remedy = f"write {group}={value}, without the +"
+            raise ConfigError(override.input_line or group, MISSING, "the group already exists", remedy)
         swept = override.is_sweep_override()
         if swept and run_mode is RunMode.RUN:
             ask_for_multirun(override)
@@ -188,66 +158,51 @@ class Composer:
             if choice is None and group in OPTIONAL:
                 continue
             if isinstance(choice, dict) or (isinstance(choice, list) and group not in SEVERAL):
-                raise ConfigError(
-                    group, typed_value(override), "takes one name", "several, with -m: a,b without brackets"
-                )
+                raise ConfigError(group, value, "takes one name", "several, with -m: a,b without brackets")
             for name in choice if isinstance(choice, list) else [choice]:
-                folder, _, leaf = str(name).rpartition("/")  # a user's own files may lie deeper
-                there = self.loader.options(f"{group}/{folder}") if folder else known
-                if leaf not in there:
+                folder, _, leaf = str(name).rpartition("/")  # users' files may be in subfolders
+                options = self.loader.options(f"{group}/{folder}") if folder else known
+                if leaf not in options:
                     problem = f"there is no {group} of that name"
-                    raise ConfigError(group, name, problem, suggestion(leaf, there or known))
+                    raise ConfigError(group, name, problem, suggestion(leaf, options or known))
 
     def _check_key(self, override: Override, base: DictConfig, run_mode: RunMode) -> None:
-        key = override.key_or_group
+        key, value = override.key_or_group, typed_value(override)
         if override.is_sweep_override() and run_mode is RunMode.RUN:
             ask_for_multirun(override)
         if key == "hydra.searchpath":
-            raise ConfigError(
-                key, typed_value(override), "is not supported", "name your folder with --config-dir FOLDER"
-            )
+            raise ConfigError(key, value, "is not supported", "name your folder with --config-dir FOLDER")
         if override.package is not None or key.startswith("hydra.") or key == "hydra":
             return  # Hydra checks its own typed nodes
-        foreign = any(key.startswith(node + ".") for node in FOREIGN)
+        is_foreign = any(key.startswith(node + ".") for node in FOREIGN)
+        is_added = override.is_add() or override.is_force_add()
         if (node := find_node(base, key)) is not None:
-            if override.is_delete() and not foreign:
-                raise ConfigError(
-                    f"~{key}", ConfigError.MISSING, "a key of mlprun's own cannot be removed", f"write {key}=…"
-                )
+            if override.is_delete() and not is_foreign:
+                raise ConfigError(f"~{key}", MISSING, "a key of mlprun's own cannot be removed", f"write {key}=…")
             if override.is_add() and not override.is_force_add():
-                raise ConfigError(
-                    f"+{key}",
-                    ConfigError.MISSING,
-                    "the key is there already",
-                    f"write {key}=…, without the +",
-                )
+                raise ConfigError(f"+{key}", MISSING, "the key already exists", f"write {key}=…, without the +")
             if not override.is_delete() and isinstance(node, BooleanNode):
                 check_boolean(override)
-            return
-        if foreign and (override.is_add() or override.is_force_add()):
-            return  # an argument of somebody's class; build.py holds it against the signature
-        if key.isupper():
-            raise ConfigError(
-                key, typed_value(override), "is a variable of the shell", f"set it first: {key}=… mlprun …"
-            )
-        keys = [k for k, _ in iter_nodes(base) if not k.startswith("hydra.")]
-        groups = [g for g in self.loader.list_groups("") if g != "hydra"]
-        remedy = nearest_key(key, [*groups, *keys])
-        if foreign and not override.is_delete():
-            remedy += f"\n  (to pass a further argument to the class in {key.rsplit('.', 1)[0]}, write +{key}=…)"
-        raise ConfigError(key, typed_value(override), "there is no such key", remedy)
+        elif is_foreign and is_added:
+            pass  # an argument of a class; `construct` checks it against the signature
+        elif key.isupper():
+            raise ConfigError(key, value, "is a variable of the shell", f"set it first: {key}=… mlprun …")
+        else:
+            keys = [name for name, _ in iter_nodes(base) if not name.startswith("hydra.")]
+            groups = [group for group in self.loader.list_groups("") if group != "hydra"]
+            remedy = nearest_key(key, [*groups, *keys])
+            if is_foreign and not override.is_delete():
+                remedy += f"\n  (to pass a further argument to the class in {key.rpartition('.')[0]}, write +{key}=…)"
+            raise ConfigError(key, value, "there is no such key", remedy)
 
 
 def _check_user_folder(folder: Path) -> None:
-    """Refuse a user's file that bears the name of one of ours: Hydra would silently take only one of them."""
+    """Refuse a file that has the name of one of mlprun's: Hydra would silently use only one of them."""
     if not folder.is_dir():
         raise ConfigError("--config-dir", folder, "there is no such folder")
     for file in sorted(folder.rglob("*.y*ml")):
         name = file.relative_to(folder)
-        if any((own / name).is_file() for own in conf_dirs()):
-            raise ConfigError(
-                "--config-dir",
-                file,
-                f"mlprun has a {name} of its own, and only one of the two could be used",
-                f"rename yours, for example to {name.with_stem('my_' + name.stem)}",
-            )
+        if any((path / name).is_file() for path in conf_dirs()):
+            problem = f"mlprun has a {name} of its own, and only one of the two could be used"
+            remedy = f"rename yours, for example to {name.with_stem('my_' + name.stem)}"
+            raise ConfigError("--config-dir", file, problem, remedy)

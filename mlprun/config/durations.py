@@ -1,4 +1,4 @@
-"""Lengths as people say them, in one place: `10 epochs`, `500 steps`, `5%` become optimizer steps, `2h` seconds."""
+"""Parses durations: `10 epochs`, `500 steps` or `5%` become optimizer steps, `2h` seconds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ _LARGEST = 1e15  # beyond it, a float no longer counts single steps
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of training.
+    """A length of training: a finite `amount` >= 0 of a unit, `epochs`, `steps` or `%` (of all steps).
 
-    Attributes:
-        amount: how many of the unit; finite and >= 0.
-        unit: `epochs`, `steps` or `%` (of all steps).
-        key: the config key it was read from, for messages.
+    `key` is its config key, for messages.
     """
 
     amount: float
@@ -29,21 +26,17 @@ class Duration:
     key: str = field(default="duration", compare=False)
 
     def __str__(self) -> str:
-        """The way to write it; `parse(str(duration)) == duration`."""
+        """`parse(str(duration)) == duration`."""
         number = repr(float(self.amount)).removesuffix(".0")
         if self.unit == "%":
             return f"{number}%"
         return f"{number} {self.unit.removesuffix('s') if number == '1' else self.unit}"
 
     def steps(self, steps_per_epoch: int | None, total_steps: int) -> int:
-        """The duration in optimizer steps, to the nearest; one above 0 lasts at least 1 step.
-
-        Args:
-            steps_per_epoch: None where the data does not tell its length.
-            total_steps: what `%` is a share of.
+        """The duration in optimizer steps, rounded; one above 0 lasts at least 1 step.
 
         Raises:
-            ConfigError: it counts epochs and `steps_per_epoch` is None.
+            ConfigError: it counts epochs, and `steps_per_epoch` is None: the data has no known length.
         """
         if self.amount == 0:
             return 0
@@ -52,32 +45,23 @@ class Duration:
         elif self.unit == "steps":
             exact = self.amount
         elif steps_per_epoch is None:
-            raise ConfigError(
-                self.key,
-                self,
-                "the training data does not tell its length, so an epoch has no known number of steps",
-                "count in steps instead, for example '500 steps'",
-            )
+            problem = "the training data does not tell its length, so an epoch has no known number of steps"
+            raise ConfigError(self.key, self, problem, "count in steps instead, for example '500 steps'")
         else:
             exact = self.amount * steps_per_epoch
         return max(1, int(exact + 0.5))
 
 
 def parse(text: object, key: str = "duration") -> Duration:
-    """Read a duration: a number >= 0 and a unit (`epochs`, `steps`, `%`); `0` needs no unit.
-
-    Args:
-        text: what stands in the config; spaces are optional, `1_000` and `1e3` are numbers.
-        key: the config key, for the message.
+    """Parse a number >= 0 and a unit (`epochs`, `steps`, `%`); `0` needs no unit, spaces are optional.
 
     Raises:
-        ConfigError: no number, no unit, an unknown unit, or a number out of range.
+        ConfigError: no number, no unit, an unknown unit, or a number out of range; for the config key `key`.
     """
-    # A YAML `true` would otherwise be read as the word it prints as.
-    found = None if isinstance(text, bool) else _NUMBER_AND_UNIT.fullmatch(str(text).strip())
-    if found is None:
+    match = _NUMBER_AND_UNIT.fullmatch(str(text).strip())
+    if match is None:
         raise ConfigError(key, text, "is not a duration", _EXAMPLES)
-    number, word = found.groups()
+    number, word = match.groups()
     try:
         amount = float(number)
     except ValueError:
@@ -97,15 +81,7 @@ def parse(text: object, key: str = "duration") -> Duration:
 
 
 def parse_seconds(text: object, key: str) -> float:
-    """Read a time limit: `2h`, `90 min`, `1h30m`, `45 s`, or a scheduler's `[D-]HH:MM:SS`.
-
-    Args:
-        text: what stands in the config.
-        key: the config key, for the message.
-
-    Raises:
-        ConfigError: it is none, or not above 0.
-    """
+    """Parse a time limit above 0: `2h`, `90 min`, `1h30m`, `45 s`, or a scheduler's `[D-]HH:MM:SS`."""
     examples = "write for example '2h', '90 min', '1h30m' or '02:00:00'"
     words = str(text).strip().lower()
     clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", words)

@@ -1,11 +1,11 @@
-"""Every private name of Hydra and OmegaConf that mlprun uses, until they have a public one.
+"""All private names of Hydra and OmegaConf that mlprun uses, until there are public ones.
 
-- `ConfigLoaderImpl`: composing through `hydra.compose` reports neither the key at fault nor the choices of a group, and
-  reads all YAML again for every point of a sweep.
-- `Hydra`, `Callbacks`, `get_args_parser`, `create_config_search_path`: what `hydra.main` does, without its second
-  parse of the command line and its second and third composition.
-- `_get_node`, `_is_none`, `_is_missing`, `_set_value` and the like of OmegaConf: its public access resolves
-  interpolations, and converts no single value.
+- `ConfigLoaderImpl`: `hydra.compose` reports neither the key at fault nor the options of a group, and reads all YAML
+  again for every point of a sweep.
+- `Hydra`, `Callbacks`, `get_args_parser`, `create_config_search_path`: `hydra.main` parses the command line twice and
+  composes three times.
+- `_get_node`, `_is_none`, `_is_missing`, `_set_value` and the like of OmegaConf: public access resolves
+  interpolations, and there is no public conversion of a single value.
 """
 
 from __future__ import annotations
@@ -35,35 +35,34 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 from mlprun.config.overrides import parse_override
 
 VERSION_BASE = "1.3"
-POINT_NAME = "${mlprun.point_name:}"  # hydra.sweep.subdir, unless a user gives another
+POINT_NAME = "${mlprun.point_name:}"  # the default of hydra.sweep.subdir
 
 
 def set_up() -> None:
-    """What `hydra.main` sets for the whole process: its resolvers, its version's behaviour, the name of the job."""
+    """Set the process-wide state that `hydra.main` sets: resolvers, version and job name."""
     version.setbase(VERSION_BASE)
     setup_globals()
     JobRuntime.instance().set("name", "mlprun")
 
 
 def argument_parser() -> ArgumentParser:
-    """Hydra's parser of the command line, with its own options and the overrides."""
+    """Hydra's parser of its own options and the overrides."""
     return get_args_parser()
 
 
 class Loader(ConfigLoaderImpl):
-    """Hydra's config loader, which reads the YAML once for each set of choices and parses each override once.
+    """Hydra's config loader, which reads YAML once per set of choices and parses each override once.
 
-    Hydra's launchers and sweepers get it in their `HydraContext`, so they compose their points with it, too.
+    Hydra's launchers and sweepers get it in their `HydraContext`, so they also compose with it.
 
     Args:
-        folders: of mlprun's own YAML, that of the primary config first.
-        user_folder: searched after them, or None.
+        folders: mlprun's own YAML; the first has the primary config.
+        user_folder: searched after them.
 
     Attributes:
-        num_compositions: how often YAML was composed.
-        point_names: the directory of each planned point of a sweep, by its override lines.
-        num_jobs: of a sweep whose points are all planned, else None.
-        shared_keys: what all of its points share, which `hydra.job.override_dirname` leaves out.
+        point_names: directory name of each planned point of a sweep, by its override lines.
+        num_jobs: number of jobs of the sweep, if all of them are planned.
+        shared_keys: keys with one value in all points, which `hydra.job.override_dirname` leaves out.
     """
 
     def __init__(self, folders: Sequence[Path], user_folder: Path | None = None) -> None:
@@ -75,7 +74,6 @@ class Loader(ConfigLoaderImpl):
         set_up()
         Plugins.instance()
         super().__init__(config_search_path=search_path)
-        self.num_compositions = 0
         self._bases: dict[tuple[object, ...], DictConfig] = {}
         self._parsed: dict[str, Override] = {}
         self._options: dict[str, list[str]] = {}
@@ -84,13 +82,13 @@ class Loader(ConfigLoaderImpl):
         self.shared_keys: list[str] = []
 
     def parse(self, line: str) -> Override:
-        """The override; raises ConfigError if it cannot be read."""
+        """The override; raises ConfigError if it cannot be parsed."""
         if line not in self._parsed:
             self._parsed[line] = parse_override(OverridesParser.create(config_loader=self), line)
         return self._parsed[line]
 
     def options(self, group: str) -> list[str]:
-        """The choices of a group; empty if it is none."""
+        """The options of a group; empty if there is no such group."""
         if group not in self._options:
             self._options[group] = self.get_group_options(group, ObjectType.CONFIG) if group else []
         return self._options[group]
@@ -102,7 +100,7 @@ class Loader(ConfigLoaderImpl):
         config_name: str | None = None,
         overrides: list[str] | None = None,
     ) -> list[str]:
-        """As Hydra's, which copies all YAML it has read at each call: most of the time of `--help`."""
+        # Hydra's own copies all YAML that it has read at each call: most of the time of `--help`.
         if config_name is None and not overrides:
             return list(self.repository.get_group_options(group_name, results_filter))
         return list(super().get_group_options(group_name, results_filter, config_name, overrides))
@@ -112,16 +110,15 @@ class Loader(ConfigLoaderImpl):
         return bool(self.options(override.key_or_group))
 
     def base(self, config_name: str | None, choices: list[str], run_mode: RunMode) -> DictConfig:
-        """What a set of choices composes to; not to be changed."""
+        """The composition of a set of choices, cached; copy it before a change."""
         key = (config_name, *choices)
         if key not in self._bases:
-            self.num_compositions += 1
             try:
                 self._bases[key] = super().load_configuration(config_name, choices, RunMode.RUN)
             except ConfigCompositionException:
                 if run_mode is RunMode.RUN:
                     raise
-                # a default that is `???` may be what is swept; not kept, for a run would miss it
+                # a default that is `???` may be swept; not cached, because a run would lack it
                 return super().load_configuration(config_name, choices, run_mode)
         return self._bases[key]
 
@@ -133,7 +130,6 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """As Hydra's: the composed config, with its `hydra` node."""
         parsed = [self.parse(line) for line in overrides]
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
@@ -141,11 +137,21 @@ class Loader(ConfigLoaderImpl):
         choices = [str(o.input_line) for o in single if self.is_choice(o)]
         cfg: DictConfig = copy.deepcopy(self.base(config_name, choices, run_mode))
         self._apply_overrides_to_config([o for o in single if not self.is_choice(o)], cfg)
-        self._note_overrides(cfg, parsed)
+        # Record the overrides, as Hydra does at the end of a composition.
+        task = [o for o in parsed if not o.is_hydra_override()]
+        with open_dict(cfg.hydra):
+            cfg.hydra.overrides.task = [o.input_line for o in task]
+            cfg.hydra.overrides.hydra = [o.input_line for o in parsed if o.is_hydra_override()]
+            for key in cfg.hydra.job.env_copy:
+                cfg.hydra.job.env_set[key] = os.environ[key]
+        cfg.hydra.runtime.cwd = os.getcwd()
+        names = cfg.hydra.job.config.override_dirname
+        excluded = [*names.exclude_keys, *self.shared_keys]
+        cfg.hydra.job.override_dirname = get_overrides_dirname(task, excluded, names.item_sep, names.kv_sep)
         return cfg
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """As Hydra's, with the sweep's directory, and in it the one that was planned for the point."""
+        """As Hydra's, with the sweep's directory and the point's planned subdirectory."""
         cfg: DictConfig = super().load_sweep_config(master_config, sweep_overrides)
         cfg.hydra.mode = master_config.hydra.mode
         if not OmegaConf.is_interpolation(master_config.hydra.sweep, "dir"):
@@ -154,23 +160,6 @@ class Loader(ConfigLoaderImpl):
         if name is not None and find_node(cfg, "hydra.sweep.subdir")._value() == POINT_NAME:
             cfg.hydra.sweep.subdir = name
         return cfg
-
-    def _note_overrides(self, cfg: DictConfig, overrides: list[Override]) -> None:
-        """Record in the `hydra` node what was typed, as Hydra does at the end of a composition."""
-        task = [o for o in overrides if not o.is_hydra_override()]
-        with open_dict(cfg.hydra):
-            cfg.hydra.overrides.task = [o.input_line for o in task]
-            cfg.hydra.overrides.hydra = [o.input_line for o in overrides if o.is_hydra_override()]
-            for key in cfg.hydra.job.env_copy:
-                cfg.hydra.job.env_set[key] = os.environ[key]
-        cfg.hydra.runtime.cwd = os.getcwd()
-        names = cfg.hydra.job.config.override_dirname
-        cfg.hydra.job.override_dirname = get_overrides_dirname(
-            overrides=task,
-            kv_sep=names.kv_sep,
-            item_sep=names.item_sep,
-            exclude_keys=[*names.exclude_keys, *self.shared_keys],
-        )
 
     def show(self, options: Namespace) -> None:
         """Answer `--help`, `--hydra-help`, `--cfg`, `--info` and `--shell-completion`, as `hydra.main` does."""
@@ -190,20 +179,17 @@ class Loader(ConfigLoaderImpl):
             hydra.show_cfg(name, overrides, options.cfg, options.package, options.resolve)
 
     def context(self, cfg: DictConfig) -> HydraContext:
-        """What Hydra's launchers, sweepers and `run_job` are given, with the callbacks of the config."""
+        """The context for Hydra's launchers, sweepers and `run_job`, with the callbacks of the config."""
         return HydraContext(config_loader=self, callbacks=Callbacks(cfg))
 
 
 def job_context(cfg: DictConfig) -> HydraContext:
-    """As `Loader.context`, for a job that composes nothing any more."""
+    """As `Loader.context`, for a job that composes nothing."""
     return HydraContext(config_loader=None, callbacks=Callbacks(cfg))  # type: ignore[arg-type]
 
 
-# ----------------------------------------------------------------------------------------------------- nodes
-
-
 def find_node(cfg: DictConfig, key: str) -> Any:
-    """The node at a dotted key, with nothing resolved; None where there is none."""
+    """The unresolved node at a dotted key, or None."""
     node: Any = cfg
     for part in re.split(r"[.\[\]]+", key.rstrip("]")):
         if isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
@@ -216,7 +202,7 @@ def find_node(cfg: DictConfig, key: str) -> Any:
 
 
 def iter_nodes(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, node) of everything in `cfg`, with nothing resolved."""
+    """(dotted key, unresolved node) of all keys in `cfg`, at every level."""
     if cfg._is_none() or cfg._is_missing():
         return
     for name in map(str, cfg):
@@ -237,12 +223,12 @@ def is_missing(node: Any) -> bool:
 
 
 def is_value(node: Any) -> bool:
-    """Whether a node is a plain value: no group or list, neither `???` nor an interpolation."""
+    """Whether a node is a single value, neither `???` nor an interpolation."""
     return isinstance(node, ValueNode) and not (node._is_missing() or node._is_interpolation())
 
 
 def converted(node: ValueNode, value: Any) -> Any:
-    """The value as a node of this type holds it; raises OmegaConf's error if it cannot."""
+    """The value converted to the type of the node; raises OmegaConf's error if that is impossible."""
     node = copy.copy(node)
     node._set_value(value)
     return node._value()

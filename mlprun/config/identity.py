@@ -1,7 +1,7 @@
-"""What a run is: the part of its config that decides its result.
+"""The identity of a run: the part of its resolved config that determines its result.
 
-Two runs are the same if their resolved configs are, `identity`. The name of a directory ends in a hash of their
-difference from the defaults, `fingerprint`: a key that is added to the schema renames nothing that is on disk.
+Directory names end in a hash of its difference from the defaults, `fingerprint`, so that a new key of the schema
+renames no existing directory.
 """
 
 from __future__ import annotations
@@ -17,62 +17,59 @@ from mlprun.config.options import Option, default_of
 from mlprun.config.schema import Config
 from mlprun.version_one import upgrade_config
 
-# What may change when a run is continued.
+# Keys that may change when a run is resumed.
 RESUMABLE = ("epochs", "steps", "trainer.max_time", "device", "checkpoint", "logging", "writers")
 LENGTH_KEYS = ("epochs", "steps")
-# What no result depends on, beside `RESUMABLE`.
+# Further keys that no result depends on.
 RESULT_FREE = ("sweep", "inspect", "data.root")
 # Groups of `data` that an argument of the data set may repeat, as `text: ${data.text}`.
 _REPEATED = ("text", "audio")
 
 
 def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
-    """What of a run's config decides its result; without `length`, what must be the same in all its checkpoints.
-
-    Keys that are newer than the config have their defaults.
-    """
-    kept = upgrade_config(stored)
-    data = kept.get("data", {})
+    """The keys that determine a run's result, newer ones with their defaults; `length`: with epochs and steps."""
+    config = upgrade_config(stored)
+    data = config.get("data", {})
     dataset = data.get("dataset", {})
     repeated = {name: group for group in _REPEATED for name in _repeats(data, group)}
-    _add_defaults(kept, Config)
+    _add_defaults(config, Config)
     for name, group in repeated.items():
         dataset[name] = data[group]
     for key in (*RESUMABLE, *RESULT_FREE):
         if length and key in LENGTH_KEYS:
             continue
         *parents, last = key.split(".")
-        node = kept
+        node = config
         for parent in parents:
             node = node.get(parent, {})
         node.pop(last, None)
     drop_known_root(dataset)
-    return kept
+    return config
 
 
 def difference(stored: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's `identity` is not as the schema has it by default; arguments of classes are all kept."""
-    kept = identity(stored)
-    if isinstance(kept.get("data"), dict):
+    """The part of a run's `identity` that differs from the schema's defaults, and all arguments of classes."""
+    config = identity(stored)
+    if isinstance(config.get("data"), dict):
         for group in _REPEATED:
-            for name in _repeats(kept["data"], group):
-                kept["data"]["dataset"][name] = f"${{data.{group}}}"
-    return _without_defaults(kept, Config)
+            for name in _repeats(config["data"], group):
+                config["data"]["dataset"][name] = f"${{data.{group}}}"
+    return _without_defaults(config, Config)
 
 
 def fingerprint(stored: dict[str, Any]) -> str:
-    """Ten hex digits that stand for a run's `difference` from the defaults."""
+    """Ten hex digits of a hash of a run's `difference`."""
     return digest(difference(stored))
 
 
 def digest(value: Any) -> str:
-    """Ten hex digits that stand for plain nested dicts and lists."""
+    """Ten hex digits of a hash of nested dicts and lists."""
     text = json.dumps(_as_floats(value), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def drop_known_root(dataset: dict[str, Any]) -> None:
-    """Forget where files lie that are known by their checksums."""
+    """Remove the folder of files that are verified by checksums."""
     if str(dataset.get("_target_")).startswith(("mlprun.data.mnist.", "mlprun.data.cifar.")):
         dataset.pop("root", None)
 
@@ -80,39 +77,38 @@ def drop_known_root(dataset: dict[str, Any]) -> None:
 def _repeats(data: dict[str, Any], group: str) -> list[str]:
     """The arguments of the data set that repeat a group of `data`."""
     values = data.get(group)
-    if not isinstance(values, dict):
-        return []
-    return [name for name, value in data.get("dataset", {}).items() if value == values]
+    same = [name for name, value in data.get("dataset", {}).items() if value == values]
+    return same if isinstance(values, dict) else []
 
 
-def _add_defaults(kept: dict[str, Any], section: type) -> None:
+def _add_defaults(config: dict[str, Any], section: type) -> None:
     for spec in dataclasses.fields(section):
         option: Option = spec.metadata["option"]
-        if option.section is not None and isinstance(kept.get(spec.name), dict):
-            _add_defaults(kept[spec.name], option.section)
-        elif spec.name not in kept and spec.default != MISSING:
+        if option.section is not None and isinstance(config.get(spec.name), dict):
+            _add_defaults(config[spec.name], option.section)
+        elif spec.name not in config and spec.default != MISSING:
             default = default_of(spec)
-            kept[spec.name] = dataclasses.asdict(default) if option.section and default is not None else default
+            config[spec.name] = dataclasses.asdict(default) if option.section and default is not None else default
 
 
-def _without_defaults(kept: dict[str, Any], section: type) -> dict[str, Any]:
-    found = dict(kept)
+def _without_defaults(config: dict[str, Any], section: type) -> dict[str, Any]:
+    changed = dict(config)
     for spec in dataclasses.fields(section):
-        if spec.name not in kept:
+        if spec.name not in config:
             continue
-        option, value = spec.metadata["option"], kept[spec.name]
+        option, value = spec.metadata["option"], config[spec.name]
         if option.section is not None and isinstance(value, dict):
-            found[spec.name] = _without_defaults(value, option.section)
-            unchanged = not found[spec.name] and spec.default is not None  # a group that may be null is not by default
+            changed[spec.name] = _without_defaults(value, option.section)
+            is_default = not changed[spec.name] and spec.default is not None  # else the default is null
         else:
-            unchanged = value == default_of(spec)
-        if unchanged:
-            del found[spec.name]
-    return found
+            is_default = value == default_of(spec)
+        if is_default:
+            del changed[spec.name]
+    return changed
 
 
 def _as_floats(value: Any) -> Any:
-    """1 and 1.0 are one value, however they were typed."""
+    """Make 1 and 1.0 equal."""
     if isinstance(value, dict):
         return {key: _as_floats(item) for key, item in value.items()}
     if isinstance(value, list):

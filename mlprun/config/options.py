@@ -1,4 +1,4 @@
-"""Dataclass fields that say what a config key means and which values it may have."""
+"""Dataclass fields with the meaning and the range of a config key."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ from typing import Any
 
 from mlprun.config.ranges import Range
 
-DURATION = "duration"  # the unit of `10 epochs`, `500 steps`, `5%`
-CLOCK_TIME = "wall-clock time"  # the unit of `2h`, `90 min`, `02:00:00`
+DURATION = "duration"  # unit of `10 epochs`, `500 steps`, `5%`
+CLOCK_TIME = "wall-clock time"  # unit of `2h`, `90 min`, `02:00:00`
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a field says of its key, beside the default.
-
-    Attributes:
-        meaning: one line.
-        check: the values it may have; None: whatever the type allows.
-        unit: of the value, where it has one.
-        section: the dataclass of the keys below it, for a key that is a group.
-    """
+    """The metadata of a key; `section` is the dataclass of a group of keys, `check` None allows all of its type."""
 
     meaning: str
     check: Range | None = None
@@ -32,7 +25,7 @@ class Option:
 
 
 def option(default: Any, meaning: str, *, check: Range | None = None, unit: str = "", section: Any = None) -> Any:
-    """A dataclass field for a key; `default` is copied for each config."""
+    """A dataclass field for a key; a list or dict `default` is copied for each config."""
     metadata = {"option": Option(meaning, check, unit, section)}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: copy.copy(default), metadata=metadata)
@@ -56,5 +49,5 @@ def iter_options(section: type, config: Any, prefix: str = "") -> Iterator[tuple
 
 
 def default_of(spec: dataclasses.Field[Any]) -> Any:
-    """The default of a field; a new object where it can be changed."""
+    """The default of a field; a new object if it is mutable."""
     return spec.default if spec.default_factory is dataclasses.MISSING else spec.default_factory()

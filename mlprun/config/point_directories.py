@@ -1,4 +1,4 @@
-"""The directories of a sweep's points, found by what is run in them."""
+"""Finds the directories of a sweep's points by their configs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from mlprun.runs.record import RunRecord
 
 
 class PointDirectories:
-    """What is in a sweep's folder.
-
-    Args:
-        sweep_dir: directory of the sweep; read once.
-    """
+    """The directories in a sweep's folder, which is read once."""
 
     def __init__(self, sweep_dir: Path) -> None:
         self._by_fingerprint: dict[str, list[Path]] = {}
@@ -25,10 +21,7 @@ class PointDirectories:
             self._by_fingerprint.setdefault(path.name.rpartition("_")[2], []).append(path)
 
     def find(self, config: dict[str, Any]) -> Path | None:
-        """The directory of the point with this config, if it was begun.
-
-        One whose config was another, because a default has changed since, is not the point's.
-        """
+        """The directory of the point with this config, if the run was started with the defaults of today."""
         if not self._by_fingerprint:
             return None
         key = fingerprint(config)
@@ -38,18 +31,18 @@ class PointDirectories:
         return paths[0] if paths else None
 
     def free_suffix(self, key: str) -> str:
-        """How the name of a new directory ends: with the fingerprint `key`, numbered if other defaults had the same."""
+        """The end of a new directory's name: the fingerprint `key`, numbered if runs with other defaults have it."""
         others = self._by_fingerprint.get(key)
         return f"{len(others) + 1}_{key}" if others else key
 
 
 def _has_other_defaults(path: Path, key: str) -> bool:
-    """Whether the run in `path` has another fingerprint than `key` now, though no resume made it longer."""
+    """Whether the run in `path` has another fingerprint than `key` now, although no resume extended it."""
     directory = RunDirectory(path)
     try:
         record = directory.read() if directory.record_file.exists() else RunRecord()
     except RunError:
-        return False  # damaged; who uses the directory says so
+        return False  # damaged; reported when the directory is used
     if not record.has_config or fingerprint(record.config) == key:
         return False
     changes = [change for entry in record.resumed for change in entry.get("changed", [])]

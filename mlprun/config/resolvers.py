@@ -1,4 +1,4 @@
-"""What `${mlprun.…:}` in the YAML stands for, and where the YAML is."""
+"""The resolvers `${mlprun.…:}` of the YAML, and the folders of the YAML."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ from mlprun.errors import ConfigError
 
 
 def conf_dirs() -> tuple[Path, Path]:
-    """The folders of mlprun's own YAML, as they are searched: `conf`, and what the course adds to its groups.
-
-    `conf` is inside the package in a wheel, beside it in a checkout.
-    """
+    """The folders of mlprun's own YAML: `conf`, inside the package in a wheel, and the course's."""
     package = Path(__file__).parents[1]
     inside, beside = package / "conf", package.parent / "conf"
     return inside if inside.is_dir() else beside, package / "course" / "conf"
@@ -35,29 +32,29 @@ def _data_root() -> str:
 
 
 def _run_name(_root_: DictConfig) -> str:
-    """`digits_mlp_adam`: the choices, or the class where it is not the choice's."""
+    """`digits_mlp_adam`: the chosen options, or the class if it is not the option's."""
     choices, overrides = _root_.hydra.runtime.choices, _root_.hydra.overrides.task
     names = [_root_.data.name]
     for group in ("model", "optim"):
-        own = choices[group] == "custom" or any(o.startswith(f"{group}._target_=") for o in overrides)
-        names.append(_root_[group]._target_.rpartition(".")[2] if own else choices[group])
+        by_class = choices[group] == "custom" or any(o.startswith(f"{group}._target_=") for o in overrides)
+        names.append(_root_[group]._target_.rpartition(".")[2] if by_class else choices[group])
     return file_name("_".join(names))
 
 
 def _point_name(_root_: DictConfig) -> str:
-    """The directory of a point that nobody planned, as those of a sweeper that searches: its lines, and its hash."""
+    """The directory of a point that was not planned, as with a search: its overrides and its hash."""
     if not _root_.hydra.runtime.choices:
-        return ""  # Hydra looks at the value while it still composes
+        return ""  # Hydra reads the value while it composes
     config = check(_root_).to_dict()
     directories = PointDirectories(Path(_root_.hydra.sweep.dir))
-    if (there := directories.find(config)) is not None:
-        return there.name
+    if (existing := directories.find(config)) is not None:
+        return existing.name
     label = file_name(",".join(_root_.hydra.overrides.task))[:80] or "run"
     return f"{label}_{directories.free_suffix(fingerprint(config))}"
 
 
 def _frames(audio: DictConfig) -> Frames:
-    """What follows from a `data.audio`; asked while the config is still being resolved, so it checks the keys."""
+    """The frames of a `data.audio`, whose keys are not checked yet while the config is resolved."""
     for key, option, value in iter_options(Audio, audio, "data.audio."):
         if option.check is not None and (problem := option.check.problem(value)) is not None:
             raise ConfigError(key, value, problem)
@@ -65,7 +62,7 @@ def _frames(audio: DictConfig) -> Frames:
 
 
 def file_name(text: str) -> str:
-    """`text` without what a file name or a shell would trip over, at most 120 characters."""
+    """`text` without characters that are special in file names or in a shell, at most 120 characters."""
     return re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[\[\]{}'\"]", "", text))[:120].strip("-.")
 
 

@@ -1,7 +1,4 @@
-"""The schema: every key that mlprun owns, with its type, default, unit, range and meaning in one field.
-
-`python -m mlprun.config.reference` writes it as docs/config.md.
-"""
+"""The keys that mlprun owns: type, default, unit, range and meaning; see `mlprun.config.reference`."""
 
 from __future__ import annotations
 
@@ -28,23 +25,19 @@ from mlprun.config.ranges import (
 )
 from mlprun.task_names import TASKS
 
-# Nodes whose keys are the arguments of somebody's class: any key may be added with `+`.
+# Nodes that hold the arguments of a class: any key may be added with `+`.
 FOREIGN = (
     *("task", "metrics", "model", "optim", "scheduler", "loss", "writers"),
     *("data.dataset", "data.val_dataset", "data.test_dataset"),
 )
 
-_PLANE, _IMAGES, _TEXT = "mlprun.pictures.plane", "mlprun.pictures.images", "mlprun.pictures.text"
-PICTURES = {  # what a short name in `logging.pictures` stands for
-    "attention": f"{_TEXT}.attention",
-    "boundary": f"{_PLANE}.boundary",
-    "embeddings": f"{_TEXT}.embeddings",
-    "feature_maps": f"{_IMAGES}.feature_maps",
-    "filters": f"{_IMAGES}.filters",
-    "fit": f"{_PLANE}.fit",
-    "misclassified": f"{_IMAGES}.misclassified",
-    "predictions": f"{_PLANE}.predictions",
+_PICTURES = {
+    "images": ("feature_maps", "filters", "misclassified"),
+    "plane": ("boundary", "fit", "predictions"),
+    "text": ("attention", "embeddings"),
 }
+# Short names for `logging.pictures`.
+PICTURES = {name: f"mlprun.pictures.{module}.{name}" for module, names in _PICTURES.items() for name in names}
 
 
 @dataclass
@@ -52,9 +45,8 @@ class Augment:
     """Random changes of training images."""
 
     crop: int = option(
-        0, "black border added on each side before a random crop to the original size; 0: no cropping",
-        check=at_least(0), unit="pixels",
-    )  # fmt: skip
+        0, "black border per side before a random crop to the original size; 0: off", check=at_least(0), unit="pixels"
+    )
     flip: bool = option(False, "mirror each image left to right with probability 1/2")
 
 
@@ -63,29 +55,25 @@ class Text:
     """How text becomes token ids; for text data only."""
 
     tokens: str = option(
-        "words", "what a token is; `bpe`: byte pairs learnt from the text (needs `pip install 'mlprun[text]'`)",
-        check=choice("words", "characters", "bpe"),
-    )  # fmt: skip
+        "words", "a token; `bpe` needs `pip install 'mlprun[text]'`", check=choice("words", "characters", "bpe")
+    )
     lowercase: bool = option(True, "convert text to lower case, so that `The` and `the` are the same token")
     vocab_size: int = option(
-        10000, "size of the vocabulary: three special tokens and the most frequent tokens of the training split",
-        check=at_least(4), unit="tokens",
-    )  # fmt: skip
+        10000, "vocabulary size: 3 special and the most frequent training tokens", check=at_least(4), unit="tokens"
+    )
     min_frequency: int = option(
         2, "tokens that occur less often than this in the training split are unknown", check=at_least(1)
     )
     ngrams: int = option(
-        1, "longest sequence of words that also becomes a token: 2 adds `not good` to `not` and `good`",
-        check=at_least(1),
-    )  # fmt: skip
+        1, "longest word sequence that also becomes a token: 2 adds `not good` to `not` and `good`", check=at_least(1)
+    )
     max_length: int = option(256, "longer examples are truncated at the end", check=at_least(1), unit="tokens")
     vocabulary: str | None = option(
         None, "a run (directory or checkpoint) whose vocabulary is used; null: build one from the training split"
     )
     bucketing: int = option(
-        0, "sort this many batches by length together, so that they need less padding; 0: no sorting",
-        check=at_least(0), unit="batches",
-    )  # fmt: skip
+        0, "batches that are sorted by length together, for less padding; 0: none", check=at_least(0), unit="batches"
+    )
 
 
 @dataclass
@@ -93,22 +81,18 @@ class Audio:
     """How sound becomes log-mel spectrograms; for audio data only."""
 
     sample_rate: int = option(
-        16000, "all audio is resampled to this rate; frequencies above half of it are lost",
-        check=at_least(1000), unit="Hz",
-    )  # fmt: skip
+        16000, "all audio is resampled to it; frequencies above half of it are lost", check=at_least(1000), unit="Hz"
+    )
     seconds: float = option(
-        1.0, "length of an example: longer sounds are cropped to their middle, shorter ones padded with silence",
-        check=finite_above(0), unit="s",
-    )  # fmt: skip
+        1.0, "length of an example; longer audio is centre-cropped, shorter padded", check=finite_above(0), unit="s"
+    )
     num_mels: int = option(64, "mel bands, the height of the spectrogram", check=at_least(1))
     window_ms: float = option(
-        25.0, "window of one spectrogram column; longer windows resolve frequencies better",
-        check=finite_above(0), unit="ms",
-    )  # fmt: skip
+        25.0, "window of a spectrogram column; longer ones resolve frequencies better", check=finite_above(0), unit="ms"
+    )
     hop_ms: float = option(
-        10.0, "step from one column to the next; shorter steps resolve time better and make the spectrogram wider",
-        check=finite_above(0), unit="ms",
-    )  # fmt: skip
+        10.0, "step between columns; shorter ones resolve time better", check=finite_above(0), unit="ms"
+    )
     f_min: float = option(20.0, "lower edge of the lowest band", check=at_least(0), unit="Hz")
     f_max: float | None = option(
         None, "upper edge of the highest band; null: half the sample rate", check=above(0), unit="Hz"
@@ -130,34 +114,26 @@ class DataConfig:
     task: str = option(MISSING, "what the targets are; `custom`: `task` says it", check=choice(*TASKS))
     text: Text = group(Text)
     input_shape: list[int] | None = option(
-        MISSING, "shape of one input, without the batch dimension; null: an example is any structure of tensors, for "
-        "`task=custom` and `task=model`", check=SHAPE,
-    )  # fmt: skip
+        MISSING, "shape of one input without the batch dimension; null: any structure of tensors", check=SHAPE
+    )
     num_outputs: int = option(MISSING, "classes, or target values per example", check=at_least(1))
     root: str | None = option(None, "folder of the files, for data that is read from files")
-    val_fraction: float = option(
-        0.1, "share of the training data that becomes the val split", check=between(0, 1)
-    )  # fmt: skip
+    val_fraction: float = option(0.1, "share of the training data that becomes the val split", check=between(0, 1))
     test_fraction: float = option(
         0.2, "share of the data that becomes the test split, if the data set has no test split", check=between(0, 1)
     )
     split_seed: int = option(
-        0, "seed of the splits; separate from `seed`, so that runs with different seeds share their splits",
-        check=at_least(0),
-    )  # fmt: skip
+        0, "seed of the splits, so that runs with different `seed`s share their splits", check=at_least(0)
+    )
     normalize: str = option(
-        "standardize", "how inputs are scaled, with statistics of the training split",
-        check=choice("none", "minmax", "standardize"),
-    )  # fmt: skip
+        "standardize", "scaling of inputs by the training split", check=choice("none", "minmax", "standardize")
+    )
     normalize_targets: bool = option(
-        False, "for regression: standardize targets by the training split; the loss is then comparable between data "
-        "sets, while mse, mae and r2 stay in the data's units",
-    )  # fmt: skip
+        False, "standardize the targets of a regression by the training split; metrics stay in the data's units"
+    )
     augment: Augment = group(Augment)
     audio: Audio | None = option(None, "how sound becomes spectrograms; null: the data is not audio", section=Audio)
-    limit: int | None = option(
-        None, "number of training examples used; null: all", check=at_least(1), unit="examples"
-    )  # fmt: skip
+    limit: int | None = option(None, "number of training examples used; null: all", check=at_least(1), unit="examples")
     limit_eval: int | None = option(
         None, "number of val and of test examples used; null: all", check=at_least(1), unit="examples"
     )
@@ -168,7 +144,7 @@ class DataConfig:
 
 @dataclass
 class TrainerConfig:
-    """How a step is done."""
+    """How an optimizer step is done."""
 
     accumulate: int = option(
         1, "micro-batches per optimizer step: the same result as the whole batch, in less memory", check=at_least(1)
@@ -182,21 +158,17 @@ class TrainerConfig:
     )
     compile: bool = option(False, "compile the model with `torch.compile`: the first step is slow, later ones faster")
     num_threads: int | None = option(
-        None, "CPU threads; null: 1 for small models, all cores for others. The number changes the last bits",
-        check=at_least(1),
-    )  # fmt: skip
+        None, "CPU threads; null: 1 for small models, all cores for others. Changes the last bits", check=at_least(1)
+    )
     max_time: str | None = option(
-        None, "time limit, as `2h`, `90 min` or `02:00:00`: the run then saves, stops and prints how to resume; "
-        "null: no limit", unit=CLOCK_TIME,
-    )  # fmt: skip
+        None, "limit, as `2h`, `90 min` or `02:00:00`: the run then saves and stops; null: none", unit=CLOCK_TIME
+    )
     on_nan: str = option(
-        "stop", "stop the run at a loss or gradient that is not finite, or skip the step",
-        check=choice("stop", "skip"),
-    )  # fmt: skip
+        "stop", "stop the run at a non-finite loss or gradient, or skip the step", check=choice("stop", "skip")
+    )
     decay_all: bool = option(True, "false: no weight decay on biases, norms and other 1-D parameters")
     weights: str | None = option(
-        None,
-        "initial weights: a run directory (its best.pt), a checkpoint, or a .pt file with a state dict; null: random",
+        None, "initial weights: a run directory (its best.pt), a checkpoint or a file with a state dict; null: random"
     )
     freeze: list[str] = option(
         [], "parameters that are not trained, as `[conv1,layer1.*]`; the name of a module freezes all its parameters"
@@ -224,9 +196,8 @@ class EarlyStoppingConfig:
     """When to stop a run that no longer improves."""
 
     patience: int | None = option(
-        None, "evaluations without improvement of `monitor` before the run ends; null: never",
-        check=at_least(1), unit="evaluations",
-    )  # fmt: skip
+        None, "evaluations without improvement of `monitor` before the run ends; null: never", check=at_least(1)
+    )
     min_delta: float = option(
         0.0, "smallest change that counts as an improvement", check=at_least(0), unit="that of `monitor`"
     )
@@ -238,13 +209,11 @@ class LoggingConfig:
 
     every: str = option("50 steps", "how often training metrics are logged", unit=DURATION)
     histograms: bool = option(
-        False, "at the start and at each evaluation, log norms and histograms of every layer's activations and of "
-        "every parameter's weights, gradients and updates, on up to 256 training examples",
-    )  # fmt: skip
+        False, "at each evaluation, norms and histograms of activations, weights, gradients, updates (256 examples)"
+    )
     pictures: list[str] = option(
-        [], "pictures drawn at the start and at each evaluation; your own are functions of (learner, splits)",
-        check=names_or_paths(PICTURES, "picture"),
-    )  # fmt: skip
+        [], "drawn at each evaluation; yours: functions of (learner, splits)", check=names_or_paths(PICTURES, "picture")
+    )
 
 
 @dataclass
@@ -252,16 +221,14 @@ class SweepConfig:
     """How `mlprun -m` executes its runs; does not affect results."""
 
     name: str | None = option(
-        None, "the sweep is stored in outputs/sweeps/NAME, and the same command again completes what is missing; "
-        "null: date and time", check=FOLDER_NAME,
-    )  # fmt: skip
+        None, "folder in outputs/sweeps; the same command again completes it; null: date and time", check=FOLDER_NAME
+    )
     num_workers: int | None = option(
         None, "number of runs in parallel; null: as many as cores, GPUs and memory allow", check=at_least(1)
     )
     max_failures: int | None = option(
-        None, "number of failed runs after which no further run is started; null: all runs are tried",
-        check=at_least(1), unit="runs",
-    )  # fmt: skip
+        None, "failed runs after which no further run is started; null: never", check=at_least(1), unit="runs"
+    )
     stale: str = option("keep", "keep or redo finished runs whose code has changed since", check=choice("keep", "redo"))
     dry_run: bool = option(False, "show what would be run, and run nothing")
 
@@ -277,7 +244,7 @@ class InspectConfig:
 
 @dataclass
 class Config:
-    """One run. Built by `check`, so that every value in it is known to be good."""
+    """One run; built by `check`, so all values are valid."""
 
     seed: int = option(0, "seed of the initial weights, the order of the examples and all noise", check=SEED)
     device: str = option("auto", "`auto`: cuda if available, else mps, else cpu", check=DEVICE)
@@ -296,8 +263,7 @@ class Config:
     )
     data: DataConfig = group(DataConfig)
     task: dict[str, Any] = option(
-        {},
-        "a task of your own: `task=custom task._target_=…` or `task=model`; empty: the built-in one of `data.task`",
+        {}, "your own task: `task=custom task._target_=…` or `task=model`; empty: the one of `data.task`"
     )
     metrics: dict[str, Any] = option(
         {}, "further metrics by name, each `_target_`, its arguments and, for a function, `higher_is_better`"
@@ -311,14 +277,13 @@ class Config:
     early_stopping: EarlyStoppingConfig = group(EarlyStoppingConfig)
     logging: LoggingConfig = group(LoggingConfig)
     writers: dict[str, Any] = option(
-        {}, "where values and pictures go, by name, each `_target_` and its arguments; `+writer=NAME` adds one of your "
-        "YAML, `~writers.NAME` removes one",
-    )  # fmt: skip
+        {}, "writers by name, each `_target_` and its arguments; `+writer=NAME` adds one, `~writers.NAME` removes one"
+    )
     sweep: SweepConfig = group(SweepConfig)
     inspect: InspectConfig = group(InspectConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole config as plain nested dicts and lists."""
+        """The config as nested dicts and lists."""
         return dataclasses.asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""Did you mean: what a wrong key or a message of Hydra's stands for."""
+"""Suggestions for unknown keys, and explanations of Hydra's and OmegaConf's errors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NoReturn
 
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mlprun.config.hydra_private import iter_nodes
 from mlprun.config.overrides import typed_value
 from mlprun.config.schema import Config
 from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean
 
-# Words that people type for ours.
+# Names that other programs use.
 _SYNONYMS = {
     "learning_rate": "lr",
     "batch": "batch_size",
@@ -40,27 +40,21 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
     known = list(dict.fromkeys(known))
     parent, _, last = key.rpartition(".")
     last = _SYNONYMS.get(last, last)
-    siblings = [k for k in known if k.rpartition(".")[0] == parent]
-    candidates: list[str] = []
-    for exact in (f"{parent}.{last}" if parent else last, f"{parent.split('.')[0]}.{last}"):
-        candidates += [k for k in known if k == exact]
-    candidates = candidates or [k for k in known if k.rpartition(".")[2] == last]
-    candidates = candidates or [
-        f"{parent}.{n}" if parent else n for n in close_matches(last, (s.rpartition(".")[2] for s in siblings))
-    ]
-    candidates = candidates or close_matches(key, known)
-    if not candidates:
-        leaves: dict[str, str] = {}
-        for k in known:
-            leaves.setdefault(k.rpartition(".")[2], k)
-        candidates = [leaves[name] for name in close_matches(last, leaves)]
-    if candidates:
-        return did_you_mean(dict.fromkeys(candidates[:3]))
-    return "`mlprun --cfg job` shows every key"
+    prefix = f"{parent}." if parent else ""
+    leaves = {k.rpartition(".")[2]: k for k in reversed(known)}
+    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
+    candidates = (
+        [k for k in (f"{prefix}{last}", f"{parent.split('.')[0]}.{last}") if k in known]
+        or [k for k in known if k.rpartition(".")[2] == last]
+        or [f"{prefix}{name}" for name in close_matches(last, siblings)]
+        or close_matches(key, known)
+        or [leaves[name] for name in close_matches(last, leaves)]
+    )
+    return did_you_mean(dict.fromkeys(candidates[:3])) if candidates else "`mlprun --cfg job` shows every key"
 
 
 def raise_explained(error: BaseException, overrides: Iterable[Override] = ()) -> NoReturn:
-    """Raise what Hydra or OmegaConf found as a `ConfigError` of at most a few lines."""
+    """Raise an error of Hydra or OmegaConf as a short `ConfigError`."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -73,15 +67,13 @@ def raise_explained(error: BaseException, overrides: Iterable[Override] = ()) ->
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
             problem = (cause.msg or str(cause)).splitlines()[0]
-            line = next((o for o in overrides if o.key_or_group == key), None)
-            value: object = ConfigError.MISSING
-            if line is not None and not line.is_delete():
-                value, problem = typed_value(line), _plain(problem)
-            remedy = ""
-            if type(cause).__name__ in ("ConfigKeyError", "ConfigAttributeError"):
+            override = next((o for o in overrides if o.key_or_group == key), None)
+            value, remedy = ConfigError.MISSING, ""
+            if override is not None and not override.is_delete():
+                value, problem = typed_value(override), _plain(problem)
+            if isinstance(cause, ConfigKeyError | ConfigAttributeError):
                 problem = "there is no such key"
-                known = [k for k, _ in iter_nodes(OmegaConf.structured(Config))]
-                remedy = nearest_key(key, known)
+                remedy = nearest_key(key, [k for k, _ in iter_nodes(OmegaConf.structured(Config))])
                 if key == "writer":  # Hydra's package of a file in that group
                     remedy = "the first line of your writer/NAME.yaml must be: # @package writers.NAME"
             raise ConfigError(key, value, problem, remedy) from error
@@ -90,12 +82,7 @@ def raise_explained(error: BaseException, overrides: Iterable[Override] = ()) ->
 
 
 def _plain(problem: str) -> str:
-    """OmegaConf's type errors in plain words."""
     kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
-    found = re.search(r"could not be converted to (\w+)|is not a valid (bool)", problem)
-    if found:
-        kind = kinds.get(found[1] or "Boolean", found[1])
-        return f"must be {kind}"
-    if "is not a ListConfig" in problem:
-        return "must be a list, such as [a,b]"
-    return problem.replace("\n", " ")
+    if match := re.search(r"could not be converted to (\w+)|is not a valid (bool)", problem):
+        return f"must be {kinds.get(match[1] or 'Boolean', match[1])}"
+    return "must be a list, such as [a,b]" if "is not a ListConfig" in problem else problem

@@ -1,8 +1,9 @@
-"""A composed config in which values are replaced without composing it again: the points of a large sweep."""
+"""Replaces values in a composed config without composing again, for the points of a large sweep."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from typing import Any
 
@@ -14,16 +15,12 @@ from mlprun.config.checks import check_config, to_config
 from mlprun.config.hydra_private import converted, find_node, is_value
 from mlprun.config.schema import Config
 
-# Resolvers that read nothing of the config but their arguments. What another one reads is not known.
+# Resolvers that read only their arguments. Others may read any key.
 KNOWN_RESOLVERS = ("mlprun.data_root", "mlprun.num_class_folders", "mlprun.num_frames", "oc.env", "now")
 
 
 class Template:
-    """A config, and the keys whose values nothing else in it depends on.
-
-    Args:
-        cfg: composed; not changed.
-    """
+    """A composed config, and the keys on which nothing else in it depends."""
 
     def __init__(self, cfg: DictConfig) -> None:
         self._cfg = cfg
@@ -32,11 +29,7 @@ class Template:
         self._nodes: dict[str, ValueNode | None] = {}
 
     def with_values(self, overrides: list[Override]) -> Config | None:
-        """The checked config with these values, None where it has to be composed to know it.
-
-        Raises:
-            ConfigError: as `check`.
-        """
+        """The checked config with these values; None if it must be composed. Raises ConfigError as `check`."""
         config = self._config
         for override in overrides:
             node = self._node(override)
@@ -45,17 +38,18 @@ class Template:
             try:
                 value = converted(node, override.value())
             except OmegaConfBaseException:
-                return None  # a composition says what is wrong with it
-            if not override.is_hydra_override():  # no Config holds those
+                return None  # a composition explains the error
+            if not override.is_hydra_override():  # not part of `Config`
                 config = _replaced(config, override.key_or_group.split("."), value)
         return check_config(config)
 
     def _node(self, override: Override) -> ValueNode | None:
-        """The node of a single value on which nothing else depends, else None."""
+        """The node of a single value, None if something else depends on it."""
         key, value = override.key_or_group, override.value()
-        plain = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
-        unresolved = isinstance(value, str) and ("${" in value or "???" in value)
-        if not plain or unresolved or isinstance(value, list | dict):
+        is_unresolved = isinstance(value, str) and ("${" in value or "???" in value)
+        if override.is_add() or override.is_force_add() or override.is_delete() or override.package:
+            return None
+        if is_unresolved or isinstance(value, list | dict):
             return None
         if override.is_hydra_override():
             node = find_node(self._cfg, key)
@@ -74,34 +68,22 @@ class Template:
 
 
 def _references(cfg: DictConfig) -> set[str] | None:
-    """The keys that interpolations outside of `hydra` name; None where that cannot be told from their text."""
-    found: set[str] = set()
+    """The keys used by interpolations outside of `hydra`; None if their text does not determine them."""
+    keys: set[str] = set()
     plain = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(plain, dict)
-    texts = [text for name, value in plain.items() if name != "hydra" for text in _interpolations(value)]
-    for text in texts:
-        for inner in re.findall(r"\$\{([^${}]*)", text):
-            name, is_resolver, _ = inner.partition(":")
-            if is_resolver:
-                if name not in KNOWN_RESOLVERS:
-                    return None
-            elif inner.startswith("."):
-                return None
-            elif inner:
-                found.add(inner.strip())
-    return found
-
-
-def _interpolations(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in _interpolations(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _interpolations(item)]
-    return [value] if isinstance(value, str) and "${" in value else []
+    plain.pop("hydra", None)
+    for inner in re.findall(r"\$\{([^${}]*)", json.dumps(plain, ensure_ascii=False, default=str)):
+        name, is_resolver, _ = inner.partition(":")
+        if inner.startswith(".") or (is_resolver and name not in KNOWN_RESOLVERS):
+            return None
+        if inner and not is_resolver:
+            keys.add(inner.strip())
+    return keys
 
 
 def _replaced(config: Any, path: list[str], value: Any) -> Any:
-    """A copy along the path only, of dataclasses and dicts."""
+    """A copy of nested dataclasses and dicts with one value replaced; copies along the path only."""
     first, *rest = path
     if isinstance(config, dict):
         return {**config, first: _replaced(config[first], rest, value) if rest else value}

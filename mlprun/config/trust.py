@@ -1,7 +1,7 @@
-"""Which `_target_`s of a stored config may be called unasked: to open someone else's run must not run their code.
+"""Which `_target_`s of a stored config may be called: opening someone else's run must not execute their code.
 
-A `_target_` names anything that Python can import, and to import is to run. So a name is judged as it is written
-before anything of it is imported, and what it leads to before it is called.
+A `_target_` can name anything importable, and an import executes code. So a name is checked before anything is
+imported, and the object it leads to before it is called.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from mlprun.errors import RunError
 from mlprun.formatting import truncate
 from mlprun.version_one import TARGETS
 
-# Where public names are looked up -> where what they name must be defined. A list of what is known to be harmless,
-# for libraries grow and the rest holds much that runs what it is given: torch.hub, torch.jit and torch.package load
-# code, torch.fx.GraphModule and torch.distributed.nn.RemoteModule write and exec it, torch.ao and torch.testing are
-# not for training, and torch.utils.data.datapipes open any file and apply any function. scikit-learn has none of
-# our kinds. A target inside another is held to the same rules, so the callables that some classes take (a loader,
-# a norm_layer, an lr_lambda) are harmless too.
+# Packages of public names -> the package that must define the named object. Only these are known to be harmless:
+# torch.hub, torch.jit and torch.package load code, torch.fx.GraphModule and torch.distributed.nn.RemoteModule write
+# and exec it, torch.ao and torch.testing are not for training, and torch.utils.data.datapipes open any file and apply
+# any function. Nested targets are checked too, so callable arguments (a loader, a norm_layer, an lr_lambda) are safe.
 _LIBRARIES = {
-    "torch.nn": "torch.nn.modules",  # not torch.nn.parallel, and not what torch.nn.quantized takes from torch.ao
+    "torch.nn": "torch.nn.modules",  # without torch.nn.parallel, and torch.ao in torch.nn.quantized
     "torch.optim": "torch.optim",
     "torch.utils.data": "torch.utils.data.dataset",
     "torchmetrics.classification": "torchmetrics.classification",  # others load models from the network
@@ -43,77 +41,78 @@ _LIBRARIES = {
     "mlprun.writers": "mlprun.writers",
 }
 _TOPS = {library.partition(".")[0] for library in _LIBRARIES}
-# The first generates code from the names it is given, and the second is torch.ao again.
+# The first generates code from names, the second is torch.ao.
 _NOT_FOR_TRAINING = ("torchvision.models.feature_extraction", "torchvision.models.quantization")
-# Those that read pictures, tables and plain numbers: a stored `root` may be any folder, with any files in it.
-# Not CIFAR10, CIFAR100 and LSUN, which unpickle (`data=cifar10` reads bytes), nor FGVCAircraft and Kinetics, which
-# unpack archives without a checksum, nor DatasetFolder, which needs a loader, nor what is not for mlprun (videos).
+# They read images, tables and plain numbers: a stored `root` may be any folder, with any files in it. Excluded are
+# CIFAR10, CIFAR100 and LSUN, which unpickle, FGVCAircraft and Kinetics, which unpack archives without a checksum, and
+# DatasetFolder, which needs a loader.
 _DATASETS = {
     "Caltech101", "Caltech256", "CelebA", "Country211", "DTD", "EMNIST", "EuroSAT", "FakeData", "FashionMNIST",
     "Flowers102", "Food101", "GTSRB", "ImageFolder", "Imagenette", "KMNIST", "LFWPeople", "MNIST", "Omniglot",
     "OxfordIIITPet", "Places365", "QMNIST", "RenderedSST2", "SEMEION", "STL10", "SUN397", "SVHN", "USPS",
 }  # fmt: skip
+# The return annotation of functions that may be called.
 _BUILT_BY = {
     "mlprun.course": "Source",
     "mlprun.data": "Source",
     "mlprun.models": "nn.Module",
     "mlprun.training": "float",
-}  # what our functions that build things return
-_DEEPEST = 50  # far deeper than any config of ours, and far from the end of Python's stack
+}
+_MAX_DEPTH = 50  # deeper than any config, and far from Python's recursion limit
 
 
 def check_targets(config: dict[str, Any], folder: Path, run: Path | None = None) -> None:
-    """Hold every `_target_` in `config` against what may be called without asking the user.
+    """Check that every `_target_` in `config` may be called without the user's consent.
 
-    That is: modules, losses, optimizers, schedulers and data sets (with their transforms) that torch, torchvision
-    or mlprun itself define, their functions that build such, and classes and functions defined in a module or
-    package that lies directly in `folder`. Modules of a target are imported only if all targets pass by name.
+    Allowed are modules, losses, optimizers, schedulers and data sets (with their transforms) defined by torch,
+    torchvision or mlprun, functions of these that build such, and classes and functions of a module or package
+    directly in `folder`. Modules are imported only if all targets pass by name.
 
     Args:
-        config: as stored: plain dicts, lists and values, before OmegaConf has seen them.
-        folder: where the user stands; it must be importable from (on `sys.path`) for its modules to count.
-        run: what is opened, a run directory or a checkpoint: code that came with it is not the user's own, also
-            when the user stands in it or above it.
+        config: plain dicts, lists and values, as stored.
+        folder: the current folder; its modules count only if it is on `sys.path`.
+        run: the opened run directory or checkpoint: code that came with it is not the user's, even if `folder`
+            contains it.
 
     Raises:
-        RunError: a target is not allowed, cannot be found, or the config is not plain; the first such.
+        RunError: a target is not allowed or cannot be found, or the config is not plain.
     """
-    here, opened = folder.resolve(), run.resolve() if run else None
+    folder, run = folder.resolve(), run.resolve() if run else None
     targets = [(key, TARGETS.get(target, target)) for key, target in _targets(config, "", 0)]
     for key, target in targets:
-        if problem := _name_problem(target, here, opened):
+        if problem := _name_problem(target, folder, run):
             raise _refused(key, target, problem)
     for key, target in targets:
         try:
-            problem = _object_problem(target, here, opened)
+            problem = _object_problem(target, folder, run)
         except ImportError as error:
             raise _refused(key, target, f"cannot be imported: {error}") from error
-        except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
+        except (Exception, SystemExit) as error:  # raised by the user's module
             raise _refused(key, target, f"cannot be imported: {type(error).__name__}: {error}") from error
         if problem:
             raise _refused(key, target, problem)
 
 
 def _refused(key: str, value: object, problem: str) -> RunError:
-    def shown(text: object) -> str:  # in ASCII: neither control characters nor letters that look like others
+    def shown(text: object) -> str:  # ASCII: neither control characters nor look-alike letters
         return truncate(ascii(str(text))[1:-1], 120, "...")
 
     top = str(value).partition(".")[0]
     remedy = "add --trust if you trust whoever made this run"
     if top not in _TOPS and top not in sys.stdlib_module_names:
-        remedy = f"stand in the folder of the run's own classes, or {remedy}"
+        remedy = f"run this from the folder that contains the run's own classes, or {remedy}"
     return RunError(f"{shown(key)}={shown(value)}: {problem.splitlines()[0]}\n  {remedy}")
 
 
 def _targets(node: object, key: str, depth: int) -> Iterator[tuple[str, str]]:
-    """The dotted keys and names of all targets, in the order of the config; raises RunError if it is not plain."""
-    if depth > _DEEPEST:
-        raise _refused(key, "", f"more than {_DEEPEST} levels deep")
+    """(dotted key, name) of all targets, in order; raises RunError if the config is not plain."""
+    if depth > _MAX_DEPTH:
+        raise _refused(key, "", f"more than {_MAX_DEPTH} levels deep")
     if isinstance(node, dict | list | tuple):
         pairs = node.items() if isinstance(node, dict) else enumerate(node)
         for name, value in pairs:
             below = f"{key}.{name}" if key else str(name)
-            if key == "logging.pictures" and type(value) is str and "." in value:  # called as a target is
+            if key == "logging.pictures" and type(value) is str and "." in value:  # called like a target
                 yield below, value
             elif name != "_target_":
                 yield from _targets(value, below, depth + 1)
@@ -123,16 +122,13 @@ def _targets(node: object, key: str, depth: int) -> Iterator[tuple[str, str]]:
                 raise _refused(below, type(value).__name__, "is not a name")
     elif isinstance(node, str):
         if "${" in node:  # `${oc.create:{_target_:os.system}}` would become a target after this check
-            raise _refused(key, node, "a stored value is final, and ${} would be filled in anew")
+            raise _refused(key, node, "a stored value is final, but ${} would be resolved again")
     elif not (node is None or isinstance(node, bool | int | float)):
         raise _refused(key, type(node).__name__, "is not a plain value")
 
 
-# ------------------------------------------------------------------------------------------ before importing
-
-
 def _name_problem(target: str, folder: Path, run: Path | None) -> str:
-    """Why the name alone is reason enough to refuse; empty if it is not."""
+    """Why the name alone is refused, or an empty string; imports nothing."""
     module, _, name = target.rpartition(".")
     parts = target.split(".")
     if not module or not all(part.isidentifier() for part in parts):
@@ -144,7 +140,7 @@ def _name_problem(target: str, folder: Path, run: Path | None) -> str:
     library = _library(target)
     if not library:
         known = [library for library in _LIBRARIES if _within(library, parts[0])]
-        return f"of {parts[0]} only what is in {', '.join(known)} is called unasked"
+        return f"of {parts[0]} only what is in {', '.join(known)} may be called"
     if _within(module, *_NOT_FOR_TRAINING):
         return f"{module} is not for training"
     if library == "torchvision.datasets" and name not in _DATASETS:
@@ -153,7 +149,7 @@ def _name_problem(target: str, folder: Path, run: Path | None) -> str:
 
 
 def _not_own(module: str, folder: Path, run: Path | None) -> str:
-    """Why a module is not one that lies in the user's folder; empty if it does."""
+    """Why a module is not in the user's folder, or an empty string."""
     top, *_ = parts = module.split(".")
     if top in sys.stdlib_module_names:
         return f"{top} is a part of Python"
@@ -165,9 +161,9 @@ def _not_own(module: str, folder: Path, run: Path | None) -> str:
         files.append(_source(path))
         if not os.path.isfile(files[-1]):
             if os.path.isdir(path):  # else every folder would be a package: Downloads.their_run.evil
-                return f"{path} has no __init__.py, so nothing in it is imported unasked"
+                return f"{path} has no __init__.py, so nothing in it is imported"
             return f"is neither in torch, torchvision or mlprun nor in a module in {folder}"
-    try:  # of a name without dots nothing is imported
+    try:  # imports nothing for a name without dots
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         spec = None
@@ -183,7 +179,7 @@ def _not_own(module: str, folder: Path, run: Path | None) -> str:
 
 
 def _source(path: Path) -> Path:
-    """The file of the module that has this path without its ending; packages go before files, as in an import."""
+    """The file of a module, given without its suffix; a package takes precedence, as in an import."""
     package = path / "__init__.py"
     return package if os.path.isfile(package) else path.with_name(f"{path.name}.py")
 
@@ -193,55 +189,52 @@ def _within(name: str, *packages: str) -> bool:
 
 
 def _library(target: str) -> str:
-    """The key of `_LIBRARIES` that a target belongs to, or the empty string."""
+    """The key of `_LIBRARIES` that a target belongs to, or an empty string."""
     return next((library for library in _LIBRARIES if target.startswith(f"{library}.")), "")
 
 
-# ------------------------------------------------------------------------------------------- after importing
-
-
 def _object_problem(target: str, folder: Path, run: Path | None) -> str:
-    """Why what the name leads to may not be called; empty if it may. Imports the target's modules."""
-    found = _resolve(target)
-    defined = getattr(found, "__module__", None)
-    if not callable(found) or not isinstance(defined, str):
+    """Why the named object is refused, or an empty string; imports the target's modules."""
+    target_object = _resolve(target)
+    defined = getattr(target_object, "__module__", None)
+    if not callable(target_object) or not isinstance(defined, str):
         return "is not a class or function"
     library = _library(target)
     if not library:
         return f"is really defined in {defined}: {why}" if (why := _not_own(defined, folder, run)) else ""
     if not _within(defined, _LIBRARIES[library]) or _within(defined, *_NOT_FOR_TRAINING):
         return f"is really defined in {defined}"
-    return "" if _is_known(found, library) else "is no module, loss, optimizer, scheduler or data set"
+    return "" if _is_known(target_object, library) else "is no module, loss, optimizer, scheduler or data set"
 
 
 def _resolve(target: str) -> object:
-    """What `target` names, a part of a module, found as Hydra finds it: by the modules' attributes.
+    """The attribute of a module that `target` names, found as Hydra finds it.
 
     Raises:
-        ImportError: there is no such thing, or the way to it is not by the modules' own names: their other
-            attributes lead anywhere (`torch.nn.modules.module.functools.partial`).
+        ImportError: there is none, or a part of its path is not a module of that name: other attributes lead
+            anywhere (`torch.nn.modules.module.functools.partial`).
     """
     path, _, name = target.rpartition(".")
-    module = found = importlib.import_module(path)
+    module = child = importlib.import_module(path)
     while "." in path:
         path, _, part = path.rpartition(".")
-        if getattr(sys.modules[path], part, found) is not found:  # torch.optim deletes its `adam`
+        if getattr(sys.modules[path], part, child) is not child:  # torch.optim deletes its `adam`
             raise ImportError(f"{path}.{part} is not a module of that name")
-        found = sys.modules[path]
+        child = sys.modules[path]
     try:
         return getattr(module, name)
     except AttributeError:
         raise ImportError(f"{module.__name__} has no '{name}'") from None
 
 
-def _is_known(found: Any, library: str) -> bool:
-    """Whether it is a class of the kinds that one trains with, or a function that is there to build one."""
-    if not isinstance(found, type):
-        if library == "torchvision.models":  # it keeps a list of them; their weights come from PyTorch's own site
+def _is_known(target: Any, library: str) -> bool:
+    """Whether it is a class that trainings use, or a function that builds one."""
+    if not isinstance(target, type):
+        if library == "torchvision.models":  # its registered models take weights from PyTorch's own site only
             from torchvision import models
 
-            return found in map(models.get_model_builder, models.list_models())
-        return isinstance(found, FunctionType) and found.__annotations__.get("return") == _BUILT_BY.get(library, "")
+            return target in map(models.get_model_builder, models.list_models())
+        return isinstance(target, FunctionType) and target.__annotations__.get("return") == _BUILT_BY.get(library, "")
 
     from torch import nn
     from torch.optim import Optimizer
@@ -251,6 +244,6 @@ def _is_known(found: Any, library: str) -> bool:
     from mlprun.training.schedule import FactorSchedule
     from mlprun.writers.base import Writer
 
-    # Transforms change examples, and several derive from nothing.
+    # several transforms have no base class
     kinds = (nn.Module, Optimizer, LRScheduler, FactorSchedule, Dataset, Writer)
-    return library in ("torchvision.transforms", "mlprun.tasks") or issubclass(found, kinds)
+    return library in ("torchvision.transforms", "mlprun.tasks") or issubclass(target, kinds)

@@ -1,7 +1,6 @@
-"""Version one's fingerprint: a hash of the whole config, in which the names of its sweeps' directories end.
+"""Version one's fingerprint, a hash of the whole config at the end of its sweeps' directory names.
 
-A sweep of version one is completed by the same line typed again, so its directories must be found. The keys and values
-below are those of version one and never change.
+It finds those directories when the sweep is completed. The keys and values below are version one's and never change.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 from mlprun.config.identity import difference, digest, drop_known_root
 from mlprun.version_one import downgrade_config, upgrade_config
 
-# The keys that version one had and made its hash of, by their group.
+# The keys of version one, by group.
 _KEYS = {
     "": "seed batch_size epochs steps eval_every monitor data model optim scheduler loss trainer early_stopping",
     "data": "name dataset val_dataset test_dataset task input_shape num_outputs val_fraction test_fraction split_seed "
@@ -23,7 +22,7 @@ _KEYS = {
     "detect_anomaly profile",
     "early_stopping": "patience min_delta",
 }
-# Keys that came later than its first hashes, and the value with which they were left out.
+# Keys that were added during version one, and the value with which they are left out of the hash.
 _LATER: dict[tuple[str, str], Any] = {
     ("trainer", "weights"): None,
     ("trainer", "freeze"): [],
@@ -37,11 +36,7 @@ _LATER: dict[tuple[str, str], Any] = {
 
 
 def version_one_fingerprint(config: dict[str, Any]) -> str | None:
-    """The hash that version one made of a config; None if the config has a key that version one did not know.
-
-    Args:
-        config: whole and resolved, as `Config.to_dict` returns it.
-    """
+    """Version one's hash of a resolved config (`Config.to_dict`); None if it has a key that version one did not."""
     if not _known(difference(config), ""):
         return None
     config = upgrade_config(config)
@@ -50,12 +45,12 @@ def version_one_fingerprint(config: dict[str, Any]) -> str | None:
         for group in ("text", "audio"):
             if isinstance(value, dict) and value == config["data"][group]:
                 dataset[name] = _selected(value, f"data.{group}")
-    kept = _selected(config, "")
+    selected = _selected(config, "")
     for (group, key), value in _LATER.items():
-        if kept[group][key] == value:
-            del kept[group][key]
+        if selected[group][key] == value:
+            del selected[group][key]
     drop_known_root(dataset)
-    return digest(downgrade_config(kept))
+    return digest(downgrade_config(selected))
 
 
 def _known(changed: dict[str, Any], group: str) -> bool:
@@ -68,9 +63,9 @@ def _known(changed: dict[str, Any], group: str) -> bool:
 
 
 def _selected(config: dict[str, Any], group: str) -> dict[str, Any]:
-    kept = {name: config[name] for name in _KEYS[group].split()}
-    for name, value in kept.items():
+    selected = {name: config[name] for name in _KEYS[group].split()}
+    for name, value in selected.items():
         inner = f"{group}.{name}".lstrip(".")
         if inner in _KEYS and isinstance(value, dict):
-            kept[name] = _selected(value, inner)
-    return kept
+            selected[name] = _selected(value, inner)
+    return selected

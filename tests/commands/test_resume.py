@@ -49,8 +49,8 @@ def test_what_is_done_is_not_done_again(mlprun, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["optim.lr=0.1"], "error: optim.lr=0.1: cannot change when a run is continued"),
-        (["seed=1"], "error: seed=1: cannot change when a run is continued"),
+        (["optim.lr=0.1"], "error: optim.lr=0.1: cannot change when a run is resumed"),
+        (["seed=1"], "error: seed=1: cannot change when a run is resumed"),
         (["optim=sgd"], "error: optim=sgd: cannot change"),
         (["+foo=1"], "error: foo=1: cannot change"),
         (["epochs=1,2"], "error: epochs=1,2: takes one value"),
@@ -59,7 +59,7 @@ def test_what_is_done_is_not_done_again(mlprun, tmp_path):
         (["checkpoint=fast"], "choose one of checkpoint.every, checkpoint.keep"),
         (["trainer.max_time=5"], "error: trainer.max_time=5: has no unit"),
         (["steps=1"], "error: steps=1: the run has done 4 steps already"),
-        (["epochs=9"], "the length of this run is steps=4, which wins"),
+        (["epochs=9"], "this run's length is steps=4, which takes precedence"),
         (["epochs"], "error: epochs: cannot be read"),
     ],
 )

@@ -145,7 +145,7 @@ def test_a_resume_adds_changes_and_removes_writers():
         ("+writers.console._target_=a.B", "write writers.console._target_=…"),
         ("writers.console={}", "is a group of keys"),
         ("~writers.jsonl", "is switched off"),
-        ("~logging.every", "the key is there already"),
+        ("~logging.every", "the key already exists"),
     ):
         with pytest.raises(ConfigError, match=re.escape(said)):
             resumed(check(COMPOSER.compose([])), [line])

@@ -1,4 +1,4 @@
-"""Opening someone else's run cannot run code: which `_target_`s are called unasked."""
+"""Opening someone else's run cannot run code: which `_target_`s may be called."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_targets_inside_others_pass_too(tmp_path):
 def test_a_value_that_would_be_filled_in_later(tmp_path):
     """OmegaConf makes a node of this when the config is built, after the check."""
     text = "${oc.create:{_target_:os.system,_args_:[id]}}"
-    with pytest.raises(RunError, match=r"model._args_.0=.*would be filled in anew"):
+    with pytest.raises(RunError, match=r"model._args_.0=.*would be resolved again"):
         check_targets({"model": {"_target_": "torch.nn.Sequential", "_args_": [text]}}, tmp_path)
 
 
@@ -379,7 +379,7 @@ def test_a_submodule_behind_another_name(home):
 def test_the_users_class_is_not_found_from_another_folder(home, tmp_path_factory):
     write(home, {"trust_away.py": MINE})
     text = refused("trust_away.Net", tmp_path_factory.mktemp("elsewhere"))
-    assert "stand in the folder of the run's own classes, or add --trust" in text
+    assert "run this from the folder that contains the run's own classes, or add --trust" in text
     assert not (home / "ran").exists()
     assert "trust_away" not in sys.modules
 
