@@ -1,6 +1,6 @@
-"""Hydra's launcher `pool`: the jobs of a sweep side by side, a fresh process each. Imports no torch.
+"""Hydra's launcher `pool`: the jobs of a sweep in parallel, each in a new process.
 
-Hydra finds launchers in this namespace package only, and imports them at every start: the work is in mlprun.sweep.
+Hydra imports it at every start, so it imports no torch, and the work is in mlprun.sweep.
 """
 
 from __future__ import annotations
@@ -18,21 +18,18 @@ from omegaconf import DictConfig, open_dict
 if TYPE_CHECKING:
     from mlprun.sweep.scheduler import Scheduler
 
-# What there is to set stands in `sweep`. (No dataclass: Hydra runs plugins as modules without a name.)
+# Its settings are in `sweep`. (No dataclass: Hydra runs plugins as modules without a name.)
 NODE = {"_target_": "hydra_plugins.mlprun_pool.PoolLauncher"}
 ConfigStore.instance().store(group="hydra/launcher", name="pool", node=NODE, provider="mlprun")
 
 
 class PoolLauncher(Launcher):
-    """Runs the jobs that Hydra's sweeper asks for; those that are done already return their results."""
-
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before `launch`, and before its sweeper composes every point to see that it can."""
         self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
         self._scheduler: Scheduler | None = None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; each result is the objective, NaN for a run without one."""
+        """Run the jobs; each returns its objective, or NaN. Completed jobs return theirs at once."""
         from mlprun.sweep.forkserver import Job
         from mlprun.sweep.scheduler import Scheduler
 
@@ -51,17 +48,15 @@ class PoolLauncher(Launcher):
             num_jobs = getattr(self.hydra_context.config_loader, "num_jobs", None)
             self._scheduler = Scheduler(folder, num_jobs)
         objectives = self._scheduler.launch(jobs())
-        return [_returned(list(o), value) for o, value in zip(job_overrides, objectives, strict=True)]
-
-
-def _returned(overrides: list[str], objective: float) -> JobReturn:
-    done = JobReturn()
-    done.overrides, done.status, done.return_value = overrides, JobStatus.COMPLETED, objective
-    return done
+        results = []
+        for overrides, objective in zip(job_overrides, objectives, strict=True):
+            results.append(JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED))
+            results[-1].return_value = objective
+        return results
 
 
 def _run(task: TaskFunction, config: DictConfig) -> None:
-    """In the job's own process, where nothing of Hydra is set up yet."""
+    """Run a job in its own process, where Hydra is not set up yet."""
     from mlprun.config.hydra_private import job_context, set_up
 
     set_up()

@@ -1,4 +1,4 @@
-"""`mlprun eval`: the test score of a finished run."""
+"""`mlprun eval`: the test metrics of a finished run, unrounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Print the metrics, unrounded; the exit status."""
     from mlprun.predict.finished import evaluate
 
     for name, value in evaluate(options.run, trust=options.trust).items():

@@ -1,4 +1,4 @@
-"""`mlprun inspect`: look before training."""
+"""`mlprun inspect`: data, model, schedule, devices and speed, without training."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from mlprun.process import without_collections
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for a training; see mlprun --help")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for a run; see mlprun --help")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your folder of YAML")
     parser.add_argument("--config-name", "-cn", metavar="NAME", default="config", help="the primary config")
     parser.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Look at what the line would train, and leave pictures in a folder that is no run's; the exit status."""
     check_words(options.overrides)
     if options.multirun:
         raise ConfigError("-m", ConfigError.MISSING, "is for sweeps", "inspect looks at one config: leave it out")

@@ -1,4 +1,4 @@
-"""The command line: train or sweep by default, and the verbs. Imports no torch."""
+"""The command line: a run or sweep by default, and the verbs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mlprun.cli.train import train
 from mlprun.errors import UserError
 from mlprun.process import fast_exit
 
-ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs whose modules are not in mlprun/cli
+ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs outside of mlprun/cli
 CALLS_STORED_TARGETS = ("eval", "predict", "resume", "reproduce")
 
 
 def program() -> NoReturn:
-    """The command `mlprun`: `main`, and out at once."""
+    """The command `mlprun`: `main`, and a fast exit."""
     try:
         main()
     except SystemExit as stop:
-        # a profiler or a debugger has its own things to do at the end
+        # a profiler or debugger has work to do at exit
         watched = sys.getprofile() is not None or sys.gettrace() is not None
         if "torch" not in sys.modules or watched or not isinstance(stop.code, int):
             raise
@@ -33,7 +33,7 @@ def program() -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Run what the command line says, and exit: 0 done, 1 a run failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    """Run the command line and exit: 0 success, 1 a run failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
     add_current_folder()
     signals.install()
     arguments = sys.argv[1:]
@@ -47,7 +47,7 @@ def main() -> NoReturn:
     except BrokenPipeError:  # `mlprun --cfg job | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except Exception as error:  # a bug of ours, or a corner of Hydra's: still one message
+    except Exception as error:  # a bug in mlprun or in Hydra
         if os.environ.get("MLPRUN_TRACEBACK") == "1":
             raise
         print(f"error: {type(error).__name__}: {error}\n  MLPRUN_TRACEBACK=1 shows where", file=sys.stderr)
@@ -57,13 +57,13 @@ def main() -> NoReturn:
 
 
 def _verb(verb: str, *arguments: str) -> int:
-    """A line that begins with a verb: each is a module with `add_arguments` and `run`."""
+    """Run a verb, a module with `add_arguments` and `run`; the exit status."""
     module = importlib.import_module(ELSEWHERE.get(verb, f"mlprun.cli.{verb}"))
     text = getattr(module, "HELP", VERBS[verb])
     parser = argparse.ArgumentParser(f"mlprun {verb}", description=text, allow_abbrev=False)
     module.add_arguments(parser)
     if verb in CALLS_STORED_TARGETS:
-        help_ = "call what the run's config names even if it is no library's own"
+        help_ = "let this run's config import and call code from anywhere (only for runs you trust)"
         parser.add_argument("--trust", action="store_true", help=help_)
     words = module.escaped(arguments) if hasattr(module, "escaped") else arguments
     return int(module.run(parser.parse_intermixed_args(words), shlex.join(["mlprun", verb, *arguments])))

@@ -1,4 +1,4 @@
-"""`mlprun plot`: curves of a run, or of several in one picture."""
+"""`mlprun plot`: the curves of one or several runs in a picture."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ FORMATS = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", type=Path, metavar="RUN_DIR", nargs="+", help="or a sweep, or any folder of runs")
+    parser.add_argument("paths", type=Path, metavar="RUN_DIR", nargs="+", help="a run, a sweep or a folder of runs")
     parser.add_argument(
-        "--metric", action="append", metavar="NAME", help="a panel for this one, such as val/accuracy; may be repeated"
+        "--metric", action="append", metavar="NAME", help="metric to plot, such as val/accuracy; may be repeated"
     )
-    parser.add_argument("--x", default="step", metavar="|".join(AXES), help="the horizontal axis; step by default")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)}; by default curves.png")
+    parser.add_argument("--x", default="step", metavar="|".join(AXES), help="horizontal axis (default: step)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)} file (default: curves.png)")
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Draw the picture; the exit status."""
     if options.x not in AXES:
         raise ConfigError("--x", options.x, "no such axis", suggestion(options.x, AXES))
     if options.output and options.output.suffix not in FORMATS:
         raise ConfigError("--output", options.output, "is no picture", f"let it end in {', '.join(FORMATS)}")
     series = collect(options.paths)
-    there = metrics_of(series)
+    metrics = metrics_of(series)
     for name in options.metric or []:
-        if name not in there:
-            raise ConfigError("--metric", name, "no row has it", suggestion(name, there))
+        if name not in metrics:
+            raise ConfigError("--metric", name, "no row has it", suggestion(name, metrics))
     if left_out := _named_runs(options.paths) - {path for each in series for path, _ in each.runs}:
         why = "no row yet, another try of a seed, or not completed where others are"
         print(f"left out ({why}): {first_few([str(path) for path in sorted(left_out)], 3)}", file=sys.stderr)
@@ -58,7 +57,7 @@ def _named_runs(paths: Sequence[Path]) -> set[Path]:
 
 
 def _place(paths: Sequence[Path], series: Sequence[Series]) -> Path:
-    """curves.png in the run, or in the folder that holds all."""
+    """curves.png in the run, or in the folder that contains all runs."""
     if len(series) == 1 and len(series[0].runs) == 1:
         return series[0].runs[0][0] / "curves.png"
     folder = Path(os.path.commonpath([path.absolute() for path in paths]))

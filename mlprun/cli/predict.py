@@ -1,8 +1,9 @@
-"""`mlprun predict`: what is asked, and how it is answered."""
+"""`mlprun predict`: predictions of the best checkpoint."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -20,37 +21,28 @@ from mlprun.runs.directory import RunDirectory
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    parser.add_argument(
-        "inputs",
-        metavar="INPUT",
-        nargs="*",
-        help="an image; a .wav; numbers, 5.1,3.5,1.4,0.2, or a .csv; 'a text' or a .txt",
-    )
-    parser.add_argument("--index", type=int, nargs="+", metavar="N", help="examples of the test part, from 0")
-    parser.add_argument("--invert", action="store_true", help="exchange black and white of the images")
-    parser.add_argument("--range", metavar="LOW,HIGH", help="black and white, for a data set that does not say")
-    parser.add_argument("--length", type=int, help="tokens that a language model adds to a text; 100")
-    parser.add_argument(
-        "--temperature", type=float, help="1 draws by its probabilities, 0 takes the likeliest token; 1"
-    )
-    parser.add_argument("--seed", type=int, help="of those draws; 0")
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    help_ = "an image; a .wav; numbers, 5.1,3.5,1.4,0.2, or a .csv; 'a text' or a .txt"
+    parser.add_argument("inputs", metavar="INPUT", nargs="*", help=help_)
+    parser.add_argument("--index", type=int, nargs="+", metavar="N", help="test examples, from 0")
+    parser.add_argument("--invert", action="store_true", help="invert the images")
+    parser.add_argument("--range", metavar="LOW,HIGH", help="values of black and white, if the data set has none")
+    parser.add_argument("--length", type=int, help="tokens that a language model generates (default: 100)")
+    parser.add_argument("--temperature", type=float, help="sampling temperature; 0 is greedy (default: 1)")
+    parser.add_argument("--seed", type=int, help="seed for sampling (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def escaped(arguments: Sequence[str]) -> list[str]:
-    """The words for argparse, which takes -1.5,2 for an option, but not what begins with a space."""
+    """The arguments with a space before numbers such as -1.5,2, which argparse would take for an option."""
     return [f" {word}" if re.match(r"-[\d.].*,", word) else word for word in arguments]
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Predict, print and draw; the exit status."""
     inputs, indices = [word.strip() if word[:2] == " -" else word for word in options.inputs], options.index or []
     if bool(inputs) == bool(indices):
-        problem = "takes files or examples of the test part, not both" if inputs else "has nothing to predict"
-        raise ConfigError(
-            "predict", ConfigError.MISSING, problem,
-            "name images, sounds, texts, rows of numbers (5.1,3.5,1.4,0.2) or a .csv; or --index 0 7 of the test part",
-        )  # fmt: skip
+        problem = "takes inputs or test examples, not both" if inputs else "has nothing to predict"
+        remedy = "name images, audio, text, rows of numbers (5.1,3.5,1.4,0.2) or a .csv; or test examples: --index 0 7"
+        raise ConfigError("predict", ConfigError.MISSING, problem, remedy)
 
     data = RunDirectory(options.run).read().get("config", {}).get("data", {})
     _refuse_options(options, data)
@@ -75,26 +67,23 @@ def run(options: argparse.Namespace, command: str) -> int:
 
 
 def _refuse_options(options: argparse.Namespace, data: dict[str, Any]) -> None:
-    """ConfigError for an option that would have no effect on a run of such data."""
+    """Raise ConfigError for an option that would have no effect with such data."""
     task = data.get("task")
-    pictures = len(data.get("input_shape") or []) == 3 and data.get("audio") is None
-    for names, fits, of in (
-        (("length", "temperature", "seed"), task == "language_modeling", "a language model, which goes on with a text"),
-        (("range", "invert"), pictures, "images"),
-    ):
-        for name in names:
-            value = getattr(options, name)
-            if value is not None and value is not False and not fits:
-                problem = f"is for {of}; this run is {data.get('name')}, data.task={task}"
-                raise ConfigError(f"--{name}", value, problem, f"leave out --{name}")
+    has_images = len(data.get("input_shape") or []) == 3 and data.get("audio") is None
+    unused = {} if has_images else {"range": "images", "invert": "images"}
+    if task != "language_modeling":
+        unused |= dict.fromkeys(("length", "temperature", "seed"), "language models")
+    for name, users in unused.items():
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            problem = f"is for {users}; this run is {data.get('name')}, data.task={task}"
+            raise ConfigError(f"--{name}", value, problem, f"leave out --{name}")
 
 
 def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
-    """Texts that go on, or whose hidden words are filled in."""
+    """Continue texts, or fill in their masked tokens."""
     if not inputs:
-        raise ConfigError(
-            "--index", options.index, "examples of the test part have a class a token", "give texts: 'The next'"
-        )
+        raise ConfigError("--index", options.index, "test examples have one class per token", "give texts: 'The next'")
     completions = complete(
         options.run, [text_of(word) for word in inputs],
         length=100 if options.length is None else options.length,
@@ -118,22 +107,14 @@ def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
 
 
 def _save_pictures(answer: Answer, folder: Path) -> list[Path | None]:
-    """A picture for each image or sound, `NAME.png` in the folder, and `NAME_2.png` for a second of that name.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    taken: set[Path] = set()
+    """Save a picture of each image or sound: `NAME.png`, or `NAME_2.png` for a second one of that name."""
     files: list[Path | None] = []
     for prediction in answer.predictions:
         if prediction.pixels is None:
             files.append(None)
             continue
-        stem, number = Path(prediction.name.replace(" ", "_")).stem, 1
-        file = folder / f"{stem}.png"
-        while file in taken:
-            number += 1
-            file = folder / f"{stem}_{number}.png"
-        taken.add(file)
+        stem = Path(prediction.name.replace(" ", "_")).stem
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        file = next(folder / f"{name}.png" for name in names if folder / f"{name}.png" not in files)
         files.append(save(draw(answer, prediction), file))
     return files

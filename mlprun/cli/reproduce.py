@@ -1,4 +1,4 @@
-"""`mlprun reproduce`: run again, and compare."""
+"""`mlprun reproduce`: repeat a run in a new directory; exits with 0 if it is identical."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Reproduce the run in a new directory; 0 if it is identical."""
     from mlprun.job.reproduce import reproduce
 
     return reproduce(options.run, command, trust=options.trust)

@@ -1,14 +1,15 @@
-"""`mlprun resume`: go on with a run or a sweep."""
+"""`mlprun resume`: resume a stopped run or sweep, or extend a finished run."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from mlprun.cli.line import Line, parse_line
+from mlprun.cli.line import VERBS, Line, parse_line
 from mlprun.config.identity import RESUMABLE
 from mlprun.config.overrides import parse_override
 from mlprun.config.trust import check_targets
@@ -17,7 +18,7 @@ from mlprun.job.run import resume_job
 from mlprun.runs import sweep_record
 from mlprun.runs.sweep_record import SweepRecord
 
-HELP = "continue a run in its own directory; only " + ", ".join(RESUMABLE) + " may change"
+HELP = f"{VERBS['resume']}; only {', '.join(RESUMABLE)} may change"
 CHANGEABLE = ("sweep.num_workers", "sweep.max_failures", "sweep.stale", "sweep.dry_run")  # of a sweep
 
 
@@ -27,33 +28,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Continue what is in the directory; the exit status."""
     if (record := sweep_record.read(options.run)) is not None:
         return _resume_sweep(options.run, record, options.overrides, trust=options.trust)
     return resume_job(options.run, options.overrides, command, trust=options.trust).exit_status
 
 
 def _resume_sweep(sweep_dir: Path, record: SweepRecord, overrides: list[str], *, trust: bool) -> int:
-    """Every line that was typed for this sweep once more: what is done is not done again."""
+    """Run every command line of this sweep again; completed runs are kept."""
     from mlprun.cli.sweep import sweep
 
     parser = OverridesParser.create()
     changed = {parse_override(parser, override).key_or_group: override for override in overrides}
     for key, override in changed.items():
         if key not in CHANGEABLE:
-            allowed = ", ".join(CHANGEABLE)
-            raise ConfigError(
-                override, ConfigError.MISSING, "cannot change when a sweep is continued", f"only {allowed} can"
-            )
+            problem = "cannot change when a sweep is resumed"
+            raise ConfigError(override, ConfigError.MISSING, problem, f"only {', '.join(CHANGEABLE)} can")
     if Path(record.typed_in) != Path.cwd():
         raise RunError(
-            f"the sweep was started in {record.typed_in}, where its classes are found\n  stand there to resume it"
+            f"the sweep was started in {record.typed_in}, where its classes are found\n  resume it from there"
         )
     exit_statuses = []
-    for words in record.lines:
-        line = parse_line(words, shlex.join(["mlprun", *words]))
-        kept = [w for w, o in zip(line.words, line.overrides, strict=True) if o.key_or_group not in changed]
-        line = line.with_words([*kept, *overrides])
+    for stored in record.lines:
+        line = parse_line(stored, shlex.join(["mlprun", *stored]))
+        words = [w for w, o in zip(line.words, line.overrides, strict=True) if o.key_or_group not in changed]
+        line = replace(line, words=[*words, *overrides])
         if not trust:
             _check_line(line, sweep_dir)
         exit_statuses.append(sweep(line, sweep_dir, again=True))
@@ -61,7 +59,7 @@ def _resume_sweep(sweep_dir: Path, record: SweepRecord, overrides: list[str], *,
 
 
 def _check_line(line: Line, sweep_dir: Path) -> None:
-    """Refuse a line from someone else's sweep if it names code that may not be called: as for a stored config."""
+    """Refuse a stored line that names code that may not be called, as for a stored config."""
     for override in line.overrides:
         if override.is_hydra_override() and override.key_or_group not in ("hydra.sweep.dir", "hydra/launcher"):
             raise RunError(

@@ -13,7 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Print what the runs in a folder found, those of sweeps and others; the exit status."""
     from mlprun.analysis.leaderboard import leaderboard
     from mlprun.runs.collect import read_runs
 

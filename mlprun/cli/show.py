@@ -1,4 +1,4 @@
-"""`mlprun show`: one run, or how two differ."""
+"""`mlprun show`: a run, or how two differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    """Print it; the exit status."""
     from mlprun.analysis.show import show
 
     for line in show(*((path, RunDirectory(path).read()) for path in (options.run, options.other) if path)):

@@ -1,4 +1,4 @@
-"""The function that Hydra calls for each job, in this process or in one that a launcher started."""
+"""The function that Hydra calls for each job, in this process or in a launcher's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlprun.config.checks import check
-from mlprun.config.compose import Composer  # a launcher's process has no resolvers of ours before this import
+from mlprun.config.compose import Composer  # a launcher's process needs the resolvers
 from mlprun.config.schema import Config
 from mlprun.errors import UserError
 from mlprun.job.outcome import Outcome
@@ -23,12 +23,11 @@ __all__ = ["Composer", "Task", "add_current_folder", "report"]
 
 @dataclass
 class Task:
-    """A job of this command.
+    """The jobs of a command line.
 
     Attributes:
-        command: the line that was typed.
-        composed, config: a single run's, which was checked before it had a directory.
-        outcome: of the last job that ran in this process.
+        composed, config: of a single run, which was checked before its directory was created.
+        outcome: of the last job in this process.
     """
 
     command: str
@@ -37,7 +36,7 @@ class Task:
     outcome: Outcome | None = None
 
     def __call__(self, cfg: DictConfig) -> float:
-        """Run the job; the value of its monitor, NaN if it has none."""
+        """Run the job; returns the value of its monitor, or NaN."""
         add_current_folder()
         settings = HydraConfig.get()
         path = Path(settings.runtime.output_dir)
@@ -55,7 +54,7 @@ class Task:
 
 
 def report(error: UserError) -> None:
-    """Print the message of an error, with its traceback if that was asked for."""
+    """Print an error, with its traceback if MLPRUN_TRACEBACK is 1."""
     if os.environ.get("MLPRUN_TRACEBACK") == "1":
         import traceback
 
@@ -64,6 +63,6 @@ def report(error: UserError) -> None:
 
 
 def add_current_folder() -> None:
-    """Let a user's own modules be found in the current folder; last, so that no file there hides a library."""
+    """Add the current folder, for the user's modules, at the end of `sys.path`, where it hides no library."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -1,4 +1,4 @@
-"""`mlprun [key=value …]`: one run, a sweep, or what Hydra's own options show."""
+"""`mlprun [key=value …]`: a run, a sweep, or the output of one of Hydra's options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlprun.runs.directory import claim, keep_out_of_git, make
 
 
 def train(arguments: list[str]) -> int:
-    """Train, sweep or show as the line says; the exit status."""
+    """Execute the command line; the exit status."""
     if "--version" in arguments:
         print(f"mlprun {__version__}")
         return 0
@@ -36,7 +36,7 @@ def train(arguments: list[str]) -> int:
         line.composer.compose(line.words)
         line.composer.loader.show(options)
         return 0
-    line.refuse("inspect", "is for looking before a training", "write mlprun inspect …, or leave it out")
+    line.refuse("inspect", "is for mlprun inspect", "write mlprun inspect …, or leave it out")
     if options.multirun or line.composer.is_multirun(line.words):
         from mlprun.cli.sweep import sweep
 
@@ -45,23 +45,20 @@ def train(arguments: list[str]) -> int:
 
 
 def _check_options(line: Line) -> None:
-    """Refuse those of Hydra's options that mlprun has no use for."""
-    options = line.options
-    for name, value, problem, remedy in (
-        ("--experimental-rerun", options.experimental_rerun, "is not supported", "type the run's command again"),
-        ("--config-path", options.config_path, "is not supported", "name your folder with --config-dir FOLDER"),
-    ):
-        if value:
-            shown = value if name == "--config-path" else ConfigError.MISSING
-            raise ConfigError(name, shown, problem, remedy)
+    """Refuse the options and combinations of Hydra's that mlprun does not support."""
+    options, missing = line.options, ConfigError.MISSING
+    if options.experimental_rerun:
+        raise ConfigError("--experimental-rerun", missing, "is not supported", "type the run's command again")
+    if options.config_path:
+        remedy = "name your folder with --config-dir FOLDER"
+        raise ConfigError("--config-path", options.config_path, "is not supported", remedy)
     if options.resolve and not options.cfg:
-        raise ConfigError("--resolve", ConfigError.MISSING, "shows a config with its values filled in", "add --cfg job")
+        raise ConfigError("--resolve", missing, "applies to --cfg only", "add --cfg job")
     if options.cfg and options.multirun:
-        raise ConfigError("--cfg", ConfigError.MISSING, "shows one config", "leave out -m, or use sweep.dry_run=true")
+        raise ConfigError("--cfg", missing, "shows one config", "leave out -m, or use sweep.dry_run=true")
 
 
 def _run(line: Line) -> int:
-    """One run, in a directory of its own."""
     line.refuse("sweep", "is for sweeps", "add -m, or leave it out")
     cfg = line.composer.compose(line.words)
     config = check(cfg)
@@ -73,20 +70,23 @@ def _run(line: Line) -> int:
         directory = Path(cfg.hydra.run.dir)
         if (directory / "sweep.json").exists():
             raise ConfigError("hydra.run.dir", directory, "is the folder of a sweep", "choose another")
-        if (directory / "run.json").exists():  # without Hydra, which would write its own record over the old one
+        if (directory / "run.json").exists():  # without Hydra, which would overwrite its record
             return run_job(config, directory, line.command, line.words).exit_status
         is_new = not directory.exists()
         make(directory)
-    cfg.hydra.run.dir = str(directory)  # a value with ${now:} would come out another a second later
-    task = Task(line.command, _without_hydra(cfg), config)
+    cfg.hydra.run.dir = str(directory)  # resolve ${now:} once
+    composed: DictConfig = copy.deepcopy(cfg)  # the part that Hydra passes to the job
+    with open_dict(composed):
+        del composed["hydra"]
+    task = Task(line.command, composed, config)
     try:
         _run_hydra(line, cfg, task)
     finally:
-        # The message says it all, and a directory would only look like a run.
-        kept = task.outcome.began if task.outcome else (directory / "run.json").exists()
-        if not kept and is_new:
+        # Remove a directory that would only look like a run.
+        keep = task.outcome.began if task.outcome else (directory / "run.json").exists()
+        if not keep and is_new:
             shutil.rmtree(directory)
-        elif not kept:  # a folder of the user's: only what would refuse the next try
+        elif not keep:  # a folder of the user's: remove only the files that would block the next attempt
             for name in ("run.json", ".lock"):
                 (directory / name).unlink(missing_ok=True)
     if task.outcome is None:
@@ -99,7 +99,7 @@ def _run(line: Line) -> int:
 
 
 def _run_hydra(line: Line, cfg: DictConfig, task: Task) -> None:
-    """What `hydra.main` does for a run, with a config that is composed already."""
+    """What `hydra.main` does for a run, with a composed config."""
     cfg.hydra.mode = RunMode.RUN
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     context = line.composer.loader.context(cfg)
@@ -108,12 +108,4 @@ def _run_hydra(line: Line, cfg: DictConfig, task: Task) -> None:
         hydra_context=context, task_function=task, config=cfg, job_dir_key="hydra.run.dir", job_subdir_key=None
     )
     context.callbacks.on_run_end(config=cfg, config_name=line.options.config_name, job_return=done)
-    _ = done.return_value  # raises what ended the job, if something did
-
-
-def _without_hydra(cfg: DictConfig) -> DictConfig:
-    """The part of a composed config that Hydra hands to the job."""
-    part: DictConfig = copy.deepcopy(cfg)
-    with open_dict(part):
-        del part["hydra"]
-    return part
+    _ = done.return_value  # raises the job's exception

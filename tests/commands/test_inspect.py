@@ -142,7 +142,7 @@ def test_a_bug_of_the_users_shows_his_own_frame(mlprun, mine):
 def test_a_training_refuses_what_only_inspect_reads(mlprun, line):
     result = mlprun(*line, "inspect.check_gradients=true")
     assert result.status == 2
-    assert result.err.startswith("error: inspect.check_gradients=true: is for looking before a training")
+    assert result.err.startswith("error: inspect.check_gradients=true: is for mlprun inspect")
     assert result.runs == []
 
 

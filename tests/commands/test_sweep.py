@@ -57,7 +57,7 @@ def test_a_point_that_is_named_twice_is_run_once(mlprun):
     result = mlprun("-m", *FAST, "optim.lr=0.1,1e-1,0.2")
     assert result.status == 0
     assert len(records(result.folder)) == 2
-    assert "1 points were named twice" in result.err
+    assert "1 repeated point skipped" in result.err
 
 
 def test_every_run_of_a_sweep_is_a_run_like_any_other(mlprun):

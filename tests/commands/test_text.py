@@ -166,9 +166,9 @@ def test_texts_that_cannot_be_read(mlprun, run, tmp_path, words, says):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--length", "5"], "--length=5: is for a language model, which goes on with a text; this run is text_folder"),
+        (["--length", "5"], "--length=5: is for language models; this run is text_folder"),
         (["--temperature", "0.5"], "leave out --temperature"),
-        (["--seed", "0"], "--seed=0: is for a language model"),
+        (["--seed", "0"], "--seed=0: is for language models"),
         (["--invert"], "--invert=true: is for images"),
         (["--range", "0,1"], "--range=0,1: is for images"),
     ],
@@ -228,7 +228,7 @@ def test_its_draws_follow_from_the_seed(mlprun, counting):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--index", "3"], "--index=[3]: examples of the test part have a class a token"),
+        (["--index", "3"], "--index=[3]: test examples have one class per token"),
         (["12", "--length", "0"], "--length=0: must be 1 or more"),
         (["12", "--temperature", "-1"], "--temperature=-1.0: must be a number, 0 or more"),
         (["12", "--temperature", "nan"], "--temperature=nan: must be a number, 0 or more"),

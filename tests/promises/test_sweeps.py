@@ -155,7 +155,7 @@ def test_after_so_many_failures_no_further_run_is_started(mlprun):
     )
     assert result.status == 1
     assert 2 <= len(records(result.folder)) <= 3
-    assert "runs were not begun" in result.err
+    assert "runs not started" in result.err
 
 
 def test_failures_and_progress_are_counted_over_all_batches_of_a_sweeper(mlprun_process):
@@ -227,7 +227,7 @@ def test_a_request_to_stop_stops_all_of_it_and_resume_goes_on(tmp_path, number, 
     with Line(tmp_path, "resume", str(SWEEPS / "long"), "sweep.num_workers=1") as line:
         wait_until(lambda: len(records(tmp_path)) >= len(statuses) and "runs to do" in line.output)
         line.signal(signal.SIGKILL)
-    for words, said in ((["epochs=3"], "epochs=3: cannot change when a sweep is continued"),):
+    for words, said in ((["epochs=3"], "epochs=3: cannot change when a sweep is resumed"),):
         with Line(tmp_path, "resume", str(SWEEPS / "long"), *words) as line:
             assert line.wait() == 2
             assert said in line.output
