@@ -34,8 +34,8 @@ def test_eval_gives_the_runs_own_figures_unrounded(mlprun, line):
         (lambda run: (run / "checkpoints" / "best.pt").write_bytes(b"torn"), "is damaged"),
     ],
 )
-def test_eval_of_a_spoilt_run_says_what_is_wrong(mlprun, spoil, said):
-    run = mlprun("debug=fast").runs[0]
+def test_eval_of_a_spoilt_run_says_what_is_wrong(mlprun, trained, spoil, said):
+    run = trained("debug=fast", "model=linear")
     spoil(run)
     result = mlprun("eval", str(run))
     assert result.status == 1

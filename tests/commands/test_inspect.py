@@ -13,7 +13,6 @@ from torch import nn
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 from mlprun.config.identity import fingerprint
-from mlprun.inspection import timing
 from mlprun.inspection.examples import _counts, _unscaled, first_examples
 from mlprun.inspection.schedule import NUM_DRAWN, draw_schedule
 from mlprun.job import summary
@@ -75,12 +74,6 @@ class Stream(torch.utils.data.IterableDataset):
 LAZY = ["data=custom", "data.dataset._target_=mine.Lazy", "data.input_shape=[3,8,8]", "data.num_outputs=2", "model=cnn"]
 STREAM = ["data=custom", "data.dataset._target_=mine.Stream", "data.input_shape=[3]", "data.num_outputs=2",
           "steps=40", "eval_every=50%", "checkpoint.every=50%"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Tests in this process need no figures of the machine."""
-    monkeypatch.setattr(timing, "MATRIX_SIZES", (16,))
 
 
 @pytest.fixture

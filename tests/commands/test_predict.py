@@ -19,14 +19,13 @@ from tests.helpers.tasks import make_task
 
 
 @pytest.fixture
-def trained(mlprun, tmp_path):
-    """A short run of the line, in a directory: `trained("data=iris") -> Path`."""
+def trained_here(mlprun, tmp_path):
+    """A run whose line names files of the test: `trained_here("data=image_folder", "data.root=mine") -> Path`."""
 
     def train(*line: str):
-        run = tmp_path / "run"
-        result = mlprun("debug=fast", *line, f"hydra.run.dir={run}")
+        result = mlprun("debug=fast", *line, "hydra.run.dir=run")
         assert result.status == 0, result.err
-        return run
+        return tmp_path / "run"
 
     return train
 
@@ -49,7 +48,7 @@ def predicted(mlprun, *words: str) -> list[dict]:
     ],
 )
 def test_predictions_of_the_test_part_are_those_of_the_evaluation(mlprun, trained, line):
-    run = trained(*line, "data.limit_eval=24")
+    run = trained("debug=fast", *line, "data.limit_eval=8")
     metrics = record_of(run)["metrics"]
     count = sum(
         int(cell) for row in (run / "confusion_matrix.csv").read_text().splitlines()[1:] for cell in row.split(",")[1:]
@@ -61,7 +60,7 @@ def test_predictions_of_the_test_part_are_those_of_the_evaluation(mlprun, traine
 
 
 def test_a_regression_tells_values(mlprun, trained):
-    run = trained("data=diabetes", "model=linear")
+    run = trained("debug=fast", "data=diabetes", "model=linear")
     found = predicted(mlprun, str(run), "--index", *map(str, range(64)))
     errors = [each["values"][0] - each["true"][0] for each in found]
     mse = sum(error * error for error in errors) / len(errors)
@@ -73,7 +72,7 @@ def test_a_regression_tells_values(mlprun, trained):
 def test_a_file_of_a_test_example_gives_what_its_index_gives(mlprun, trained, tmp_path):
     from mlprun.predict.finished import load
 
-    run = trained("data=digits")
+    run = trained("debug=fast", "data=digits")
     part = load(run, data=True).splits.test
     # digits have values 0 to 16: the file holds them as 0 to 255
     pixels = (part.inputs[5, 0].numpy().astype(float) / 16 * 255).round()
@@ -85,7 +84,7 @@ def test_a_file_of_a_test_example_gives_what_its_index_gives(mlprun, trained, tm
 
 
 @pytest.mark.parametrize("name", ["lazy", "stream"])
-def test_data_that_is_not_in_memory_is_indexed_too(mlprun, trained, tmp_path, name):
+def test_data_that_is_not_in_memory_is_indexed_too(mlprun, trained_here, tmp_path, name):
     (tmp_path / "mine.py").write_text(
         "import torch\n"
         "from torch.utils.data import Dataset, IterableDataset\n"
@@ -97,7 +96,7 @@ def test_data_that_is_not_in_memory_is_indexed_too(mlprun, trained, tmp_path, na
         "class stream(IterableDataset):\n"
         "    def __iter__(self): return map(example, range(100))\n"
     )
-    run = trained(
+    run = trained_here(
         "data=custom", f"data.dataset._target_=mine.{name}", "data.input_shape=[2]", "data.num_outputs=2",
         "data.limit=60", "steps=6", "eval_every='3 steps'", "epochs=1", "data.normalize=none",
     )  # fmt: skip
@@ -110,7 +109,7 @@ def test_data_that_is_not_in_memory_is_indexed_too(mlprun, trained, tmp_path, na
 
 
 def test_rows_are_numbers_on_the_line_or_in_a_file(mlprun, trained, tmp_path):
-    run = str(trained("data=iris"))
+    run = str(trained("debug=fast", "data=iris"))
     table = tmp_path / "rows.csv"
     table.write_text("sepal length,sepal width,petal length,petal width\n5.1,3.5,1.4,0.2\n\n-1.5, 2e-1,.5,1\n")
     of_file = predicted(mlprun, run, str(table))
@@ -123,14 +122,14 @@ def test_rows_are_numbers_on_the_line_or_in_a_file(mlprun, trained, tmp_path):
     assert not (tmp_path / "run" / "predictions").exists(), "rows have no picture"
 
 
-def test_a_file_needs_no_data_set(mlprun, trained, tmp_path):
+def test_a_file_needs_no_data_set(mlprun, trained_here, tmp_path):
     (tmp_path / "gone").mkdir()
     classes = {"cat": 40, "dog": 200}
     for name, value in classes.items():
         (tmp_path / "gone" / name).mkdir()
         for i in range(20):
             save_image(tmp_path / "gone" / name / f"{i}.png", np.full((8, 8), value + i))
-    run = trained(
+    run = trained_here(
         "data=image_folder", "data.root=gone", "data.num_outputs=2", "data.input_shape=[1,8,8]",
         "optim.lr=0.1", "epochs=8",
     )  # fmt: skip
@@ -142,7 +141,7 @@ def test_a_file_needs_no_data_set(mlprun, trained, tmp_path):
 
 
 def test_a_run_knows_the_border_of_its_images(mlprun, trained, tmp_path):
-    run = str(trained("data=digits", "data.normalize=minmax"))
+    run = str(trained("debug=fast", "data=digits", "data.normalize=minmax"))
     white, black = (save_image(tmp_path / f"{v}.png", np.full((16, 20), v)) for v in (255, 0))
     result = mlprun("predict", run, white, black)
     assert result.status == 0
@@ -152,7 +151,7 @@ def test_a_run_knows_the_border_of_its_images(mlprun, trained, tmp_path):
     assert "looks inverted" not in mlprun("predict", run, white, "--invert").err
 
 
-def test_a_data_set_of_ones_own_is_asked_for_black_and_white(mlprun, trained, tmp_path):
+def test_a_data_set_of_ones_own_is_asked_for_black_and_white(mlprun, trained_here, tmp_path):
     (tmp_path / "own.py").write_text(
         "import torch\n"
         "class Bright(torch.utils.data.Dataset):\n"
@@ -160,7 +159,7 @@ def test_a_data_set_of_ones_own_is_asked_for_black_and_white(mlprun, trained, tm
         "    def __getitem__(self, i): return torch.full((1, 4, 4), 0.2 + 0.6 * (i % 2)), i % 2\n"
     )
     own = ["data=custom", "data.dataset._target_=own.Bright", "data.input_shape=[1,4,4]", "data.num_outputs=2"]
-    run = str(trained(*own, "model=linear", "optim.lr=0.05", "epochs=10"))
+    run = str(trained_here(*own, "model=linear", "optim.lr=0.05", "epochs=10"))
     bright = save_image(tmp_path / "b.png", np.full((4, 4), 204))
     result = mlprun("predict", run, bright)
     assert (result.status, result.err.count("\n")) == (1, 2)
@@ -188,7 +187,7 @@ def test_probabilities_are_those_of_the_loss(criterion, num_outputs, one_hot, ex
 
 
 def test_scores_are_called_scores(mlprun, trained):
-    run = str(trained("data=iris", "loss=hinge"))
+    run = str(trained("debug=fast", "data=iris", "loss=hinge"))
     lines = mlprun("predict", run, "5.1,3.5,1.4,0.2").out.splitlines()
     assert lines[0] == "the outputs are scores, not probabilities: the loss is Hinge"
     assert len(lines) == 5
@@ -198,7 +197,7 @@ def test_scores_are_called_scores(mlprun, trained):
 
 
 def test_the_picture_and_the_lines(mlprun, trained, tmp_path):
-    run = trained("data=digits", "hydra.run.dir=run")
+    run = trained("debug=fast", "data=digits")
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         save_image(tmp_path / folder / "x.png", np.zeros((8, 8)))
@@ -218,7 +217,11 @@ def test_the_picture_and_the_lines(mlprun, trained, tmp_path):
 def test_of_many_classes_the_first_five_are_shown(mlprun, trained):
     run = str(
         trained(
-            "data=synthetic_classification", "data.num_outputs=12", "data.dataset.num_classes=12", "data.limit=null"
+            "debug=fast",
+            "data=synthetic_classification",
+            "data.num_outputs=12",
+            "data.dataset.num_classes=12",
+            "data.limit=null",
         )
     )
     lines = mlprun("predict", run, "--index", "0").out.splitlines()
@@ -248,7 +251,7 @@ def test_of_many_classes_the_first_five_are_shown(mlprun, trained):
     ],
 )
 def test_everything_is_checked_before_anything_is_predicted(mlprun, trained, tmp_path, data, words, status, said):
-    run = trained(f"data={data}")
+    run = trained("debug=fast", f"data={data}")
     write(tmp_path, {
         "good.csv": b"1,2,3,4\n", "bad.csv": b"1,2,3,4\n1,2,3,4\n1,2\n", "header.csv": b"a,b,c,d\n", "bad.png": b"no",
     })  # fmt: skip
@@ -260,7 +263,7 @@ def test_everything_is_checked_before_anything_is_predicted(mlprun, trained, tmp
 
 
 def test_a_run_without_a_checkpoint_says_so(mlprun, trained):
-    run = trained("data=iris")
+    run = trained("debug=fast", "data=iris")
     (run / "checkpoints" / "best.pt").unlink()
     result = mlprun("predict", str(run), "1,2,3,4")
     assert (result.status, result.out) == (1, "")

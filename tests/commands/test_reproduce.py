@@ -59,11 +59,9 @@ def again(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param([*SHORT, "model=linear", "optim=sgd"], id="linear"),
         pytest.param([*SHORT, "model.dropout=0.3", "data.augment.crop=1"], id="mlp, dropout, augmentation"),
         pytest.param([*SHORT, "data=diabetes", "scheduler=cosine"], id="mlp, regression"),
         pytest.param([*AT_THE_END, "model=cnn", "trainer.precision=bf16", "trainer.num_threads=2"], id="cnn, bf16"),
-        pytest.param(["model=resnet18", "optim=sgd", *AT_THE_END, "batch_size=8"], id="resnet18"),
         pytest.param([*OWN, "optim=muon", "trainer.accumulate=2"], id="a model of one's own"),
         pytest.param([*OWN_DATA, "data.num_workers=2", "epochs=2", "model.batch_norm=true"], id="two workers"),
     ],
@@ -74,11 +72,7 @@ def test_a_run_of_each_family_is_identical(folder, words):
     rows = len((folder / "run" / "metrics.jsonl").read_text().splitlines())
     verdict = f"identical: {rows} rows of metrics.jsonl, the test scores, and every bit of best.pt and last.pt"
     assert output.splitlines()[-2:] == [f"again   {again(folder).relative_to(folder)}", verdict]
-    # ... and so it is
-    weights = [torch.load(run / "checkpoints" / "last.pt")["model"] for run in (folder / "run", again(folder))]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    if "data=diabetes" not in words:
-        assert_identical(folder / "run", again(folder))
+    assert_identical(folder / "run", again(folder))  # and so it is
     assert record_of(again(folder))["reproduces"] == "run"
     assert record_of(again(folder))["command"] == "mlprun reproduce run"
 
@@ -131,8 +125,8 @@ def images(root: Path) -> None:
                 Image.fromarray(pixels.astype(np.uint8)).save(root / part / label / f"{i}.png")
 
 
-def test_a_run_on_another_device_or_with_other_packages_says_so(folder):
-    finish(folder, *RUN, "debug=fast", "model=linear")
+def test_a_run_on_another_device_or_with_other_packages_says_so(folder, trained):
+    trained("debug=fast", "model=linear", into=folder)
     edit(folder / "run", f'"torch": "{version("torch")}"', '"torch": "2.14.0"')
     edit(folder / "run", '"type": "cpu"', '"type": "cuda:77"')
     output = reproduce(folder, status=0)
@@ -200,9 +194,9 @@ def test_a_record_that_was_edited(folder):
     assert "  environment: device.num_threads: 1 | 2\n" in causes
 
 
-def test_the_threads_of_the_record_are_taken(folder):
+def test_the_threads_of_the_record_are_taken(folder, trained):
     """Not those that the rule would choose here: the number decides the last bits."""
-    finish(folder, *RUN, "debug=fast", "model=linear")
+    trained("debug=fast", "model=linear", into=folder)
     edit(folder / "run", '"num_threads": 1', '"num_threads": 2')
     with Line(folder, "reproduce", "run") as line:
         line.wait()
@@ -253,8 +247,8 @@ def git(folder: Path, *words: str) -> None:
         (lambda run: (run / "metrics.jsonl").open("a").write("{"), "run/metrics.jsonl is damaged: line"),
     ],
 )  # fmt: skip
-def test_what_is_damaged_is_said_first_and_the_rest_compared(folder, damage, said):
-    finish(folder, *RUN, "debug=fast", "model=linear")
+def test_what_is_damaged_is_said_first_and_the_rest_compared(folder, trained, damage, said):
+    trained("debug=fast", "model=linear", into=folder)
     damage(folder / "run")
     output = reproduce(folder, status=1)
     assert output.startswith(f"warning: {said}")
@@ -263,8 +257,8 @@ def test_what_is_damaged_is_said_first_and_the_rest_compared(folder, damage, sai
     assert len(verdict) == 2
 
 
-def test_bits_that_flipped_in_a_whole_checkpoint_are_found(folder):
-    finish(folder, *RUN, "debug=fast", "model=linear")
+def test_bits_that_flipped_in_a_whole_checkpoint_are_found(folder, trained):
+    trained("debug=fast", "model=linear", into=folder)
     file = folder / "run" / "checkpoints" / "best.pt"
     state = checkpoint.load(file)
     state["model"]["output.bias"][3] = torch.nextafter(state["model"]["output.bias"][3], torch.tensor(9.0))

@@ -63,13 +63,13 @@ def test_what_is_done_is_not_done_again(mlprun, tmp_path):
         (["epochs"], "error: epochs: cannot be read"),
     ],
 )
-def test_what_cannot_change_is_refused_by_name(mlprun, tmp_path, words, said):
-    assert mlprun("data.limit=50", "steps=4", f"hydra.run.dir={RUN}").status == 0
-    before = (tmp_path / RUN / "run.json").read_bytes()
+def test_what_cannot_change_is_refused_by_name(mlprun, trained, words, said):
+    record = trained("data.limit=50", "steps=4") / "run.json"
+    before = record.read_bytes()
     result = mlprun("resume", RUN, *words)
     assert result.status == 2
     assert said in result.err
-    assert (tmp_path / RUN / "run.json").read_bytes() == before
+    assert record.read_bytes() == before
 
 
 @pytest.mark.parametrize(

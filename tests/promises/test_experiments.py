@@ -64,7 +64,7 @@ def test_every_command_of_an_experiment_composes(composer, files, file):
 
 def shortening(config: Config) -> tuple[str, ...]:
     """The override lines that make a run of a second or less of any experiment."""
-    lines = ["debug=fast", "steps=2", "eval_every=2 steps"]
+    lines = ["debug=fast", "steps=2", "eval_every=2 steps", "checkpoint.every=2 steps", "data.limit_eval=16"]
     whole_batches = config.batch_size == "all" or config.trainer.accumulate > 32
     lines += ["batch_size=all"] if whole_batches else []  # lbfgs takes no other, and 32 cannot be split into 64
     # 128 examples would not show every class; a vocabulary need not be seen
