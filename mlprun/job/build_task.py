@@ -13,7 +13,7 @@ from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
 from mlprun.task_names import TARGETS
 from mlprun.tasks.base import Metric, Task
-from mlprun.tasks.custom import Custom
+from mlprun.tasks.custom import Custom, ModelStep
 from mlprun.tasks.metrics import FunctionMetric
 from mlprun.tasks.supervised import Supervised
 
@@ -34,6 +34,9 @@ def build_task(config: Config, target_normalizer: Normalizer | None = None) -> T
             raise ConfigError("data.task", config.data.task, "names no built-in task", remedy)
         node["_target_"] = TARGETS[config.data.task]
     target = locate(node["_target_"], "task._target_")
+    if target is ModelStep and config.trainer.compile:
+        problem, remedy = "does not reach a model's own training_step", "write the step as a function: task=custom"
+        raise ConfigError("trainer.compile", True, problem, remedy)
     if isinstance(target, type) and issubclass(target, Task):
         given = _criterion(config) if issubclass(target, Supervised) else ()
         task: Task = construct(node, "task", *given)
