@@ -26,7 +26,7 @@ SMALL = [
 # Everything that a run carries from one step to the next.
 EVERYTHING = [
     *SMALL,
-    "epochs=60",
+    "epochs=40",
     "data.augment.crop=1",
     "model.dropout=0.3",
     "optim=momentum",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import signal
 from pathlib import Path
 
@@ -137,13 +138,13 @@ def test_reproduce_says_that_the_file_has_changed(mlprun, tmp_path):
 def test_a_killed_run_goes_on_without_the_file_and_ends_with_the_same_bits(tmp_path, words):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     model = ["model=cnn", "model.dropout=0.2", "data.limit=256", "trainer.freeze=[features,head.hidden.1]"]
-    line = [*SMALL, *model, *words, "trainer.weights=first"]
-    for folder in (whole, broken):
-        folder.mkdir()
-        finish(folder, "hydra.run.dir=first", "model=cnn", "data.limit=256", "epochs=1")
+    line = [*SMALL, "epochs=12", *model, *words, "trainer.weights=first"]
+    whole.mkdir()
+    finish(whole, "hydra.run.dir=first", "model=cnn", "data.limit=256", "epochs=1")
+    shutil.copytree(whole, broken)
     finish(whole, *line)
     with Line(broken, *line) as running:
-        wait_until(lambda: last_step(broken) >= 60)
+        wait_until(lambda: last_step(broken) >= 30)
         running.signal(signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL, running.output
     (broken / "first" / "checkpoints" / "best.pt").unlink()

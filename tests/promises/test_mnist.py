@@ -28,11 +28,10 @@ def test_mnist_cnn(mlprun, mnist_root):
     assert result.record()["metrics"]["test/accuracy"] >= 0.98
 
 
-def test_an_eighth_of_mnist_cnn(mlprun, mnist_root):
-    result = mlprun(
-        "experiment=mnist_cnn", "steps=100", "logging.pictures=[]", "data.limit_eval=1000", f"data.root={mnist_root}"
-    )
-    assert result.record()["metrics"]["test/accuracy"] >= 0.94
+def test_the_first_steps_of_mnist_cnn(mlprun, mnist_root):
+    short = ["steps=30", "logging.pictures=[]", "data.limit_eval=500"]
+    result = mlprun("experiment=mnist_cnn", *short, f"data.root={mnist_root}")
+    assert result.record()["metrics"]["test/accuracy"] >= 0.88
 
 
 @pytest.mark.long
