@@ -62,6 +62,6 @@ def test_a_reader_that_leaves_early_breaks_nothing_and_does_not_end_the_run(tmp_
 
 
 def test_a_profiler_still_says_what_it_saw(tmp_path):
-    line = [sys.executable, "-m", "cProfile", "-s", "tottime", "-m", "mlprun", "debug=fast"]
+    line = [sys.executable, "-m", "cProfile", "-s", "tottime", "-m", "mlprun", "debug=fast", "data=iris", "steps=1"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert "function calls" in done.stdout

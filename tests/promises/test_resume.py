@@ -47,8 +47,10 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param(["trainer.precision=bf16", "optim=adam"], id="bf16"),
-        pytest.param(["trainer.accumulate=3", "trainer.grad_clip=0.5", "optim=adamw"], id="accumulation"),
+        pytest.param(
+            ["trainer.precision=bf16", "trainer.accumulate=3", "trainer.grad_clip=0.5", "optim=adamw"],
+            id="bf16, accumulation",
+        ),
         pytest.param(["scheduler=plateau", "scheduler.patience=1", "optim=nesterov"], id="plateau"),
         pytest.param(["scheduler=one_cycle", "optim=muon"], id="one_cycle, muon"),
         pytest.param(["scheduler=triangular2", "optim=rmsprop", "model.batch_norm=true"], id="batch norm"),
@@ -62,18 +64,15 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
             id="early stopping",
         ),
         pytest.param(
-            ["logging.histograms=true", "logging.pictures=[filters,misclassified]", "model.dropout=0.2", "epochs=5"],
+            ["logging.histograms=true", "logging.pictures=[filters,misclassified]", "model.dropout=0.2", "epochs=5",
+             "eval_every=25 steps"],
             id="pictures",
         ),
         pytest.param(["optim=lbfgs", "batch_size=all", "steps=60"], id="lbfgs"),
-        pytest.param([*NOISY, "model.dropout=0.2", "epochs=15"], id="a data set that draws"),
-        pytest.param([*NOISY, "data.num_workers=2", "epochs=8", "eval_every=20 steps"], id="two workers"),
-        pytest.param([*STREAM, "steps=150"], id="a stream"),
         pytest.param(
-            ["data=tones", "data.dataset.num_samples=600", "data.limit_eval=100", "model=cnn", "model.channels=[4,8]",
-             "model.dropout=0.2", "epochs=4"],
-            id="sounds",
+            [*NOISY, "model.dropout=0.2", "data.num_workers=2", "epochs=8", "eval_every=20 steps"], id="two workers"
         ),
+        pytest.param([*STREAM, "steps=150"], id="a stream"),
     ],
 )  # fmt: skip
 def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
@@ -97,7 +96,7 @@ def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
 def test_killed_while_it_imports(tmp_path):
     """As a shell starts it, torch and all; wherever the kill comes, the next line goes on."""
     words = [f"hydra.run.dir={RUN}", "debug=fast"]
-    for delay in (0.3, 0.8, 1.3, 1.8, 2.3):
+    for delay in (0.3, 1.0, 1.8):
         again = ["resume", RUN] if (tmp_path / RUN / "run.json").exists() else words
         process = subprocess.Popen([sys.executable, "-m", "mlprun", *again], cwd=tmp_path, stdout=subprocess.DEVNULL)
         time.sleep(delay)
@@ -171,22 +170,13 @@ def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:1000])
 
 
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
 
 
-def zero(file: Path) -> None:
-    content = file.read_bytes()
-    file.write_bytes(content[:2000] + bytes(4000) + content[6000:])
-
-
-@pytest.mark.parametrize("damage", [truncate, empty, flip, zero])
+@pytest.mark.parametrize("damage", [truncate, flip])
 def test_a_damaged_last_checkpoint_is_set_aside_and_the_one_before_used(broken_off, damage):
     last = broken_off / RUN / "checkpoints" / "last.pt"
     damage(last)
@@ -285,7 +275,7 @@ def test_a_malicious_checkpoint_runs_nothing(broken_off):
     assert not (broken_off / "ran").exists()
 
 
-@pytest.mark.parametrize("scheduler", ["constant", "step", "exponential", "cosine", "one_cycle", "linear"])
+@pytest.mark.parametrize("scheduler", ["constant", "step", "cosine", "one_cycle"])
 def test_a_finished_run_is_made_longer(tmp_path, scheduler):
     words = ["data.limit=300", f"scheduler={scheduler}", "optim=momentum", "data.augment.crop=1"]
     finish(tmp_path, *words, "epochs=6", "hydra.run.dir=long")
@@ -295,7 +285,7 @@ def test_a_finished_run_is_made_longer(tmp_path, scheduler):
     wanted = [row["optim/lr"] for row in rows_of(tmp_path / "long")]
     half = len(wanted) // 2
     assert rates[half:] == wanted[half:]  # recomputed for the new length, whatever came before
-    if scheduler in ("constant", "step", "exponential"):
+    if scheduler in ("constant", "step"):
         assert "the result is that of an uninterrupted run" in output
         assert_identical(tmp_path / RUN, tmp_path / "long")
     else:

@@ -143,13 +143,19 @@ def own(kind: str, name: str) -> str:
 DATA, MODEL = own("data", "Data"), "model=custom"
 
 
-def fails(folder: Path, *words: str) -> str:
-    """What a line says that fails with exit status 1, from `error: ` on."""
-    with Line(folder, *words) as line:
-        assert line.wait() == 1, line.output
-        assert "Traceback" not in line.output
-        assert line.output.count("error: ") == 1
-        return line.output[line.output.index("error: ") :]
+@pytest.fixture
+def fails(mlprun, folder):
+    """What a line says that fails with exit status 1, from `error: ` on: `fails("seed=1") -> str`."""
+
+    def message(*words: str) -> str:
+        result = mlprun(*words)
+        said = result.out + result.err
+        assert result.status == 1, said
+        assert "Traceback" not in said
+        assert said.count("error: ") == 1
+        return said[said.index("error: ") :]
+
+    return message
 
 
 def bad_steps(below: float, count: int) -> list[int]:
@@ -172,13 +178,13 @@ def assert_finite(value: object) -> None:
             assert_finite(item)
 
 
-def test_nan_at_a_step_stops_the_run_there(folder):
+def test_nan_at_a_step_stops_the_run_there(folder, fails):
     """The message tells the step, what came before and the knobs; no checkpoint is touched; a resume says the same."""
     below = 0.02
     bad = bad_steps(below, 200)[0]
     assert bad > 12  # there is something before it
     words = [*SHORT, DATA, *FRAGILE, f"+loss.below={below}", "epochs=40", "logging.every=1 step", "batch_size=64"]
-    message = fails(folder, *words, "checkpoint.every=4 steps")
+    message = fails(*words, "checkpoint.every=4 steps")
     before = rows_of(folder / RUN)[-1]
     assert before["step"] == bad
     first, *knobs = message.splitlines()
@@ -200,25 +206,25 @@ def test_nan_at_a_step_stops_the_run_there(folder):
         assert_finite(state)
 
     contents = {name: file.read_bytes() for name, file in files.items()}
-    assert fails(folder, "resume", RUN) == message
+    assert fails("resume", RUN) == message
     assert record_of(folder / RUN)["status"] == "failed"
     assert {name: file.read_bytes() for name, file in files.items()} == contents
 
 
-def test_a_resume_that_fails_at_its_first_step_still_knows_what_came_before(folder):
+def test_a_resume_that_fails_at_its_first_step_still_knows_what_came_before(folder, fails):
     below = 0.02
     bad = bad_steps(below, 200)[0]
     words = [*SHORT, DATA, *FRAGILE, f"+loss.below={below}", "epochs=40", "checkpoint.every=1 step"]
-    message = fails(folder, *words)
+    message = fails(*words)
     assert checkpoint.load(folder / RUN / "checkpoints" / "last.pt")["step"] == bad
     assert f"step {bad - 1} still had loss " in message
-    assert fails(folder, "resume", RUN) == message
+    assert fails("resume", RUN) == message
 
 
-def test_a_rate_that_is_too_high_leaves_no_absurd_checkpoint(folder):
+def test_a_rate_that_is_too_high_leaves_no_absurd_checkpoint(folder, fails):
     """The update itself overflows: the loss of the next step would tell, but a checkpoint is due before it."""
     words = ["model=linear", "optim=sgd", "optim.lr=3e38", "data.normalize=none", "steps=4", f"hydra.run.dir={RUN}"]
-    message = fails(folder, *words, "checkpoint.every=1 step", "eval_every=1 step", "monitor=val/accuracy")
+    message = fails(*words, "checkpoint.every=1 step", "eval_every=1 step", "monitor=val/accuracy")
     first, knobs = message.splitlines()
     assert re.fullmatch(
         r"error: step 0: its update left weights that are not finite; step 0 had loss \S+ and gradient norm \S+", first
@@ -228,15 +234,15 @@ def test_a_rate_that_is_too_high_leaves_no_absurd_checkpoint(folder):
     assert rows_of(folder / RUN) == []
 
 
-def test_nan_in_the_data_is_not_blamed_on_the_rate(folder):
-    message = fails(folder, *SHORT, own("data", "Nan"))
+def test_nan_in_the_data_is_not_blamed_on_the_rate(fails):
+    message = fails(*SHORT, own("data", "Nan"))
     assert re.match(r"error: step \d: loss or gradient is not finite \(loss nan, gradient norm nan\)", message)
     assert "\n  data: inputs of this batch are NaN or infinite; repair or leave out such examples\n" in message
     assert "optim.lr" not in message
 
 
-def test_nan_at_the_very_first_step_is_not_blamed_on_the_rate(folder):
-    message = fails(folder, *SHORT, DATA, *FRAGILE, "+loss.below=1", "trainer.precision=bf16")
+def test_nan_at_the_very_first_step_is_not_blamed_on_the_rate(fails):
+    message = fails(*SHORT, DATA, *FRAGILE, "+loss.below=1", "trainer.precision=bf16")
     assert message.splitlines()[:2] == [
         "error: step 0: loss or gradient is not finite (loss nan, gradient norm nan)",
         "  with the first weights: look at the data and the loss, or try trainer.precision=fp32",
@@ -309,7 +315,7 @@ def test_lbfgs_skips_in_a_whole_run(folder):
     assert rows_of(folder / RUN)[-1]["val/loss"] < rows_of(folder / RUN)[0]["val/loss"] < 1
 
 
-def test_after_too_many_in_a_row_it_gives_up_also_across_a_resume(folder):
+def test_after_too_many_in_a_row_it_gives_up_also_across_a_resume(folder, fails):
     below = 0.05
     bad = bad_steps(below, 40)
     words = [*SHORT, DATA, *FRAGILE, "trainer.on_nan=skip", "eval_every=1 step", f"+loss.below={below}"]
@@ -320,7 +326,7 @@ def test_after_too_many_in_a_row_it_gives_up_also_across_a_resume(folder):
     output = finish(folder, "resume", RUN, "steps=90")
     assert "steps were not finite and were skipped" in output
     assert checkpoint.load(folder / RUN / "checkpoints" / "last.pt")["skipped_in_a_row"] == 70
-    message = fails(folder, "resume", RUN, "steps=300")
+    message = fails("resume", RUN, "steps=300")
     assert message.startswith(
         "error: 100 steps in a row had a loss or gradient that is not finite, the last one step 120; "
         "step 19 still had loss "
@@ -347,11 +353,11 @@ def test_a_run_with_skips_that_is_killed_and_resumed_is_the_same(folder, tmp_pat
     assert_identical(folder / RUN, whole / RUN)
 
 
-def test_out_of_memory_names_the_line_that_keeps_the_effective_batch(folder):
+def test_out_of_memory_names_the_line_that_keeps_the_effective_batch(folder, fails):
     """Following it leads to a run that fits."""
     words, accumulate = [*SHORT, DATA, MODEL, own("model", "Hungry")], 1
     for expected in (2, 4):
-        message = fails(folder, *words, f"trainer.accumulate={accumulate}", f"hydra.run.dir=run-{accumulate}")
+        message = fails(*words, f"trainer.accumulate={accumulate}", f"hydra.run.dir=run-{accumulate}")
         assert message.splitlines()[:4] == [
             f"error: out of memory with batch_size=32 trainer.accumulate={accumulate}, asking for 4,194,304.0 GiB",
             f"  in Hungry with x [{32 // accumulate}, 6]",
@@ -381,9 +387,9 @@ def test_out_of_memory_names_the_line_that_keeps_the_effective_batch(folder):
         ),
     ],
 )
-def test_out_of_memory_elsewhere(folder, words, said):
+def test_out_of_memory_elsewhere(fails, words, said):
     model = [] if "data" in words[0] else [DATA, MODEL]
-    message = fails(folder, *SHORT, *model, *words)
+    message = fails(*SHORT, *model, *words)
     assert message.startswith("error: out of memory with batch_size=")
     assert f"\n  {said}" in message
     assert ("keeps the same effective batch" in message) == ("keeps" in said)
@@ -466,15 +472,15 @@ def test_out_of_memory_elsewhere(folder, words, said):
         ),
     ],
 )
-def test_the_layer_the_shapes_and_the_key_are_named(folder, words, lines):
-    message = fails(folder, *SHORT, *words).splitlines()
+def test_the_layer_the_shapes_and_the_key_are_named(folder, fails, words, lines):
+    message = fails(*SHORT, *words).splitlines()
     for line, pattern in zip(message, lines, strict=False):
         assert re.fullmatch(pattern, line), message
     assert len(lines) <= len(message) <= len(lines) + 4
     assert record_of(folder / RUN)["status"] == "failed"
 
 
-def test_a_label_that_only_the_evaluation_meets_is_named_too(folder):
+def test_a_label_that_only_the_evaluation_meets_is_named_too(fails):
     words = [*SHORT, own("data", "Label"), "+data.val_dataset._target_=users.Label", "data.dataset._target_=users.Data"]
-    message = fails(folder, *words)
+    message = fails(*words)
     assert message.startswith("error: data: at an evaluation, a label is 3 (data.num_outputs=3)\n")

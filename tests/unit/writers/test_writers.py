@@ -190,14 +190,6 @@ def test_json_knows_no_nan(tmp_path, value):
     assert json.loads(text, parse_constant=refuse) == {"step": 1, "epoch": 0.1, "train/loss": None, "optim/lr": 0.1}
 
 
-def test_a_continued_run_adds_to_its_rows(tmp_path):
-    for step, kept in ((1, None), (2, 1)):
-        lines = started(JsonLines(), tmp_path, kept)
-        lines.write(step, None, {})
-        lines.finish("interrupted")
-    assert [json.loads(row)["step"] for row in (tmp_path / "metrics.jsonl").open()] == [1, 2]
-
-
 def test_a_file_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(RunError, match=r"nowhere/metrics\.jsonl cannot be written: No such file"):
         started(JsonLines(), tmp_path / "nowhere")
@@ -434,19 +426,6 @@ def test_a_damaged_row_is_named(tmp_path, damage):
     assert [row["step"] for row in rows(tmp_path)] == [10, 20]
 
 
-def test_a_kill_before_the_old_file_is_emptied_doubles_nothing(tmp_path):
-    attempt(tmp_path, 0, 50, None)
-    (old,) = event_files(tmp_path)
-    content = old.read_bytes()
-    for _ in range(2):
-        started(TensorBoard(), tmp_path, 30)
-        old.write_bytes(content)
-        assert story(read(tmp_path)) == expected(30)
-    attempt(tmp_path, 30, NUM_STEPS, 30)
-    assert story(read(tmp_path)) == expected(NUM_STEPS)
-    assert not old.exists()
-
-
 def killed_at(line: int, action: Callable[[], object]) -> bool:
     """Do it in a process of its own that is killed before the n-th line of writers.py; whether it came so far."""
     child = os.fork()
@@ -474,9 +453,9 @@ def killed_at(line: int, action: Callable[[], object]) -> bool:
     return code != 0
 
 
-@pytest.mark.parametrize(("first", "kept"), [(None, 30), (30, 10), (None, None)])
+@pytest.mark.parametrize(("first", "kept"), [(30, 10), (None, None)])
 def test_a_kill_at_any_line_of_a_start_leaves_one_whole_story(tmp_path, first, kept):
-    """Either the old or the new; and the next start makes it right. With one old file there, and with two."""
+    """Either the old or the new; and the next start makes it right. With two old files there, and with one."""
     line, seen, before = 1, set(), expected(50)
     after = expected(kept or 0)
     while True:
@@ -622,16 +601,6 @@ def test_the_bar_of_a_resumed_run_starts_where_the_run_does(monkeypatch):
     last = [text for text in shown if "/100" in text][-1]
     assert "40%" in last
     assert "40/100 [00:04<01:00," in last
-
-
-def test_writers_give_each_of_them_everything(tmp_path):
-    writer = started(Writers(built_in()), tmp_path)
-    writer.tick(1)
-    writer.write(1, 0.5, {"val/loss": 0.5})
-    writer.finish("completed")
-    (event,) = read(tmp_path).Scalars("val/loss")
-    row = json.loads((tmp_path / "metrics.jsonl").read_text())
-    assert (event.step, event.value) == (row["step"], row["val/loss"]) == (1, 0.5)
 
 
 def test_flush_brings_all_files_to_the_disk(tmp_path, monkeypatch):
