@@ -32,7 +32,7 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
     for number in range(20):
         with Line(tmp_path, *line_of(tmp_path)) as line:
             if number % 2:  # anywhere, which is mostly before the first step
-                time.sleep(chance.uniform(0.05, 0.45))
+                time.sleep(chance.uniform(0.05, 0.35))
             else:  # between, in and after steps, evaluations and checkpoints
                 wait_until(lambda: "\nstep " in line.output)
                 time.sleep(chance.uniform(0.0, 0.1))
