@@ -109,12 +109,6 @@ def test_of_many_files_each_is_named_as_typed(mlprun, run, tmp_path):
     assert result.err == "note: second/0.txt: 1 of 5 tokens are not in the run's vocabulary of 19\n"
 
 
-def test_what_a_text_is_worth_does_not_depend_on_those_beside_it(mlprun, run):
-    alone = answers(mlprun("predict", run, "the film was great", "--json"))[0]
-    beside = answers(mlprun("predict", run, "the film was great", "the plot was dull. " * 3, "--json"))[0]
-    assert beside["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
-
-
 def test_a_file_is_read_as_the_data_set_reads_it(mlprun, reviews, tmp_path):
     """Its last line end and its blanks are characters too."""
     for part in ("train", "test"):

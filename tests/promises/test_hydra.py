@@ -321,6 +321,10 @@ def test_a_config_is_shown_and_nothing_is_run(mlprun, words, key, value):
 
 
 PLUGIN_NAMES = ("PoolLauncher", "JoblibLauncher", "BasicSweeper")
+HELP = (
+    "mlprun model=mlp optim=adam", "mlprun -m optim.lr=1e-3,3e-3 seed=0,1,2", "mlprun eval RUN_DIR", "batch_size=32",
+    "mlprun resume DIR", "optim: adadelta, adagrad, adam", "debug=fast", 'eval "$(mlprun -sc install=bash)"',
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -333,7 +337,7 @@ PLUGIN_NAMES = ("PoolLauncher", "JoblibLauncher", "BasicSweeper")
         (["--info", "plugins"], PLUGIN_NAMES),
         (["--info", "searchpath", "--config-dir", "."], ("command-line",)),
         (["--hydra-help"], ("--config-dir,-cd", "--multirun,-m", "mlprun -sc install=bash")),
-        (["--help"], ("mlprun resume DIR", "optim: adadelta, adagrad, adam")),
+        (["--help"], HELP),
         (["seed=3", "-h"], ("mlprun resume DIR",)),
         (["-sc", "install=bash"], ("COMP_LINE", "mlprun")),
         (["--version"], ("mlprun ",)),
@@ -350,6 +354,8 @@ def test_what_is_asked_of_hydra_is_answered(mlprun, words, said):
     ("line", "offered"),
     [
         ("mlprun model=res", {"model=resnet18"}),
+        ("mlprun optim=ada", {"optim=adadelta", "optim=adagrad", "optim=adam", "optim=adamw"}),
+        ("mlprun sched", {"scheduler=", "scheduler."}),
         ("mlprun -m model=ml", {"model=mlp"}),
         ("mlprun seed=1 trainer.prec", {"trainer.precision="}),
         ("mlprun hydra/launcher=subm", {"hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm"}),
