@@ -110,3 +110,13 @@ def losses(run):
     """Every train/loss and val/loss of a run, in order."""
     rows = rows_of(run)
     return [row[tag] for row in rows for tag in ("train/loss", "val/loss") if tag in row]
+
+
+def twice(mlprun, *words):
+    """The losses of the same line typed twice."""
+    found = []
+    for name in ("first", "second"):
+        result = mlprun(*words, f"hydra.run.dir={name}")
+        assert result.status == 0, result.err
+        found.append(losses(result.folder / name))
+    return found
