@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import multiprocessing
 import os
 import shlex
 import sys
@@ -11,8 +12,9 @@ from typing import NoReturn
 
 from mlprun import signals
 from mlprun.cli.line import VERBS
-from mlprun.cli.task import add_current_folder, report
+from mlprun.cli.task import report
 from mlprun.cli.train import train
+from mlprun.config.own_modules import find_own_modules
 from mlprun.errors import UserError
 from mlprun.process import fast_exit
 
@@ -34,7 +36,7 @@ def program() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 success, 1 a run failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
-    add_current_folder()
+    find_own_modules()
     signals.install()
     arguments = sys.argv[1:]
     try:
@@ -67,3 +69,7 @@ def _verb(verb: str, *arguments: str) -> int:
         parser.add_argument("--trust", action="store_true", help=help_)
     words = module.escaped(arguments) if hasattr(module, "escaped") else arguments
     return int(module.run(parser.parse_intermixed_args(words), shlex.join(["mlprun", verb, *arguments])))
+
+
+if multiprocessing.parent_process() is not None:  # a spawned worker, which is about to unpickle the user's classes
+    find_own_modules()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.errors import ConfigError
+from mlprun.files import make_folder, naming_path
 from mlprun.pictures.figures import save
 from mlprun.predict.answers import as_json, as_lines, draw
 from mlprun.predict.generate import complete
@@ -109,6 +110,9 @@ def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
 def _save_pictures(answer: Answer, folder: Path) -> list[Path | None]:
     """Save a picture of each image or sound: `NAME.png`, or `NAME_2.png` for a second one of that name."""
     files: list[Path | None] = []
+    if any(prediction.pixels is not None for prediction in answer.predictions):
+        with naming_path(folder):
+            make_folder(folder)
     for prediction in answer.predictions:
         if prediction.pixels is None:
             files.append(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -15,10 +16,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlprun.cli.line import Line, first_folder
-from mlprun.cli.task import Task
+from mlprun.cli.task import SAFE_PATH, Task, restore_safe_path
 from mlprun.config.identity import fingerprint
 from mlprun.config.schema import SweepConfig
 from mlprun.errors import ConfigError
+from mlprun.files import check_for_hydra
 from mlprun.formatting import pluralize
 from mlprun.process import num_cores
 from mlprun.runs import sweep_record
@@ -85,6 +87,8 @@ def _run_points(
 ) -> int:
     from mlprun.sweep import points as planning
 
+    for path in (sweep_dir, *(p.path for p in points if p.path)):
+        check_for_hydra(path, is_named=path == sweep_dir)
     redone = [p for p in points if p.outdated and settings.stale == "redo"]
     to_do = [p for p in points if p.status != "completed" or p in redone]
     record = _plan(line, cfg, to_do, sweep_dir, settings)
@@ -145,11 +149,15 @@ def _run_hydra(line: Line, cfg: DictConfig) -> bool:
     context.callbacks.on_multirun_start(config=cfg, config_name=line.options.config_name)
     task = Task(line.command)
     sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=task)
+    # Launchers start interpreters with `-m`, which would import libraries from the current folder.
+    os.environ.setdefault("PYTHONSAFEPATH", SAFE_PATH)
     try:
         sweeper.sweep(arguments=[str(o.input_line) for o in line.overrides if not o.is_hydra_override()])
     except Exception as error:  # of a launcher or a sweeper
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return False
+    finally:
+        restore_safe_path()
     context.callbacks.on_multirun_end(config=cfg, config_name=line.options.config_name)
     return True
 

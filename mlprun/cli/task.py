@@ -13,12 +13,15 @@ from omegaconf import DictConfig
 
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer  # a launcher's process needs the resolvers
+from mlprun.config.own_modules import find_own_modules
 from mlprun.config.schema import Config
 from mlprun.errors import UserError
 from mlprun.job.outcome import Outcome
 from mlprun.job.run import run_job
 
-__all__ = ["Composer", "Task", "add_current_folder", "report"]
+SAFE_PATH = "mlprun"  # the value of PYTHONSAFEPATH for the processes of a launcher
+
+__all__ = ["Composer", "Task", "report"]
 
 
 @dataclass
@@ -37,7 +40,8 @@ class Task:
 
     def __call__(self, cfg: DictConfig) -> float:
         """Run the job; returns the value of its monitor, or NaN."""
-        add_current_folder()
+        restore_safe_path()
+        find_own_modules()
         settings = HydraConfig.get()
         path = Path(settings.runtime.output_dir)
         path = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
@@ -53,6 +57,12 @@ class Task:
         return self.outcome.objective
 
 
+def restore_safe_path() -> None:
+    """Undo what the launcher was given: the user's own programs find their modules as ever."""
+    if os.environ.get("PYTHONSAFEPATH") == SAFE_PATH:
+        del os.environ["PYTHONSAFEPATH"]
+
+
 def report(error: UserError) -> None:
     """Print an error, with its traceback if MLPRUN_TRACEBACK is 1."""
     if os.environ.get("MLPRUN_TRACEBACK") == "1":
@@ -60,9 +70,3 @@ def report(error: UserError) -> None:
 
         traceback.print_exception(error)
     print(f"error: {error}", file=sys.stderr)
-
-
-def add_current_folder() -> None:
-    """Add the current folder, for the user's modules, at the end of `sys.path`, where it hides no library."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())

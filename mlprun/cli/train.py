@@ -17,6 +17,7 @@ from mlprun.cli.line import Line, first_folder, parse_line
 from mlprun.cli.task import Task
 from mlprun.config.checks import check
 from mlprun.errors import ConfigError
+from mlprun.files import check_for_hydra
 from mlprun.job.run import run_job
 from mlprun.runs.directory import claim, keep_out_of_git, make
 
@@ -74,6 +75,7 @@ def _run(line: Line) -> int:
             return run_job(config, directory, line.command, line.words).exit_status
         is_new = not directory.exists()
         make(directory)
+        check_for_hydra(directory)
     cfg.hydra.run.dir = str(directory)  # resolve ${now:} once
     composed: DictConfig = copy.deepcopy(cfg)  # the part that Hydra passes to the job
     with open_dict(composed):

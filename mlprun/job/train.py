@@ -13,6 +13,7 @@ from torch import Tensor
 from mlprun import signals
 from mlprun.config.schema import Config
 from mlprun.errors import DivergedError
+from mlprun.files import naming_path, open_to_write
 from mlprun.formatting import pluralize
 from mlprun.job import summary
 from mlprun.job.attempt import Attempt, provenance_entries
@@ -183,7 +184,8 @@ def _write_confusion(
 
     has_names = len(class_names) == len(confusion)
     labels = list(class_names) if has_names else [str(i) for i in range(len(confusion))]
-    with (directory.path / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as file:
+    table = directory.path / "confusion_matrix.csv"
+    with naming_path(table), open_to_write(table, "w", "utf-8", newline="") as file:
         csv.writer(file).writerows(confusion_rows(confusion.cpu(), labels))
     writer.images(step, {"test/confusion_matrix": heat_map(confusion.cpu().numpy(), labels)})
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 import torch
 
 from mlprun.errors import RunError
-from mlprun.files import atomic_write
+from mlprun.files import atomic_write, make_folder, naming_path
 from mlprun.version_one import upgrade_checkpoint, upgrade_config
 
 FORMAT = 2  # incremented whenever the keys change, those of `Progress` included; `load` then upgrades older files
@@ -132,7 +132,8 @@ class Checkpointer:
 
     def __init__(self, folder: Path, keep: int = 0) -> None:
         self.folder, self.keep = folder, keep
-        folder.mkdir(parents=True, exist_ok=True)
+        with naming_path(folder):
+            make_folder(folder)
 
     def save_last(self, state: Mapping[str, Any], *, keep: bool = True) -> None:
         """Save `state` as last.pt, and with `keep` also as step_N.pt."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.errors import RunError
+from mlprun.files import naming_path, open_to_write
 from mlprun.runs import provenance
 from mlprun.runs.record import RunRecord, cannot_write, read_record, write_json
 
@@ -53,7 +54,8 @@ def keep_out_of_git(folder: Path) -> None:
     """Let git ignore an output folder: otherwise every run would make the repository dirty for the next."""
     ignore = folder / ".gitignore"
     if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+        with naming_path(ignore), open_to_write(ignore, "w", "utf-8") as file:
+            file.write("*\n")
 
 
 class RunDirectory:
@@ -95,15 +97,16 @@ class RunDirectory:
         make(self.path)
         lock_file = self.path / ".lock"
         try:
-            file = lock_file.open("a+", encoding="utf-8")
+            file = open_to_write(lock_file, "a+", "utf-8")
         except OSError as error:
-            raise cannot_write(self.path, error) from error
+            raise cannot_write(lock_file if os.path.lexists(lock_file) else self.path, error) from error
         with file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno in (errno.EACCES, errno.EAGAIN):
-                    holder = lock_file.read_text(encoding="utf-8").strip() or "another process has it"
+                    file.seek(0)
+                    holder = file.read().strip() or "another process has it"
                     raise RunError(f"{self.path} is in use: {holder}\n  wait for it, or stop it first") from error
                 log.warning("%s: no lock (%s): make sure that no two processes use this run", self.path, error.strerror)
             file.truncate(0)
@@ -134,7 +137,8 @@ class RunDirectory:
         """
         self._record = RunRecord(record)
         self._earlier_sec = record.elapsed_sec or 0.0
-        for leftover in (*self.path.glob(".*.tmp"), *self.pictures.glob(".*.tmp")):
+        own = [folder for folder in (self.path, self.pictures) if folder == self.path or not folder.is_symlink()]
+        for leftover in (file for folder in own for file in folder.glob(".*.tmp")):
             leftover.unlink()
         number = 1 + len(record.resumed)
         first = "git" not in record  # killed before that was recorded

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from tqdm import tqdm
+
+from mlprun.files import naming_path, open_to_write
 
 log = logging.getLogger("mlprun")
 
@@ -17,7 +20,7 @@ class RunLog:
     """Log to train.log and the terminal while a job runs."""
 
     def __init__(self, path: Path) -> None:
-        self._file = logging.FileHandler(path, encoding="utf-8")
+        self._file = _File(path, encoding="utf-8")
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._terminal = Terminal(logging.INFO)
         self._loggers = (log, logging.getLogger("py.warnings"))
@@ -39,6 +42,13 @@ class RunLog:
             logger.propagate = True
             logger.setLevel(logging.NOTSET)
         self._file.close()
+
+
+class _File(logging.FileHandler):
+    def _open(self) -> TextIOWrapper:
+        path = Path(self.baseFilename)
+        with naming_path(path):
+            return cast(TextIOWrapper, open_to_write(path, self.mode, self.encoding))
 
 
 class Terminal(logging.Handler):

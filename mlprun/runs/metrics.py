@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mlprun.errors import RunError
-from mlprun.files import naming_path
+from mlprun.files import LARGEST_JSON, naming_path, open_to_read, open_to_write
+from mlprun.runs.record import parse_json
 
 Row = dict[str, Any]  # `step` (int), `epoch` (float or None) and the logged values, None if not finite
 
@@ -51,8 +51,8 @@ def cut_rows(path: Path, until: int) -> None:
     RunError if the file cannot be written, or a row before is damaged; then nothing is truncated.
     """
     length = sum(size for _, size in _rows_until(path, until))
-    with naming_path(path):
-        os.truncate(path, length)
+    with naming_path(path), open_to_write(path, "r+b") as file:
+        file.truncate(length)
 
 
 def _rows_until(path: Path, until: int) -> Iterator[tuple[Row, int]]:
@@ -64,12 +64,12 @@ def _rows_until(path: Path, until: int) -> Iterator[tuple[Row, int]]:
 
 def _rows(path: Path, keep_torn: bool, remedy: str) -> Iterator[tuple[Row, int]]:
     """Each row and the length of its line in bytes."""
-    with naming_path(path, "read"), path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with naming_path(path, "read"), open_to_read(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LARGEST_JSON), b""), 1):
             if not line.endswith(b"\n") and not keep_torn:
                 break
             try:
-                row = json.loads(line.decode())
+                row = parse_json(line)
             except ValueError as error:
                 raise DamagedRowError(path, number, f"is no JSON ({error})", remedy) from error
             if not isinstance(row, dict) or not isinstance(row.get("step"), int):

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mlprun.errors import RunError
-from mlprun.files import atomic_write
+from mlprun.files import LARGEST_JSON, atomic_write, open_to_read
 from mlprun.version_one import HIGHER_IS_BETTER, upgrade_config
 
+MAX_DEPTH = 60  # levels of a record; a config has ten
+TOO_DEEP = f"it is more than {MAX_DEPTH} levels deep"
 T = TypeVar("T")
 
 
@@ -132,7 +134,10 @@ def section(record: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def read_record(file: Path) -> RunRecord:
@@ -146,12 +151,31 @@ def read_record(file: Path) -> RunRecord:
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object; RunError if that fails."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        with open_to_read(file) as stream:
+            text = stream.read(LARGEST_JSON + 1)
+        if len(text) > LARGEST_JSON:
+            raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
+        record = parse_json(text)
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read: {error}") from error
     if not isinstance(record, dict):
         raise RunError(f"{file} is damaged: it holds no object")
     return record
+
+
+def parse_json(text: bytes) -> Any:
+    """The value of a text in UTF-8; ValueError if it is no JSON, or so deep that Python could not walk through it."""
+    try:
+        value = json.loads(text.decode())
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    layer = [value]
+    for _ in range(MAX_DEPTH):
+        below = (item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, dict | list))
+        layer = [item for items in below for item in items]
+        if not layer:
+            return value
+    raise ValueError(TOO_DEEP)
 
 
 def write_json(file: Path, record: Mapping[str, Any]) -> None:

@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
 from mlprun import signals
+from mlprun.config.own_modules import find_own_modules
+from mlprun.files import make_folder, own_file
 from mlprun.process import fast_exit, without_collections
 from mlprun.sweep.forkserver import Order
 
@@ -122,8 +124,9 @@ def _enter_job(server: int, order: Order) -> None:
     os.environ.update(order.caller.environment)
     os.chdir(order.caller.directory)
     sys.path[:], sys.argv[:] = order.caller.path, order.caller.arguments
-    order.output.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(order.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    find_own_modules()
+    make_folder(order.output.parent)
+    file = own_file(str(order.output), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)

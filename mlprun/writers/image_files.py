@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlprun.files import atomic_write, encode_png, naming_path
+from mlprun.files import atomic_write, encode_png, make_folder, naming_path
 from mlprun.runs.directory import RunDirectory
 from mlprun.writers.base import Pixels, RunInfo, Writer
 
@@ -25,6 +25,6 @@ class ImageFiles(Writer):
                 continue
             path = self._folder / f"{name}_{step:07d}.png"
             with naming_path(path):
-                self._folder.mkdir(exist_ok=True)
+                make_folder(self._folder)
                 with atomic_write(path) as file:
                     file.write(encode_png(pixels))

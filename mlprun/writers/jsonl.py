@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlprun.files import fsync, naming_path, sync_folder
+from mlprun.files import fsync, naming_path, open_to_write, sync_folder
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.metrics import cut_rows, format_row
 from mlprun.writers.base import RunInfo, Values, Writer
@@ -21,7 +21,7 @@ class JsonLines(Writer):
         with naming_path(path):
             if run.keep_until is not None and path.exists():
                 cut_rows(path, run.keep_until)
-            self._file = path.open("w" if run.keep_until is None else "a", encoding="utf-8")
+            self._file = open_to_write(path, "w" if run.keep_until is None else "a", "utf-8")
             sync_folder(path.parent)
 
     def write(self, step: int, epoch: float | None, values: Values) -> None:

@@ -16,7 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from mlprun.files import atomic_write, encode_png, fsync, naming_path
+from mlprun.files import atomic_write, encode_png, fsync, naming_path, open_to_read, open_to_write
 from mlprun.writers.base import Bins, Pixels, RunInfo, Values, Writer
 
 # tags of the run's end, and of its start in the HParams table: a run that goes on writes them itself
@@ -52,14 +52,14 @@ class TensorBoard(Writer):
                 records = RecordWriter(file)
                 for record in _beginning(old[-1] if old else None, run.keep_until):
                     records.write(record)
-            self._file = self._path.open("ab")
+            self._file = open_to_write(self._path, "ab")
             self._records = RecordWriter(self._file)
             # The newest of the old files is emptied, not removed: a TensorBoard that watches it without the data
             # server opens it at each look, and where that fails never comes to the new one.
             for path in old[:-1]:
                 path.unlink()
             if old:
-                os.truncate(old[-1], 0)
+                open_to_write(old[-1], "wb").close()
         self._add_hparams(run.hparams)
 
     def _add_hparams(self, values: dict[str, bool | float | str]) -> None:
@@ -145,4 +145,5 @@ def _beginning(old: Path | None, keep_until: int | None) -> Iterator[bytes]:
 def _records(path: Path) -> Iterator[bytes]:
     """The records of an event file, up to where TensorBoard can read it: a torn last one is left out."""
     with naming_path(path, "read"):
+        open_to_read(path).close()  # TensorBoard's loader would wait for a pipe
         yield from RawEventFileLoader(str(path)).Load()
