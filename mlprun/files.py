@@ -94,7 +94,7 @@ def check_for_hydra(folder: Path, *, is_named: bool = True) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[io.BufferedRandom]:
     """Open a temporary file that replaces `path` when the block ends without an error; safe with concurrent writers.
 
     `path` holds either the old content or the new, which is on disk, with its name, when the block has ended. After
@@ -103,15 +103,20 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     # Not named after `path`: TensorBoard reads every file with "tfevents" in its name.
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("x+b") as file:
             yield file
             file.flush()
             fsync(file.fileno())
-        os.replace(temporary, path)
+        rename(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
-    sync_folder(path.parent)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Rename on disk, replacing a file of that name."""
+    os.replace(path, target)
+    sync_folder(target.parent)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from mlprun import signals
 from mlprun.config.schema import Config
 from mlprun.errors import DivergedError
-from mlprun.files import naming_path, open_to_write
+from mlprun.files import atomic_write, naming_path
 from mlprun.formatting import pluralize
 from mlprun.job import summary
 from mlprun.job.attempt import Attempt, provenance_entries
@@ -184,9 +185,10 @@ def _write_confusion(
 
     has_names = len(class_names) == len(confusion)
     labels = list(class_names) if has_names else [str(i) for i in range(len(confusion))]
-    table = directory.path / "confusion_matrix.csv"
-    with naming_path(table), open_to_write(table, "w", "utf-8", newline="") as file:
-        csv.writer(file).writerows(confusion_rows(confusion.cpu(), labels))
+    path, table = directory.path / "confusion_matrix.csv", io.StringIO(newline="")
+    csv.writer(table).writerows(confusion_rows(confusion.cpu(), labels))
+    with naming_path(path), atomic_write(path) as file:
+        file.write(table.getvalue().encode())
     writer.images(step, {"test/confusion_matrix": heat_map(confusion.cpu().numpy(), labels)})
 
 

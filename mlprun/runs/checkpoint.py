@@ -1,23 +1,33 @@
-"""Checkpoints: a dict of plain tensors and values, replaced atomically."""
+"""Checkpoints: a dict of plain tensors and values in a file of `torch.save`, replaced atomically.
+
+The file is a zip archive whose comment is the SHA-256 of all bytes before it: torch reads it as any other, and no byte
+of it can change unnoticed. The checksums of zip itself do not cover the archive's own headers.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import os
 import shutil
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import torch
 
 from mlprun.errors import RunError
-from mlprun.files import atomic_write, make_folder, naming_path
+from mlprun.files import atomic_write, make_folder, naming_path, rename
 from mlprun.version_one import upgrade_checkpoint, upgrade_config
 
-FORMAT = 2  # incremented whenever the keys change, those of `Progress` included; `load` then upgrades older files
+FORMAT = 3  # incremented whenever the keys change, those of `Progress` included; `load` then upgrades older files
+
+SUMMED = 3  # the first format whose files end with their sum
+SUM_PREFIX, SUM_LENGTH = b"sha256:", 64  # the archive's comment: prefix and hexadecimal sum
 
 log = logging.getLogger("mlprun")
 
@@ -75,15 +85,40 @@ def best_checkpoint(path: Path) -> Path:
     return path / "best.pt" if path.name == "checkpoints" else path / "checkpoints" / "best.pt"
 
 
-def read_torch_file(file: Path | IO[bytes], device: torch.device | str = "cpu") -> Any:
+def read_torch_file(file: BinaryIO, device: torch.device | str = "cpu") -> Any:
     """Read a file of `torch.save` without running code in it, and verify its checksums; raises any exception."""
-    if zipfile.is_zipfile(file):
+    if expected := _stored_sum(file):
+        if _compute_sum(file) != expected:
+            raise ValueError("its bytes have another SHA-256 than when it was written")
+    elif zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:  # torch.load itself ignores the checksums
             if name := archive.testzip():
                 raise ValueError(f"{name} has another checksum than when it was written")
-    if not isinstance(file, Path):
-        file.seek(0)
+    file.seek(0)
     return torch.load(file, map_location=device, weights_only=True)
+
+
+def _append_sum(file: io.BufferedRandom) -> None:
+    """End a zip archive without a comment with its sum as one."""
+    file.seek(-2, os.SEEK_END)  # an archive ends with the length of its comment, and the comment
+    file.write(struct.pack("<H", len(SUM_PREFIX) + SUM_LENGTH) + SUM_PREFIX)
+    file.seek(0)
+    file.write(hashlib.file_digest(file, "sha256").hexdigest().encode())
+
+
+def _stored_sum(file: BinaryIO) -> bytes | None:
+    length = file.seek(0, os.SEEK_END)
+    file.seek(max(0, length - len(SUM_PREFIX) - SUM_LENGTH))
+    return file.read() if file.read(len(SUM_PREFIX)) == SUM_PREFIX else None
+
+
+def _compute_sum(file: BinaryIO) -> bytes:
+    """The sum of all bytes before the stored one."""
+    end, digest = file.seek(0, os.SEEK_END) - SUM_LENGTH, hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(min(2**20, end - file.tell())):
+        digest.update(chunk)
+    return digest.hexdigest().encode()
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
@@ -91,6 +126,7 @@ def save(state: Mapping[str, Any], path: Path) -> None:
     try:
         with atomic_write(path) as file:
             torch.save({"format": FORMAT, **state}, file)
+            _append_sum(file)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         text = f"checkpoint {path} could not be written: {error}"
         if isinstance(error, RuntimeError):  # torch's message does not tell a full disk from other faults
@@ -103,9 +139,13 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     if not path.is_file():
         raise RunError(f"there is no checkpoint {path}")
     try:
-        if not zipfile.is_zipfile(path):  # also torch's own older format, which has no checksums
-            raise zipfile.BadZipFile("File is not a zip file")
-        state = read_torch_file(path, device)
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):  # also torch's own older format, which has no checksums
+                raise zipfile.BadZipFile("File is not a zip file")
+            state = read_torch_file(file, device)
+            is_ours = isinstance(state, dict) and state.get("format") in range(SUMMED, FORMAT + 1)
+            if is_ours and not _stored_sum(file):
+                raise ValueError("it does not end with its SHA-256")
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(f"checkpoint {path} is damaged: {reason}") from error
@@ -176,7 +216,7 @@ class Checkpointer:
                 return None
             raise RunError("\n".join([*damage.values(), "  and there is no other checkpoint to resume from"]))
         for path, text in damage.items():
-            os.replace(path, path.with_name(f"{path.name}.damaged"))
+            rename(path, path.with_name(f"{path.name}.damaged"))
             log.warning("%s\n  renamed to %s.damaged; resuming from %s", text, path.name, newest)
         state = intact[newest]
         best_step = state.progress["best_step"]

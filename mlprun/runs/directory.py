@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.errors import RunError
-from mlprun.files import naming_path, open_to_write
+from mlprun.files import naming_path, open_to_write, sync_folder
 from mlprun.runs import provenance
 from mlprun.runs.record import RunRecord, cannot_write, read_record, write_json
 
@@ -30,13 +30,14 @@ def claim(pattern: str) -> Path:
     get the same one.
     """
     try:
-        Path(pattern).parent.mkdir(parents=True, exist_ok=True)
+        make(Path(pattern).parent)
         while True:
             path = Path(f"{pattern}_{secrets.token_hex(2)}")
             try:
                 path.mkdir()
             except FileExistsError:
                 continue
+            sync_folder(path.parent)
             return path
     except OSError as error:
         raise cannot_write(Path(pattern).parent, error) from error
@@ -45,7 +46,10 @@ def claim(pattern: str) -> Path:
 def make(path: Path) -> None:
     """Make the directory `path` unless it exists; RunError if that fails."""
     try:
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            sync_folder(folder.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from mlprun import __version__
 from mlprun.errors import is_users_own
-from mlprun.files import open_to_write
+from mlprun.files import atomic_write
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "omegaconf", "tensorboard")
 LARGEST_UNTRACKED = 2**20  # bytes; larger untracked files are data rather than code: listed, but not in the patch
@@ -163,7 +163,7 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
                            environment=index)  # fmt: skip
             state["changes"] = _sha256(diff)  # so that two records can be compared without their patches
             if len(diff) <= LARGEST_PATCH:
-                with open_to_write(patch, "wb") as file:
+                with atomic_write(patch) as file:
                     file.write(diff)
             else:
                 state["patch"] = f"not kept: {len(diff)} bytes"

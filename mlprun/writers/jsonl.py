@@ -38,5 +38,8 @@ class JsonLines(Writer):
             fsync(self._file.fileno())
 
     def finish(self, status: str) -> None:
-        with naming_path(self._path):
-            self._file.close()
+        try:
+            self.flush()
+        finally:
+            with naming_path(self._path):
+                self._file.close()

@@ -78,6 +78,7 @@ class TensorBoard(Writer):
         end = plugin_data_pb2.SessionEndInfo(status=ended, end_time_secs=time.time())
         try:
             self._session(metadata.SESSION_END_INFO_TAG, session_end_info=end)
+            self.flush()
         finally:
             with naming_path(self._path):
                 self._file.close()

@@ -19,6 +19,7 @@ from mlprun.data.text.documents import text_folder
 from mlprun.data.text.files import Text
 from mlprun.data.text.language_model import masked_documents
 from mlprun.errors import DataError
+from mlprun.files import rename
 
 log = logging.getLogger("mlprun")
 IMDB = "aclImdb"  # what the archive unpacks to
@@ -96,7 +97,8 @@ def _unpack_imdb(archive: Path, folder: Path) -> None:
         if not made >= {temporary / part / name for part in ("train", "test") for name in IMDB_CLASSES}:
             raise tarfile.TarError(f"no {IMDB}/train/neg, train/pos, test/neg and test/pos in it")
         try:
-            os.rename(temporary, folder)
+            os.sync()  # 50,000 small files: faster than to flush each
+            rename(temporary, folder)
         except OSError:
             if not (folder / "test" / "pos").is_dir():  # else another run was faster
                 raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -140,24 +142,38 @@ def test_another_file_is_no_checkpoint(tmp_path, content):
         checkpoint.load(path)
 
 
-def test_a_flipped_byte_never_gives_another_state_silently(tmp_path):
-    """Wherever it is: it is noticed, or lies where nothing is read."""
+def test_any_altered_byte_is_noticed(tmp_path):
     path = tmp_path / "last.pt"
     checkpoint.save(state(1, 500), path)
     content = path.read_bytes()
-    noticed = 0
-    for position in range(0, len(content), 37):
-        spoiled = bytearray(content)
-        spoiled[position] ^= 0x55
-        path.write_bytes(spoiled)
-        try:
-            loaded = checkpoint.load(path)
-        except RunError:
-            noticed += 1
-        else:
-            assert torch.equal(loaded["model"]["weight"], state(1, 500)["model"]["weight"]), position
-            assert loaded["step"] == 1
-    assert noticed > 20
+    for position in {*range(0, len(content), 7), *range(len(content) - 100, len(content))}:
+        altered = bytearray(content)
+        altered[position] ^= 0x55
+        path.write_bytes(altered)
+        with pytest.raises(RunError, match=r"last\.pt is damaged: "):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_only_formats_from_3_on_end_with_their_sum(tmp_path, number):
+    path = tmp_path / "last.pt"
+    checkpoint.save(state(1, 5), path)
+    with_sum = path.read_bytes()
+    torch.save({**torch.load(path), "format": number}, path)
+    if number < 3:
+        assert checkpoint.load(path).step == 1
+    else:
+        with pytest.raises(RunError, match="it does not end with its SHA-256"):
+            checkpoint.load(path)
+    assert with_sum[-64:].decode() == hashlib.sha256(with_sum[:-64]).hexdigest()
+
+
+def test_other_programs_read_it_as_a_zip_archive(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save(state(1, 5), path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.comment == b"sha256:" + path.read_bytes()[-64:]
 
 
 @pytest.mark.parametrize("content", [{"model": {}}, {"format": 99}, torch.zeros(3), [1, 2]])
@@ -232,11 +248,11 @@ def test_the_best_checkpoint_behind_a_path(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_torch_saved_is_read_from_a_path_and_from_an_open_file(tmp_path, zipped):
+def test_what_torch_saved_is_read_from_an_open_file(tmp_path, zipped):
     path = tmp_path / "theirs.pt"
     torch.save([torch.ones(2), 1], path, _use_new_zipfile_serialization=zipped)
     with path.open("rb") as file:
         file.read(7)
-        for tensor, number in (checkpoint.read_torch_file(path), checkpoint.read_torch_file(file)):
-            assert torch.equal(tensor, torch.ones(2))
-            assert number == 1
+        tensor, number = checkpoint.read_torch_file(file)
+    assert torch.equal(tensor, torch.ones(2))
+    assert number == 1

@@ -366,7 +366,7 @@ def test_progress_of_another_version_is_refused(uninterrupted, removed, added, s
 def test_the_keys_of_a_checkpoints_progress_belong_to_its_format():
     """Else FORMAT rises, and `checkpoint.load` upgrades the old ones."""
     assert (checkpoint.FORMAT, set(Progress().state_dict())) == (
-        2,
+        3,
         {"step", "best", "best_step", "best_values", "reference", "stale", "sums", "examples", "updates", "skipped",
          "num_rows", "pending"},
     )  # fmt: skip
