@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ import pytest
 from mlprun.cli import main
 from tests.helpers.files import find_mnist
 from tests.helpers.lines import Line, Result
+
+# Runs are signed with a key of the tests' own.
+os.environ["XDG_DATA_HOME"] = os.path.join(tempfile.gettempdir(), f"mlprun-tests-{os.getuid()}")
 
 
 def pytest_collection_finish():

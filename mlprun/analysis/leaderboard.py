@@ -100,7 +100,7 @@ def _notes(block: Block) -> list[str]:
 
 def _line_to_paste(best: Configuration) -> str:
     path, record = min(best.runs, key=lambda run: run[1].is_reproduction)
-    if record.overrides is None:
+    if record.overrides is None or record.is_reproduction or not record.is_own:  # a stranger's line is not for pasting
         return shlex.join(["mlprun", "reproduce", str(path)])
     overrides = [line for line in override_lines(record) if not re.match(r"[+~]*(seed=|(hydra|sweep)[=./@])", line)]
     options = []

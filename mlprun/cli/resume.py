@@ -49,25 +49,33 @@ def _resume_sweep(sweep_dir: Path, record: SweepRecord, overrides: list[str], *,
         )
     exit_statuses = []
     for stored in record.lines:
+        if not trust and not record.is_own:
+            _check_flags(stored, sweep_dir)
         line = parse_line(stored, shlex.join(["mlprun", *stored]))
         words = [w for w, o in zip(line.words, line.overrides, strict=True) if o.key_or_group not in changed]
         line = replace(line, words=[*words, *overrides])
-        if not trust:
+        if not trust and not record.is_own:
             _check_line(line, sweep_dir)
         exit_statuses.append(sweep(line, sweep_dir, again=True))
     return max(exit_statuses, default=0)
 
 
+def _check_flags(stored: list[str], sweep_dir: Path) -> None:
+    """Refuse a stored line that reads other YAML, before it is read: its callbacks are called for every job."""
+    for word in stored:
+        if word.startswith("-") and word not in ("-m", "--multirun"):
+            raise _refused(sweep_dir, f"the stored option {word} reads YAML that could call anything")
+
+
+def _refused(sweep_dir: Path, problem: str) -> RunError:
+    return RunError(f"{sweep_dir}: {problem}, and the sweep is not signed by you\n  --trust allows it")
+
+
 def _check_line(line: Line, sweep_dir: Path) -> None:
     """Refuse a stored line that names code that may not be called, as for a stored config."""
     for override in line.overrides:
-        if override.is_hydra_override() and override.key_or_group not in ("hydra.sweep.dir", "hydra/launcher"):
-            raise RunError(
-                f"{sweep_dir}: the stored override {override.input_line} could call anything\n  --trust allows it"
-            )
-    if line.options.config_dir:
-        config_dir = Path(line.options.config_dir).resolve()
-        if sweep_dir.resolve() in [config_dir, *config_dir.parents]:
-            raise RunError(f"{sweep_dir}: its config folder came with it\n  --trust allows it")
+        is_hydra = override.is_hydra_override() and override.key_or_group not in ("hydra.sweep.dir", "hydra/launcher")
+        if is_hydra or override.package is not None:  # a group may be composed into hydra's node
+            raise _refused(sweep_dir, f"the stored override {override.input_line} could call anything")
     for overrides in line.composer.points(line.words):
         check_targets(line.composer.point(overrides).to_dict(), Path.cwd(), sweep_dir)

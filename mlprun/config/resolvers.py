@@ -25,7 +25,7 @@ def conf_dirs() -> tuple[Path, Path]:
     return inside if inside.is_dir() else beside, package / "course" / "conf"
 
 
-def _data_root() -> str:
+def data_root() -> str:
     from platformdirs import user_cache_path
 
     return os.path.expanduser(os.environ.get("MLPRUN_DATA") or user_cache_path("mlprun") / "data")
@@ -66,7 +66,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[\[\]{}'\"]", "", text))[:120].strip("-.")
 
 
-OmegaConf.register_new_resolver("mlprun.data_root", _data_root, replace=True)
+OmegaConf.register_new_resolver("mlprun.data_root", data_root, replace=True)
 OmegaConf.register_new_resolver("mlprun.run_name", _run_name, replace=True)
 OmegaConf.register_new_resolver("mlprun.point_name", _point_name, replace=True)
 OmegaConf.register_new_resolver("mlprun.num_class_folders", num_class_folders, replace=True)

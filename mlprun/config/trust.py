@@ -1,5 +1,7 @@
 """Which `_target_`s of a stored config may be called: opening someone else's run must not execute their code.
 
+What this user has signed (`runs/signature.py`) may name anything that is installed. For the rest:
+
 A `_target_` can name anything importable, and an import executes code. So a name is checked before anything is
 imported, and the object it leads to before it is called.
 """
@@ -8,13 +10,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from mlprun.config.resolvers import data_root
 from mlprun.errors import RunError
 from mlprun.formatting import truncate
 from mlprun.version_one import TARGETS
@@ -61,30 +66,40 @@ _BUILT_BY = {
 _MAX_DEPTH = 50  # deeper than any config, and far from Python's recursion limit
 
 
-def check_targets(config: dict[str, Any], folder: Path, run: Path | None = None) -> None:
+def check_targets(
+    config: dict[str, Any], folder: Path, run: Path | None = None, signed: dict[str, Any] | None = None
+) -> None:
     """Check that every `_target_` in `config` may be called without the user's consent.
 
-    Allowed are modules, losses, optimizers, schedulers and data sets (with their transforms) defined by torch,
-    torchvision or mlprun, functions of these that build such, and classes and functions of a module or package
-    directly in `folder`. Modules are imported only if all targets pass by name.
+    If the user has signed it, all are allowed but those in modules that came with the run. Else allowed are modules,
+    losses, optimizers, schedulers and data sets (with their transforms) defined by torch, torchvision or mlprun that
+    download nothing, functions of these that build such, and classes and functions of a module or package directly in
+    `folder`. Modules are imported only if all targets pass by name.
 
     Args:
         config: plain dicts, lists and values, as stored.
         folder: the current folder; its modules count only if it is on `sys.path`.
         run: the opened run directory or checkpoint: code that came with it is not the user's, even if `folder`
             contains it.
+        signed: the config of the run's record, if the user has signed it. `config` may be another, a checkpoint's:
+            it counts as signed if all groups of it that lead to a call are the same.
 
     Raises:
         RunError: a target is not allowed or cannot be found, or the config is not plain.
     """
-    folder, run = folder.resolve(), run.resolve() if run else None
-    targets = [(key, TARGETS.get(target, target)) for key, target in _targets(config, "", 0)]
-    for key, target in targets:
-        if problem := _name_problem(target, folder, run):
+    folder, run = folder.resolve(), _whole(run.resolve()) if run else None
+    if signed is not None and _calling(config).items() <= _calling(signed).items():
+        for key, target, _ in _targets(config, "", 0, is_signed=True):
+            if problem := _came_along(target, folder, run):
+                raise _refused(key, target, problem)
+        return
+    targets = [(key, TARGETS.get(target, target), node) for key, target, node in _targets(config, "", 0)]
+    for key, target, node in targets:
+        if problem := _name_problem(target, folder, run) or _writes(target, node, folder, run):
             raise _refused(key, target, problem)
-    for key, target in targets:
+    for key, target, node in targets:
         try:
-            problem = _object_problem(target, folder, run)
+            problem = _object_problem(target, folder, run) or _downloads(target, node)
         except ImportError as error:
             raise _refused(key, target, f"cannot be imported: {error}") from error
         except (Exception, SystemExit) as error:  # raised by the user's module
@@ -104,8 +119,24 @@ def _refused(key: str, value: object, problem: str) -> RunError:
     return RunError(f"{shown(key)}={shown(value)}: {problem.splitlines()[0]}\n  {remedy}")
 
 
-def _targets(node: object, key: str, depth: int) -> Iterator[tuple[str, str]]:
-    """(dotted key, name) of all targets, in order; raises RunError if the config is not plain."""
+def _whole(run: Path) -> Path:
+    """What came together: the run, or the sweep that it is a point of."""
+    return next((folder for folder in (run.parent, run.parent.parent) if (folder / "sweep.json").exists()), run)
+
+
+def _calling(config: dict[str, Any]) -> dict[str, Any]:
+    """The groups of a config, and the writers, that decide what is called, and with which arguments."""
+    writers = config.get("writers")
+    nodes = {f"writers.{name}": node for name, node in writers.items()} if isinstance(writers, dict) else {}
+    nodes = {name: node for name, node in nodes.items() if not str(node.get("_target_")).startswith("mlprun.writers.")}
+    groups = {name: group for name, group in config.items() if name != "writers"} | nodes
+    return {name: group for name, group in groups.items() if any(_targets(group, name, 0, is_signed=True))}
+
+
+def _targets(
+    node: object, key: str, depth: int, *, is_signed: bool = False
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(dotted key, name, node) of all targets, in order; raises RunError if the config is not plain."""
     if depth > _MAX_DEPTH:
         raise _refused(key, "", f"more than {_MAX_DEPTH} levels deep")
     if isinstance(node, dict | list | tuple):
@@ -113,15 +144,17 @@ def _targets(node: object, key: str, depth: int) -> Iterator[tuple[str, str]]:
         for name, value in pairs:
             below = f"{key}.{name}" if key else str(name)
             if key == "logging.pictures" and type(value) is str and "." in value:  # called like a target
-                yield below, value
+                yield below, value, {}
             elif name != "_target_":
-                yield from _targets(value, below, depth + 1)
+                yield from _targets(value, below, depth + 1, is_signed=is_signed)
             elif type(value) is str:
-                yield below, value
+                yield below, value, node if isinstance(node, dict) else {}
             else:
                 raise _refused(below, type(value).__name__, "is not a name")
     elif isinstance(node, str):
-        if "${" in node:  # `${oc.create:{_target_:os.system}}` would become a target after this check
+        if "${" in node and is_signed:
+            yield key, node, {}
+        elif "${" in node:  # `${oc.create:{_target_:os.system}}` would become a target after this check
             raise _refused(key, node, "a stored value is final, but ${} would be resolved again")
     elif not (node is None or isinstance(node, bool | int | float)):
         raise _refused(key, type(node).__name__, "is not a plain value")
@@ -146,6 +179,49 @@ def _name_problem(target: str, folder: Path, run: Path | None) -> str:
     if library == "torchvision.datasets" and name not in _DATASETS:
         return "is not among torchvision's data sets that are known to read nothing but data"
     return ""
+
+
+def _writes(target: str, node: dict[str, Any], folder: Path, run: Path | None) -> str:
+    """Why the folder of a data set is refused, to which its files would be downloaded; or an empty string."""
+    if not _within(target, "mlprun.data.mnist", "mlprun.data.cifar", "mlprun.data.text.imdb"):
+        return ""
+    if node.get("mirrors") is not None or "_args_" in node:
+        return "its mirrors are the run's, not the published ones"
+    if "root" not in node:
+        return ""  # an error when it is called
+    root = Path(str(node["root"])).expanduser().resolve()
+    came_along = run is not None and (root == run or run in root.parents)
+    used = [*root.glob("*/.mlprun-fingerprints.json"), *root.glob("*/raw/.mlprun-fingerprints.json")]
+    known = {folder, Path(data_root()).resolve()}
+    if not came_along and (used or known & {root, *root.parents}):
+        return ""
+    return f"its files would be written to {root}, a folder that is not yours"
+
+
+def _downloads(target: str, node: dict[str, Any]) -> str:
+    """Why the arguments are refused, or an empty string; imports the target's module."""
+    if not _within(target, "torchvision.datasets", "torchvision.models"):
+        return ""
+    words = {name: value for name, value in node.items() if not str(name).startswith("_")}
+    try:
+        bound = inspect.signature(_resolve(target)).bind_partial(*node.get("_args_", ()), **words)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        return str(error)
+    bound.apply_defaults()
+    given = {**bound.arguments, **words}
+    for name, value in given.items():
+        if value and str(name).startswith(("download", "weights", "pretrained")):
+            return f"{name}={truncate(str(value), 40, '...')} would download files"
+    return ""
+
+
+def _came_along(target: str, folder: Path, run: Path | None) -> str:
+    """Why a signed target is refused: the signature covers the config, and not a module that lies beside it."""
+    top = target.partition(".")[0]
+    if top in _TOPS or not top.isidentifier() or PathFinder.find_spec(top) is not None:
+        return ""
+    file = _source(folder / top)
+    return f"{file} came with the run" if run is not None and run in file.resolve().parents else ""
 
 
 def _not_own(module: str, folder: Path, run: Path | None) -> str:

@@ -53,7 +53,7 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
         )
     stored = with_own_writers(record.config)
     if not trust:
-        check_targets(stored, Path.cwd(), path)
+        check_targets(stored, Path.cwd(), path, record.signed_config)
     config = from_record(stored)
     config = replace(config, trainer=replace(config.trainer, max_time=None), device=_device(config, record))
     for problem in _unreadable(original):  # known now, not after hours of training

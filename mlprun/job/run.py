@@ -95,7 +95,7 @@ def resume_job(path: Path, overrides: list[str], command: str, *, trust: bool = 
     config = resumed(from_record(record.config), overrides)
     if not trust and _ended(record, config) is None:
         kept = {name: node for name, node in record.config.get("writers", {}).items() if name in config.writers}
-        check_targets({**record.config, "writers": kept}, Path.cwd(), path)
+        check_targets({**record.config, "writers": kept}, Path.cwd(), path, record.signed_config)
     return _continue(directory, config, command)
 
 

@@ -61,7 +61,7 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
         raise RunError(f"{path} has no best checkpoint: its status is '{record.status}'")
     stored = with_own_writers(record.config)
     if not trust:
-        check_targets(stored, Path.cwd(), path)
+        check_targets(stored, Path.cwd(), path, record.signed_config)
     config = from_record(stored)
 
     with without_collections():

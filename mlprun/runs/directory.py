@@ -18,7 +18,7 @@ from typing import Any
 from mlprun.errors import RunError
 from mlprun.files import naming_path, open_to_write, sync_folder
 from mlprun.runs import provenance
-from mlprun.runs.record import RunRecord, cannot_write, read_record, write_json
+from mlprun.runs.record import RunRecord, cannot_write, read_record, write_record
 
 log = logging.getLogger("mlprun")
 
@@ -121,6 +121,7 @@ class RunDirectory:
     def start(self, config: dict[str, Any], command: str, overrides: list[str], **values: Any) -> None:
         """Write the record of a new run, with status `running`; RunError if that fails."""
         make(self.path)
+        self._record.is_own = True
         self.update(
             status="running",
             command=command,
@@ -140,6 +141,7 @@ class RunDirectory:
         `code-N.patch`.
         """
         self._record = RunRecord(record)
+        self._record.is_own = record.is_own  # a stranger's run stays a stranger's
         self._earlier_sec = record.elapsed_sec or 0.0
         own = [folder for folder in (self.path, self.pictures) if folder == self.path or not folder.is_symlink()]
         for leftover in (file for folder in own for file in folder.glob(".*.tmp")):
@@ -157,11 +159,11 @@ class RunDirectory:
 
     def put_back(self, record: RunRecord) -> None:
         """Undo `reopen`: the run cannot be resumed as requested."""
-        write_json(self.record_file, record)
+        write_record(self.record_file, record)
 
     def update(self, **values: Any) -> None:
         self._record.update(values)
-        write_json(self.record_file, self._record)
+        write_record(self.record_file, self._record)
 
     def finish(self, status: str, **values: Any) -> None:
         """Close the record: `completed`, `failed` or `interrupted`."""

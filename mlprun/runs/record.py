@@ -11,8 +11,10 @@ from typing import Any, Generic, TypeVar
 
 from mlprun.errors import RunError
 from mlprun.files import LARGEST_JSON, atomic_write, open_to_read
+from mlprun.runs.signature import is_signed, sign
 from mlprun.version_one import HIGHER_IS_BETTER, upgrade_config
 
+KIND, SIGNATURE = "run.json", "signature"
 MAX_DEPTH = 60  # levels of a record; a config has ten
 TOO_DEEP = f"it is more than {MAX_DEPTH} levels deep"
 T = TypeVar("T")
@@ -35,8 +37,13 @@ class _Key(Generic[T]):
 class RunRecord(dict[str, Any]):
     """The contents of a run.json, with typed access to the keys that this version knows.
 
+    Attributes:
+        is_own: signed by this user, so that its config may name any code.
+
     Runs are killed and files edited: a value that is missing or of another type is empty or None, except for `config`.
     """
+
+    is_own = False
 
     status = _Key(str, "")  # `running` (also if the process is gone), `completed`, `failed` or `interrupted`
     command = _Key(str, "")  # as typed
@@ -63,6 +70,11 @@ class RunRecord(dict[str, Any]):
         """With the names of this version."""
         config: dict[str, Any] = self["config"]
         return config
+
+    @property
+    def signed_config(self) -> dict[str, Any] | None:
+        """The config, if the user has signed it."""
+        return self.config if self.is_own and self.has_config else None
 
     @property
     def monitor(self) -> str:
@@ -143,9 +155,23 @@ def _finite(value: object) -> float | None:
 def read_record(file: Path) -> RunRecord:
     """Read a run.json, and upgrade the config of version one; RunError if that fails."""
     record = RunRecord(read_json(file))
+    record.is_own = is_signed(KIND, _signed_part(record), record.get(SIGNATURE))
     if record.has_config:
         record["config"] = upgrade_config(record.config)
     return record
+
+
+def write_record(file: Path, record: RunRecord) -> None:
+    """Replace a run.json, signed if the record is the user's own; RunError if that fails."""
+    values = {key: value for key, value in record.items() if key != SIGNATURE}
+    if record.is_own and (signature := sign(KIND, _signed_part(record))):
+        values[SIGNATURE] = signature
+    write_json(file, values)
+
+
+def _signed_part(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command may execute, or print for the user to paste."""
+    return {key: record.get(key) for key in ("config", "command", "overrides", "folder")}
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -11,6 +12,7 @@ from mlprun.errors import RunError, shown
 from mlprun.formatting import truncate
 from mlprun.runs.directory import now_utc
 from mlprun.runs.record import read_json, write_json
+from mlprun.runs.signature import is_signed, sign
 
 FILE_NAME = "sweep.json"
 FORMAT = 1  # incremented whenever the keys change; `read` then upgrades older files. Version one wrote no number.
@@ -40,9 +42,14 @@ class SweepRecord:
     gpus: list[str] = field(default_factory=list)  # CUDA_VISIBLE_DEVICES of each concurrent run; empty: unchanged
     started_at: str = field(default_factory=now_utc)  # ISO 8601, UTC
     ended_at: str | None = None
+    is_own: bool = True  # no key: signed by this user, so that its lines may name any code
 
     def write(self, directory: Path) -> None:
-        write_json(directory / FILE_NAME, {"format": FORMAT, **asdict(self)})
+        """Replace the file; it is signed unless a stranger's lines are in it."""
+        values = {"format": FORMAT, **asdict(self)}
+        if values.pop("is_own") and (signature := sign(FILE_NAME, _signed_part(values))):
+            values["signature"] = signature
+        write_json(directory / FILE_NAME, values)
 
 
 def read(directory: Path) -> SweepRecord | None:
@@ -75,7 +82,12 @@ def read(directory: Path) -> SweepRecord | None:
             raise RunError(
                 f"{file} is damaged: {key}={truncate(json.dumps(value), 100)} is not {expected}\n{remedy}"
             ) from error
+    known["is_own"] = is_signed(FILE_NAME, _signed_part(values), values.get("signature"))
     return SweepRecord(**known)
+
+
+def _signed_part(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: values.get(key) for key in ("lines", "typed_in")}
 
 
 def _convert(value: Any, expected: Any) -> Any:

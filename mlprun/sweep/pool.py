@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mlprun.errors import RunError
 from mlprun.runs.directory import RunDirectory, now_utc
-from mlprun.runs.record import write_json
+from mlprun.runs.record import write_record
 from mlprun.sweep.forkserver import OUTPUT, Caller, Job, Running, Server
 
 POLL_SECONDS = 0.5
@@ -168,7 +168,7 @@ def _record(running: Running, seconds: float) -> None:
             elapsed_sec = round((record.elapsed_sec or 0.0) + seconds, 3)
             error = f"{died}{guess}; see {OUTPUT}"
             record.update(status="failed", ended_at=now_utc(), elapsed_sec=elapsed_sec, error=error)
-            write_json(directory.record_file, record)
+            write_record(directory.record_file, record)
 
 
 _server: Server | None = None  # for the next `run`

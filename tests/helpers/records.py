@@ -107,9 +107,9 @@ def run(*typed: str, value: float | None = 0.5, name: str | None = None, metrics
         "metrics": {config["monitor"]: value, "test/accuracy": 0.75, "test/loss": 0.5} if metrics is None else metrics,
         **record,
     }
-    return Path("outputs/sweeps/it", name or f"{number}"), RunRecord(
-        {k: v for k, v in made.items() if v is not MISSING}
-    )
+    record = RunRecord({k: v for k, v in made.items() if v is not MISSING})
+    record.is_own = True
+    return Path("outputs/sweeps/it", name or f"{number}"), record
 
 
 CHOICES = {"optim=sgd": SGD, "optim=adam": CONFIG["optim"], "model=linear": LINEAR, "model=mlp": CONFIG["model"]}

@@ -41,7 +41,7 @@ USUAL = [
     *(f"torch.nn.{name}" for name in ("Linear", "Sequential", "ReLU", "Transformer", "CrossEntropyLoss", "HuberLoss")),
     "torch.nn.modules.linear.Linear", "torch.utils.data.ConcatDataset", "torch.utils.data.dataset.TensorDataset",
     *(f"torchvision.models.{name}" for name in ("resnet18", "alexnet", "vit_b_16", "ResNet", "resnet.resnet18")),
-    "torchvision.models.segmentation.fcn_resnet50", "torchvision.ops.MLP", "torchvision.ops.misc.FrozenBatchNorm2d",
+    "torchvision.ops.MLP", "torchvision.ops.misc.FrozenBatchNorm2d",
     *(f"torchvision.datasets.{name}" for name in ("MNIST", "FashionMNIST", "SVHN", "ImageFolder", "mnist.KMNIST")),
     *(f"torchvision.transforms.{name}" for name in ("ToTensor", "Compose", "RandomCrop", "InterpolationMode")),
     "torchvision.transforms.v2.RandomCrop", "torchvision.transforms.v2.Compose",
