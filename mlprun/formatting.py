@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+# Control characters, which a terminal would obey; marks that change the direction of a text; halves of a character.
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, keep: str = "\n\t") -> str:
+    """`text` with control characters as escapes, such as `\\x1b`; those in `keep` are kept."""
+    return _UNSHOWN.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
+def csv_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: a text that looks like one begins with an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value, keep="")
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if value.lstrip(" ")[:1] in [*"=+-@\t\r＝＋－＠"] else text
+    return text
 
 
 def as_typed(value: object) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-from mlprun.formatting import truncate, truncate_middle
+from mlprun.formatting import printable, truncate, truncate_middle
 
 NARROWEST = 8  # minimum width of a truncated column
 
@@ -27,7 +27,7 @@ def render(
         flexible: columns that are truncated in the middle, widest first, until the lines fit. If that is not enough,
             the last of them are hidden, and a line at the end names their headers.
     """
-    rows = list(rows)
+    rows = [[printable(cell, keep="") for cell in row] for row in rows]
     widths = dict(enumerate(column_widths(rows)))
     while sum(widths.values()) + 2 * (len(widths) - 1) > max_width and (soft := [i for i in flexible if i in widths]):
         widest = max(soft, key=lambda i: widths[i])

@@ -27,7 +27,7 @@ from mlprun.analysis.configurations import (
 )
 from mlprun.analysis.statistics import interval, mean_or_none, sd_or_none
 from mlprun.files import atomic_write, naming_path
-from mlprun.formatting import pluralize, truncate_middle
+from mlprun.formatting import csv_cell, pluralize, truncate_middle
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.text_table import render
 
@@ -240,6 +240,6 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
                 *(mean_or_none(c.metric(name)) for name in scores), c.elapsed_sec, tested, *map(";".join, folders),
             ])  # fmt: skip
     table = io.StringIO(newline="")
-    csv.writer(table, lineterminator="\n").writerows([header, *rows])
+    csv.writer(table, lineterminator="\n").writerows([[csv_cell(cell) for cell in row] for row in (header, *rows)])
     with naming_path(path), atomic_write(path) as file:
         file.write(table.getvalue().encode())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mlprun.runs.log import print_line
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
@@ -14,5 +16,5 @@ def run(options: argparse.Namespace, command: str) -> int:
     from mlprun.predict.finished import evaluate
 
     for name, value in evaluate(options.run, trust=options.trust).items():
-        print(name, value)
+        print_line(f"{name} {value}")
     return 0

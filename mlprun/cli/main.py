@@ -16,6 +16,7 @@ from mlprun.cli.task import report
 from mlprun.cli.train import train
 from mlprun.config.own_modules import find_own_modules
 from mlprun.errors import UserError
+from mlprun.formatting import printable
 from mlprun.process import fast_exit
 
 ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs outside of mlprun/cli
@@ -52,7 +53,9 @@ def main() -> NoReturn:
     except Exception as error:  # a bug in mlprun or in Hydra
         if os.environ.get("MLPRUN_TRACEBACK") == "1":
             raise
-        print(f"error: {type(error).__name__}: {error}\n  MLPRUN_TRACEBACK=1 shows where", file=sys.stderr)
+        print(
+            f"error: {type(error).__name__}: {printable(str(error))}\n  MLPRUN_TRACEBACK=1 shows where", file=sys.stderr
+        )
         status = 1
     signals.disarm()
     sys.exit(status)

@@ -14,6 +14,7 @@ from mlprun.errors import ConfigError, RunError, suggestion
 from mlprun.formatting import first_few
 from mlprun.pictures.figures import save
 from mlprun.runs.collect import read_runs
+from mlprun.runs.log import print_line
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -39,14 +40,14 @@ def run(options: argparse.Namespace, command: str) -> int:
             raise ConfigError("--metric", name, "no row has it", suggestion(name, metrics))
     if left_out := _named_runs(options.paths) - {path for each in series for path, _ in each.runs}:
         why = "no row yet, another try of a seed, or not completed where others are"
-        print(f"left out ({why}): {first_few([str(path) for path in sorted(left_out)], 3)}", file=sys.stderr)
+        print_line(f"left out ({why}): {first_few([str(path) for path in sorted(left_out)], 3)}", sys.stderr)
     alone = len(series) == 1 and len(series[0].runs) == 1
     if alone and not options.metric and options.x != "optim/lr":
         figure = draw_run(series[0], options.x)
     else:
         figure = draw(series, list(dict.fromkeys(options.metric or default_metrics(series))), options.x)
     try:
-        print(save(figure, options.output or _place(options.paths, series)))
+        print_line(str(save(figure, options.output or _place(options.paths, series))))
     except RunError as error:
         raise RunError(f"{error}\n  choose another with --output FILE") from error
     return 0

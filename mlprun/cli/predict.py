@@ -18,6 +18,7 @@ from mlprun.predict.answers import as_json, as_lines, draw
 from mlprun.predict.generate import complete
 from mlprun.predict.predict import Answer, predict, text_of
 from mlprun.runs.directory import RunDirectory
+from mlprun.runs.log import print_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,13 +58,13 @@ def run(options: argparse.Namespace, command: str) -> int:
     answer = predict(options.run, inputs, indices, trust=options.trust, invert=options.invert, value_range=value_range)
     pictures = _save_pictures(answer, options.run / "predictions")
     if not options.json and answer.class_names and answer.predictions[0].probabilities is None:
-        print(f"the outputs are scores, not probabilities: the loss is {answer.loss}")
+        print_line(f"the outputs are scores, not probabilities: the loss is {answer.loss}")
     for prediction, picture in zip(answer.predictions, pictures, strict=True):
         for note in prediction.notes:
-            print(note, file=sys.stderr)
+            print_line(note, sys.stderr)
         lines = [as_json(answer, prediction, picture)] if options.json else as_lines(answer, prediction, picture)
         for line in lines:
-            print(line)
+            print_line(line)
     return 0
 
 
@@ -93,17 +94,17 @@ def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
     )  # fmt: skip
     for each in completions:
         for note in each.notes:
-            print(note, file=sys.stderr)
+            print_line(note, sys.stderr)
         if options.json:
             known = {"continued": each.continued} if each.continued is not None else {"filled": each.filled}
-            print(json.dumps({"input": each.text} | known))
+            print_line(json.dumps({"input": each.text} | known))
         elif each.continued is not None:
-            print(f"{each.text}{each.continued}")
+            print_line(f"{each.text}{each.continued}")
         else:
-            print(each.text)
+            print_line(each.text)
             for number, guesses in enumerate(each.filled, 1):
                 label = f"[MASK] {number}" if len(each.filled) > 1 else "[MASK]"
-                print(f"  {label}  " + "  ".join(f"{token} {chance:.4f}" for token, chance in guesses))
+                print_line(f"  {label}  " + "  ".join(f"{token} {chance:.4f}" for token, chance in guesses))
     return 0
 
 

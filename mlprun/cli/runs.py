@@ -15,9 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, command: str) -> int:
     from mlprun.analysis.leaderboard import leaderboard
     from mlprun.runs.collect import read_runs
+    from mlprun.runs.log import print_line
 
     if not options.folder.is_dir():
         raise RunError(f"there is no folder {options.folder}")
     for line in leaderboard(read_runs(options.folder)):
-        print(line)
+        print_line(line)
     return 0

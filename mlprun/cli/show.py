@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, command: str) -> int:
     from mlprun.analysis.show import show
+    from mlprun.runs.log import print_line
 
     for line in show(*((path, RunDirectory(path).read()) for path in (options.run, options.other) if path)):
-        print(line)
+        print_line(line)
     return 0

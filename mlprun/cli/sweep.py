@@ -66,7 +66,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     _announce(points, num_repeated, settings.stale)
     if settings.dry_run:
         for row in planning.table(points):
-            print(row)
+            print_line(row)
         return 0
     is_new = sweep_dir is None or not sweep_dir.exists()
     sweep_dir = sweep_dir or claim(cfg.hydra.sweep.dir)
@@ -125,7 +125,7 @@ def _plan(line: Line, cfg: DictConfig, to_do: list[Point], sweep_dir: Path, sett
     on_pool = cfg.hydra.launcher._target_ == POOL
     needs, dead = preflight.check([(" ".join(p.overrides), p.config) for p in to_do]) if on_pool else ({}, [])
     for key in dead:
-        print(f"warning: the check of a point died; its run will show why: {key}", file=sys.stderr)
+        print_line(f"warning: the check of a point died; its run will show why: {key}", sys.stderr)
     num_workers, gpus = scheduler.places(needs.values(), [p.config for p in to_do])
     typed_in = str(Path.cwd())
     earlier = sweep_record.read(sweep_dir) or sweep_record.SweepRecord([], typed_in, {}, {})
@@ -154,7 +154,7 @@ def _run_hydra(line: Line, cfg: DictConfig) -> bool:
     try:
         sweeper.sweep(arguments=[str(o.input_line) for o in line.overrides if not o.is_hydra_override()])
     except Exception as error:  # of a launcher or a sweeper
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print_line(f"error: {type(error).__name__}: {error}", sys.stderr)
         return False
     finally:
         restore_safe_path()
@@ -164,12 +164,12 @@ def _run_hydra(line: Line, cfg: DictConfig) -> bool:
 
 def _announce(points: list[Point], num_repeated: int, stale: str) -> None:
     if num_repeated:
-        print(f"{pluralize(num_repeated, 'repeated point')} skipped", file=sys.stderr)
+        print_line(f"{pluralize(num_repeated, 'repeated point')} skipped", sys.stderr)
     outdated = [point for point in points if point.outdated]
     if outdated:
         names = ", ".join(dict.fromkeys(name for point in outdated for name in point.outdated))
         remedy = "they are run again" if stale == "redo" else "kept; sweep.stale=redo runs them again"
-        print(f"warning: {names} changed since {len(outdated)} runs were made: {remedy}", file=sys.stderr)
+        print_line(f"warning: {names} changed since {len(outdated)} runs were made: {remedy}", sys.stderr)
 
 
 def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
@@ -184,7 +184,7 @@ def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
     by_fingerprint = {fingerprint(record.config): record.status for _, record in runs if record.has_config}
     statuses = [by_fingerprint.get(point.fingerprint, "missing") for point in points]
     if missing := statuses.count("missing"):
-        print(f"error: {missing} of {len(points)} runs not started", file=sys.stderr)
+        print_line(f"error: {missing} of {len(points)} runs not started", sys.stderr)
     print_line(f"sweep   {sweep_dir}\ncurves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")
     if not started:
         print_line(f"resume  mlprun resume {shlex.quote(str(sweep_dir))}")

@@ -16,6 +16,7 @@ from mlprun.config.compose import Composer  # a launcher's process needs the res
 from mlprun.config.own_modules import find_own_modules
 from mlprun.config.schema import Config
 from mlprun.errors import UserError
+from mlprun.formatting import printable
 from mlprun.job.outcome import Outcome
 from mlprun.job.run import run_job
 
@@ -69,4 +70,4 @@ def report(error: UserError) -> None:
         import traceback
 
         traceback.print_exception(error)
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {printable(str(error))}", file=sys.stderr)

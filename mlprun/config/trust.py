@@ -22,6 +22,7 @@ from typing import Any
 from mlprun.config.resolvers import data_root
 from mlprun.errors import RunError
 from mlprun.formatting import truncate
+from mlprun.runs.provenance import came_together
 from mlprun.version_one import TARGETS
 
 # Packages of public names -> the package that must define the named object. Only these are known to be harmless:
@@ -87,7 +88,7 @@ def check_targets(
     Raises:
         RunError: a target is not allowed or cannot be found, or the config is not plain.
     """
-    folder, run = folder.resolve(), _whole(run.resolve()) if run else None
+    folder, run = folder.resolve(), came_together(run.resolve()) if run else None
     if signed is not None and _calling(config).items() <= _calling(signed).items():
         for key, target, _ in _targets(config, "", 0, is_signed=True):
             if problem := _came_along(target, folder, run):
@@ -117,11 +118,6 @@ def _refused(key: str, value: object, problem: str) -> RunError:
     if top not in _TOPS and top not in sys.stdlib_module_names:
         remedy = f"run this from the folder that contains the run's own classes, or {remedy}"
     return RunError(f"{shown(key)}={shown(value)}: {problem.splitlines()[0]}\n  {remedy}")
-
-
-def _whole(run: Path) -> Path:
-    """What came together: the run, or the sweep that it is a point of."""
-    return next((folder for folder in (run.parent, run.parent.parent) if (folder / "sweep.json").exists()), run)
 
 
 def _calling(config: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from mlprun.formatting import first_few
 from mlprun.job.outcome import resume_line
 from mlprun.job.run import run_job
 from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git
+from mlprun.runs.log import print_line
 from mlprun.runs.metrics import read_rows
 from mlprun.runs.record import RunRecord
 from mlprun.text_table import render
@@ -57,7 +58,7 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
     config = from_record(stored)
     config = replace(config, trainer=replace(config.trainer, max_time=None), device=_device(config, record))
     for problem in _unreadable(original):  # known now, not after hours of training
-        print(f"warning: {problem}\n  it cannot be compared", file=sys.stderr)
+        print_line(f"warning: {problem}\n  it cannot be compared", sys.stderr)
     again = RunDirectory(claim(f"{datetime.now():outputs/%Y-%m-%d/%H-%M-%S}_{_name(path)}_again"))
     keep_out_of_git(Path("outputs"))
     outcome = run_job(
@@ -73,7 +74,7 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
             )
         return outcome.exit_status
     is_identical, lines = _compare(original, record, again)
-    print(f"again   {again.path}", *lines, sep="\n")
+    print_line("\n".join([f"again   {again.path}", *lines]))
     return 0 if is_identical else 1
 
 

@@ -25,7 +25,7 @@ from mlprun.job.explain_error import explain
 from mlprun.job.outcome import Outcome, result_line, resume_line, shorter_than_done
 from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.log import RunLog
+from mlprun.runs.log import RunLog, print_line
 from mlprun.runs.record import RunRecord
 
 log = logging.getLogger("mlprun")
@@ -142,10 +142,10 @@ def _result(directory: RunDirectory, record: RunRecord, config: Config) -> Outco
     """Print and return the outcome of a run that has ended; None otherwise."""
     if (outcome := _ended(record, config)) is None:
         return None
-    print(f"already completed, nothing to do  {directory.path}")
+    print_line(f"already completed, nothing to do  {directory.path}")
     if record.ended_by == "early_stopping":
-        print(f"it ended by early stopping at step {record.steps} of {record.num_steps or '?'}")
-    print(result_line(outcome.metrics, record.best_step or 0, record.monitor))
+        print_line(f"it ended by early stopping at step {record.steps} of {record.num_steps or '?'}")
+    print_line(result_line(outcome.metrics, record.best_step or 0, record.monitor))
     return outcome
 
 
@@ -212,7 +212,7 @@ def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: 
     details = "".join(traceback.format_exception(error))
     log.debug("%s", details)
     if os.environ.get("MLPRUN_TRACEBACK") == "1":
-        print(details, file=sys.stderr)
+        print_line(details, sys.stderr)
     log.error("error: %s", shown)
     directory.finish("failed", error=shown, traceback=str(directory.log_file))
     status = error.exit_status if isinstance(error, UserError) else 1

@@ -15,7 +15,7 @@ from mlprun import signals
 from mlprun.config.schema import Config
 from mlprun.errors import DivergedError
 from mlprun.files import atomic_write, naming_path
-from mlprun.formatting import pluralize
+from mlprun.formatting import csv_cell, pluralize
 from mlprun.job import summary
 from mlprun.job.attempt import Attempt, provenance_entries
 from mlprun.job.build_writers import build_writers
@@ -186,7 +186,7 @@ def _write_confusion(
     has_names = len(class_names) == len(confusion)
     labels = list(class_names) if has_names else [str(i) for i in range(len(confusion))]
     path, table = directory.path / "confusion_matrix.csv", io.StringIO(newline="")
-    csv.writer(table).writerows(confusion_rows(confusion.cpu(), labels))
+    csv.writer(table).writerows([[csv_cell(cell) for cell in row] for row in confusion_rows(confusion.cpu(), labels)])
     with naming_path(path), atomic_write(path) as file:
         file.write(table.getvalue().encode())
     writer.images(step, {"test/confusion_matrix": heat_map(confusion.cpu().numpy(), labels)})

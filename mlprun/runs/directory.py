@@ -132,7 +132,9 @@ class RunDirectory:
             started_at=now_utc(),
             **values,
         )
-        self.update(**provenance.collect(Path.cwd(), self.path / "code.patch"))
+        sweep = provenance.came_together(self.path)
+        theirs = None if sweep == self.path else sweep
+        self.update(**provenance.collect(Path.cwd(), self.path / "code.patch", theirs))
 
     def reopen(self, record: RunRecord) -> RunRecord:
         """Continue the run of `record`, with status `running`; return the record with the current code and machine.
@@ -149,7 +151,8 @@ class RunDirectory:
         number = 1 + len(record.resumed)
         first = "git" not in record  # killed before that was recorded
         patch = self.path / ("code.patch" if first else f"code-{number}.patch")
-        now = RunRecord(provenance.collect(Path.cwd(), patch))
+        theirs = None if record.is_own else provenance.came_together(self.path)
+        now = RunRecord(provenance.collect(Path.cwd(), patch, theirs))
         if not first and now.git.get("changes") == record.git.get("changes"):
             patch.unlink(missing_ok=True)
         for ended in ("ended_at", "error", "traceback", "stopped_by"):

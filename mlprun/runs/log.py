@@ -12,6 +12,7 @@ from typing import TextIO, cast
 from tqdm import tqdm
 
 from mlprun.files import naming_path, open_to_write
+from mlprun.formatting import printable
 
 log = logging.getLogger("mlprun")
 
@@ -72,7 +73,7 @@ def print_line(text: str, stream: TextIO | None = None) -> None:
     """Print a line above a progress bar. A closed pipe (`| head`) or terminal does not stop the work."""
     stream = stream or sys.stdout
     try:
-        tqdm.write(text, file=stream)
+        tqdm.write(printable(text), file=stream)
         stream.flush()
     except OSError:  # a pipe without a reader, or a terminal that was closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -18,17 +18,21 @@ from typing import Any
 from mlprun import __version__
 from mlprun.errors import is_users_own
 from mlprun.files import atomic_write
+from mlprun.runs.secret_files import has_secret_name, is_private
 
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "hydra-core", "omegaconf", "tensorboard")
 LARGEST_UNTRACKED = 2**20  # bytes; larger untracked files are data rather than code: listed, but not in the patch
 LARGEST_PATCH = 10 * 2**20  # bytes
 
 
-def collect(folder: Path, patch: Path) -> dict[str, Any]:
-    """`mlprun`, `git`, `packages` and `host` for run.json; uncommitted changes in `folder` go to `patch`."""
+def collect(folder: Path, patch: Path, theirs: Path | None = None) -> dict[str, Any]:
+    """`mlprun`, `git`, `packages` and `host` for run.json; uncommitted changes in `folder` go to `patch`.
+
+    `theirs` is a stranger's folder: git would run the commands that the settings of a repository in it name.
+    """
     return {
         "mlprun": mlprun_state(Path(__file__).parents[1]),
-        "git": git_state(folder, patch),
+        "git": git_state(folder, patch, theirs),
         "packages": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "host": {
             "name": platform.node(),
@@ -38,6 +42,11 @@ def collect(folder: Path, patch: Path) -> dict[str, Any]:
             "python": sys.executable,
         },
     }
+
+
+def came_together(run: Path) -> Path:
+    """The run, or the sweep that it is a point of."""
+    return next((folder for folder in (run.parent, run.parent.parent) if (folder / "sweep.json").exists()), run)
 
 
 def sources(folder: Path) -> dict[str, str]:
@@ -108,7 +117,7 @@ def _cpu_name() -> str:
 
 def _git(folder: Path, *arguments: str, environment: Mapping[str, str] = os.environ) -> bytes:
     return subprocess.run(
-        ["git", "-C", str(folder), *arguments],
+        ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C", str(folder), *arguments],
         capture_output=True,
         check=True,
         timeout=60,
@@ -116,16 +125,22 @@ def _git(folder: Path, *arguments: str, environment: Mapping[str, str] = os.envi
     ).stdout
 
 
-def git_state(folder: Path, patch: Path) -> dict[str, Any]:
+def git_state(folder: Path, patch: Path, theirs: Path | None = None) -> dict[str, Any]:
     """Commit and uncommitted changes of the repository of `folder`; the changes, with untracked files, go to `patch`.
 
+    Files that hold secrets are left out: new ones by name or because only their owner may read them, committed ones,
+    whose changes may hold another secret, by name.
+
     Returns:
-        `commit` and `dirty`; if dirty, also `changes` (a hash of the patch), `left_out` (files too large for it), and
-        `patch` (why it was not kept). `{}` outside a repository or without git.
+        `commit` and `dirty`; if dirty, also `changes` (a hash of the patch), `left_out` (files too large for it),
+        `secret` (files that seem to hold secrets) and `patch` (why it was not kept). `{}` outside a repository,
+        without git, or in a repository in the folder `theirs`.
     """
     git = partial(_git, folder)
     try:
-        commit = git("rev-parse", "HEAD").decode().strip()
+        commit, *places = os.fsdecode(git("rev-parse", "HEAD", "--show-toplevel", "--absolute-git-dir")).splitlines()
+        if theirs and any(theirs.resolve() in (Path(p).resolve(), *Path(p).resolve().parents) for p in places):
+            return {}
         changed = git("status", "--porcelain", "--untracked-files=normal")
     except (OSError, subprocess.SubprocessError):
         return {}  # no repository, no commit yet, or no git
@@ -149,6 +164,8 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
                 committed = git("-C", top, "ls-files", "-z", environment=index)
                 names = set(os.fsdecode(listed).split("\0")) - set(os.fsdecode(committed).split("\0"))
                 new = sorted(name for name in names if os.path.lexists(f"{top}/{name}"))
+                secret = [name for name in new if has_secret_name(name) or is_private(f"{top}/{name}")]
+                new = [name for name in new if name not in secret]
                 large = [name for name in new if os.lstat(f"{top}/{name}").st_size > LARGEST_UNTRACKED]
                 small = "\0".join(name for name in new if name not in large)
                 git("-C", top, "add", "--update", environment=index)
@@ -158,8 +175,13 @@ def git_state(folder: Path, patch: Path) -> dict[str, Any]:
                         "--pathspec-file-nul", environment=index)  # fmt: skip
                 if large:
                     state["left_out"] = large[:20]
+                changed = git("-C", top, "diff-index", "--cached", "--name-only", "-z", "HEAD", environment=index)
+                held = [name for name in os.fsdecode(changed).split("\0") if name and has_secret_name(name)]
+                if secret or held:
+                    state["secret"] = sorted({*secret, *held})[:20]
                 # Not `git diff`, which follows the user's settings for colours, prefixes, context and tools.
                 diff = git("-C", top, "diff-index", "--no-ext-diff", "--cached", "--binary", "--patch", "HEAD",
+                           "--no-textconv", "--", *(f":(exclude,top,literal){name}" for name in held),
                            environment=index)  # fmt: skip
             state["changes"] = _sha256(diff)  # so that two records can be compared without their patches
             if len(diff) <= LARGEST_PATCH:
