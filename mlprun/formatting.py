@@ -68,6 +68,11 @@ def truncate(text: str, width: int, ellipsis: str = "…") -> str:
     return text if len(text) <= width else text[: width - len(ellipsis)].rstrip() + ellipsis
 
 
+def one_line(text: str, width: int = 60) -> str:
+    """The beginning of a text on one line."""
+    return truncate(" ".join(text.split()), width)
+
+
 def truncate_middle(text: str, width: int) -> str:
     """`text` cut in the middle to `width` characters."""
     tail = (width - 1) // 2

@@ -15,7 +15,7 @@ from mlprun.errors import ConfigError
 from mlprun.files import make_folder, naming_path
 from mlprun.pictures.figures import save
 from mlprun.predict.answers import as_json, as_lines, draw
-from mlprun.predict.generate import complete
+from mlprun.predict.generate import complete, completes, unused_options
 from mlprun.predict.predict import Answer, predict, text_of
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import print_line
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, command: str) -> int:
 
     data = RunDirectory(options.run).read().get("config", {}).get("data", {})
     _refuse_options(options, data)
-    if data.get("task") in ("token_classification", "language_modeling"):
+    if completes(data):
         return _complete(options, inputs)
     value_range = None
     if options.range is not None:
@@ -70,15 +70,10 @@ def run(options: argparse.Namespace, command: str) -> int:
 
 def _refuse_options(options: argparse.Namespace, data: dict[str, Any]) -> None:
     """Raise ConfigError for an option that would have no effect with such data."""
-    task = data.get("task")
-    has_images = len(data.get("input_shape") or []) == 3 and data.get("audio") is None
-    unused = {} if has_images else {"range": "images", "invert": "images"}
-    if task != "language_modeling":
-        unused |= dict.fromkeys(("length", "temperature", "seed"), "language models")
-    for name, users in unused.items():
+    for name, users in unused_options(data).items():
         value = getattr(options, name)
         if value is not None and value is not False:
-            problem = f"is for {users}; this run is {data.get('name')}, data.task={task}"
+            problem = f"is for {users}; this run is {data.get('name')}, data.task={data.get('task')}"
             raise ConfigError(f"--{name}", value, problem, f"leave out --{name}")
 
 

@@ -185,7 +185,9 @@ def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
     statuses = [by_fingerprint.get(point.fingerprint, "missing") for point in points]
     if missing := statuses.count("missing"):
         print_line(f"error: {missing} of {len(points)} runs not started", sys.stderr)
-    print_line(f"sweep   {sweep_dir}\ncurves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")
+    print_line(f"sweep   {sweep_dir}")
+    if any("tensorboard" in point.config.writers for point in points):
+        print_line(f"curves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")
     if not started:
         print_line(f"resume  mlprun resume {shlex.quote(str(sweep_dir))}")
     return any(status != "completed" for status in statuses)

@@ -16,7 +16,7 @@ from mlprun.config.options import CLOCK_TIME, DURATION, iter_options
 from mlprun.config.schema import Config
 from mlprun.config.suggest import raise_explained
 from mlprun.errors import ConfigError
-from mlprun.task_names import CUSTOM, check_monitor
+from mlprun.tasks.names import check_data, check_monitor
 
 
 def check(cfg: DictConfig) -> Config:
@@ -52,8 +52,9 @@ def check_config(config: Config) -> Config:
         if option.check is not None and (problem := option.check.problem(value)) is not None:
             raise ConfigError(key, value, problem)
     _check_class_arguments(config)
-    check_monitor(config.monitor, config.data.task, config.data.num_outputs, config.metrics)
-    _check_data(config)
+    data = config.data
+    check_monitor(config.monitor, data.task, data.num_outputs, config.metrics)
+    check_data(data.task, data.name, data.input_shape, data.normalize_targets)
     for key, option, value in iter_options(Config, config):
         if option.unit == DURATION and parse_duration(value, key=key).amount == 0:
             raise ConfigError(key, value, "must be longer than 0")
@@ -84,17 +85,3 @@ def _check_class_arguments(config: Config) -> None:
         problem = "is switched off, but resume, plot, runs and reproduce read its file"
         remedy = f"keep it: writer=[{','.join(['jsonl', *config.writers])}]"
         raise ConfigError("writers.jsonl", ConfigError.MISSING, problem, remedy)
-
-
-def _check_data(config: Config) -> None:
-    data = config.data
-    if data.input_shape is None and data.task != CUSTOM:
-        problem = f"data.task={data.task} needs pairs of input and target"
-        remedy = "give the shape of an input; null is for task=custom and task=model"
-        raise ConfigError("data.input_shape", None, problem, remedy)
-    if data.normalize_targets and data.task != "regression":
-        problem = f"scales values, and the targets of {data.name} are classes"
-        raise ConfigError("data.normalize_targets", True, problem, "leave it out; it is for data.task=regression")
-    if data.audio is not None and (data.augment.crop or data.augment.flip):
-        problem = "is for images: it would play sound backwards"
-        raise ConfigError("data.augment", dataclasses.asdict(data.augment), problem, "leave it out")

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from mlprun.config.options import Option, default_of
-from mlprun.config.schema import Config
+from mlprun.config.schema import INPUT_SECTIONS, Config
 from mlprun.version_one import upgrade_config
 
 # Keys that may change when a run is resumed.
@@ -22,8 +22,6 @@ RESUMABLE = ("epochs", "steps", "trainer.max_time", "device", "checkpoint", "log
 LENGTH_KEYS = ("epochs", "steps")
 # Further keys that no result depends on.
 RESULT_FREE = ("sweep", "inspect", "data.root")
-# Groups of `data` that an argument of the data set may repeat, as `text: ${data.text}`.
-_REPEATED = ("text", "audio")
 
 
 def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
@@ -31,7 +29,7 @@ def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
     config = upgrade_config(stored)
     data = config.get("data", {})
     dataset = data.get("dataset", {})
-    repeated = {name: group for group in _REPEATED for name in _repeats(data, group)}
+    repeated = {name: group for group in INPUT_SECTIONS for name in _repeats(data, group)}
     _add_defaults(config, Config)
     for name, group in repeated.items():
         dataset[name] = data[group]
@@ -51,7 +49,7 @@ def difference(stored: dict[str, Any]) -> dict[str, Any]:
     """The part of a run's `identity` that differs from the schema's defaults, and all arguments of classes."""
     config = identity(stored)
     if isinstance(config.get("data"), dict):
-        for group in _REPEATED:
+        for group in INPUT_SECTIONS:
             for name in _repeats(config["data"], group):
                 config["data"]["dataset"][name] = f"${{data.{group}}}"
     return _without_defaults(config, Config)

@@ -23,13 +23,16 @@ from mlprun.config.ranges import (
     finite_above,
     names_or_paths,
 )
-from mlprun.task_names import TASKS
+from mlprun.tasks.names import TASKS
 
 # Nodes that hold the arguments of a class: any key may be added with `+`.
 FOREIGN = (
     *("task", "metrics", "model", "optim", "scheduler", "loss", "writers"),
     *("data.dataset", "data.val_dataset", "data.test_dataset"),
 )
+
+# Groups of `data` that are read by data sets of one kind of input only: those that take the group as an argument.
+INPUT_SECTIONS = ("text", "audio")
 
 _PICTURES = {
     "images": ("feature_maps", "filters", "misclassified"),

@@ -12,8 +12,9 @@ import torch
 from mlprun import randomness
 from mlprun.data.source import Examples, Source
 from mlprun.data.text.files import refuse_ngrams, tokenizer_of
+from mlprun.data.text.inputs import TokenIds
 from mlprun.data.text.masking import mask_tokens
-from mlprun.data.text.tokenizer import PADDING, encode_all
+from mlprun.data.text.tokenizer import encode_all
 from mlprun.errors import ConfigError
 
 POSITIVE, NEGATIVE = True, False
@@ -101,9 +102,8 @@ def reviews(
         train=Examples(ids[:num_train], labels[:num_train]),
         test=Examples(ids[num_train:], labels[num_train:]),
         class_names=() if masked else ("neg", "pos"),
-        padding=PADDING,
         perturb=partial(mask_tokens, vocab_size=len(tokenizer)) if masked else None,
-        tokenizer=tokenizer,
+        inputs=TokenIds(tokenizer),
     )
 
 

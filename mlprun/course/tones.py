@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mlprun.data.audio.inputs import Spectrograms
 from mlprun.data.audio.mel import Frames
 from mlprun.data.audio.spectrogram import log_mel
 from mlprun.data.source import Examples, Source
@@ -48,7 +49,7 @@ def tones(
         classes = targets[start : start + 1000].numpy()
         clips = _clips(rng, classes, frames, octaves, snr_db)
         features[start : start + len(classes)] = log_mel(torch.from_numpy(clips), frames)
-    return Source(train=Examples(features, targets), class_names=GLIDES)
+    return Source(train=Examples(features, targets), class_names=GLIDES, inputs=Spectrograms())
 
 
 def _clips(

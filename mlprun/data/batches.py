@@ -18,9 +18,9 @@ from mlprun.data.augment import augment
 from mlprun.data.loading import Positioned, PositionedStream, live_with_run, read_batches
 from mlprun.data.nested import AnyBatch, Batch, NestedBatch
 from mlprun.data.normalize import Normalizer
-from mlprun.data.parts import Part, size
+from mlprun.data.parts import size
 from mlprun.data.sequences import cut_padding, cut_to, lengths
-from mlprun.data.source import Examples, Perturb
+from mlprun.data.source import Examples, Part, Perturb
 
 # Evaluation needs no gradients, so its batches may be larger than those of training; bounded by memory.
 EVAL_EXAMPLES, EVAL_VALUES = 1024, 4_000_000

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
 from mlprun.data.nested import AnyBatch, Batch, iter_tensors
-from mlprun.data.parts import Part, size
-from mlprun.data.source import IGNORED, Examples
+from mlprun.data.parts import size
+from mlprun.data.source import IGNORED, Examples, Part
 from mlprun.errors import ConfigError, DataError
 from mlprun.formatting import as_typed
 
@@ -25,7 +25,8 @@ class ExpectedData:
     num_outputs: int
     class_names: tuple[str, ...]
 
-    def check(self, part: Part, name: str) -> None:
+    def check(self, part: Part, name: str) -> Tensor | None:
+        """The inputs of a part, or of its first example; None without a shape."""
         if size(part) == 0:
             raise DataError(f"data: the {name} part is empty")
         if isinstance(part, Examples):
@@ -39,24 +40,24 @@ class ExpectedData:
             self._check_targets(part.targets, name)
             if self.task == "classification" and name == "training":
                 self._check_no_class_is_empty(part.targets)
-        elif not isinstance(part, IterableDataset):
+            return part.inputs
+        if not isinstance(part, IterableDataset):
             if size(part) is None:
                 raise DataError(
                     "data.dataset: a map-style data set needs __len__; one without is an "
                     "IterableDataset (torch.utils.data)"
                 )
-            self._check_example(part[0], name)
-        else:
-            first = next(iter(part), None)
-            if first is None:
-                raise DataError(f"data: the {name} stream is empty")
-            self._check_example(first, name)
+            return self._check_example(part[0], name)
+        first = next(iter(part), None)
+        if first is None:
+            raise DataError(f"data: the {name} stream is empty")
+        return self._check_example(first, name)
 
-    def _check_example(self, example: Any, name: str) -> None:
+    def _check_example(self, example: Any, name: str) -> Tensor | None:
         if self.input_shape is None:
             if next(iter_tensors(default_collate([example])), None) is None:
                 raise DataError(f"data.dataset: an example of the {name} part holds no tensor, array or number")
-            return
+            return None
         if not (isinstance(example, (tuple, list)) and len(example) == 2):
             raise DataError(f"data.dataset: an example must be a pair (input, target), not {type(example).__name__}")
         try:
@@ -72,6 +73,7 @@ class ExpectedData:
         if not torch.isfinite(inputs).all():
             raise DataError(f"data: the first example of the {name} part has NaN or infinite inputs")
         self._check_targets(target[None], name)
+        return inputs
 
     def _check_shape(self, shape: torch.Size, *, is_text: bool = False) -> None:
         if tuple(shape) != self.input_shape:

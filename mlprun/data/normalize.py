@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from mlprun import randomness
-from mlprun.data.parts import Part, StreamHead
-from mlprun.data.source import Examples
+from mlprun.data.parts import StreamHead
+from mlprun.data.source import Examples, Part
 from mlprun.errors import ConfigError
 
 STATISTICS_SAMPLE = 2048  # training examples that are read for the statistics of lazy data
@@ -84,6 +85,19 @@ def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | Non
         scale[scale <= 1e-7 * shift.abs()] = 0
     scale[scale == 0] = 1
     return Normalizer(shift.reshape(shape).float(), scale.reshape(shape).float())
+
+
+def statistics(values: Tensor) -> str:
+    """Range, mean and standard deviation of all values, in words."""
+    total = squares = 0.0
+    for chunk in values.split(4096):  # the float64 copy of a large set would not fit
+        exact = chunk.double()
+        total, squares = total + float(exact.sum()), squares + float(exact.square().sum())
+    mean = total / values.numel()
+    deviation = math.sqrt(max(0.0, squares / values.numel() - mean**2))
+    mean = 0.0 if abs(mean) < 1e-5 * deviation else mean  # rounding
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.4g} to {high:.4g}, mean {mean:.4g}, standard deviation {deviation:.4g}"
 
 
 def sample_examples(part: Dataset[Any], seed: int) -> Examples:

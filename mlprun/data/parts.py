@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import IterableDataset, Subset
 
 from mlprun import randomness
-from mlprun.data.source import Examples
-
-Part = Examples | Dataset[Any]
+from mlprun.data.source import Examples, Part
 
 
 def size(part: Part) -> int | None:

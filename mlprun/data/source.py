@@ -6,15 +6,16 @@ of the user's own. Functions here and in the sibling files take plain arguments 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mlprun.data.text.tokenizer import Tokenizer
+from mlprun.data.nested import Batch
 
 IGNORED = -100  # the target of a token that counts neither in the loss nor in metrics
 
@@ -46,6 +47,68 @@ class Examples:
         return Examples(self.inputs[index], self.targets[index])
 
 
+Part = Examples | Dataset[Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the inputs of a data set are: numbers of any shape, such as pixels and features.
+
+    Any other kind is a subclass beside its data sets, which overrides what differs: nothing else asks for the kind.
+
+    Attributes:
+        options: `data.SECTION`; set when the data are split.
+        padding: the token id that fills sequences up at their end, so that a batch may be cut to its longest; None if
+            they are no sequences, or of unknown lengths.
+    """
+
+    section: ClassVar[str] = ""  # of `data`, with the keys of this kind
+    why_not_augment: ClassVar[str] = ""  # why `data.augment` does not suit these inputs; empty if it may
+    bucketing: ClassVar[int] = 0  # sort the examples of so many batches by length
+    options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    padding: int | None = field(default=None, kw_only=True)
+
+    def check(self, train: Part) -> None:
+        """Raise ConfigError if the options do not suit the training part."""
+
+    def stored(self) -> dict[str, Any]:
+        """What a checkpoint holds of these inputs, as plain values."""
+        return {}
+
+    def digests(self) -> dict[str, str]:
+        """What run.json holds of these inputs."""
+        return {}
+
+    def check_checkpoint(self, stored: Mapping[str, Any], path: Path) -> None:
+        """Raise ConfigError if inputs mean something else now than when the run's checkpoint at `path` was written."""
+
+    def check_weights(
+        self, stored: Mapping[str, Any], typed: str, module: nn.Module, other_shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        """Raise ConfigError if weights of another run do not suit these inputs.
+
+        Args:
+            stored: what the file has of `stored`.
+            typed: `trainer.weights`.
+            other_shapes: tensors that the model has in another shape than the file, and their shape there.
+        """
+
+    def remedy(self, name: str, inputs: Tensor, layer: nn.Module) -> str:
+        """The remedy for a model whose `layer` cannot take these inputs of the data `name`; empty if unknown."""
+        if any(isinstance(module, nn.Embedding) for module in layer.modules()):
+            return f"the inputs of {name} are not token ids: choose a model of numbers or images, such as mlp"
+        return ""
+
+    def lines(self, train: Part, first: Batch, batch_size: int | str, label: str) -> list[str]:
+        """What `inspect` shows of them instead of their statistics.
+
+        Args:
+            first: the first examples, as they are trained on.
+            label: follows the first example.
+        """
+        return []
+
+
 @dataclass(frozen=True)
 class Source:
     """A data set's training part, and its own test and val parts if it has them.
@@ -60,19 +123,16 @@ class Source:
             None for features, whose range comes from the training split.
         class_names: one per class, or empty.
         fingerprints: file path -> `sha256:…` of each data file that was read.
-        padding: the token id that fills sequences up at their end, so that a batch may be cut to its longest; None
-            if the inputs are no such sequences.
+        inputs: their kind; None: token ids if they are whole numbers other than bytes, else numbers.
         perturb: changes each batch at random, in training, val and test alike (masked words).
-        tokenizer: converts between text and token ids.
     """
 
-    train: Examples | Dataset[Any]
-    test: Examples | Dataset[Any] | None = None
+    train: Part
+    test: Part | None = None
     augmented: Dataset[Any] | None = None
     value_range: tuple[float, float] | None = None
     class_names: tuple[str, ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
-    val: Examples | Dataset[Any] | None = None
-    padding: int | None = None
+    val: Part | None = None
+    inputs: Inputs | None = None
     perturb: Perturb | None = None
-    tokenizer: Tokenizer | None = None

@@ -12,8 +12,9 @@ from torch.utils.data import IterableDataset
 from mlprun import randomness
 from mlprun.data.checks import ExpectedData
 from mlprun.data.normalize import STATISTICS_SAMPLE, Normalizer, make_normalizer, sample_examples
-from mlprun.data.parts import Part, StreamPart, limit_examples, size, take
-from mlprun.data.source import Examples, Source
+from mlprun.data.parts import StreamPart, limit_examples, size, take
+from mlprun.data.source import Examples, Inputs, Part, Source
+from mlprun.data.text.inputs import kind_of
 from mlprun.errors import ConfigError, DataError
 
 
@@ -23,6 +24,7 @@ class Splits(Source):
 
     Attributes:
         train: with the random transformations of lazy data; `val` and `test` are without.
+        inputs: their kind, with the options of the config.
         normalizer: of the inputs, by statistics of the training split.
         target_normalizer: of the targets of a regression, likewise, shape (num_outputs,); None leaves them unscaled.
         nested: examples have any structure of tensors, and are neither scaled nor checked.
@@ -30,6 +32,7 @@ class Splits(Source):
 
     val: Part
     test: Part
+    inputs: Inputs
     normalizer: Normalizer
     target_normalizer: Normalizer | None = None
     nested: bool = False
@@ -86,7 +89,8 @@ def make_splits(
         raise ConfigError("data.normalize", normalize, problem, remedy)
     expected = ExpectedData(task, None if input_shape is None else tuple(input_shape), num_outputs, source.class_names)
     val = source.val if val is None else val
-    for part, name in ((source.train, "training"), (source.test, "test"), (val, "val")):
+    first = expected.check(source.train, "training")
+    for part, name in ((source.test, "test"), (val, "val")):
         if part is not None:
             expected.check(part, name)
     if isinstance(source.train, IterableDataset):
@@ -102,8 +106,9 @@ def make_splits(
         # one sample of lazy data serves both its inputs and its targets
         plain_train = sample_examples(plain_train, split_seed)
     parts = {"train": train, "val": limit_examples(val, limit_eval, split_seed), "test": test, "augmented": None}
+    kind = {"inputs": source.inputs or kind_of(first)}
     return Splits(
-        **vars(source) | parts,
+        **vars(source) | parts | kind,
         normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed),
         target_normalizer=_target_normalizer(plain_train) if normalize_targets else None,
         nested=nested,

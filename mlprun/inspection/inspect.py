@@ -9,7 +9,7 @@ from typing import Any
 
 from mlprun.config.schema import Config
 from mlprun.errors import RunError, UserError
-from mlprun.inspection.examples import data_lines, first_examples, samples_figure
+from mlprun.inspection.examples import data_lines, first_examples
 from mlprun.inspection.gradients import check_gradients
 from mlprun.inspection.schedule import draw_schedule, length_lines, schedule_figure
 from mlprun.inspection.timing import device_lines, step_lines
@@ -17,6 +17,7 @@ from mlprun.job import summary
 from mlprun.job.explain_error import explain
 from mlprun.job.prepare import prepare
 from mlprun.pictures.figures import save
+from mlprun.pictures.samples import samples_figure
 from mlprun.runs import directory
 from mlprun.training import finetune
 
@@ -42,7 +43,7 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
     first = first_examples(batches)
 
     print_lines(summary.data_line(config, experiment.split_sizes, experiment.task.describe_targets()))
-    print_lines(*data_lines(config, splits, first, experiment.task))
+    print_lines(*(summary.INDENT + line for line in data_lines(config, splits, first, experiment.task)))
     print_lines(*summary.model_lines(config, experiment.summary, experiment.num_trained_parameters, macs=True))
     if weights is not None:
         print_lines(f"weights {finetune.summary(weights, str(config.trainer.weights))}")
@@ -54,7 +55,8 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
         pictures["schedule.png"] = schedule_figure(
             drawn.steps, drawn.curves, summary.optim_line(config)[8:], plan.steps_per_epoch
         )
-    if (samples := samples_figure(config, splits, first, experiment.task)) is not None:
+    samples = samples_figure(config.data.name, config.seed, splits, first, experiment.task)
+    if samples is not None:
         pictures["samples.png"] = samples
     print_lines(*device_lines(splits, first, batches.batch_size))
     print_lines(*step_lines(experiment))

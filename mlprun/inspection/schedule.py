@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +14,7 @@ from torch import nn
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
 from mlprun.formatting import pluralize
-from mlprun.job.build_learner import build_optimizer, build_schedule
+from mlprun.job.build_learner import build_optimizer, build_schedule, scheduled
 from mlprun.pictures.figures import new_panels
 from mlprun.training.loop import Plan
 from mlprun.training.schedule import Schedule
@@ -73,8 +71,7 @@ class ScheduleCurves:
 
 def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> ScheduleCurves:
     """Apply the run's schedule, without training, to an optimizer of the run's kind for `model`."""
-    scratch = build_optimizer(config, model)
-    schedule = build_schedule(config, scratch, plan)
+    schedule = build_schedule(config, build_optimizer(config, model), plan)
     name, warmup = type(schedule).__name__, schedule.warmup_steps
     if type(schedule).observe is not Schedule.observe:
         problem = f"{name} depends on {config.monitor}"
@@ -84,28 +81,15 @@ def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> ScheduleCurve
         return ScheduleCurves([], {}, problem)
     stride = math.ceil(plan.num_steps / NUM_DRAWN)
     steps = list(range(0, plan.num_steps, stride))
-    rates: list[list[float]] = []
-    momenta: list[list[float]] = []
-    with warnings.catch_warnings():
-        # torch's schedulers expect the optimizer to be stepped, too
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        for step in steps:
-            schedule.apply(scratch, step)
-            rates.append([float(group["lr"]) for group in scratch.param_groups])
-            momenta.append([_momentum(group) for group in scratch.param_groups])
-    curves = _curves_by_group("learning rate", rates)
-    if any(before != after for before, after in itertools.pairwise(momenta)):
+    groups = [tuple(zip(*group, strict=True)) for group in zip(*scheduled(config, model, plan, steps), strict=True)]
+    curves = _curves_by_group("learning rate", [list(rates) for rates, _ in groups])
+    momenta = [list(momenta) for _, momenta in groups]
+    if any(len({*column}) > 1 for column in momenta):
         curves |= _curves_by_group("momentum", momenta)
     return ScheduleCurves(steps, curves)
 
 
-def _momentum(group: dict[str, Any]) -> float:
-    """SGD's momentum, or Adam's first beta, which torch's OneCycleLR and CyclicLR change instead."""
-    return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
-
-
-def _curves_by_group(name: str, rows: list[list[float]]) -> dict[str, list[float]]:
-    columns = [list(column) for column in zip(*rows, strict=True)]
+def _curves_by_group(name: str, columns: list[list[float]]) -> dict[str, list[float]]:
     different = [(i, column) for i, column in enumerate(columns) if column not in columns[:i]]
     return {name if len(different) == 1 else f"{name} of group {i}": column for i, column in different}
 

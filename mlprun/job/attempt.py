@@ -29,9 +29,7 @@ def provenance_entries(experiment: Experiment) -> dict[str, Any]:
     """The origin of a result, for run.json: `device`, `data`, `sources` and, if they are given, `weights`."""
     splits = experiment.splits
     device = {"type": str(experiment.device), "name": experiment.device_name, "num_threads": experiment.num_threads}
-    data: dict[str, Any] = {"sizes": experiment.split_sizes, "fingerprints": splits.fingerprints or {}}
-    if splits.tokenizer is not None:
-        data["tokens"] = splits.tokenizer.digest()
+    data = {"sizes": experiment.split_sizes, "fingerprints": splits.fingerprints or {}, **splits.inputs.digests()}
     entries = {"device": device, "data": data, "sources": provenance.sources(Path.cwd())}
     if (weights := experiment.weights) is not None:
         entries["weights"] = {

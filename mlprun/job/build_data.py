@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import torch
@@ -10,11 +10,10 @@ from torch.utils.data import Dataset
 
 from mlprun import randomness
 from mlprun.config.instantiate import construct
-from mlprun.config.schema import Config, Text
+from mlprun.config.schema import INPUT_SECTIONS, Config, DataConfig
 from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.nested import AnyBatch
-from mlprun.data.parts import Part
-from mlprun.data.source import Examples, Source
+from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.errors import ConfigError
 from mlprun.tasks.base import Task
@@ -53,9 +52,7 @@ def build_splits(config: Config) -> Splits:
     val = None
     if data.val_dataset:
         val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")
-    _check_augment(config, source)
-    _check_text(config, source)
-    return make_splits(
+    splits = make_splits(
         source,
         val=val,
         task=data.task,
@@ -69,6 +66,8 @@ def build_splits(config: Config) -> Splits:
         limit=data.limit,
         limit_eval=data.limit_eval,
     )
+    _check_augment(config, source, splits.inputs)
+    return replace(splits, inputs=_checked_inputs(config, splits))
 
 
 def _dataset(built: Any, key: str) -> Dataset[Any]:
@@ -79,10 +78,12 @@ def _dataset(built: Any, key: str) -> Dataset[Any]:
     return built
 
 
-def _check_augment(config: Config, source: Source) -> None:
+def _check_augment(config: Config, source: Source, inputs: Inputs) -> None:
     augment, input_shape = config.data.augment, config.data.input_shape
     if not (augment.crop > 0 or augment.flip):
         return
+    if inputs.why_not_augment:
+        raise ConfigError("data.augment", asdict(augment), inputs.why_not_augment, "leave it out")
     name = "crop" if augment.crop > 0 else "flip"
     key, value = f"data.augment.{name}", getattr(augment, name)
     if input_shape is None or len(input_shape) != 3:
@@ -93,18 +94,21 @@ def _check_augment(config: Config, source: Source) -> None:
         raise ConfigError(key, value, "does not reach a data set of your own", remedy)
 
 
-def _check_text(config: Config, source: Source) -> None:
-    """Refuse keys of `data.text` that have no effect on these data."""
-    text, part = config.data.text, source.train
-    in_memory = isinstance(part, Examples)
-    ids = not part.inputs.is_floating_point() if isinstance(part, Examples) else True  # a user's may be token ids
-    if text != Text() and source.tokenizer is None and not (ids and source.value_range is None):
-        name = next(f.name for f in fields(Text) if getattr(text, f.name) != getattr(Text(), f.name))
-        problem = f"is for text, and {config.data.name} is none"
-        raise ConfigError(f"data.text.{name}", getattr(text, name), problem, "leave it out")
-    if text.bucketing and not (in_memory and source.padding is not None):
-        problem = "sorts sequences by length, and these data have no known lengths"
-        raise ConfigError("data.text.bucketing", text.bucketing, problem, "write data.text.bucketing=0")
+def _checked_inputs(config: Config, splits: Splits) -> Inputs:
+    """The kind of inputs with its options; options of another kind, which have no effect, are refused."""
+    data, inputs = config.data, splits.inputs
+    for section in INPUT_SECTIONS:
+        values = getattr(data, section)
+        if values == getattr(DataConfig(), section) or section in (inputs.section, *data.dataset):
+            continue
+        changed = [f.name for f in fields(values) if getattr(values, f.name) != f.default]
+        key, value = (f".{changed[0]}", getattr(values, changed[0])) if changed else ("", {})
+        problem = f"is for {section}, and {data.name} is none"
+        raise ConfigError(f"data.{section}{key}", value, problem, "leave it out")
+    if options := getattr(data, inputs.section, None):
+        inputs = replace(inputs, options=vars(options))
+    inputs.check(splits.train)
+    return inputs
 
 
 def build_train_batches(config: Config, splits: Splits, device: torch.device) -> TrainBatches:
@@ -122,9 +126,9 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
         flip=config.data.augment.flip and in_memory,
         num_workers=config.data.num_workers,
         targets=splits.target_normalizer,
-        padding=splits.padding,
+        padding=splits.inputs.padding,
         perturb=splits.perturb,
-        bucketing=config.data.text.bucketing,
+        bucketing=splits.inputs.bucketing,
         nested=splits.nested,
     )
 
@@ -132,7 +136,7 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
 def build_eval_batches(config: Config, part: Part, splits: Splits, device: torch.device, task: Task) -> EvalBatches:
     """Batches of the val or test split."""
     batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
-    options = {"padding": splits.padding, "num_outputs": task.values_per_token}
+    options = {"padding": splits.inputs.padding, "num_outputs": task.values_per_token}
     return _eval_batches(splits, part, batch_size, device, num_workers=config.data.num_workers, **options)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import numbers
+import warnings
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -137,15 +139,23 @@ def build_schedule(config: Config, optimizer: torch.optim.Optimizer, plan: Plan)
     return built  # type: ignore[no-any-return]
 
 
-def learning_rates(config: Config, module: nn.Module, plan: Plan, num_steps: int) -> list[list[float]]:
-    """The learning rates of every parameter group at steps 0 to `num_steps` - 1, without training."""
+def scheduled(config: Config, module: nn.Module, plan: Plan, steps: Iterable[int]) -> list[list[tuple[float, float]]]:
+    """(learning rate, momentum) of every parameter group at some steps, ascending, without training."""
     optimizer = build_optimizer(config, module)
     schedule = build_schedule(config, optimizer, plan)
-    rates = []
-    for step in range(num_steps):
-        schedule.apply(optimizer, step)
-        rates.append([float(group["lr"]) for group in optimizer.param_groups])
-    return rates
+    values = []
+    with warnings.catch_warnings():
+        # torch's schedulers expect the optimizer to be stepped, too
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        for step in steps:
+            schedule.apply(optimizer, step)
+            values.append([(float(group["lr"]), _momentum(group)) for group in optimizer.param_groups])
+    return values
+
+
+def _momentum(group: dict[str, Any]) -> float:
+    """SGD's momentum, or Adam's first beta, which torch's OneCycleLR and CyclicLR change instead."""
+    return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
 
 
 def build_learner(

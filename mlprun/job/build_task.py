@@ -11,10 +11,10 @@ from mlprun.config.instantiate import bind, construct, locate
 from mlprun.config.schema import Config
 from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
-from mlprun.task_names import TARGETS
 from mlprun.tasks.base import Metric, Task
 from mlprun.tasks.custom import Custom, ModelStep
 from mlprun.tasks.metrics import FunctionMetric
+from mlprun.tasks.names import TARGETS
 from mlprun.tasks.supervised import Supervised
 
 
@@ -29,10 +29,10 @@ def build_task(config: Config, target_normalizer: Normalizer | None = None) -> T
     """
     node = dict(config.task)
     if "_target_" not in node:
-        if config.data.task not in TARGETS:
+        if (built_in := TARGETS.get(config.data.task)) is None:
             remedy = "write task=custom task._target_=my_module.my_task, or task=model for a model with a training_step"
             raise ConfigError("data.task", config.data.task, "names no built-in task", remedy)
-        node["_target_"] = TARGETS[config.data.task]
+        node["_target_"] = built_in
     target = locate(node["_target_"], "task._target_")
     if target is ModelStep and config.trainer.compile:
         problem, remedy = "does not reach a model's own training_step", "write the step as a function: task=custom"

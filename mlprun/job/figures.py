@@ -54,7 +54,7 @@ def build_drawing(config: Config, learner: Learner, splits: Splits) -> Callable[
         if examples is not None:
             from mlprun.training.histograms import probe
 
-            values, histograms = probe(learner, examples, splits.padding)
+            values, histograms = probe(learner, examples, splits.inputs.padding)
         images = {}
         for tag, function in functions.items():
             try:
@@ -83,4 +83,4 @@ def _probe_batch(config: Config, splits: Splits, learner: Learner) -> AnyBatch:
         chosen = torch.randperm(count, generator=randomness.generator(0, "probe"))[:most]
         part = part[chosen] if isinstance(part, Examples) else Subset(part, chosen.tolist())
     with randomness.preserved():
-        return first_batch(splits, part, most, learner.device, padding=splits.padding)
+        return first_batch(splits, part, most, learner.device, padding=splits.inputs.padding)

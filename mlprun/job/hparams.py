@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlprun.config.schema import INPUT_SECTIONS
+
 _LEFT_OUT = (
     *("logging", "writers", "checkpoint", "sweep", "inspect", "max_time"),
     *("root", "dataset", "input_shape", "num_outputs"),
@@ -21,7 +23,7 @@ def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool 
             name in _LEFT_OUT
             or value in (None, {})
             or (name == "freeze" and not value)
-            or (name in ("text", "audio") and prefix == "data." and name not in values["dataset"])  # not read
+            or (name in INPUT_SECTIONS and prefix == "data." and name not in values["dataset"])  # not read
         ):
             continue
         if name == "_target_":

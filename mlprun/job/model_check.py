@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
 from mlprun.data.nested import AnyBatch, Batch
+from mlprun.data.source import Inputs
 from mlprun.errors import ConfigError
 from mlprun.formatting import as_typed
 from mlprun.process import num_cores
@@ -60,7 +61,7 @@ class ModelSummary:
 
 
 def check_model(
-    config: Config, module: nn.Module, task: Task, metrics: dict[str, Metric], trial: AnyBatch
+    config: Config, module: nn.Module, task: Task, metrics: dict[str, Metric], trial: AnyBatch, inputs: Inputs
 ) -> ModelSummary:
     """Run two examples through model, loss and metrics.
 
@@ -68,6 +69,7 @@ def check_model(
         module: on the CPU; its state is not changed.
         metrics: of an evaluation; updated with the trial batch.
         trial: two examples on the CPU, or on `meta` to check shapes only.
+        inputs: their kind.
 
     Raises:
         ConfigError: model and data, outputs and loss or metrics do not fit; `monitor` is not logged.
@@ -76,7 +78,7 @@ def check_model(
     module.eval()
     try:
         with torch.no_grad():
-            step, layers = _watched_step(config, module, task, trial)
+            step, layers = _watched_step(config, module, task, trial, inputs)
             if not step.loss.is_meta:
                 task.check_model(module, trial, step)
                 _check_logged(config, task, metrics, step, trial)
@@ -105,7 +107,9 @@ def _check_logged(config: Config, task: Task, metrics: dict[str, Metric], step: 
         raise ConfigError("trainer.accumulate", config.trainer.accumulate, problem, remedy)
 
 
-def _watched_step(config: Config, module: nn.Module, task: Task, trial: AnyBatch) -> tuple[Step, list[Layer]]:
+def _watched_step(
+    config: Config, module: nn.Module, task: Task, trial: AnyBatch, kind: Inputs
+) -> tuple[Step, list[Layer]]:
     """The step in evaluation mode, and the layers with parameters in the order they ran."""
     running: list[tuple[str, nn.Module, list[int]]] = []
     layers: list[Layer] = []
@@ -137,7 +141,12 @@ def _watched_step(config: Config, module: nn.Module, task: Task, trial: AnyBatch
         name, layer, shape = running[-1]
         title = f"layer '{name}' {describe(layer)}" if name else describe(layer)
         problem = f"{title} cannot take an input of shape {shape}: {str(error).splitlines()[0]}"
-        raise ConfigError("model", ConfigError.MISSING, problem, _remedy(config, trial, layer)) from error
+        remedy = "do the examples of the data set fit the sizes in the model?"
+        if isinstance(trial, Batch):
+            remedy = f"one example has data.input_shape={as_typed(config.data.input_shape)}; "
+            remedy += "do the sizes in the model follow from input_shape?"
+            remedy = kind.remedy(config.data.name, trial.inputs, layer) or remedy
+        raise ConfigError("model", ConfigError.MISSING, problem, remedy) from error
     finally:
         for handle in hooks:
             handle.remove()
@@ -157,29 +166,6 @@ def _multiply_adds(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) ->
     if isinstance(weight, Tensor) and weight.dim() > 1 and not isinstance(layer, nn.Embedding):
         return weight.numel() * output[0].numel() // weight.shape[0]
     return 0
-
-
-def _remedy(config: Config, trial: AnyBatch, layer: nn.Module) -> str:
-    """The remedy for a model that cannot take the inputs of the data; it failed in `layer`."""
-    if not isinstance(trial, Batch):
-        return "do the examples of the data set fit the sizes in the model?"
-    inputs = trial.inputs
-    are_ids = not inputs.is_floating_point()
-    if are_ids and isinstance(layer, nn.Embedding) and not inputs.is_meta:
-        low, high = int(inputs.min()), int(inputs.max())
-        if low < 0 or high >= layer.num_embeddings:
-            return (
-                f"it has {layer.num_embeddings} rows, and the ids of two examples range from {low} to {high}: "
-                "set data.text.vocab_size to the largest id plus one"
-            )
-    if are_ids and not isinstance(layer, nn.Embedding):
-        return "the inputs are integers (token ids): choose from embedding_average, rnn, gru, lstm, transformer"
-    if not are_ids and any(isinstance(m, nn.Embedding) for m in layer.modules()):
-        return f"the inputs of {config.data.name} are not token ids: choose a model of numbers or images, such as mlp"
-    return (
-        f"one example has data.input_shape={as_typed(config.data.input_shape)}; "
-        "do the sizes in the model follow from input_shape?"
-    )
 
 
 def check_batch_norm(

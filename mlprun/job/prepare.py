@@ -15,13 +15,13 @@ from mlprun import randomness
 from mlprun.config.schema import Config
 from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.checks import check_padding
-from mlprun.data.parts import Part, size
+from mlprun.data.parts import size
+from mlprun.data.source import Inputs, Part
 from mlprun.data.splits import Splits
 from mlprun.job.build_data import build_eval_batches, build_splits, build_train_batches, find_device, trial_batch
 from mlprun.job.build_learner import build_learner, build_model, build_plan, frozen_modules, trained_parameters
 from mlprun.job.build_task import build_metrics, build_task, higher_is_better
 from mlprun.job.model_check import ModelSummary, check_batch_norm, check_model
-from mlprun.job.weights import initial_weights
 from mlprun.tasks.base import Metric, Task
 from mlprun.training import finetune
 from mlprun.training.learner import Learner
@@ -122,7 +122,7 @@ def prepare(
     torch.set_num_threads(threads)
     weights = None
     if not has_checkpoint:
-        weights = once(("data", "model", "trainer"), partial(initial_weights, config, model, splits.tokenizer))
+        weights = once(("data", "model", "trainer"), partial(_initial_weights, config, model, splits.inputs))
     return Experiment(config, device, splits, task, directions, batches, plan, model, summary, threads, weights)
 
 
@@ -135,11 +135,21 @@ def _checked_model(
         with suppress(Exception), torch.device("meta"):
             model = build_model(config)
             shapes = trial.map(lambda tensor: tensor.to("meta"))
-            return model, check_model(config, model, build_task(config), {}, shapes)
+            return model, check_model(config, model, build_task(config), {}, shapes, splits.inputs)
     model = build_model(config)
     if (padding := getattr(model, "padding", None)) is not None:
         check_padding(splits.val, trial, padding)
-    return model, check_model(config, model, task, metrics, trial)
+    return model, check_model(config, model, task, metrics, trial, splits.inputs)
+
+
+def _initial_weights(config: Config, module: nn.Module, inputs: Inputs) -> finetune.MatchedWeights | None:
+    """The weights of `trainer.weights` that fit the model, which is not changed; None if it is null."""
+    if (typed := config.trainer.weights) is None:
+        return None
+    weights = finetune.read(typed, inputs.stored())
+    matched = finetune.fit(weights, module)
+    inputs.check_weights(weights.stored, typed, module, matched.other_shapes)
+    return matched
 
 
 def checkpoint_extras(experiment: Experiment) -> dict[str, Any]:
@@ -153,6 +163,4 @@ def checkpoint_extras(experiment: Experiment) -> dict[str, Any]:
     }
     if (scaling := splits.target_normalizer) is not None:
         extras["target_normalizer"] = {"shift": scaling.shift, "scale": scaling.scale}
-    if splits.tokenizer is not None:
-        extras["tokenizer"] = splits.tokenizer.to_plain()
-    return extras
+    return extras | splits.inputs.stored()

@@ -10,10 +10,9 @@ from mlprun.analysis.diff import compare_records
 from mlprun.config.identity import identity
 from mlprun.errors import RunError
 from mlprun.job.attempt import Attempt
-from mlprun.job.build_learner import build_plan, learning_rates
+from mlprun.job.build_learner import build_plan, scheduled
 from mlprun.job.outcome import shorter_than_done
 from mlprun.job.prepare import Experiment
-from mlprun.job.weights import check_tokens
 from mlprun.runs.checkpoint import Recovered
 from mlprun.runs.directory import now_utc
 from mlprun.runs.metrics import count_rows
@@ -33,7 +32,7 @@ def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, command
 
     Raises:
         RunError: no checkpoint can be used, or the newest one belongs to another run.
-        ConfigError: the run has done more steps than configured, or token ids mean other tokens now.
+        ConfigError: the run has done more steps than configured, or inputs mean something else now.
     """
     lines = _restore(attempt, before.steps)
     # An attempt that ended early may have recorded less: that is no difference.
@@ -85,7 +84,7 @@ def _load(attempt: Attempt, recovered: Recovered, *, new_length: bool) -> None:
     stored, own = ({"config": identity(c, length=False)} for c in (state.config, config.to_dict()))
     if differences := compare_records(stored, own)["config"]:
         raise RunError(f"checkpoint {recovered.path} is of another config than this run: {differences[0]}")
-    check_tokens(config, experiment.splits.tokenizer, state, recovered.path)
+    experiment.splits.inputs.check_checkpoint(state, recovered.path)
     try:
         attempt.learner.load_state_dict(state, new_length=new_length)
         progress.load_state_dict(state.progress)
@@ -101,7 +100,10 @@ def _length_lines(experiment: Experiment, length: dict[str, Any], step: int) -> 
     before = replace(config, **length)
     old, new = build_plan(before, steps_per_epoch), build_plan(config, steps_per_epoch)
     reasons = []
-    if learning_rates(before, experiment.model, old, step) != learning_rates(config, experiment.model, new, step):
+    old_rates, new_rates = (
+        scheduled(c, experiment.model, plan, range(step)) for c, plan in ((before, old), (config, new))
+    )
+    if old_rates != new_rates:
         name = config.scheduler["_target_"].rpartition(".")[2]
         reasons.append(f"  scheduler: the rates of {name} up to step {step} were those of {old.num_steps} steps")
     for key, was, now in (("eval_every", old.eval_every, new.eval_every),

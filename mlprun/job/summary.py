@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlprun.config.schema import Config
-from mlprun.task_names import CUSTOM
 from mlprun.text_table import render
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def optim_line(config: Config) -> str:
     """The optimizer, its learning rate, the schedule and the loss or the task."""
     rate = config.optim.get("lr")
     lr = "" if rate is None else f", lr {rate:g}"
-    loss = config.task if config.data.task == CUSTOM else config.loss  # a custom task has its own loss
+    loss = config.task or config.loss  # a task of one's own has its own loss
     names = [_class_name(node) for node in (config.optim, config.scheduler, loss)]
     return f"optim   {names[0]}{lr}, {names[1]}; {names[2]}"
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mlprun.data.batches import EvalBatches
 from mlprun.data.normalize import Normalizer
-from mlprun.data.parts import Part, size
-from mlprun.data.source import Examples
+from mlprun.data.parts import size
+from mlprun.data.source import Examples, Part
 from mlprun.data.splits import Splits
-from mlprun.data.text.tokenizer import Tokenizer
+from mlprun.data.text.inputs import TokenIds
 from mlprun.errors import ConfigError
 from mlprun.pictures.figures import Pixels, sheet
 from mlprun.training.learner import Learner
@@ -51,17 +51,14 @@ def input_shape(splits: Splits) -> tuple[int, ...]:
 def model_outputs(learner: Learner, splits: Splits, inputs: Tensor) -> Tensor:
     """Outputs for unscaled inputs, float32 on the CPU."""
     part = Examples(inputs, torch.zeros(len(inputs)))
-    batches = EvalBatches(part, len(inputs), splits.normalizer, learner.device, padding=splits.padding)
+    batches = EvalBatches(part, len(inputs), splits.normalizer, learner.device, padding=splits.inputs.padding)
     return torch.cat([learner.outputs(batch.inputs) for batch in batches]).float().cpu()
 
 
-def is_token_data(splits: Splits) -> bool:
-    inputs = first_examples(splits.val, 1).inputs
-    return inputs.dtype in (torch.int32, torch.int64) and inputs.dim() == 2
-
-
-def decoded(tokenizer: Tokenizer | None, ids: Tensor) -> str:
-    return " ".join(str(i) for i in ids.tolist() if i) if tokenizer is None else tokenizer.decode(ids.tolist())
+def token_ids(splits: Splits) -> TokenIds | None:
+    """The kind of the inputs, if they are sequences of token ids."""
+    is_sequence = len(input_shape(splits)) == 1
+    return splits.inputs if is_sequence and isinstance(splits.inputs, TokenIds) else None
 
 
 def texts_figure(title: str, count: int, captions: Sequence[str], texts: Sequence[str]) -> Figure:

@@ -15,14 +15,13 @@ from mlprun.data.splits import Splits
 from mlprun.pictures.base import (
     MAX_EXAMPLES,
     class_name,
-    decoded,
     first_examples,
     input_shape,
-    is_token_data,
     model_outputs,
     raise_unfit,
     texts_figure,
     to_displayable,
+    token_ids,
 )
 from mlprun.pictures.figures import evenly_spaced, images_figure, put_image, sheet
 from mlprun.tasks.classification import Classification
@@ -97,12 +96,12 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
 
 def misclassified(learner: Learner, splits: Splits) -> Figure:
     """Misclassified images or texts of the validation split, the most confident first."""
-    is_text = is_token_data(splits)
+    tokens = token_ids(splits)
     task = learner.task
     if task.values_per_token:
         problem = "shows examples with their classes, and here each token of an example has one"
         raise_unfit("misclassified", problem, "data.task=classification, such as data=imdb")
-    if not isinstance(task, Classification) or (len(input_shape(splits)) != 3 and not is_text):
+    if not isinstance(task, Classification) or (len(input_shape(splits)) != 3 and tokens is None):
         data = "such data, as data=digits or data=imdb"
         raise_unfit("misclassified", "shows images or texts with their classes", data)
     val = first_examples(splits.val, MAX_EXAMPLES)
@@ -113,18 +112,18 @@ def misclassified(learner: Learner, splits: Splits) -> Figure:
         certainty = certainty - outputs.gather(1, val.targets[:, None]).flatten()  # margin over the true class
     wrong = (guess != val.targets).nonzero().flatten()
     wrong = wrong[certainty[wrong].argsort(descending=True)]
-    chances = task.probabilities(outputs) if is_text else None
+    chances = task.probabilities(outputs) if tokens else None
     if chances is not None:  # as in the captions; ties stay in the order of the margins
         wrong = wrong[chances[wrong, guess[wrong]].argsort(descending=True, stable=True)]
     worst = wrong[:25]
     captions = [f"{class_name(splits, int(guess[i]))}, is {class_name(splits, int(val.targets[i]))}" for i in worst]
-    what = "texts" if is_text else "images"
+    what = "texts" if tokens else "images"
     some = f"{len(val.targets)} val {what}" if size(splits.val) == len(val.targets) else f"{len(val.targets)} of val"
     title = f"{len(wrong)} of {some} wrong"
-    if is_text:
+    if tokens:
         if chances is not None:
             captions = [f"{100 * chances[i, guess[i]]:.1f} % {c}" for i, c in zip(worst, captions, strict=True)]
-        texts = [decoded(splits.tokenizer, val.inputs[i]) for i in worst]
+        texts = [tokens.decode(val.inputs[i]) for i in worst]
         return texts_figure(title, len(wrong), captions, texts)
     title += f", the {len(worst)} surest" * (len(worst) < len(wrong))
     return images_figure(title, [to_displayable(val.inputs[i]) for i in worst], captions, cmap="gray")

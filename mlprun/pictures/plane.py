@@ -11,9 +11,9 @@ from mlprun.pictures.base import (
     class_name,
     first_examples,
     input_shape,
-    is_token_data,
     model_outputs,
     raise_unfit,
+    token_ids,
 )
 from mlprun.pictures.figures import new_figure, palette
 from mlprun.tasks.classification import Classification
@@ -27,7 +27,7 @@ def fit(learner: Learner, splits: Splits) -> Figure:
     """A regression on one feature: the points of train and val, and the fitted curve."""
     task = learner.task
     is_curve = isinstance(task, Regression) and task.num_outputs == 1 and input_shape(splits) == (1,)
-    if not is_curve or is_token_data(splits):
+    if not is_curve or token_ids(splits):
         raise_unfit("fit", "shows one value as a function of one feature", "data=line or data=parabola")
     figure, axes = new_figure("fitted curve")
     train, val = first_examples(splits.train, MAX_POINTS), first_examples(splits.val, MAX_POINTS)
@@ -48,7 +48,7 @@ def fit(learner: Learner, splits: Splits) -> Figure:
 def boundary(learner: Learner, splits: Splits) -> Figure:
     """The predicted class of each point of the plane, for two features; misclassified points are ringed."""
     task = learner.task
-    if not isinstance(task, Classification) or input_shape(splits) != (2,) or is_token_data(splits):
+    if not isinstance(task, Classification) or input_shape(splits) != (2,) or token_ids(splits):
         data = "data=moons, xor, spirals, blobs or circles"
         raise_unfit("boundary", "shows classes as a function of two features", data)
     figure, axes = new_figure("decision boundary", width=5.4)

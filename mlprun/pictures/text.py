@@ -16,6 +16,7 @@ from mlprun.data.normalize import Normalizer
 from mlprun.data.sequences import lengths
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
+from mlprun.data.text.inputs import TokenIds
 from mlprun.data.text.tokenizer import SPECIAL, Tokenizer, is_ngram
 from mlprun.formatting import truncate
 from mlprun.pictures.base import (
@@ -23,9 +24,9 @@ from mlprun.pictures.base import (
     MAX_EXAMPLES,
     class_name,
     first_examples,
-    is_token_data,
     model_outputs,
     raise_unfit,
+    token_ids,
 )
 from mlprun.pictures.figures import evenly_spaced, new_figure
 from mlprun.tasks.classification import Classification
@@ -47,7 +48,7 @@ def attention(learner: Learner, splits: Splits) -> Figure:
     model: Any = learner.model
     if not callable(getattr(model, "attention_weights", None)):
         raise_unfit("attention", "shows what the heads of a transformer look at", "model=transformer")
-    if not is_token_data(splits):
+    if (tokens := token_ids(splits)) is None:
         raise_unfit("attention", "shows which tokens look at which", "text, such as data=reviews")
     ids, length = _short_text(splits)
     was_training = model.training
@@ -63,7 +64,7 @@ def attention(learner: Learner, splits: Splits) -> Figure:
     darkest = max(float(weights[block][:heads].max()) for block in shown)
     title = f"how much a token (row) looks at others (columns): white 0, dark {darkest:.2g}"
     title += f"; the first {len(ids)} of {length} tokens" * (len(ids) < length)
-    labels = [_token_label(splits.tokenizer, int(i)) for i in ids]
+    labels = [_token_label(tokens.tokenizer, int(i)) for i in ids]
 
     side, gap, top = 1.9, 0.12, 0.55  # inches: of a tile, between tiles, for title and heads
     edge = 0.4 + 0.062 * max(map(len, labels))  # for labels
@@ -98,9 +99,10 @@ def embeddings(learner: Learner, splits: Splits) -> Figure:
     from the mean are named where there is room. For two classes, the colour is the model's score of the token alone.
     The signs are chosen so that class 1 is on the right, else by the far points, so that they seldom flip.
     """
-    if not is_token_data(splits):
+    if (tokens := token_ids(splits)) is None:
         raise_unfit("embeddings", "shows the vectors of tokens", "text, such as data=reviews")
-    known = 0 if splits.tokenizer is None else len(splits.tokenizer)
+    tokenizer = tokens.tokenizer
+    known = 0 if tokenizer is None else len(tokenizer)
     tables = [m for m in learner.model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= known]
     if len(tables) != 1:
         problem = f"shows the vectors of tokens, and the model has {len(tables) or 'no'} nn.Embedding for them"
@@ -136,7 +138,7 @@ def embeddings(learner: Learner, splits: Splits) -> Figure:
         bar.ax.tick_params(labelsize=7)
     axes.margins(x=0.04)
     axes.set_xlim(right=float(axes.get_xlim()[1]) + 0.08 * float(np.ptp(xs)))  # room for the last name
-    for token in _apart(places, labels := [_token_label(splits.tokenizer, int(i)) for i in ids]):
+    for token in _apart(places, labels := [_token_label(tokenizer, int(i)) for i in ids]):
         axes.annotate(
             labels[token], (xs[token], ys[token]), (3, 0), textcoords="offset points", fontsize=7, va="center",
             parse_math=False,
@@ -153,7 +155,8 @@ def _short_text(splits: Splits) -> tuple[Tensor, int]:
     # As in an evaluation: the same words are masked.
     batches = EvalBatches(splits.val, LAZY_EXAMPLES, identity, torch.device("cpu"), perturb=splits.perturb)
     ids = next(iter(batches)).inputs[:LAZY_EXAMPLES].long()
-    known = torch.full((len(ids),), ids.shape[1]) if splits.padding is None else lengths(ids, splits.padding)
+    padding = splits.inputs.padding
+    known = torch.full((len(ids),), ids.shape[1]) if padding is None else lengths(ids, padding)
     ordered = ids[:, :MAX_LENGTH].sort(dim=1).values
     num_different = (ordered.diff(dim=1) != 0).sum(1) + 1
     fits = known <= MAX_LENGTH
@@ -175,7 +178,8 @@ def _token_label(tokenizer: Tokenizer | None, i: int) -> str:
 
 def _frequent(splits: Splits) -> Tensor:
     """Ids of the most frequent tokens, int64, the most frequent first."""
-    part, tokenizer = splits.train, splits.tokenizer
+    part = splits.train
+    tokenizer = splits.inputs.tokenizer if isinstance(splits.inputs, TokenIds) else None
     ids = first_examples(part, MAX_EXAMPLES if isinstance(part, Examples) else LAZY_EXAMPLES).inputs.flatten().long()
     counts = ids.bincount()
     counts[: len(SPECIAL) if tokenizer is not None else 1] = 0

@@ -51,7 +51,7 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
 
     Args:
         trust: also call stored targets that are neither a library's nor from the current folder.
-        data: read the data set too; ConfigError if its tokenizer has changed.
+        data: read the data set too; ConfigError if its inputs mean something else now.
     """
     directory = RunDirectory(path)
     record = directory.read()
@@ -71,7 +71,6 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
         from mlprun.job.build_data import build_splits
         from mlprun.job.build_learner import build_learner, build_model, build_plan
         from mlprun.job.prepare import configure_torch
-        from mlprun.job.weights import check_tokens
         from mlprun.runs import checkpoint
 
     device = configure_torch(config)
@@ -83,7 +82,7 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     torch.set_num_threads(record.num_threads)
     state = checkpoint.load(directory.best, device)
     if splits is not None:
-        check_tokens(config, splits.tokenizer, state, directory.best)
+        splits.inputs.check_checkpoint(state, directory.best)
     scaling = state.target_normalizer
     targets = None if scaling is None else Normalizer(**scaling)
     learner = build_learner(config, model, build_plan(config, record.steps_per_epoch), device, targets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.predict.finished import load
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from mlprun.training.learner import Learner
 
 NUM_GUESSES = 5  # for each hidden token
+
+
+def completes(data: dict[str, Any]) -> bool:
+    """Whether `mlprun predict` completes texts with a run on such `data`: continues them or fills in hidden tokens."""
+    return data.get("task") in ("token_classification", "language_modeling")
+
+
+def unused_options(data: dict[str, Any]) -> dict[str, str]:
+    """Options of `mlprun predict` that have no effect with a run on such `data`, and what they are for."""
+    has_images = len(data.get("input_shape") or []) == 3 and data.get("audio") is None
+    unused = {} if has_images else {"range": "images", "invert": "images"}
+    if data.get("task") != "language_modeling":
+        unused |= dict.fromkeys(("length", "temperature", "seed"), "language models")
+    return unused
 
 
 @dataclass(frozen=True)

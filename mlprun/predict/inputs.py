@@ -19,7 +19,7 @@ from mlprun.data.audio.wav import read_clip
 from mlprun.data.image_folder import read_image
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
-from mlprun.formatting import pluralize, truncate
+from mlprun.formatting import one_line, pluralize
 
 
 class ImageFormat(NamedTuple):
@@ -30,7 +30,6 @@ class ImageFormat(NamedTuple):
     border: float | None  # mean of the outermost pixels of the training images; None if unknown
 
 
-SHOWN = 60  # characters of a text on the terminal
 LARGEST = float(torch.finfo(torch.float32).max)
 
 
@@ -105,7 +104,7 @@ def from_text(text: str, tokenizer: Tokenizer, max_length: int, file: str | None
     inputs[: len(ids)] = torch.tensor(ids, dtype=torch.int32)
     if file is not None:
         notes = tuple(note.replace("note:", f"note: {file}:", 1) for note in notes)
-    return Input(shortened(text) if file is None else file, inputs, notes)
+    return Input(one_line(text) if file is None else file, inputs, notes)
 
 
 def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) -> tuple[list[int], tuple[str, ...]]:
@@ -119,11 +118,6 @@ def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) ->
     if max_length is not None and len(ids) > max_length:
         notes.append(f"note: cut to the first {max_length} of {len(ids)} tokens (data.text.max_length)")
     return ids[:max_length], tuple(notes)
-
-
-def shortened(text: str) -> str:
-    """A text on one line, at most `SHOWN` characters of it."""
-    return truncate(" ".join(text.split()), SHOWN)
 
 
 def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlprun.config.schema import Config
 from mlprun.data.audio.mel import Frames
+from mlprun.data.text.tokenizer import PADDING, Tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
+from mlprun.formatting import one_line
 from mlprun.predict.finished import Finished, load
 
 if TYPE_CHECKING:
@@ -72,17 +74,17 @@ def predict(
 
     from mlprun.data.normalize import Normalizer
     from mlprun.data.sequences import concat_batches
-    from mlprun.predict.inputs import shortened
 
     task = run.task
     notes: list[tuple[str, ...]] = [()] * len(indices)
     if indices:
         assert run.splits is not None
-        normalizer, tokenizer = run.splits.normalizer, run.splits.tokenizer
+        normalizer = run.splits.normalizer
         batches = _test_batches(run, run.splits, indices)
         names = [f"test {index}" for index in indices]
-        if tokenizer is not None:
-            texts = [shortened(tokenizer.decode(ids)) for ids in concat_batches(batches).inputs.tolist()]
+        if run.state.tokenizer is not None:
+            decode = Tokenizer.from_plain(run.state.tokenizer).decode
+            texts = [one_line(decode(ids)) for ids in concat_batches(batches).inputs.tolist()]
             names = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
     else:
         given = _read(run, words, invert=invert, value_range=value_range)
@@ -105,7 +107,9 @@ def predict(
         )
         for i, name in enumerate(names)
     ]
-    return Answer(_class_names(run), type(task.criterion).__name__, predictions, _frames(run.config))
+    return Answer(
+        task.class_names(run.state.class_names), type(task.criterion).__name__, predictions, _frames(run.config)
+    )
 
 
 def _input_batches(run: Finished, given: list[Input], normalizer: Normalizer) -> list[Batch]:
@@ -113,17 +117,10 @@ def _input_batches(run: Finished, given: list[Input], normalizer: Normalizer) ->
 
     from mlprun.data.batches import EvalBatches
     from mlprun.data.source import Examples
-    from mlprun.data.text.tokenizer import PADDING
 
     padding = None if run.state.tokenizer is None else PADDING
     examples = Examples(torch.stack([each.inputs for each in given]), torch.zeros(len(given), dtype=torch.int64))
     return list(EvalBatches(examples, len(given), normalizer, run.device, padding=padding))
-
-
-def _class_names(run: Finished) -> list[str]:
-    data, known = run.config.data, run.state.class_names
-    num_classes = max(data.num_outputs, 2) if data.task == "classification" else 0
-    return known if len(known) == num_classes else [str(i) for i in range(num_classes)]
 
 
 def _frames(config: Config) -> Frames | None:
@@ -137,7 +134,6 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
         return [from_sound(word, frames) for word in words]
     shape = run.config.data.input_shape or []
     if run.state.tokenizer is not None:
-        from mlprun.data.text.tokenizer import Tokenizer
         from mlprun.predict.inputs import from_text
 
         tokenizer = Tokenizer.from_plain(run.state.tokenizer)

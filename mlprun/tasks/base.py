@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from mlprun.data.nested import AnyBatch
-from mlprun.data.normalize import Normalizer
+from mlprun.data.nested import AnyBatch, Batch
+from mlprun.data.normalize import Normalizer, statistics
 from mlprun.errors import ConfigError
 
 
@@ -97,6 +97,24 @@ class Task:
     def describe_targets(self) -> str:
         """The target of an example in words: `10 classes`."""
         return "a task of its own"
+
+    def class_names(self, known: Sequence[str]) -> list[str]:
+        """The names of an example's classes, `known` or their numbers; empty if its target is no class."""
+        return []
+
+    def label(self, target: Tensor, known: Sequence[str]) -> str:
+        """The name of the class that is an example's target; empty as `class_names`."""
+        names = self.class_names(known)
+        return names[int(target)] if names else ""
+
+    def target_lines(self, targets: Tensor, first: Batch, known: Sequence[str], *, redrawn: bool) -> list[str]:
+        """What `inspect` shows of all targets of the training split, and of those of its first examples.
+
+        Args:
+            known: names of classes.
+            redrawn: each batch draws its own targets.
+        """
+        return [f"targets of train  {statistics(targets)}"]
 
     def to(self, kind: torch.device | torch.dtype) -> Task:
         """The task, with its tensors on a device, or of a floating-point type."""

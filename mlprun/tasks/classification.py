@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlprun.data.nested import AnyBatch
+from mlprun.data.nested import AnyBatch, Batch
 from mlprun.errors import ConfigError
-from mlprun.task_names import TOP5_FROM
 from mlprun.tasks.base import Metric, Step
 from mlprun.tasks.losses import NLL, Hinge
 from mlprun.tasks.metrics import MacroF1, TopAccuracy, predicted_classes
+from mlprun.tasks.names import TOP5_FROM
 from mlprun.tasks.supervised import TAKE_CLASSES, TAKE_VALUES, Supervised
 
 
@@ -67,6 +68,24 @@ class Classification(Supervised):
 
     def describe_targets(self) -> str:
         return f"{self.num_classes} classes"
+
+    def class_names(self, known: Sequence[str]) -> list[str]:
+        return list(known) if len(known) == self.num_classes else [str(i) for i in range(self.num_classes)]
+
+    def target_lines(self, targets: Tensor, first: Batch, known: Sequence[str], *, redrawn: bool) -> list[str]:
+        counts, names = targets.flatten().bincount(minlength=self.num_classes).tolist(), self.class_names(known)
+        if len(counts) > 20:
+            few, many = counts.index(min(counts)), counts.index(max(counts))
+            return [
+                f"classes of train  {counts[few]:,} ({names[few]}) to {counts[many]:,} ({names[many]}) examples each"
+            ]
+        lines = ["classes of train  "]
+        for name, count in zip(names, counts, strict=True):
+            word = f"{name}: {count:,}  "
+            if len(lines[-1]) + len(word) > 100:
+                lines.append(" " * len(lines[0]))
+            lines[-1] += word
+        return [line.rstrip() for line in lines]
 
     def check_criterion(self) -> None:
         super().check_criterion()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import cast
 
@@ -10,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlprun.data.nested import AnyBatch
+from mlprun.data.nested import AnyBatch, Batch
 from mlprun.data.source import IGNORED
+from mlprun.data.text.tokenizer import PADDING
 from mlprun.errors import ConfigError
-from mlprun.task_names import TOP5_FROM
 from mlprun.tasks.base import Metric, Step
 from mlprun.tasks.losses import NLL, Hinge
 from mlprun.tasks.metrics import TopAccuracy, exact
+from mlprun.tasks.names import TOP5_FROM
 from mlprun.tasks.supervised import TAKE_VALUES, Supervised
 
 
@@ -95,6 +97,13 @@ class TokenClassification(Supervised):
 
     def describe_targets(self) -> str:
         return f"{self.num_outputs:,} classes of each token"
+
+    def target_lines(self, targets: Tensor, first: Batch, known: Sequence[str], *, redrawn: bool) -> list[str]:
+        amount = f"{int((targets != IGNORED).sum()):,} tokens"
+        if redrawn:
+            share = float((first.targets != IGNORED).sum() / (first.inputs != PADDING).sum())
+            amount = f"{share:.0%} of the tokens, others in every batch"
+        return [f"targets of train  {amount}, each of {self.num_outputs:,} classes"]
 
     def check_criterion(self) -> None:
         if type(self.criterion) in (*TAKE_VALUES, nn.MultiMarginLoss, Hinge):

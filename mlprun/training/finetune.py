@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ class Weights:
     path: Path
     digest: str  # `sha256:…` of the file
     tensors: dict[str, Tensor]  # by name, on the CPU
-    tokenizer: dict[str, Any] | None = None  # of the run that wrote the file, as plain values; None if it read no text
+    stored: dict[str, Any] = field(
+        default_factory=dict
+    )  # the other values that were asked for, as far as the file has them
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ class MatchedWeights:
     other_shapes: dict[str, tuple[int, ...]]  # of these, the shapes of those that the file has in another shape
 
 
-def read(typed: str) -> Weights:
+def read(typed: str, others: Iterable[str] = ()) -> Weights:
     """The tensors of a run (its best.pt), a checkpoint of mlprun, or a file of a state dict; runs no code from it.
 
     Args:
         typed: path of a run directory or a file, as in `trainer.weights`; relative to the current folder.
+        others: keys of the file to return as well.
 
     Raises:
         ConfigError: the file does not exist, is damaged, or holds no tensors.
@@ -78,8 +81,7 @@ def read(typed: str) -> Weights:
     tensors = _tensors(content)
     if not tensors:
         raise refused("holds no tensors by name", plain)
-    tokenizer = content.get("tokenizer")
-    return Weights(path, f"sha256:{digest}", tensors, tokenizer if isinstance(tokenizer, dict) else None)
+    return Weights(path, f"sha256:{digest}", tensors, {key: content[key] for key in others if key in content})
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -13,13 +13,14 @@ from torch import nn
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 from mlprun.config.identity import fingerprint
-from mlprun.inspection.examples import _counts, _unscaled, first_examples
+from mlprun.inspection.examples import first_examples
 from mlprun.inspection.schedule import NUM_DRAWN, draw_schedule
 from mlprun.job import summary
 from mlprun.job.build_data import build_splits, build_train_batches
 from mlprun.job.build_learner import build_model, build_plan
 from mlprun.job.hparams import hyperparameters
 from mlprun.job.model_check import Layer, ModelSummary
+from mlprun.pictures.samples import unscaled
 from tests.helpers.runs import rows_of
 
 MODULE = """
@@ -233,14 +234,10 @@ def test_the_examples_shown_are_the_first_of_the_run_as_they_are_stored():
     batches = build_train_batches(config, parts, torch.device("cpu"))
     first = first_examples(batches)
     assert len(first.targets) == 20
-    stored = _unscaled(parts, first.inputs)
+    stored = unscaled(parts, first.inputs)
     torch.testing.assert_close(stored, stored.round(), atol=1e-4, rtol=0)
     assert 0 <= stored.round().min() < stored.round().max() == 16
     torch.testing.assert_close(first.inputs[:5], next(batches.starting_at(0)).inputs)
-
-
-def test_many_classes_are_summed_up():
-    assert _counts([7] * 30 + [9], [f"c{i}" for i in range(31)])[0].endswith("7 (c0) to 9 (c30) examples each")
 
 
 def test_a_run_that_would_diverge_is_told(mlprun):

@@ -391,6 +391,7 @@ def test_a_model_that_gives_one_output_for_a_whole_text(mlprun, tmp_path):
 TAGS = """
 import torch
 from mlprun.data.source import IGNORED, Examples, Source
+from mlprun.data.text.inputs import TokenIds
 from mlprun.data.text.tokenizer import PADDING, encode_all, make_tokenizer
 
 def tags():
@@ -398,7 +399,7 @@ def tags():
     tokenizer = make_tokenizer(texts, kind="words", lowercase=True, vocab_size=50, min_frequency=1, ngrams=1)
     ids = encode_all(texts, tokenizer, 6)
     classes = torch.where(ids == PADDING, IGNORED, ids % 2).long()
-    return Source(train=Examples(ids, classes), padding=PADDING, tokenizer=tokenizer)
+    return Source(train=Examples(ids, classes), inputs=TokenIds(tokenizer))
 """
 
 

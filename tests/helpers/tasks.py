@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mlprun.config.instantiate import locate
 from mlprun.data.nested import Batch
-from mlprun.task_names import TARGETS
 from mlprun.tasks.metrics import Evaluation
+from mlprun.tasks.names import TARGETS
 from mlprun.tasks.supervised import Supervised
 
 CPU = torch.device("cpu")

@@ -142,7 +142,7 @@ def test_masked_words_are_told_better_than_by_their_frequency(mlprun, book):
 def test_reviews_without_classes_are_the_reviews_with_their_tokens():
     text = dataclasses.asdict(Text(vocab_size=1000, max_length=48))
     plain, hidden = (reviews(50, text, masked=masked) for masked in (False, True))
-    assert hidden.tokenizer == plain.tokenizer
+    assert hidden.inputs == plain.inputs
     assert torch.equal(hidden.train.inputs, plain.train.inputs)
     assert torch.equal(hidden.test.targets, hidden.test.inputs)
     assert (hidden.class_names, plain.perturb) == ((), None)

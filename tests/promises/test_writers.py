@@ -172,6 +172,9 @@ def test_without_tensorboard_there_is_no_event_file(mlprun):
     assert not list(result.runs[0].glob("events*"))
     assert "step" not in result.err
     assert "curves" not in result.out
+    swept = mlprun("-m", "debug=fast", "writer=[jsonl]", "sweep.name=s", "seed=0")
+    assert re.search(r"^sweep   .*s$", swept.out, re.MULTILINE)
+    assert "curves" not in swept.out
 
 
 def test_a_file_without_its_header_is_told(mlprun, tmp_path):

@@ -32,7 +32,7 @@ def imports(file: Path, *, late: bool = True) -> set[str]:
 LAYERS = [
     "formatting version_one",
     "errors text_table",
-    "files process randomness signals task_names",
+    "files process randomness signals",
     "models runs",
     "data writers",
     "tasks",
@@ -116,9 +116,9 @@ def test_no_default_hides_in_a_get():
 
 def test_models_and_data_mean_the_same_by_padding_and_by_tasks():
     """Models know nothing of mlprun, so these words stand twice."""
-    from mlprun import task_names
     from mlprun.data.text import tokenizer
     from mlprun.models import sequences
+    from mlprun.tasks import names as task_names
 
     assert sequences.PADDING == tokenizer.PADDING
     assert {*sequences.PER_TOKEN} < {*task_names.TASKS}
@@ -129,8 +129,8 @@ def test_the_names_of_metrics_are_those_of_the_tasks():
     import torch
     from torch import nn
 
-    from mlprun import task_names
     from mlprun.data.nested import Batch
+    from mlprun.tasks import names as task_names
     from mlprun.tasks.metrics import Evaluation
     from tests.helpers.tasks import Given, make_task
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from mlprun import randomness
+from mlprun.data.audio.inputs import Spectrograms
 from mlprun.data.audio.mel import Frames
 from mlprun.data.audio.spectrogram import features
 from mlprun.data.audio.wav import read_clip
@@ -76,6 +77,7 @@ def audio_folder(
         # CMU ARCTIC's folders: cmu_us_bdl_arctic is the speaker bdl
         class_names=tuple(name.removeprefix("cmu_us_").removesuffix("_arctic") for name in classes),
         fingerprints=fingerprints,
+        inputs=Spectrograms(),
     )
 
 

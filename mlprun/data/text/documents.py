@@ -11,10 +11,11 @@ from torch.utils.data import Dataset, IterableDataset
 
 from mlprun import randomness
 from mlprun.data.folders import Files, list_parts
-from mlprun.data.source import Examples, Source
+from mlprun.data.source import Examples, Part, Source
 from mlprun.data.text.files import Text, read_text, tokenizer_of
+from mlprun.data.text.inputs import TokenIds
 from mlprun.data.text.language_model import hold_out_texts
-from mlprun.data.text.tokenizer import PADDING, Tokenizer, encode_all
+from mlprun.data.text.tokenizer import Tokenizer, encode_all
 from mlprun.errors import ConfigError
 
 
@@ -89,8 +90,8 @@ def text_folder(
     texts = list(texts) if in_memory else texts
     tokenizer = tokenizer_of(texts, text)
     max_length = text["max_length"]
-    train: Examples | Dataset[tuple[Tensor, int]]
-    test: Examples | Dataset[tuple[Tensor, int]]
+    train: Part
+    test: Part
     if in_memory:
         test_ids = encode_all(map(read_text, test_files.paths), tokenizer, max_length)
         train = Examples(encode_all(texts, tokenizer, max_length), torch.tensor(train_files.targets))
@@ -99,4 +100,4 @@ def text_folder(
         files, test = (TextFiles(part, tokenizer, max_length) for part in (train_files, test_files))
         train = TextStream(files) if hold == "stream" else files
     class_names = tuple(names)
-    return Source(train, test, class_names=class_names, fingerprints=fingerprints, padding=PADDING, tokenizer=tokenizer)
+    return Source(train, test, class_names=class_names, fingerprints=fingerprints, inputs=TokenIds(tokenizer))

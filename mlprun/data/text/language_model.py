@@ -14,6 +14,7 @@ from mlprun.data.source import IGNORED, Examples, Source
 from mlprun.data.splits import hold_out
 from mlprun.data.text import files
 from mlprun.data.text.files import Text
+from mlprun.data.text.inputs import TokenIds
 from mlprun.data.text.masking import mask_tokens
 from mlprun.data.text.tokenizer import PADDING, Tokenizer, encode_all
 from mlprun.errors import DataError
@@ -143,9 +144,7 @@ def _source(
     masked: bool,
 ) -> Source:
     perturb = partial(mask_tokens, vocab_size=len(tokenizer)) if masked else None
-    return Source(
-        train, test, val=val, fingerprints=fingerprints, padding=PADDING, perturb=perturb, tokenizer=tokenizer
-    )
+    return Source(train, test, val=val, fingerprints=fingerprints, perturb=perturb, inputs=TokenIds(tokenizer))
 
 
 def _filled(ids: Tensor, length: int, value: int) -> Tensor:

@@ -33,7 +33,7 @@ def test_a_bag_of_words_cannot_tell_reviews_as_well_as_pairs_can():
         def bag(part):
             row, place = part.inputs.nonzero(as_tuple=True)
             ids = part.inputs[row, place].numpy()
-            return csr_matrix((np.ones(len(ids)), (row.numpy(), ids)), (len(part), len(source.tokenizer)))
+            return csr_matrix((np.ones(len(ids)), (row.numpy(), ids)), (len(part), len(source.inputs.tokenizer)))
 
         model = LogisticRegression(max_iter=1000).fit(bag(source.train), source.train.targets)
         return model.score(bag(source.test), source.test.targets)
@@ -48,7 +48,7 @@ def test_reviews_fit_the_defaults_of_their_file():
     source = construct(config.data.dataset, "data.dataset")
     assert isinstance(source.train, Examples)
     assert (len(source.train), len(source.test)) == (8000, 2000)
-    assert len(source.tokenizer) <= config.data.text.vocab_size
+    assert len(source.inputs.tokenizer) <= config.data.text.vocab_size
     assert (source.train.inputs[:, -1] == PADDING).all()  # none is cut
     assert (source.train.inputs == UNKNOWN).float().mean() < 0.001
     assert source.class_names == ("neg", "pos")

@@ -14,6 +14,7 @@ from mlprun.data.nested import Batch
 from mlprun.data.sequences import lengths
 from mlprun.data.source import IGNORED, Examples, Source
 from mlprun.data.splits import make_splits
+from mlprun.data.text.inputs import TokenIds
 from mlprun.errors import ConfigError, DataError
 from tests.helpers.sequences import AS_STORED, CPU, LENGTH, batches, documents
 
@@ -145,10 +146,10 @@ def split(source: Source, task: str = "token_classification", num_outputs: int =
 
 def test_a_data_sets_own_val_part_is_taken():
     own = documents(3, by_token=True)
-    parts = split(Source(documents(by_token=True), test=documents(4, by_token=True), val=own, padding=0))
+    parts = split(Source(documents(by_token=True), test=documents(4, by_token=True), val=own, inputs=TokenIds()))
     assert parts.val is own
     assert len(parts.train) == 23
-    assert parts.padding == 0
+    assert parts.inputs.padding == 0
 
 
 def changed(where: tuple[int, ...] | slice, value: int) -> Examples:
@@ -170,4 +171,4 @@ def changed(where: tuple[int, ...] | slice, value: int) -> Examples:
 )
 def test_targets_of_tokens_that_cannot_be(part, error, says):
     with pytest.raises(error, match=says):
-        split(Source(part, padding=0))
+        split(Source(part, inputs=TokenIds()))

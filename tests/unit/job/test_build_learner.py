@@ -9,7 +9,7 @@ from torch import nn
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 from mlprun.errors import ConfigError
-from mlprun.job.build_learner import build_plan, build_schedule, learning_rates
+from mlprun.job.build_learner import build_plan, build_schedule, scheduled
 from mlprun.training.schedule import FactorSchedule, Schedule, Steps
 
 HERE = __name__
@@ -55,12 +55,12 @@ def built(*words: str) -> Schedule:
          "+scheduler.start_factor=1", "+scheduler.end_factor=0"],
     ],
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # nothing is trained here
+@pytest.mark.filterwarnings("error")
 def test_the_same_line_as_mlpruns_the_users_and_torchs(words: list[str]) -> None:
     config = check(Composer().compose(["steps=50", "optim=sgd", "optim.lr=0.5", "scheduler.warmup=10%", *words]))
-    rates = learning_rates(config, nn.Linear(1, 1), build_plan(config, steps_per_epoch=5), 50)
+    rates = scheduled(config, nn.Linear(1, 1), build_plan(config, steps_per_epoch=5), range(50))
     expected = [*((step + 1) / 6 for step in range(5)), *(1 - step / 45 for step in range(45))]
-    assert [rate for (rate,) in rates] == pytest.approx([0.5 * factor for factor in expected])
+    assert [rate for ((rate, _),) in rates] == pytest.approx([0.5 * factor for factor in expected])
 
 
 def test_only_a_range_test_may_diverge() -> None:

@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mlprun import task_names
 from mlprun.course.lstm_by_hand import LSTMByHand
 from mlprun.errors import ConfigError
 from mlprun.models.rnn import RNN
 from mlprun.models.sequences import PER_TOKEN
 from mlprun.models.transformer import Transformer
+from mlprun.tasks import names as task_names
 from mlprun.training import finetune
 from tests.helpers.files import REPOSITORY
 from tests.helpers.text_models import (

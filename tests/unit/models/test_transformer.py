@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mlprun import task_names
 from mlprun.models.transformer import MultiHeadAttention, Transformer, sinusoids
+from mlprun.tasks import names as task_names
 from tests.helpers.text_models import made, padded, sentences, transformer
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)

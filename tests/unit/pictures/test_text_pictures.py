@@ -103,7 +103,7 @@ def test_a_word_is_coloured_by_what_it_adds_alone():
     (points,) = figure.axes[0].collections
     np.testing.assert_allclose(points.get_array(), (logits[:, 1] - logits[:, 0]).numpy(), rtol=1e-4, atol=1e-6)
     named = texts_in(figure)
-    assert 20 < len(set(named) & set(parts.tokenizer.tokens)) <= MAX_LABELS
+    assert 20 < len(set(named) & set(parts.inputs.tokenizer.tokens)) <= MAX_LABELS
     assert not {"[UNK]", ".", ","} & set(named)
 
 

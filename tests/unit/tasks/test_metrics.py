@@ -9,7 +9,7 @@ from sklearn import metrics as sklearn
 from torch import nn
 from torch.nn import functional as F
 
-from mlprun import task_names
+from mlprun.tasks import names as task_names
 from mlprun.tasks.metrics import Evaluation, confusion_rows, predicted_classes
 from tests.helpers.tasks import evaluate, make_task
 

@@ -147,7 +147,6 @@ def test_data_that_are_no_sounds_have_no_keys_of_sound():
         ("data.audio.num_mels=0", "num_mels=0: must be 1 or more"),
         ("data.audio.num_mels=2000", "num_mels=2000: windows of 25 ms cannot resolve so many bands"),
         ("data.audio.mels=3", "mels=3: there is no such key"),
-        ("data.augment.flip=true", "is for images: it would play sound backwards"),
     ],
 )
 def test_a_value_that_cannot_work_is_one_clear_error(line, said):

@@ -27,8 +27,8 @@ def test_a_folder_of_texts_becomes_ids_and_classes(films):
     assert source.train.targets.tolist() == [0, 0, 0, 1, 1, 1]
     assert source.train.targets.dtype == torch.int64
     assert source.class_names == ("neg", "pos")
-    assert source.padding == PADDING
-    assert [source.tokenizer.decode(row.tolist()) for row in source.train.inputs[::3]] == [
+    assert source.inputs.padding == PADDING
+    assert [source.inputs.tokenizer.decode(row.tolist()) for row in source.train.inputs[::3]] == [
         "a dull film really.",
         "a lovely film really.",
     ]
@@ -37,8 +37,8 @@ def test_a_folder_of_texts_becomes_ids_and_classes(films):
 
 def test_the_test_part_does_not_reach_the_vocabulary(films):
     source = text_folder(films, TEXT)
-    assert "surprise" not in source.tokenizer.tokens
-    assert source.tokenizer.decode(source.test.inputs[0].tolist()) == "a dull [UNK]."
+    assert "surprise" not in source.inputs.tokenizer.tokens
+    assert source.inputs.tokenizer.decode(source.test.inputs[0].tolist()) == "a dull [UNK]."
 
 
 def test_without_a_test_part_one_is_carved_before_the_vocabulary_is_made(tmp_path):
@@ -114,13 +114,15 @@ def test_another_runs_tokens_are_taken(films, tmp_path):
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     config = {"data": {"text": TEXT}}
-    checkpoint.save({"tokenizer": source.tokenizer.to_plain(), "config": config}, folder / "checkpoints" / "best.pt")
+    checkpoint.save(
+        {"tokenizer": source.inputs.tokenizer.to_plain(), "config": config}, folder / "checkpoints" / "best.pt"
+    )
     write(
         tmp_path, {"other/a/1.txt": "new words", "other/a/2.txt": "lovely", "other/b/1.txt": "x", "other/b/2.txt": "y"}
     )
     for typed in (folder, folder / "checkpoints", folder / "checkpoints" / "best.pt"):
         found = text_folder(tmp_path / "other", TEXT | {"vocabulary": str(typed)})
-        assert found.tokenizer == source.tokenizer
+        assert found.inputs.tokenizer == source.inputs.tokenizer
     named = TEXT | {"vocabulary": str(folder)}
     with pytest.raises(ConfigError, match=r"data.text.vocab_size=5: .* tokens\n  set data.text.vocab_size=1000"):
         text_folder(films, named | {"vocab_size": 5})

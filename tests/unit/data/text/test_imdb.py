@@ -66,8 +66,8 @@ def test_imdb_is_downloaded_unpacked_and_read_once_more_without_a_network(tmp_pa
     assert "holds 4 reviews, the published one 12,500" in caplog.text
     assert source.class_names == ("neg", "pos")
     assert source.train.targets.tolist() == source.test.targets.tolist() == [0] * 4 + [1] * 4
-    assert source.tokenizer.decode(source.train.inputs[4].tolist()) == "a lovely film number 0"
-    assert "odd" not in source.tokenizer.tokens  # reviews without a class are not read
+    assert source.inputs.tokenizer.decode(source.train.inputs[4].tolist()) == "a lovely film number 0"
+    assert "odd" not in source.inputs.tokenizer.tokens  # reviews without a class are not read
     assert sorted(p.name for p in root.iterdir()) == ["aclImdb", "aclImdb_v1.tar.gz"]
     assert not list(tmp_path.rglob("escaped*"))
     assert not list(root.rglob("9_9.txt"))
@@ -80,7 +80,7 @@ def test_imdb_is_downloaded_unpacked_and_read_once_more_without_a_network(tmp_pa
 def test_imdbs_reviews_without_a_class_serve_for_masked_words(tmp_path, mirror):
     source = imdb_masked(tmp_path / "root", TEXT, mirrors=[mirror])
     assert (len(source.train), len(source.test)) == (11, 8)
-    assert "odd" in source.tokenizer.tokens
+    assert "odd" in source.inputs.tokenizer.tokens
     assert source.perturb is not None
 
 

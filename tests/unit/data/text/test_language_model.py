@@ -30,7 +30,7 @@ def test_every_token_but_the_first_is_a_target_once(tmp_path):
         assert torch.equal(real, part.inputs != PADDING)
         assert torch.equal(part.inputs.flatten()[1:][real.flatten()[1:]], part.targets[real][:-1])  # one ahead
         whole += [int(part.inputs[0, 0]), *part.targets[real].tolist()]
-    assert source.tokenizer.decode(whole) == ALPHABET  # in a row: train, then val, then test
+    assert source.inputs.tokenizer.decode(whole) == ALPHABET  # in a row: train, then val, then test
     assert len(source.val) == pytest.approx(0.2 * len(source.train) / 0.64, abs=2)
     assert source.perturb is None
 
@@ -44,12 +44,14 @@ def test_no_word_is_cut_in_two_between_the_parts():
 def test_a_folder_is_read_by_path_and_test_is_its_own_where_it_is(tmp_path):
     write(tmp_path, {"b/2.txt": "bbbb " * 20, "a.txt": "aaaa " * 20, "c.md": "no", ".hidden.txt": "no"})
     source = language_model(tmp_path, CHARACTERS)
-    assert source.tokenizer.decode(source.train.inputs[0].tolist()) == "aaaa aaa"
+    assert source.inputs.tokenizer.decode(source.train.inputs[0].tolist()) == "aaaa aaa"
     write(tmp_path, {"train/x.txt": "train " * 40, "test/x.txt": "test " * 20})
     source = language_model(tmp_path, CHARACTERS)
-    assert source.tokenizer.decode(source.train.inputs[0].tolist()) == "train tr"
-    assert source.tokenizer.decode(source.val.inputs[0].tolist()) == " train t"
-    assert source.tokenizer.decode(source.test.inputs[0].tolist()) == "t[UNK][UNK]t t[UNK][UNK]"  # no e, no s in train
+    assert source.inputs.tokenizer.decode(source.train.inputs[0].tolist()) == "train tr"
+    assert source.inputs.tokenizer.decode(source.val.inputs[0].tolist()) == " train t"
+    assert (
+        source.inputs.tokenizer.decode(source.test.inputs[0].tolist()) == "t[UNK][UNK]t t[UNK][UNK]"
+    )  # no e, no s in train
 
 
 @pytest.mark.parametrize(

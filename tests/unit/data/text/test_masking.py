@@ -75,11 +75,11 @@ def test_a_file_is_an_example_or_all_files_are_one_text(films):
     documents = masked(films, TEXT, documents=True)
     assert (len(documents.train), len(documents.test)) == (6, 2)  # nothing can be masked in an empty one
     assert torch.equal(documents.train.inputs, documents.train.targets)
-    assert documents.tokenizer.decode(documents.train.inputs[0].tolist()) == "a dull film really."
+    assert documents.inputs.tokenizer.decode(documents.train.inputs[0].tolist()) == "a dull film really."
     running = masked(write(films / "book", {"a.txt": "one two three four five six " * 30}), TEXT)
     assert running.val is not None
     assert (running.train.inputs[:-1] != PADDING).all()
     generator = torch.Generator().manual_seed(0)
     inputs, targets = running.perturb(running.train.inputs.long(), running.train.targets.long(), generator)
     assert ((targets != IGNORED).sum(1) >= 1).all()
-    assert int(inputs.max()) < len(running.tokenizer)
+    assert int(inputs.max()) < len(running.inputs.tokenizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mlprun.errors import ConfigError, suggestion
 
@@ -37,3 +37,14 @@ def check_monitor(monitor: str, task: str, num_outputs: int, added: Iterable[str
     known = [f"val/{name}" for name in names(task, num_outputs, added)]
     if monitor not in known and not (task == CUSTOM and monitor.startswith("val/")):
         raise ConfigError("monitor", monitor, f"no such metric for {task}", suggestion(monitor, known))
+
+
+def check_data(task: str, name: str, input_shape: Sequence[int] | None, normalize_targets: bool) -> None:
+    """Raise ConfigError if a key of the data `name` does not suit the task."""
+    if input_shape is None and task != CUSTOM:
+        problem = f"data.task={task} needs pairs of input and target"
+        remedy = "give the shape of an input; null is for task=custom and task=model"
+        raise ConfigError("data.input_shape", None, problem, remedy)
+    if normalize_targets and task != "regression":
+        problem = f"scales values, and the targets of {name} are classes"
+        raise ConfigError("data.normalize_targets", True, problem, "leave it out; it is for data.task=regression")
