@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mlprun.cli import main
@@ -17,6 +18,12 @@ from tests.helpers.lines import Line, Result
 
 # Runs are signed with a key of the tests' own.
 os.environ["XDG_DATA_HOME"] = os.path.join(tempfile.gettempdir(), f"mlprun-tests-{os.getuid()}")
+hypothesis.settings.register_profile("mlprun", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("mlprun")
+
+
+def pytest_xdist_auto_num_workers():
+    return (os.cpu_count() or 1) + 1  # a third of the time is spent waiting for processes that are to be stopped
 
 
 def pytest_collection_finish():

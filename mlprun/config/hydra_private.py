@@ -21,18 +21,22 @@ from typing import Any
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.default_element import ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import ConfigCompositionException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 
-from mlprun.config.overrides import parse_override
+from mlprun.config.overrides import TEXT_KEYS, parse_override, quote_numbers
+from mlprun.errors import ConfigError
 
 VERSION_BASE = "1.3"
 POINT_NAME = "${mlprun.point_name:}"  # the default of hydra.sweep.subdir
@@ -84,7 +88,14 @@ class Loader(ConfigLoaderImpl):
     def parse(self, line: str) -> Override:
         """The override; raises ConfigError if it cannot be parsed."""
         if line not in self._parsed:
-            self._parsed[line] = parse_override(OverridesParser.create(config_loader=self), line)
+            parser = OverridesParser.create(config_loader=self)
+            override = parse_override(parser, line)
+            is_choice = self.is_choice(override)
+            if (is_choice or override.key_or_group in TEXT_KEYS) and (quoted := quote_numbers(line)) != line:
+                override = parse_override(parser, quoted)
+                if not is_choice:  # Hydra itself parses those again
+                    override.input_line = line  # as in messages and records
+            self._parsed[line] = override
         return self._parsed[line]
 
     def options(self, group: str) -> list[str]:
@@ -121,6 +132,17 @@ class Loader(ConfigLoaderImpl):
                 # a default that is `???` may be swept; not cached, because a run would lack it
                 return super().load_configuration(config_name, choices, run_mode)
         return self._bases[key]
+
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        loaded = super()._load_single_config(default, repo)
+        for key in TEXT_KEYS:
+            node = find_node(loaded.config, key)  # type: ignore[arg-type]
+            if is_value(node) and isinstance(node._value(), int | float):  # the text is lost: 2024_11 is 202411 now
+                problem = (
+                    f"must be text, and YAML reads the value in {default.config_path}.yaml as a number or a boolean"
+                )
+                raise ConfigError(key, node._value(), problem, f"quote it there: {key.rpartition('.')[2]}: '…'")
+        return loaded
 
     def load_configuration(
         self,

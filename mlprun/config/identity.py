@@ -111,4 +111,5 @@ def _as_floats(value: Any) -> Any:
         return {key: _as_floats(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_as_floats(item) for item in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53  # larger ones would round
+    return float(value) if is_number else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -113,7 +114,19 @@ def _check_arguments(target: Callable[..., Any], node: Node, key: str, num_posit
         remedy = f"{hint} what it does not take: {line}\n  it takes: {', '.join(sorted(by_name)) or 'nothing'}"
         problem = f"{node['_target_']} takes no argument of that name"
         raise ConfigError(f"{key}.{unknown[0]}", node[unknown[0]], problem, remedy)
+    for p in parameters:
+        value = node.get(p.name)
+        if isinstance(value, int | float) and _is_text(p.annotation):  # 2024_11 has become 202411
+            problem = f"is {'a boolean' if isinstance(value, bool) else 'a number'}, and {node['_target_']} takes text"
+            raise ConfigError(f"{key}.{p.name}", value, problem, f"quote it as you typed it: \"{key}.{p.name}='…'\"")
     for p in fillable[num_positional:] + [p for p in parameters if p.kind is p.KEYWORD_ONLY]:
         if p.default is p.empty and p.name not in given:
             problem = f"{node['_target_']} needs the argument '{p.name}'"
             raise ConfigError(key, ConfigError.MISSING, problem, f"add +{key}.{p.name}=…")
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether an annotation, which may be a string, is of text or a path alone."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    names = set(re.findall(r"\w+", text)) - {"typing", "pathlib", "os", "Optional", "Union", "None", "NoneType"}
+    return bool(names) and names <= {"str", "Path", "PathLike"}

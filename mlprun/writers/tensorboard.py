@@ -65,8 +65,8 @@ class TensorBoard(Writer):
     def _add_hparams(self, values: dict[str, bool | float | str]) -> None:
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
         for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                # the table sorts and filters texts and numbers; it shows booleans unreliably
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) >= 2**53:
+                # the table sorts and filters texts and numbers; it shows booleans unreliably, and rounds large numbers
                 start.hparams[name].string_value = str(value).lower() if isinstance(value, bool) else str(value)
             else:
                 start.hparams[name].number_value = value

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlprun.analysis.diff import MISSING, WIDTH, Difference, compare_records, compare_rows
@@ -170,7 +170,6 @@ def test_a_difference_on_a_line(first, second, shown):
     assert str(Difference("model.width", first, second)) == f"model.width: {shown}"
 
 
-@settings(deadline=None)
 @given(PLAIN | st.text(), PLAIN | st.text())
 def test_values_that_differ_never_look_alike(first, second):
     found = compare_records({"config": {"key": first}}, {"config": {"key": second}})["config"]

@@ -11,7 +11,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from mlprun.config.compose import Composer
-from mlprun.config.identity import difference, fingerprint, identity
+from mlprun.config.identity import difference, digest, fingerprint, identity
 from mlprun.config.point_directories import PointDirectories
 from mlprun.config.schema import Audio, Config, DataConfig, Text
 from mlprun.config.version_one_identity import version_one_fingerprint
@@ -124,3 +124,8 @@ def test_a_directory_that_was_not_begun_is_its_points(tmp_path):
     config = values("seed=1")
     (tmp_path / f"seed=1_{fingerprint(config)}").mkdir()
     assert PointDirectories(tmp_path).find(config) is not None
+
+
+def test_equal_numbers_are_one_identity_and_large_ones_are_not_rounded():
+    assert digest({"lr": 1}) == digest({"lr": 1.0})
+    assert len({digest({"seed": seed}) for seed in (2**53, 2**53 + 1, 2**63 - 1, 2**63 - 2)}) == 4

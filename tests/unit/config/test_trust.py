@@ -486,7 +486,7 @@ PARTS = [
 
 
 @given(st.lists(st.sampled_from(PARTS) | st.text(max_size=5), max_size=6).map(".".join) | st.text())
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @example("torch.nn.Linear.forward.a")
 @example("\ud800.\ud800")
 @example("torch.nn." + "x" * 5000)

@@ -90,7 +90,7 @@ SOMETHING = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     data=st.data(),
     keys=st.sets(

@@ -163,6 +163,14 @@ def test_runs_share_one_table(tmp_path):
     assert sorted(row.hparams["optim.lr"].number_value for row in rows) == [0.01, 0.1, 1.0]
 
 
+def test_a_seed_that_a_double_cannot_hold_is_a_text_in_the_table(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    started(TensorBoard(), run, hparams={"seed": 2**53 + 1}).finish("completed")
+    (row,) = rows_of_the_table(tmp_path)
+    assert row.hparams["seed"].string_value == str(2**53 + 1)
+
+
 # --------------------------------------------------------------------------------------- metrics.jsonl
 
 
@@ -521,7 +529,7 @@ def test_tensorboard_without_its_data_server_forgets_it_too(tmp_path):
 # any moments ------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     attempts=st.lists(st.tuples(st.integers(0, 70), st.floats(0, 1), st.floats(0, 1)), max_size=5),
     save_every=st.integers(1, 35),
