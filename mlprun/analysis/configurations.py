@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from mlprun.analysis.diff import MISSING, flatten
+from mlprun.analysis.comparability import Facts, differing, facts, partition
+from mlprun.analysis.diff import MISSING, Difference, flatten
 from mlprun.analysis.statistics import mean_or_none, separable
 from mlprun.formatting import as_typed
 from mlprun.runs.collect import Run, sort_by_name
@@ -29,6 +30,7 @@ class Configuration:
     failed: list[Run] = field(default_factory=list)  # ended without a result
     unfinished: list[Run] = field(default_factory=list)  # running or interrupted
     repeats: list[Run] = field(default_factory=list)  # older completed runs of a seed
+    facts: Facts = field(default_factory=dict)  # see `comparability.facts`
 
     @property
     def monitor(self) -> str:
@@ -66,29 +68,34 @@ class Configuration:
 
 
 def configurations(runs: Iterable[Run]) -> list[Configuration]:
-    """Group the runs by resolved config without the seed; runs without a config are left out.
+    """Group the runs by resolved config without the seed, and by their data; runs without a config are left out.
 
     Runs whose code, device or packages differ are in the same configuration.
     """
     from mlprun.config.identity import digest, identity  # late: imports Hydra
 
-    groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
+    groups: dict[str, tuple[dict[str, Any], list[tuple[Facts, Run]]]] = {}
     for path, record in runs:
         if record.has_config:
             shared = identity(record.config)
             shared.pop("seed", None)
-            groups.setdefault(digest(shared), (shared, []))[1].append((path, record))
-    return [_configuration(shared, group) for shared, group in groups.values()]
+            known = (facts(shared, record), (path, record))
+            groups.setdefault(digest(shared), (shared, []))[1].append(known)
+    return [
+        _configuration(shared, same_data, group)
+        for shared, members in groups.values()
+        for same_data, group in partition(members)
+    ]
 
 
-def _configuration(config: dict[str, Any], runs: list[Run]) -> Configuration:
+def _configuration(config: dict[str, Any], known: Facts, runs: list[Run]) -> Configuration:
     first, typed = runs[0][1], {}
     for line in override_lines(first):
         name, _, value = line.lstrip("+~").partition("=")
         key = name.partition("@")[0]
         if _find(config, key) is not MISSING or _find(first.config, key) is MISSING:
             typed[key] = value
-    result = Configuration(config, typed)
+    result = Configuration(config, typed, facts=known)
     by_seed: dict[str, Run] = {}
     for path, record in sorted(runs, key=lambda run: (not run[1].is_reproduction, run[1].started_at)):
         if record.status in UNFINISHED:
@@ -115,11 +122,14 @@ def override_lines(record: RunRecord) -> list[str]:
 
 @dataclass
 class Block:
-    """Configurations that can be compared: of one data set, by one metric."""
+    """Configurations that can be compared: of the same data and splits, by one metric."""
 
     ranked: list[Configuration]  # best first
     others: list[Configuration]  # without a result
     separable: list[bool | None]  # whether each of `ranked` differs from the first; None: the first, or no test
+    apart: list[Difference] = field(
+        default_factory=list
+    )  # why it does not compare with other blocks of this data set and metric
 
     @property
     def all(self) -> list[Configuration]:
@@ -129,11 +139,14 @@ class Block:
 def comparable_blocks(entries: list[Configuration]) -> list[Block]:
     blocks = []
     for key in dict.fromkeys((c.data, c.monitor) for c in entries):
-        inside = [c for c in entries if (c.data, c.monitor) == key]
-        sign = -1 if inside[0].higher_is_better else 1
-        ranked = sorted((c for c in inside if c.runs), key=lambda c: sign * mean(c.values))
-        tests = [separable(ranked[0].values, c.values) for c in ranked[1:]]
-        blocks.append(Block(ranked, [c for c in inside if not c.runs], [None, *tests] if ranked else []))
+        groups = partition([(c.facts, c) for c in entries if (c.data, c.monitor) == key])
+        for known, inside in groups:
+            sign = -1 if inside[0].higher_is_better else 1
+            ranked = sorted((c for c in inside if c.runs), key=lambda c: sign * mean(c.values))
+            tests = [separable(ranked[0].values, c.values) for c in ranked[1:]]
+            others = [c for c in inside if not c.runs]
+            apart = differing(known, [other for other, _ in groups])
+            blocks.append(Block(ranked, others, [None, *tests] if ranked else [], apart))
     return blocks
 
 

@@ -19,6 +19,8 @@ from mlprun.runs.record import section
 WIDTH = 40  # of a value on the terminal
 LISTED = 5  # values of a row that are shown
 NAMES = ("first", "second")
+PARTS = {"sizes": "sizes", "examples": "digests"}  # of the splits: how a difference calls it -> its key in `data`
+PART_KEYS = {f"{kind}.{part}" for kind in PARTS for part in ("train", "val", "test")}
 _DIGEST = re.compile(r"^(sha256:[0-9a-f]{12}(?=[0-9a-f]{52}$)|[0-9a-f]{12}(?=[0-9a-f]{28}$)).*")  # cut to twelve digits
 
 
@@ -86,8 +88,8 @@ def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
     Names of places (the host, the paths of Python and of the data) are ignored. Keys that a record lacks, because it
     is older or its run never began, count as `MISSING`.
     """
-    sections = (_config, _code, _environment, _data)
-    return {values_of.__name__[1:]: differences(values_of(first), values_of(second)) for values_of in sections}
+    found = {name: differences(values(first), values(second)) for name, values in SECTIONS.items()}
+    return found | {"data": _without_moves(found["data"])}
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,14 +115,32 @@ def _environment(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _data(record: Mapping[str, Any]) -> dict[str, Any]:
-    fingerprints = section(section(record, "data"), "fingerprints")
+def compared_data(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The files, splits, tokens and start weights of a run."""
+    data = section(record, "data")
+    fingerprints = section(data, "fingerprints")
     folders = {file: Path(file).parts for file in fingerprints}
     # The same data may be in another folder: compare names below the common parent.
     num_shared = _shared(*(folder[:-1] for folder in folders.values()))
     files = {"/".join(folders[file][num_shared:]): digest for file, digest in fingerprints.items()}
-    digests = {"tokens": section(record, "data").get("tokens"), "weights": section(record, "weights").get("sha256")}
-    return files | {name: digest for name, digest in digests.items() if digest is not None}
+    digests = {"tokens": data.get("tokens"), "weights": section(record, "weights").get("sha256")}
+    parts = {f"{kind}.{part}": value for kind in PARTS for part, value in section(data, PARTS[kind]).items()}
+    return files | {name: value for name, value in {**digests, **parts}.items() if value is not None}
+
+
+SECTIONS = {"config": _config, "code": _code, "environment": _environment, "data": compared_data}
+
+
+def _without_moves(found: list[Difference]) -> list[Difference]:
+    """Leave out files that have another name and the same content, and what only one run has of its splits.
+
+    Older records have no digests, and lazy data has its digest only at the end of a run.
+    """
+    gone = [d for d in found if d.second is MISSING]
+    new = [d for d in found if d.first is MISSING]
+    moved = [pair for a in gone for b in new if same_json(a.first, b.second) for pair in (a, b)]
+    unknown = [d for d in (*gone, *new) if d.key in PART_KEYS]
+    return [d for d in found if d not in moved and d not in unknown]
 
 
 def _chosen(prefix: str, values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

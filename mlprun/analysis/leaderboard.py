@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -27,7 +26,7 @@ from mlprun.analysis.configurations import (
 )
 from mlprun.analysis.statistics import interval, mean_or_none, sd_or_none
 from mlprun.files import atomic_write, naming_path
-from mlprun.formatting import csv_cell, pluralize, truncate_middle
+from mlprun.formatting import csv_cell, first_few, pluralize, truncate_middle
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.text_table import render
 
@@ -55,7 +54,7 @@ def _block_lines(block: Block, rows: int) -> list[str]:
     if len(block.all) > rows:
         lines.append(f"… {len(block.all) - rows} more (leaderboard.csv has all)")
     lines += _notes(block)
-    if block.ranked:
+    if block.ranked and (len(block.ranked) > 1 or not block.apart):  # alone, it is the best of nothing
         sign = 1 if better == "lower" else -1
         run = min(best.runs, key=lambda run: sign * (run[1].metric(best.monitor) or 0.0))
         its = f"  the best of its {len(best.runs)} seeds" if len(best.runs) > 1 else ""
@@ -90,8 +89,10 @@ def _notes(block: Block) -> list[str]:
     if block.ranked and best.failed:
         count = pluralize(best.num_runs, "run")
         notes.append(f"of the best's {count}, {len(best.failed)} failed: its mean leaves them out")
-    losses = {json.dumps(c.config.get("loss"), sort_keys=True) for c in block.all}
-    if best.monitor.endswith("/loss") and len(losses) > 1:
+    if block.apart:
+        here = first_few([f"{difference.key}={difference.texts()[0]}" for difference in block.apart], 2)
+        notes.append(f"not comparable with the other tables of {best.data}: {here}")
+    if any(difference.key.startswith(("loss", "task")) for difference in block.apart):
         notes.append(f"the losses differ, so {best.monitor} does not compare them: choose another monitor")
     if repeats := sum(len(c.repeats) for c in block.all):
         notes.append(f"{pluralize(repeats, 'older run')} of the same seed: ignored")

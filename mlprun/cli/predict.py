@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_ = "an image; a .wav; numbers, 5.1,3.5,1.4,0.2, or a .csv; 'a text' or a .txt"
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help=help_)
     parser.add_argument("--index", type=int, nargs="+", metavar="N", help="test examples, from 0")
+    parser.add_argument("--changed-data", action="store_true", help="use test examples even if the data has changed")
     parser.add_argument("--invert", action="store_true", help="invert the images")
     parser.add_argument("--range", metavar="LOW,HIGH", help="values of black and white, if the data set has none")
     parser.add_argument("--length", type=int, help="tokens that a language model generates (default: 100)")
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace, command: str) -> int:
         raise ConfigError("predict", ConfigError.MISSING, problem, remedy)
 
     data = RunDirectory(options.run).read().get("config", {}).get("data", {})
+    if options.changed_data and not indices:
+        raise ConfigError("--changed-data", ConfigError.MISSING, "is for test examples", "leave it out, or add --index")
     _refuse_options(options, data)
     if completes(data):
         return _complete(options, inputs)
@@ -55,7 +58,10 @@ def run(options: argparse.Namespace, command: str) -> int:
         from mlprun.predict.inputs import parse_range
 
         value_range = parse_range(options.range)
-    answer = predict(options.run, inputs, indices, trust=options.trust, invert=options.invert, value_range=value_range)
+    answer = predict(
+        options.run, inputs, indices,
+        trust=options.trust, changed_data=options.changed_data, invert=options.invert, value_range=value_range,
+    )  # fmt: skip
     pictures = _save_pictures(answer, options.run / "predictions")
     if not options.json and answer.class_names and answer.predictions[0].probabilities is None:
         print_line(f"the outputs are scores, not probabilities: the loss is {answer.loss}")

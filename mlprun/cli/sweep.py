@@ -30,6 +30,7 @@ from mlprun.runs.log import print_line
 if TYPE_CHECKING:
     from mlprun.runs.sweep_record import SweepRecord
     from mlprun.sweep.points import Point
+    from mlprun.sweep.preflight import Checked
 
 POOL = "hydra_plugins.mlprun_pool.PoolLauncher"
 # Imported once by the process that starts the jobs.
@@ -63,7 +64,10 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         raise ConfigError("hydra.sweep.dir", sweep_dir, "is the directory of a run", "choose another")
     points, num_repeated = planning.points(composer, line.words, sweep_dir)
     composer.loader.num_jobs = len(points) + num_repeated if composer.is_grid(cfg) else None
-    _announce(points, num_repeated, settings.stale)
+    if num_repeated:
+        print_line(f"{pluralize(num_repeated, 'repeated point')} skipped", sys.stderr)
+    points, checked = _check(points, settings, builds=cfg.hydra.launcher._target_ == POOL and not settings.dry_run)
+    _warn_of_outdated(points, settings.stale)
     if settings.dry_run:
         for row in planning.table(points):
             print_line(row)
@@ -76,22 +80,29 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     cfg.hydra.sweep.dir = str(sweep_dir)
     try:
         with RunDirectory(sweep_dir).held():
-            return _run_points(line, cfg, points, sweep_dir, settings, again=again)
+            return _run_points(line, cfg, points, checked, sweep_dir, settings, again=again)
     finally:
         if is_new and not (sweep_dir / sweep_record.FILE_NAME).exists():  # it would look like a sweep
             shutil.rmtree(sweep_dir)
 
 
 def _run_points(
-    line: Line, cfg: DictConfig, points: list[Point], sweep_dir: Path, settings: SweepConfig, *, again: bool
+    line: Line,
+    cfg: DictConfig,
+    points: list[Point],
+    checked: Checked,
+    sweep_dir: Path,
+    settings: SweepConfig,
+    *,
+    again: bool,
 ) -> int:
     from mlprun.sweep import points as planning
 
     for path in (sweep_dir, *(p.path for p in points if p.path)):
         check_for_hydra(path, is_named=path == sweep_dir)
-    redone = [p for p in points if p.outdated and settings.stale == "redo"]
-    to_do = [p for p in points if p.status != "completed" or p in redone]
-    record = _plan(line, cfg, to_do, sweep_dir, settings)
+    to_do = [p for p in points if p.is_to_do(settings.stale)]
+    redone = [p for p in to_do if p.outdated and settings.stale == "redo"]
+    record = _plan(checked, to_do, sweep_dir, settings)
     if not again:
         overrides = zip(line.words, line.overrides, strict=True)
         words = [*(word for word, o in overrides if o.key_or_group not in NOT_RECORDED), *line.flags]
@@ -118,15 +129,35 @@ def _run_points(
     return 1 if failed else 0
 
 
-def _plan(line: Line, cfg: DictConfig, to_do: list[Point], sweep_dir: Path, settings: SweepConfig) -> SweepRecord:
-    """Run the checks that need torch, and decide how many runs execute in parallel."""
-    from mlprun.sweep import preflight, scheduler
+def _check(points: list[Point], settings: SweepConfig, *, builds: bool) -> tuple[list[Point], Checked]:
+    """Run the checks that need torch; returns the points with what has changed since, and the result.
 
-    on_pool = cfg.hydra.launcher._target_ == POOL
-    needs, dead = preflight.check([(" ".join(p.overrides), p.config) for p in to_do]) if on_pool else ({}, [])
-    for key in dead:
+    Args:
+        builds: check what is to be run; else only compare the data of what was run.
+    """
+    from mlprun.sweep import preflight
+
+    to_do = [p for p in points if builds and p.is_to_do(settings.stale)]
+    finished = [p.config for p in points if p.record.data]
+    checked = preflight.check([(" ".join(p.overrides), p.config) for p in to_do], finished)
+    compared = [p if (data := checked.data_of(p.config)) is None else p.compared(data) for p in points]
+    if builds and (more := [p for p in compared if p.is_to_do(settings.stale) and p not in to_do]):
+        again = preflight.check([(" ".join(p.overrides), p.config) for p in more])
+        checked.needs |= again.needs
+        checked.dead += again.dead
+    for key in dict.fromkeys(checked.dead):
         print_line(f"warning: the check of a point died; its run will show why: {key}", sys.stderr)
-    num_workers, gpus = scheduler.places(needs.values(), [p.config for p in to_do])
+    if unread := [p for p in points if p.record.data and checked.data_of(p.config) is None]:
+        runs = pluralize(len(unread), "run")
+        print_line(f"warning: the data of {runs} cannot be read now, and is not compared with the record", sys.stderr)
+    return compared, checked
+
+
+def _plan(checked: Checked, to_do: list[Point], sweep_dir: Path, settings: SweepConfig) -> SweepRecord:
+    """Decide how many runs execute in parallel."""
+    from mlprun.sweep import scheduler
+
+    num_workers, gpus = scheduler.places(checked.needs.values(), [p.config for p in to_do])
     typed_in = str(Path.cwd())
     earlier = sweep_record.read(sweep_dir) or sweep_record.SweepRecord([], typed_in, {}, {})
     return replace(
@@ -136,7 +167,7 @@ def _plan(line: Line, cfg: DictConfig, to_do: list[Point], sweep_dir: Path, sett
         max_failures=settings.max_failures,
         num_workers=settings.num_workers or num_workers,
         gpus=gpus,
-        needs={**earlier.needs, **needs},
+        needs={**earlier.needs, **checked.needs},
         ended_at=None,
     )
 
@@ -162,9 +193,7 @@ def _run_hydra(line: Line, cfg: DictConfig) -> bool:
     return True
 
 
-def _announce(points: list[Point], num_repeated: int, stale: str) -> None:
-    if num_repeated:
-        print_line(f"{pluralize(num_repeated, 'repeated point')} skipped", sys.stderr)
+def _warn_of_outdated(points: list[Point], stale: str) -> None:
     outdated = [point for point in points if point.outdated]
     if outdated:
         names = ", ".join(dict.fromkeys(name for point in outdated for name in point.outdated))

@@ -62,7 +62,8 @@ class Composer:
         swept = self.compose(overrides, multirun=True)
         parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
         lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
-        fixed = [key for key in (*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS) if key not in LENGTH_KEYS]
+        # Whether a result depends on data.root is known when each point has its data set.
+        fixed = {*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS} - {*LENGTH_KEYS, "data.root"}
         axes: dict[str, list[str]] = {}
         for override in self.parse(lines):
             key = override.get_key_element()

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mlprun import randomness
 from mlprun.data.augment import augment
+from mlprun.data.digest import Digest
 from mlprun.data.loading import Positioned, PositionedStream, live_with_run, read_batches
 from mlprun.data.nested import AnyBatch, Batch, NestedBatch
 from mlprun.data.normalize import Normalizer
@@ -213,7 +214,12 @@ class EvalBatches(_Batches):
         indices: the examples to read, None for all; not for a stream.
         perturb: changes each example in the same way in every evaluation of every run.
         num_outputs: per token, for models with outputs per token: they, too, must fit into memory.
+
+    Attributes:
+        digest: if set, takes the examples of lazy data as they are read, before they are scaled.
     """
+
+    digest: Digest | None = None
 
     def __init__(
         self,
@@ -266,6 +272,8 @@ class EvalBatches(_Batches):
             loader = self._loader(dataset, self.num_workers, generator, batch_size=self.batch_size, sampler=order)
         with randomness.preserved():
             for position, examples in enumerate(read_batches(loader)):
+                if self.digest is not None:
+                    self.digest.update(examples)
                 yield self._loaded(examples, 0, position)
 
 

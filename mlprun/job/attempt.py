@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlprun.data.digest import digest
+from mlprun.data.parts import size
+from mlprun.data.source import Examples
+from mlprun.data.splits import Splits
 from mlprun.job.prepare import Experiment
 from mlprun.runs import provenance
 from mlprun.runs.checkpoint import Checkpointer
@@ -27,10 +31,8 @@ class Attempt:
 
 def provenance_entries(experiment: Experiment) -> dict[str, Any]:
     """The origin of a result, for run.json: `device`, `data`, `sources` and, if they are given, `weights`."""
-    splits = experiment.splits
     device = {"type": str(experiment.device), "name": experiment.device_name, "num_threads": experiment.num_threads}
-    data = {"sizes": experiment.split_sizes, "fingerprints": splits.fingerprints or {}, **splits.inputs.digests()}
-    entries = {"device": device, "data": data, "sources": provenance.sources(Path.cwd())}
+    entries = {"device": device, "data": data_entry(experiment.splits), "sources": provenance.sources(Path.cwd())}
     if (weights := experiment.weights) is not None:
         entries["weights"] = {
             "path": str(weights.source.path),
@@ -39,3 +41,14 @@ def provenance_entries(experiment: Experiment) -> dict[str, Any]:
             "new": weights.new,
         }
     return entries
+
+
+def data_entry(splits: Splits) -> dict[str, Any]:
+    """The data of a run, for run.json; `digests` are those of the splits in memory, which tell any change."""
+    parts = {name: getattr(splits, name) for name in ("train", "val", "test")}
+    data: dict[str, Any] = {
+        "sizes": {name: size(part) for name, part in parts.items()},
+        "fingerprints": splits.fingerprints or {},
+        "digests": {name: digest(part) for name, part in parts.items() if isinstance(part, Examples)},
+    }
+    return data | splits.inputs.digests()

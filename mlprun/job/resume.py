@@ -11,6 +11,7 @@ from mlprun.config.identity import identity
 from mlprun.errors import RunError
 from mlprun.job.attempt import Attempt
 from mlprun.job.build_learner import build_plan, scheduled
+from mlprun.job.changes import SECTIONS, changes
 from mlprun.job.outcome import shorter_than_done
 from mlprun.job.prepare import Experiment
 from mlprun.runs.checkpoint import Recovered
@@ -35,10 +36,9 @@ def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, command
         ConfigError: the run has done more steps than configured, or inputs mean something else now.
     """
     lines = _restore(attempt, before.steps)
-    # An attempt that ended early may have recorded less: that is no difference.
-    differences = compare_records(before, {key: value for key, value in now.items() if key in before})
+    differences = changes(before, now)  # an attempt that ended early may have recorded less
     requested = [str(d) for d in differences["config"]]
-    others = [str(d) for section in ("code", "environment", "data") for d in differences[section]]
+    others = [str(d) for section in SECTIONS for d in differences[section]]
     if others:
         lines += ["since the run began these have changed, and its result may too:", *(f"  {line}" for line in others)]
     for line in lines:

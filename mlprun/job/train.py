@@ -13,6 +13,8 @@ from torch import Tensor
 
 from mlprun import signals
 from mlprun.config.schema import Config
+from mlprun.data.digest import Digest
+from mlprun.data.source import Examples
 from mlprun.errors import DivergedError
 from mlprun.files import atomic_write, naming_path
 from mlprun.formatting import csv_cell, pluralize
@@ -28,7 +30,7 @@ from mlprun.job.profile import ProfiledBatches
 from mlprun.job.resume import resume_training
 from mlprun.runs import checkpoint
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import RunRecord, section
 from mlprun.tasks.metrics import confusion_rows
 from mlprun.training import finetune
 from mlprun.training.loop import Figures, Progress, train
@@ -165,7 +167,12 @@ def _test(attempt: Attempt, writer: Writer) -> dict[str, float]:
             "\n  try a lower optim.lr or trainer.grad_clip=1.0"
         )
     experiment.model.load_state_dict(checkpoint.load(directory.best, experiment.device).model)
-    evaluation = attempt.learner.evaluate(experiment.eval_batches(experiment.splits.test))
+    batches = experiment.eval_batches(experiment.splits.test)
+    batches.digest = Digest()
+    evaluation = attempt.learner.evaluate(batches)
+    if not isinstance(experiment.splits.test, Examples):  # they were read for the first time
+        data = directory.record.data
+        directory.update(data={**data, "digests": {**section(data, "digests"), "test": str(batches.digest)}})
     test_metrics = _with_prefix("test", evaluation.compute())
     writer.write(progress.step, None, test_metrics)
     if evaluation.confusion is not None:

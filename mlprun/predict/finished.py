@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlprun.analysis.diff import Difference
 from mlprun.config.schema import Config
 from mlprun.config.stored import from_record, with_own_writers
 from mlprun.config.trust import check_targets
-from mlprun.errors import ConfigError, RunError
+from mlprun.errors import ConfigError, DataError, RunError
+from mlprun.job.changes import are_test_examples_others, changes_since, data_changes, true_config
 from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
+from mlprun.runs.log import print_line
+from mlprun.runs.record import RunRecord, section
 
 if TYPE_CHECKING:
     import torch
 
+    from mlprun.data.source import Examples
     from mlprun.data.splits import Splits
     from mlprun.runs.checkpoint import Checkpoint
     from mlprun.tasks.supervised import Supervised
@@ -30,7 +36,9 @@ class Finished:
     learner: Learner  # with the weights of the checkpoint, on `device`
     device: torch.device
     state: Checkpoint
-    splits: Splits | None  # if requested
+    splits: Splits | None  # if requested, with the scaling of the checkpoint
+    record: RunRecord
+    changes: dict[str, list[Difference]]  # since the run, by section; `data` if the data was read
 
     @property
     def task(self) -> Supervised:
@@ -43,9 +51,54 @@ class Finished:
             raise RunError(f"{problem}\n  mlprun eval scores it")
         return task
 
+    def check_test_split(self, *, changed_data: bool, digest: str | None = None) -> None:
+        """Report how the data has changed since the run; DataError if its test split has, unless it is `changed_data`.
+
+        Args:
+            digest: of the test examples as they were read, for lazy data; None: they were not.
+        """
+        found, before = self.changes["data"], self._recorded_digest
+        is_known = before is not None and (self._examples is not None or digest is not None)
+        if is_known and self._examples is None and before != digest:
+            found = [*found, Difference("examples.test", before, digest)]
+        if not found:
+            return
+        if self._only_computed_otherwise(found):
+            warn_of("the examples are not those of the run to the last bit", found)
+        elif not are_test_examples_others(found, has_digest=is_known):
+            warn_of("since the run began its data has changed, but not the test split", found)
+        elif changed_data:
+            warn_of("the test split is not the one of the run, and may contain examples that were trained on", found)
+        else:
+            problem = "the test split is not the one of the run: its data has changed since"
+            remedy = "it may contain examples that were trained on; --changed-data scores it nevertheless"
+            raise DataError("\n  ".join([problem, *map(str, found), remedy]))
+
+    @property
+    def _recorded_digest(self) -> str | None:
+        digest = section(self.record.data, "digests").get("test")
+        return digest if isinstance(digest, str) else None
+
+    def _only_computed_otherwise(self, found: list[Difference]) -> bool:
+        """Whether the files are the same, and what is computed from them may differ in another environment."""
+        is_exact = self._examples is not None and not self._examples.inputs.is_floating_point()
+        has_files = bool(section(self.record.data, "fingerprints"))
+        only_bits = has_files and all(d.key.startswith("examples.") for d in found)
+        return only_bits and bool(self.changes["environment"]) and not is_exact
+
+    @property
+    def _examples(self) -> Examples | None:
+        """The test split, if it is in memory."""
+        from mlprun.data.source import Examples
+
+        test = None if self.splits is None else self.splits.test
+        return test if isinstance(test, Examples) else None
+
 
 def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     """Load a run's model with the weights of its best checkpoint, and set the run's threads and precision.
+
+    What has changed since the run is reported: code and, with `data`, the environment.
 
     RunError if there is no such run or checkpoint, or if it does not match the run's config.
 
@@ -62,42 +115,68 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     stored = with_own_writers(record.config)
     if not trust:
         check_targets(stored, Path.cwd(), path, record.signed_config)
-    config = from_record(stored)
 
     with without_collections():
         import torch
 
         from mlprun.data.normalize import Normalizer
+        from mlprun.job.attempt import data_entry
         from mlprun.job.build_data import build_splits
         from mlprun.job.build_learner import build_learner, build_model, build_plan
         from mlprun.job.prepare import configure_torch
         from mlprun.runs import checkpoint
 
-    device = configure_torch(config)
+    device = configure_torch(from_record(stored))
+    state = checkpoint.load(directory.best, device)
+    stored, edits = true_config(stored, state.get("config"))
+    if edits:
+        warn_of(f"{directory.record_file} is not the config of the run; that of the checkpoint is used", edits)
+        if not trust:
+            check_targets(stored, Path.cwd(), path, record.signed_config)
+    config = from_record(stored)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    used = {"type": str(device), "name": name, "num_threads": record.num_threads}
+    found = changes_since(record, used if data else None)
+    if others := [d for differing in found.values() for d in differing]:
+        warn_of("since the run began these have changed, and its results may too", others)
     try:
         splits = build_splits(config) if data else None
         model = build_model(config)
     except ConfigError as error:
         raise RunError(f"{error}\n  the run was started in {record.folder}: its own classes are found there") from error
     torch.set_num_threads(record.num_threads)
-    state = checkpoint.load(directory.best, device)
-    if splits is not None:
-        splits.inputs.check_checkpoint(state, directory.best)
     scaling = state.target_normalizer
     targets = None if scaling is None else Normalizer(**scaling)
+    if splits is not None:
+        splits.inputs.check_checkpoint(state, directory.best)
+        found["data"] = data_changes(record, data_entry(splits))
+        splits = replace(splits, normalizer=Normalizer(**state.normalizer), target_normalizer=targets)
     learner = build_learner(config, model, build_plan(config, record.steps_per_epoch), device, targets)
     try:
         model.load_state_dict(state.model)
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
-    return Finished(config, learner, device, state, splits)
+    return Finished(config, learner, device, state, splits, record, found)
 
 
-def evaluate(path: Path, *, trust: bool = False) -> dict[str, float]:
-    """Recompute the test metrics of the best checkpoint of a run; arguments and errors as for `load`."""
+def warn_of(problem: str, found: list[Difference]) -> None:
+    print_line("\n".join([f"warning: {problem}:", *(f"  {difference}" for difference in found)]), sys.stderr)
+
+
+def evaluate(path: Path, *, trust: bool = False, changed_data: bool = False) -> dict[str, float]:
+    """Recompute the test metrics of the best checkpoint of a run.
+
+    Args:
+        path, trust: as for `load`, and its errors.
+        changed_data: score another test split too; else it raises a DataError.
+    """
+    from mlprun.data.digest import Digest
     from mlprun.job.build_data import build_eval_batches
 
     run = load(path, trust=trust, data=True)
     assert run.splits is not None
     batches = build_eval_batches(run.config, run.splits.test, run.splits, run.device, run.learner.task)
-    return {f"test/{name}": value for name, value in run.learner.evaluate(batches).compute().items()}
+    batches.digest = Digest()
+    values = run.learner.evaluate(batches).compute()
+    run.check_test_split(changed_data=changed_data, digest=str(batches.digest))
+    return {f"test/{name}": value for name, value in values.items()}

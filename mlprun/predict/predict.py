@@ -57,6 +57,7 @@ def predict(
     indices: Sequence[int] = (),
     *,
     trust: bool = False,
+    changed_data: bool = False,
     invert: bool = False,
     value_range: tuple[float, float] | None = None,
 ) -> Answer:
@@ -67,6 +68,7 @@ def predict(
             .csv files; DataError if one does not fit.
         indices: of the test split; only they need the data set. ConfigError if one is too large.
         trust: as for `load`.
+        changed_data: take test examples even if the test split has changed since the run; else it raises a DataError.
         invert: invert image files.
         value_range: of black and white, if the data set does not say.
     """
@@ -79,6 +81,7 @@ def predict(
     notes: list[tuple[str, ...]] = [()] * len(indices)
     if indices:
         assert run.splits is not None
+        run.check_test_split(changed_data=changed_data)
         normalizer = run.splits.normalizer
         batches = _test_batches(run, run.splits, indices)
         names = [f"test {index}" for index in indices]

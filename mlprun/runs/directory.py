@@ -79,6 +79,11 @@ class RunDirectory:
         return self._record.status == "running"
 
     @property
+    def record(self) -> RunRecord:
+        """What this process has recorded."""
+        return RunRecord(self._record)
+
+    @property
     def best(self) -> Path:
         return self.checkpoints / "best.pt"
 

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -33,11 +33,11 @@ def collect(folder: Path, patch: Path, theirs: Path | None = None) -> dict[str, 
     return {
         "mlprun": mlprun_state(Path(__file__).parents[1]),
         "git": git_state(folder, patch, theirs),
-        "packages": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "packages": packages(),
         "host": {
             "name": platform.node(),
             "platform": platform.platform(),
-            "cpu": _cpu_name(),
+            "cpu": cpu_name(),
             "num_cpus": os.cpu_count(),
             "python": sys.executable,
         },
@@ -47,6 +47,11 @@ def collect(folder: Path, patch: Path, theirs: Path | None = None) -> dict[str, 
 def came_together(run: Path) -> Path:
     """The run, or the sweep that it is a point of."""
     return next((folder for folder in (run.parent, run.parent.parent) if (folder / "sweep.json").exists()), run)
+
+
+def packages() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def sources(folder: Path) -> dict[str, str]:
@@ -66,6 +71,16 @@ def sources(folder: Path) -> dict[str, str]:
         except Exception:
             continue  # a vanished file or a lazy module must not end a run
     return dict(sorted(hashes.items()))
+
+
+def files_now(recorded: Iterable[str], folder: Path) -> dict[str, str]:
+    """The hashes of files in `folder` as they are now; without those that are gone."""
+    hashes = {}
+    for name in recorded:
+        with contextlib.suppress(OSError, ValueError):  # it cannot be read, or is no name of a file
+            if (file := folder / name).is_file():
+                hashes[name] = _sha256(file.read_bytes())
+    return hashes
 
 
 def _sha256(content: bytes) -> str:
@@ -105,7 +120,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

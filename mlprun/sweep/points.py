@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from mlprun.analysis.diff import PART_KEYS
 from mlprun.config.compose import Composer
 from mlprun.config.identity import fingerprint
 from mlprun.config.point_directories import PointDirectories
 from mlprun.config.resolvers import file_name
 from mlprun.config.schema import Config
-from mlprun.errors import RunError
+from mlprun.errors import ConfigError, RunError
+from mlprun.job.changes import data_changes, weights_now
 from mlprun.runs import provenance
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import RunRecord
@@ -27,13 +30,25 @@ class Point:
     config: Config
     path: Path | None = None  # of its directory; None if it is new
     record: RunRecord = field(default_factory=RunRecord)  # the run.json there, or empty
-    outdated: tuple[str, ...] = ()  # code files that have changed since it was started
+    outdated: tuple[str, ...] = ()  # what has changed since it was started: code files, weights, data
     suffix: str = ""  # of a new directory: the fingerprint, numbered if a directory with it exists
 
     @property
     def status(self) -> str:
         """`completed`, `failed`, `interrupted`, `running` (maybe by a process that is gone), or `new`."""
         return self.record.status or "new"
+
+    def is_to_do(self, stale: str) -> bool:
+        """Whether it is to be run, by `sweep.stale`."""
+        return self.status != "completed" or (stale == "redo" and bool(self.outdated))
+
+    def compared(self, data: Mapping[str, Any]) -> Point:
+        """The point, outdated also if its data has changed; `data`: as read now."""
+        found = [d.key for d in data_changes(self.record, data)]
+        files = [key for key in found if key not in PART_KEYS and key != "tokens"]
+        name, root = self.config.data.name, self.config.data.root
+        whole = f"data={name}" if root is None else f"data.root={root}"
+        return replace(self, outdated=(*self.outdated, *(files or [whole] * bool(found))))
 
 
 def points(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> tuple[list[Point], int]:
@@ -51,6 +66,9 @@ def points(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> 
         values = config.to_dict()
         key = fingerprint(values)
         if key in by_fingerprint:
+            if (root := config.data.root) != by_fingerprint[key].config.data.root:
+                problem = f"takes one value in a sweep of data={config.data.name}"
+                raise ConfigError("data.root", root, problem, "no result depends on it")
             continue
         path = None if directories is None else directories.find(values)
         record = RunRecord() if path is None else _read_record(path, key)
@@ -122,9 +140,8 @@ def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
     if not record.mlprun:
         return ()  # killed before that was recorded
     changed = ["mlprun"] if record.mlprun.get("source") != source else []
-    for name, recorded in record.sources.items():
-        file = Path(name)
-        content = file.read_bytes() if file.is_file() else b""
-        if f"sha256:{hashlib.sha256(content).hexdigest()}" != recorded:
-            changed.append(name)
+    now = provenance.files_now(record.sources, Path.cwd())
+    changed += [name for name, recorded in record.sources.items() if now.get(name) != recorded]
+    if weights_now(record) not in (None, record.weights.get("sha256")):
+        changed.append(str(record.weights["path"]))
     return tuple(changed)

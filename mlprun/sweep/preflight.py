@@ -9,7 +9,8 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,11 +31,26 @@ class PointError(UserError):
         self.exit_status = exit_status
 
 
-def check(points: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[str]]:
+@dataclass
+class Checked:
+    """What the checks found."""
+
+    needs: dict[str, Needs] = field(default_factory=dict)  # of each point, by fingerprint
+    dead: list[str] = field(default_factory=list)  # fingerprints of the points whose check died
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each data set, see `data_of`
+
+    def data_of(self, config: Config) -> dict[str, Any] | None:
+        """The data of a config, as a run would record it; None if it could not be read."""
+        return self.data.get(_data_key(config))
+
+
+def check(points: Sequence[tuple[str, Config]], finished: Sequence[Config] = ()) -> Checked:
     """Check every point, given as (overrides as one line, checked config); PointError for the first invalid one.
 
-    Returns:
-        What each point needs, by fingerprint; and the fingerprints of those whose check died.
+    Each data set is read once.
+
+    Args:
+        finished: configs of which only the data is read; what cannot be read is left out.
     """
     # Points that differ only in their seed are checked once.
     groups: dict[str, list[str]] = {}  # fingerprint with seed 0 -> fingerprints
@@ -43,15 +59,21 @@ def check(points: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[
         key = fingerprint(replace(config, seed=0).to_dict())
         groups.setdefault(key, []).append(fingerprint(config.to_dict()))
         firsts.setdefault(key, (line, config))
+    read_only = {_data_key(config): config for config in finished}
     needs: dict[str, Needs] = {}
+    data: dict[str, dict[str, Any]] = {}
     dead: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         results = Path(scratch) / "results.jsonl"
-        while rest := [key for key in firsts if key not in needs and key not in dead]:
+        while (rest := [key for key in firsts if key not in needs and key not in dead]) or read_only:
             results.write_text("")
-            job = Job(_check, ([(key, firsts[key][1]) for key in rest], results), Path(scratch), 1)
+            configs = [(key, firsts[key][1]) for key in rest]
+            job = Job(_check, (configs, list(read_only.values()), results), Path(scratch), 1)
+            read_only = {}
             list(run([job], num_workers=1, num_cores=os.cpu_count() or 1, retry=False))
-            answers = [json.loads(line) for line in results.read_text().splitlines()]
+            lines = [json.loads(line) for line in results.read_text().splitlines()]
+            data |= {line["of"]: line["data"] for line in lines if "of" in line}
+            answers = [line for line in lines if "key" in line]
             for answer in answers:
                 key = answer.pop("key")
                 if "error" in answer:
@@ -61,13 +83,25 @@ def check(points: Sequence[tuple[str, Config]]) -> tuple[dict[str, Needs], list[
             if len(answers) < len(rest):  # the next one killed the process: its run will show why
                 dead.append(rest[len(answers)])
     by_fingerprint = {member: needs[key] for key in needs for member in groups[key]}
-    return by_fingerprint, [member for key in dead for member in groups[key]]
+    return Checked(by_fingerprint, [member for key in dead for member in groups[key]], data)
 
 
-def _check(configs: list[tuple[str, Config]], results: Path) -> None:
-    """In a process with torch: write a line of results for each config at once."""
+def _data_key(config: Config) -> str:
+    return json.dumps(config.to_dict()["data"], default=str)
+
+
+def _check(configs: list[tuple[str, Config]], read_only: list[Config], results: Path) -> None:
+    """In a process with torch: write a line of results for each config, and for each data set, at once."""
     built: dict[str, Any] = {}
+    known: set[str] = set()
     with results.open("a", encoding="utf-8") as file:
+
+        def note_data(config: Config) -> None:
+            if (key := _data_key(config)) not in known:
+                known.add(key)
+                with suppress(Exception):  # of data that cannot be read; the check of the point reports it
+                    print(json.dumps({"of": key, "data": _data(config, built)}), file=file, flush=True)
+
         for key, config in configs:
             answer: dict[str, Any] = {"key": key}
             try:
@@ -77,6 +111,18 @@ def _check(configs: list[tuple[str, Config]], results: Path) -> None:
             except Exception:  # in the user's own code: its run will record it with its traceback
                 answer |= {"num_threads": config.trainer.num_threads or 1}
             print(json.dumps(answer), file=file, flush=True)
+            note_data(config)
+        for config in read_only:
+            note_data(config)
+
+
+def _data(config: Config, built: dict[str, Any]) -> dict[str, Any]:
+    from mlprun.job.attempt import data_entry
+    from mlprun.job.build_data import build_splits
+    from mlprun.job.prepare import configure_torch
+
+    configure_torch(config)
+    return data_entry(_once(built, config.to_dict(), ("data",), partial(build_splits, config)))
 
 
 def _needs(config: Config, built: dict[str, Any]) -> Needs:

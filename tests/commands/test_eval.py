@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from tests.helpers.runs import record_of
+from tests.helpers.files import save_image, write
+from tests.helpers.lines import finish
+from tests.helpers.runs import RUN, record_of
 
 
 @pytest.mark.parametrize(
@@ -41,3 +50,173 @@ def test_eval_of_a_spoilt_run_says_what_is_wrong(mlprun, trained, spoil, said):
     assert result.status == 1
     assert said in result.err
     assert "Traceback" not in result.err
+
+
+# ------------------------------------------------------------------------------- what changed since the run
+
+
+def bmp(file: Path, number: int) -> None:
+    """A picture of noise: all files have the same size."""
+    save_image(file, np.random.default_rng(number).integers(0, 256, (4, 4, 3)))
+
+
+def pictures(folder: Path) -> list[str]:
+    for kind in ("cat", "dog"):
+        (folder / "mine" / kind).mkdir(parents=True)
+        for i in range(20):
+            bmp(folder / "mine" / kind / f"{i:02}.bmp", 20 * len(kind + "s" * (kind == "dog")) + i)
+    return ["data=image_folder", "data.root=mine", "data.input_shape=[3,4,4]", "data.num_workers=0"]
+
+
+def texts(folder: Path) -> list[str]:
+    for kind in ("good", "bad"):
+        write(folder / "mine" / kind, {f"{i:02}.txt": f"this is {kind} no {i % 7}" for i in range(20)})
+    return ["data=text_folder", "data.root=mine", "model=embedding_average"]
+
+
+def rows(folder: Path) -> list[str]:
+    write(folder, {"mine.csv": "".join(f"{i % 3},{i % 5},{i % 2}\n" for i in range(60)), "users_rows.py": ROWS})
+    shape = ["data.input_shape=[2]", "data.num_outputs=2"]
+    return ["data=custom", "data.dataset._target_=users_rows.Rows", "+data.dataset.path=mine.csv", *shape]
+
+
+def in_memory(folder: Path) -> list[str]:
+    return [*rows(folder), "data.dataset._target_=users_rows.in_memory"]
+
+
+ROWS = """
+import torch
+from mlprun.data.source import Examples, Source
+from torch.utils.data import Dataset
+
+class Rows(Dataset):
+    def __init__(self, path):
+        self.rows = [[float(x) for x in line.split(",")] for line in open(path)]
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, i):
+        return torch.tensor(self.rows[i][:2]), int(self.rows[i][2])
+
+def in_memory(path):
+    table = torch.tensor(Rows(path).rows)
+    return Source(Examples(table[:, :2], table[:, 2].long()))
+"""
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with data and a run of them, trained at its first use; not to be changed."""
+
+    @cache
+    def train(make) -> Path:
+        folder = tmp_path_factory.mktemp("project")
+        finish(folder, "debug=fast", "model=linear", *make(folder), f"hydra.run.dir={RUN}")
+        return folder
+
+    return train
+
+
+@pytest.fixture
+def copied(project, tmp_path):
+    """A copy of it, in which lines are typed."""
+    return lambda make: shutil.copytree(project(make), tmp_path, dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "said"),
+    [
+        (pictures, lambda f: bmp(f / "mine/cat/20.bmp", 1), "\n  mine: sha256:"),
+        (pictures, lambda f: (f / "mine/cat/03.bmp").unlink(), "\n  mine: sha256:"),
+        (pictures, lambda f: os.rename(f / "mine/cat/03.bmp", f / "mine/dog/20.bmp"), "\n  mine: sha256:"),
+        (pictures, lambda f: [bmp(file, i) for i, file in enumerate(f.glob("mine/*/*"))], "\n  examples.test: sha256:"),
+        (texts, lambda f: [edit(file, "no", "0n") for file in f.glob("mine/*/*")], "vocabulary"),
+        (rows, lambda f: edit(f / "mine.csv", "2,4,", "2,5,"), "\n  examples.test: sha256:"),  # one feature
+        (rows, lambda f: edit(f / "mine.csv", ",0\n", ",1\n"), "\n  examples.test: sha256:"),  # one label
+        (in_memory, lambda f: edit(f / "mine.csv", "2,4,", "2,5,"), "\n  examples.test: sha256:"),
+        (rows, lambda f: edit(f / "mine.csv", "2,4,0\n", ""), "\n  examples.test: sha256:"),
+    ],
+)
+def test_another_test_split_is_not_scored_unless_asked_for(mlprun, copied, make, change, said):
+    folder, same = copied(make), mlprun("eval", RUN)
+    assert same.err == ""
+    change(folder)
+    refused = mlprun("eval", RUN)
+    assert (refused.status != 0, refused.out) == (True, "")
+    assert said in refused.err
+    if "--changed-data" in refused.err:
+        scored = mlprun("eval", RUN, "--changed-data")
+        assert scored.status == 0, scored.err
+        assert said in scored.err
+        assert [line.split()[0] for line in scored.out.splitlines()] == [x.split()[0] for x in same.out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "said"),
+    [
+        (pictures, lambda f: os.rename(f / "mine", f / "x") or os.symlink(f / "x", f / "mine"), ""),
+        (pictures, lambda f: edit(f / RUN / "run.json", '"root": "mine"', f'"root": "{f}/mine"'), ""),  # moved
+        (pictures, lambda f: [os.utime(file) for file in f.glob("mine/*/*")], ""),
+        (pictures, lambda f: edit(f / RUN / "run.json", '"digests": {', '"unknown": {'), ""),  # an older record
+        (texts, lambda f: [edit(file, "this is", "THIS IS") for file in f.glob("mine/*/*")], ""),  # the same tokens
+        (rows, lambda f: edit(f / "users_rows.py", "import torch", "import torch "),
+         "sources.users_rows.py: sha256:"),
+        (rows, lambda f: edit(f / RUN / "run.json", '"torch": "', '"torch": "1.'), "packages.torch: 1."),
+        (rows, lambda f: edit(f / RUN / "run.json", '"val_fraction": 0.1', '"val_fraction": 0.3'),
+         "run.json is not the config of the run; that of the checkpoint is used:\n  data.val_fraction: 0.3 | 0.1\n"),
+        (rows, lambda f: edit(f / RUN / "run.json", '"every": "', '"every": "1'), ""),  # a resume may change it
+    ],
+)  # fmt: skip
+def test_other_changes_are_named_and_the_score_is_the_same(mlprun, copied, make, change, said):
+    folder, before = copied(make), mlprun("eval", RUN)
+    change(folder)
+    after = mlprun("eval", RUN)
+    assert (after.status, after.out) == (0, before.out), after.err
+    assert said in after.err
+    assert bool(said) == bool(after.err)
+
+
+def test_other_training_examples_are_told_and_the_same_test_examples_scored(mlprun, copied):
+    """With a test folder of its own; the scaling is that of the training."""
+    folder = copied(parts)
+    before = mlprun("eval", RUN)
+    bmp(folder / "mine/train/cat/new.bmp", 1)
+    after = mlprun("eval", RUN)
+    assert (after.status, after.out) == (0, before.out), after.err
+    assert "its data has changed, but not the test split:\n  train: sha256:" in after.err
+    assert mlprun("predict", RUN, "--index", "0").status == 1  # without reading all, nobody knows
+
+
+def parts(folder: Path) -> list[str]:
+    for part, kind in itertools.product(("train", "test"), ("cat", "dog")):
+        (folder / "mine" / part / kind).mkdir(parents=True)
+        for i in range(10):
+            bmp(folder / "mine" / part / kind / f"{i:02}.bmp", len(part + kind) * 20 + i)
+    return ["data=image_folder", "data.root=mine", "data.input_shape=[3,4,4]", "data.num_workers=0"]
+
+
+def test_examples_of_another_test_split_are_not_predicted_unless_asked_for(mlprun, copied):
+    folder = copied(pictures)
+    bmp(folder / "mine/cat/20.bmp", 1)
+    refused = mlprun("predict", RUN, "--index", "0")
+    assert refused.status == 1
+    assert "--changed-data" in refused.err
+    assert mlprun("predict", RUN, "--index", "0", "--changed-data").status == 0
+    assert mlprun("predict", RUN, "mine/cat/20.bmp").err == ""  # needs no data
+    assert mlprun("predict", RUN, "mine/cat/20.bmp", "--changed-data").status == 2
+
+
+def test_start_weights_that_changed_are_told(mlprun, copied):
+    folder = copied(rows)
+    line = ["debug=fast", "model=linear", *rows(folder), f"trainer.weights={RUN}", "hydra.run.dir=tuned"]
+    assert mlprun(*line).status == 0
+    assert mlprun("eval", "tuned").err == ""
+    assert mlprun("resume", RUN, "epochs=4").status == 0
+    told = mlprun("eval", "tuned")
+    assert told.status == 0
+    assert "\n  weights: sha256:" in told.err

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.files import write
 from tests.helpers.runs import record_of
 from tests.helpers.sweeps import FAST, SWEEPS, records
 
@@ -122,6 +124,63 @@ def test_code_that_changed_since_is_told(mlprun):
     redone = mlprun(*line, "sweep.stale=redo")
     assert "2 of 2 runs to do" in redone.out
     assert "changed" not in mlprun(*line).err
+
+
+ROWS = """
+import torch
+from mlprun.data.source import Examples, Source
+
+def rows(path):
+    table = torch.tensor([[float(x) for x in line.split(",")] for line in open(path)])
+    return Source(Examples(table[:, :2], table[:, 2].long()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "file", "change", "name"),
+    [
+        (["data=text_folder", "data.root=mine", "model=embedding_average"],
+         "mine/good/0.txt", lambda text: text + " more", "mine"),
+        (["data=text_folder", "data.root=mine", "model=embedding_average"],
+         "mine/good/0.txt", lambda text: text.replace("good", "bad!"), "data.root=mine"),  # as long as before
+        (["data=custom", "data.dataset._target_=users_rows.rows", "+data.dataset.path=rows.csv",
+          "data.input_shape=[2]", "data.num_outputs=2", "model=linear"],
+         "rows.csv", lambda text: text.replace("3,3,1", "3,3,0"), "data=custom"),
+    ],
+)  # fmt: skip
+def test_data_that_changed_since_is_told_and_not_averaged(mlprun, line, file, change, name):
+    folder = mlprun("--version").folder
+    for kind in ("good", "bad"):
+        write(folder / "mine" / kind, {f"{i}.txt": f"this is {kind} no {i % 7}" for i in range(20)})
+    write(folder, {"users_rows.py": ROWS, "rows.csv": "".join(f"{i % 5},{i % 4},{i % 2}\n" for i in range(60))})
+    line = ["-m", "debug=fast", *line, "sweep.name=grown"]
+    first = mlprun(*line, "seed=0,1")
+    assert first.status == 0, first.err
+    assert "changed" not in mlprun(*line, "seed=0,1").err
+    (folder / file).write_text(change((folder / file).read_text()))
+    wider = mlprun(*line, "seed=0,1,2")
+    assert f"warning: {name} changed since 2 runs were made: kept; sweep.stale=redo runs them again" in wider.err
+    assert "1 of 3 runs to do" in wider.out
+    assert "not comparable with the other tables" in wider.out
+    assert not re.search("^best", wider.out, re.MULTILINE)
+    assert sorted(row["n"] for row in leaderboard(folder)) == ["1", "2"]
+    assert mlprun(*line, "seed=0,1,2", "sweep.dry_run=true").out.count("outdated") == 2
+    redone = mlprun(*line, "seed=0,1,2", "sweep.stale=redo")
+    assert "2 of 3 runs to do" in redone.out
+    assert [row["n"] for row in leaderboard(folder)] == ["3"]
+    assert "changed" not in mlprun(*line, "seed=0,1,2").err
+
+
+def test_folders_of_ones_own_are_swept_and_not_ranked(mlprun):
+    folder = mlprun("--version").folder
+    for root, kind in itertools.product(("old", "new"), ("good", "bad")):
+        write(folder / root / kind, {f"{i}.txt": f"this is {kind} no {i} of {root}" for i in range(20)})
+    result = mlprun("-m", "debug=fast", "data=text_folder", "data.root=old,new", "model=embedding_average")
+    assert result.status == 0, result.err
+    assert len(result.runs) == 2
+    assert "not comparable with the other tables of text_folder: data.root=" in result.out
+    refused = mlprun("-m", *FAST, "data.root=old,new")
+    assert refused.err.startswith("error: data.root=new: takes one value in a sweep of data=iris")
 
 
 def test_a_redo_that_cannot_work_leaves_what_there_was(mlprun):

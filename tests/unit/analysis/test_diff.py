@@ -44,6 +44,7 @@ DIFFERENT = [
     ("device:type", "cuda", "environment", ["device.type: cpu | cuda"]),
     ("device:name", "H200", "environment", ["device.name: cpu | H200"]),
     ("device:num_threads", 2, "environment", ["device.num_threads: 1 | 2"]),
+    ("data:sizes:train", 10, "data", ["sizes.train: 1437 | 10"]),
     (f"data:fingerprints:{LABELS}", SHA["a"], "data", [f"labels.gz: sha256:{'d' * 12} | sha256:{'a' * 12}"]),
     (f"data:fingerprints:{LABELS}", MISSING, "data", [f"labels.gz: sha256:{'d' * 12} | (not there)"]),
 ]  # fmt: skip
@@ -65,7 +66,9 @@ def test_two_records_differ_in_one_section(place, value, section, expected):
         ("folder", "/home/grace/project"),
         ("mlprun:dirty", True),  # the hash of the source tells it better
         ("data:fingerprints", {f"/mnt{file}": digest for file, digest in RECORD["data"]["fingerprints"].items()}),
-        ("data:sizes", {"train": 10}),
+        ("data:sizes", {"train": 1437, "val": 10}),  # an older record may lack some
+        ("data:digests", {"test": SHA["a"]}),
+        ("data:fingerprints", {"/mnt/moved.gz": SHA["c"], LABELS: SHA["d"]}),
         ("status", "failed"),
         ("metrics", {}),
         ("started_at", "2026-11-22T10:33:12+00:00"),
