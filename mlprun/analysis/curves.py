@@ -85,6 +85,7 @@ def collect(paths: Sequence[Path]) -> list[Series]:
     for path in paths:
         runs = [run for run in read_runs(path) if run[1].has_config]
         if is_run(path):  # runs below it are not its own
+            RunDirectory(path).read()  # else a damaged one would only be missing
             choices = [[[run for run in runs if run[0] == path]]]
         else:
             choices = [[c.runs, c.unfinished, c.failed] for c in configurations(runs)]

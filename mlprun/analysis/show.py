@@ -46,7 +46,9 @@ def _commit(git: Mapping[str, Any], path: Path) -> str:
     if not git.get("dirty"):
         return str(git.get("commit", ""))
     patch = str(path / "code.patch") if (path / "code.patch").is_file() else git.get("patch", "not kept")
-    return f"{git.get('commit')}, with uncommitted changes: {patch}"
+    secret = git.get("secret")
+    without = f", without {', '.join(map(str, secret))} (secrets)" if isinstance(secret, list) else ""
+    return f"{git.get('commit')}, with uncommitted changes: {patch}{without}"
 
 
 def _version(ours: Any) -> str:
@@ -58,13 +60,14 @@ def _version(ours: Any) -> str:
 
 def _device(device: Mapping[str, Any]) -> str:
     count = device.get("num_threads")
-    threads = pluralize(count, "thread") if count else None
-    return ", ".join(str(text) for text in dict.fromkeys([device.get("type"), device.get("name"), threads]) if text)
+    threads = pluralize(count, "thread") if isinstance(count, int) else ""
+    names = [as_typed(device[name]) for name in ("type", "name") if device.get(name)]
+    return ", ".join(text for text in dict.fromkeys([*names, threads]) if text)
 
 
 def _resumed(again: Mapping[str, Any]) -> str:
     step = f"step {again['step']}" if "step" in again else None
-    changed = f"changed: {', '.join(again['changed'])}" if again.get("changed") else None
+    changed = f"changed: {', '.join(map(str, again['changed']))}" if isinstance(again.get("changed"), list) else None
     return ", ".join(str(text) for text in (again.get("at"), step, again.get("command"), changed) if text)
 
 

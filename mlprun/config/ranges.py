@@ -52,7 +52,7 @@ def names_or_paths(known: Iterable[str], kind: str) -> Range:
     """A list of known names or of dotted paths to the user's functions."""
 
     def problem(names: list[str]) -> str | None:
-        unknown = [name for name in names if "." not in name and name not in known]
+        unknown = [name for name in map(str, names) if "." not in name and name not in known]
         return f"there is no {kind} '{unknown[0]}'; {suggestion(unknown[0], known)}" if unknown else None
 
     return Range(", ".join(f"`{name}`" for name in known) + ", or `module.function`", problem)
@@ -73,7 +73,9 @@ BATCH_SIZE = _valid_if(
     "must be a whole number of examples, 1 or more, or `all`",
 )
 SHAPE = _valid_if(
-    lambda v: v is None or all(n >= 1 for n in v), "each 1 or more, or null", "every size must be 1 or more"
+    lambda v: v is None or all(isinstance(n, int) and n >= 1 for n in v),
+    "each 1 or more, or null",
+    "every size must be 1 or more",
 )
 FOLDER_NAME = _valid_if(
     lambda v: v is None or re.fullmatch(r"\w[\w.+-]*", v) is not None,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlprun.errors import RunError
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import RunRecord, section
 
 Run = tuple[Path, RunRecord]  # a run's directory and its record
 
@@ -40,6 +40,8 @@ def _read(path: Path) -> RunRecord:
         problem = "it holds no config with a monitor"
     elif not all(isinstance(record.config.get(group, {}), dict) for group in ("data", "trainer")):
         problem = "its config's groups are none"
+    elif not isinstance(section(record.config, "data").get("dataset", {}), dict):
+        problem = "its config's data.dataset is none"
     elif not record.status:
         problem = "it does not say how the run ended"
     return RunRecord(status="failed", error=f"run.json is damaged: {problem}") if problem else record

@@ -16,6 +16,7 @@ from mlprun.version_one import HIGHER_IS_BETTER, upgrade_config
 
 KIND, SIGNATURE = "run.json", "signature"
 MAX_DEPTH = 60  # levels of a record; a config has ten
+MAX_DIGITS = 300  # of an integer, which a float holds
 TOO_DEEP = f"it is more than {MAX_DEPTH} levels deep"
 T = TypeVar("T")
 
@@ -146,10 +147,7 @@ def section(record: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer of hundreds of digits
-        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def read_record(file: Path) -> RunRecord:
@@ -192,7 +190,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def parse_json(text: bytes) -> Any:
     """The value of a text in UTF-8; ValueError if it is no JSON, or so deep that Python could not walk through it."""
     try:
-        value = json.loads(text.decode())
+        value = json.loads(text.decode(), parse_int=_parse_int)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     layer = [value]
@@ -202,6 +200,12 @@ def parse_json(text: bytes) -> Any:
         if not layer:
             return value
     raise ValueError(TOO_DEEP)
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits")
+    return int(digits)
 
 
 def write_json(file: Path, record: Mapping[str, Any]) -> None:
