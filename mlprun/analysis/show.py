@@ -67,7 +67,8 @@ def _device(device: Mapping[str, Any]) -> str:
 
 def _resumed(again: Mapping[str, Any]) -> str:
     step = f"step {again['step']}" if "step" in again else None
-    changed = f"changed: {', '.join(map(str, again['changed']))}" if isinstance(again.get("changed"), list) else None
+    keys = again.get("changed")
+    changed = f"changed: {', '.join(map(str, keys))}" if isinstance(keys, list) and keys else None
     return ", ".join(str(text) for text in (again.get("at"), step, again.get("command"), changed) if text)
 
 
