@@ -54,6 +54,11 @@ def format_metric(value: float) -> str:
     return f"{value:.4f}" if not abs(value) >= 1e5 else f"{value:.4g}"
 
 
+def format_share(share: float) -> str:
+    """`67 %`; one significant digit below one percent, `0.4 %`."""
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %"
+
+
 def format_duration(seconds: float) -> str:
     """`850 us`, `5.5 ms`, `40 s`, `1.7 min`, `12 min`, `3.5 h`."""
     if seconds < 1:

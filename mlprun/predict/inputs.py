@@ -81,7 +81,7 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
 def from_sound(file: str, frames: Frames) -> Input:
     """Read a WAV file as a log-mel spectrogram, cropped to its middle or padded with silence on both sides."""
     path = _file(file, "sounds")
-    clip, seconds = read_clip(path, frames)
+    clip, seconds, _, _ = read_clip(path, frames)
     notes = []
     if abs(seconds - frames.seconds) * frames.sample_rate >= 1:
         done = "cropped to its middle" if seconds > frames.seconds else "padded with silence"

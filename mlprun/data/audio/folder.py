@@ -12,9 +12,10 @@ import torch
 
 from mlprun import randomness
 from mlprun.data.audio.inputs import Spectrograms
+from mlprun.data.audio.losses import warn_of_losses
 from mlprun.data.audio.mel import Frames
-from mlprun.data.audio.spectrogram import features
-from mlprun.data.audio.wav import read_clip
+from mlprun.data.audio.spectrogram import Samples, features
+from mlprun.data.audio.wav import Clip, read_clip
 from mlprun.data.folders import Files, list_parts
 from mlprun.data.source import Examples, Source
 from mlprun.errors import ConfigError, DataError
@@ -69,7 +70,9 @@ def audio_folder(
         for part, fraction in (("test", test_fraction), ("val", val_fraction)):
             if part not in parts:
                 parts["train"], parts[part] = _by_name(parts["train"], fraction, seed, part)
-    examples = {part: _read(files, frames) for part, files in parts.items()}
+    clips: dict[str, Clip] = {}
+    examples = {part: _read(files, frames, clips) for part, files in parts.items()}
+    warn_of_losses(list(clips), list(clips.values()), frames)
     return Source(
         train=examples["train"],
         test=examples.get("test"),
@@ -81,8 +84,15 @@ def audio_folder(
     )
 
 
-def _read(files: Files, frames: Frames) -> Examples:
-    clips = (read_clip(path, frames)[0] for path in files.paths)
+def _read(files: Files, frames: Frames, read: dict[str, Clip]) -> Examples:
+    """The examples of the files; their clips, without samples, are added to `read`."""
+
+    def samples_of(path: str) -> Samples:
+        clip = read_clip(path, frames)
+        read[path] = clip._replace(samples=clip.samples[:0].copy())
+        return clip.samples
+
+    clips = map(samples_of, files.paths)
     return Examples(features(clips, len(files.paths), frames), torch.tensor(files.targets, dtype=torch.int64))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,17 @@ from mlprun.errors import DataError
 RATES = 1_000, 400_000  # Hz, of files; others mean a damaged header, and resampling them would take for ever
 
 
-def read_clip(path: str | os.PathLike[str], frames: Frames) -> tuple[Samples, float]:
-    """Read a WAV file as a clip, float32 (num_samples,) from -1 to 1; also returns the seconds of the file.
+class Clip(NamedTuple):
+    """A clip of a file, float32 (num_samples,) from -1 to 1, and what of the file it leaves out."""
+
+    samples: Samples
+    seconds: float  # length of the file
+    rate: int  # samples per second of the file
+    lost_power: float  # share of the power above half of `data.audio.sample_rate`, which no clip has
+
+
+def read_clip(path: str | os.PathLike[str], frames: Frames) -> Clip:
+    """Read a WAV file as a clip.
 
     Reads PCM of 8, 16, 24, 32 or 64 bits and floats; averages the channels, resamples, and cuts or pads both ends.
 
@@ -58,12 +67,16 @@ def read_clip(path: str | os.PathLike[str], frames: Frames) -> tuple[Samples, fl
     mono = mono.reshape(len(mono), -1).mean(1)
     if not np.isfinite(mono).all():
         raise DataError(f"{path}: holds NaN or infinite values")
+    lost_power = 0.0
     if rate != frames.sample_rate:
-        common = math.gcd(rate, frames.sample_rate)
+        common, power = math.gcd(rate, frames.sample_rate), np.square(mono).mean()
         mono = resample_poly(mono, frames.sample_rate // common, rate // common)
+        if rate > frames.sample_rate and power > 0:
+            lost_power = max(0.0, 1 - float(np.square(mono).mean() / power))
     mono = _middle(mono, frames.num_samples)
     before = (frames.num_samples - len(mono)) // 2
-    return np.pad(mono, (before, frames.num_samples - len(mono) - before)).astype(np.float32), length / rate
+    samples = np.pad(mono, (before, frames.num_samples - len(mono) - before)).astype(np.float32)
+    return Clip(samples, length / rate, rate, lost_power)
 
 
 def _middle(sound: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

@@ -153,3 +153,34 @@ def test_a_value_that_cannot_work_is_one_clear_error(line, said):
     with pytest.raises(ConfigError) as error:
         check(COMPOSER.compose([*SOUNDS, line]))
     assert said in str(error.value)
+
+
+LONGER = "2 of 4 sounds are longer than data.audio.seconds=0.5 (up to 2.5 s): only the middle of each is used, and 67 %"
+FASTER = (
+    "2 of 4 sounds have up to 44,100 samples per second: with data.audio.sample_rate=8000 frequencies above 4000 Hz, "
+)
+SLOWER = (
+    "2 of 4 sounds have down to 4,000 samples per second, so nothing above 2000 Hz: 8 of their 32 mel bands are empty"
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "frequency", "warnings"),
+    [
+        (0.5, 8000, 500, []),
+        (0.2, 8000, 500, []),  # padding loses nothing
+        (2.5, 8000, 500, [LONGER]),
+        (0.5, 44100, 500, [FASTER + "0"]),
+        (0.5, 44100, 6000, [FASTER + "100 % of their power"]),
+        (0.5, 4000, 500, [SLOWER]),
+        (2.5, 4000, 500, [LONGER, SLOWER]),
+    ],
+)
+def test_what_no_example_holds_is_reported(tmp_path, caplog, seconds, rate, frequency, warnings):
+    for number in range(2):
+        save(tmp_path / "whole" / f"{number}.wav", sine(500))
+        save(tmp_path / "other" / f"{number}.wav", sine(frequency, rate, seconds), rate)
+    audio_folder(tmp_path, AUDIO)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [given[: len(wanted)] for given, wanted in zip(messages, warnings, strict=True)] == warnings
+    assert all(str(tmp_path / "other" / "0.wav") in message for message in messages)
