@@ -17,6 +17,7 @@ from mlprun.runs import metrics
 from mlprun.runs.collect import Run, read_runs
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.metrics import Row
+from mlprun.runs.record import warn_of_change
 
 Curve = tuple[list[float], list[float]]  # x and y
 
@@ -30,10 +31,14 @@ class Series:
     rows: list[list[Row]]  # of metrics.jsonl, for each run
 
 
-def rows_of(path: Path) -> list[Row]:
+def rows_of(run: Run) -> list[Row]:
     """The rows of a run's metrics.jsonl; a last line without its newline is still being written, and left out."""
-    file = RunDirectory(path).metrics_file
-    return metrics.read_rows(file, remedy="remove the line, then plot") if file.exists() else []
+    file, record = RunDirectory(run[0]).metrics_file, run[1]
+    if not file.exists():
+        return []
+    if "metrics_sha256" in record and record["metrics_sha256"] != metrics.sum_of(file):
+        warn_of_change(file)
+    return metrics.read_rows(file, remedy="remove the line, then plot")
 
 
 def curve(rows: Iterable[Row], metric: str, x: str = "step") -> Curve:
@@ -90,7 +95,7 @@ def collect(paths: Sequence[Path]) -> list[Series]:
         else:
             choices = [[c.runs, c.unfinished, c.failed] for c in configurations(runs)]
         for choice in choices:
-            read = ([(run, rows) for run in kind if (rows := rows_of(run[0]))] for kind in choice)
+            read = ([(run, rows) for run in kind if (rows := rows_of(run))] for kind in choice)
             pairs = next(filter(None, read), [])
             if group := [run for run, _ in pairs]:
                 drawn[str([path for path, _ in group])] = Series("", group, [rows for _, rows in pairs])

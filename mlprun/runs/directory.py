@@ -17,7 +17,7 @@ from typing import Any
 
 from mlprun.errors import RunError
 from mlprun.files import naming_path, open_to_write, sync_folder
-from mlprun.runs import provenance
+from mlprun.runs import metrics, provenance
 from mlprun.runs.record import RunRecord, cannot_write, read_record, write_record
 
 log = logging.getLogger("mlprun")
@@ -160,7 +160,7 @@ class RunDirectory:
         now = RunRecord(provenance.collect(Path.cwd(), patch, theirs))
         if not first and now.git.get("changes") == record.git.get("changes"):
             patch.unlink(missing_ok=True)
-        for ended in ("ended_at", "error", "traceback", "stopped_by"):
+        for ended in ("ended_at", "error", "traceback", "stopped_by", "metrics_sha256"):
             self._record.pop(ended, None)
         self.update(**{"status": "running", **{key: value for key, value in now.items() if key not in record}})
         return RunRecord({**self._record, **now})
@@ -176,6 +176,8 @@ class RunDirectory:
     def finish(self, status: str, **values: Any) -> None:
         """Close the record: `completed`, `failed` or `interrupted`."""
         elapsed = self._earlier_sec + time.monotonic() - self._started
+        if self.metrics_file.exists():
+            values["metrics_sha256"] = metrics.sum_of(self.metrics_file)
         self.update(status=status, ended_at=now_utc(), elapsed_sec=round(elapsed, 3), **values)
 
 

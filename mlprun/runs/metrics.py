@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,12 @@ def read_rows(path: Path, *, keep_torn: bool = False, remedy: str = "mend the li
 def count_rows(path: Path, until: int) -> int:
     """Number of rows up to the step `until`; 0 without a file. RunError if the file or one of the rows is damaged."""
     return sum(1 for _ in _rows_until(path, until)) if path.exists() else 0
+
+
+def sum_of(path: Path) -> str:
+    """SHA-256 of the file; RunError if it cannot be read."""
+    with naming_path(path, "read"), open_to_read(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def cut_rows(path: Path, until: int) -> None:

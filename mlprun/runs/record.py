@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -15,10 +18,13 @@ from mlprun.runs.signature import is_signed, sign
 from mlprun.version_one import HIGHER_IS_BETTER, upgrade_config
 
 KIND, SIGNATURE = "run.json", "signature"
+SUM = "sha256"  # of the rest of the object, as json.dumps writes it
 MAX_DEPTH = 60  # levels of a record; a config has ten
 MAX_DIGITS = 300  # of an integer, which a float holds
 TOO_DEEP = f"it is more than {MAX_DEPTH} levels deep"
 T = TypeVar("T")
+
+log = logging.getLogger("mlprun")
 
 
 class _Key(Generic[T]):
@@ -184,6 +190,8 @@ def read_json(file: Path) -> dict[str, Any]:
         raise RunError(f"{file} cannot be read: {error}") from error
     if not isinstance(record, dict):
         raise RunError(f"{file} is damaged: it holds no object")
+    if record.pop(SUM, expected := _sum_of({key: value for key, value in record.items() if key != SUM})) != expected:
+        warn_of_change(file)
     return record
 
 
@@ -212,9 +220,23 @@ def write_json(file: Path, record: Mapping[str, Any]) -> None:
     """Replace the file atomically; RunError if that fails."""
     try:
         with atomic_write(file) as stream:
-            stream.write(f"{json.dumps(record, indent=2)}\n".encode())
+            stream.write(f"{json.dumps({**record, SUM: _sum_of(record)}, indent=2)}\n".encode())
     except OSError as error:
         raise cannot_write(file.parent, error) from error
+
+
+def _sum_of(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def warn_of_change(file: Path) -> None:
+    """Warn, once, that a file is not as it was written."""
+    _warn_of_change(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _warn_of_change(file: Path, modified: int) -> None:
+    log.warning("%s has changed since it was written: its values may not be those of the run", file)
 
 
 def cannot_write(path: Path, error: OSError) -> RunError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import pytest
 from PIL import Image
 
@@ -67,3 +70,15 @@ def test_a_run_of_ours_is_drawn(mlprun):
     mlprun("debug=fast", "data=diabetes", "hydra.run.dir=one")
     result = mlprun("plot", "one")
     assert (result.status, result.out) == (0, "one/curves.png\n"), result.err
+
+
+def test_rows_that_changed_since_the_end_of_the_run_are_drawn_with_a_warning(mlprun, tmp_path, caplog):
+    run = make_run(tmp_path / "run")
+    text = (run / "metrics.jsonl").read_text()
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "metrics_sha256": hashlib.sha256(text.encode()).hexdigest()}))
+    assert mlprun("plot", "run").status == 0
+    assert not caplog.messages
+    (run / "metrics.jsonl").write_text(text.replace("4.0", "3.0"))
+    assert mlprun("plot", "run").status == 0
+    assert "run/metrics.jsonl has changed since it was written" in caplog.text

@@ -67,7 +67,7 @@ def test_a_run_that_begins_is_recorded_as_running(run):
     text = run.record_file.read_text()
     record = json.loads(text)
     assert text == json.dumps(record, indent=2) + "\n"
-    assert record == run.read()
+    assert record == {**run.read(), "sha256": record["sha256"]}
     assert (record["status"], record["command"], record["overrides"]) == ("running", "mlprun seed=3", ["seed=3"])
     assert (record["config"], record["seed"]) == (CONFIG, 3)
     assert {"started_at", "git", "packages", "host", "mlprun"} <= set(record)

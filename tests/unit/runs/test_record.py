@@ -28,6 +28,28 @@ def test_a_record_is_read_as_it_was_written_with_keys_that_are_unknown(tmp_path)
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize(("old", "new"), [("0.5", "0.4"), ("40", "41"), ("iris", "wine"), ('"step"', '"Step"')])
+def test_a_value_that_was_changed_by_hand_or_by_a_disk_is_said_once(tmp_path, caplog, old, new):
+    file = tmp_path / "run.json"
+    write_json(file, WHOLE)
+    file.write_text(file.read_text().replace(old, new, 1))
+    for _ in range(2):
+        read_record(file)
+    (warning,) = caplog.messages
+    assert warning == f"{file} has changed since it was written: its values may not be those of the run"
+
+
+@pytest.mark.parametrize("layout", [{"indent": None}, {"indent": 8}, {"ensure_ascii": False}])
+def test_another_layout_and_a_record_of_an_older_version_are_no_change(tmp_path, caplog, layout):
+    file = tmp_path / "run.json"
+    write_json(file, {**WHOLE, "name": "é"})
+    file.write_text(json.dumps(json.loads(file.read_text()), **layout))
+    read_record(file)
+    file.write_text(json.dumps(WHOLE))
+    read_record(file)
+    assert not caplog.messages
+
+
 def test_each_value_by_its_name():
     record = RunRecord(WHOLE)
     for name in WHOLE.keys() - {"resumed"}:
