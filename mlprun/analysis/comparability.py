@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from mlprun.analysis.diff import PART_KEYS, Difference, compared_data, differences, flatten
+from mlprun.analysis.diff import MISSING, PART_KEYS, Difference, compared_data, differences, flatten
 from mlprun.runs.record import RunRecord, section
 
 Facts = dict[str, Any]  # key -> value; of two results that compare, no key that both have differs
@@ -64,9 +64,6 @@ def differing(own: Facts, groups: Sequence[Facts]) -> list[Difference]:
     others = {key: other[key] for other in groups for key in _conflicts(own, other)}
     parts = {key for key in others if key.partition(" ")[0] in PART_KEYS}
     keys = others.keys() - parts or parts
-    return [
-        difference
-        for key in own
-        if key in keys
-        for difference in differences(*(flatten({key.partition(" ")[0]: facts[key]}) for facts in (own, others)))
-    ]
+    pairs = ((key.partition(" ")[0], key) for key in own if key in keys)
+    found = (d for name, key in pairs for d in differences(flatten({name: own[key]}), flatten({name: others[key]})))
+    return [difference for difference in found if difference.first is not MISSING]

@@ -232,7 +232,10 @@ class SweepConfig:
     max_failures: int | None = option(
         None, "failed runs after which no further run is started; null: never", check=at_least(1), unit="runs"
     )
-    stale: str = option("keep", "keep or redo finished runs whose code has changed since", check=choice("keep", "redo"))
+    stale: str = option(
+        "keep", "keep or redo finished runs whose code, data or start weights have changed since",
+        check=choice("keep", "redo"),
+    )  # fmt: skip
     dry_run: bool = option(False, "show what would be run, and run nothing")
 
 

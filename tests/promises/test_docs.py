@@ -57,6 +57,7 @@ def users_folder(tmp_path):
             (tmp_path / "texts" / name / f"{i}.txt").write_text(f"a {name} film, seen twice")
             tone = np.sin(np.arange(8000) * (i + 10 + 5 * len(name)) / 100)
             wavfile.write(tmp_path / "sounds" / name / f"{i}.wav", 8000, tone.astype(np.float32))
+    shutil.copytree(tmp_path / "texts", tmp_path / "new_texts")
     return tmp_path
 
 
