@@ -29,7 +29,15 @@ VALUES_PER_TOKEN = 64  # a token id becomes a vector in the model
 
 
 class _Batches:
-    """What training and evaluation share: where the examples are, how they are read and scaled."""
+    """What training and evaluation share: where the examples are, how they are read and scaled.
+
+    Args:
+        device: of the batches; data in memory moves there at once if it fits.
+        targets: scales the targets of a regression; None leaves them as they are.
+        padding: the token id that fills sequences up; batches are cut to their longest sequence. None: no sequences.
+        perturb: changes each batch at random.
+        nested: examples have any structure of tensors, and are only moved to the device.
+    """
 
     def __init__(
         self,
@@ -37,11 +45,11 @@ class _Batches:
         normalizer: Normalizer,
         device: torch.device,
         seed: int,
-        num_workers: int,
-        targets: Normalizer | None,
-        padding: int | None,
-        perturb: Perturb | None,
-        nested: bool,
+        num_workers: int = 0,
+        targets: Normalizer | None = None,
+        padding: int | None = None,
+        perturb: Perturb | None = None,
+        nested: bool = False,
     ) -> None:
         self._lengths: Tensor | None = None
         if isinstance(part, Examples):
@@ -89,13 +97,9 @@ class TrainBatches(_Batches):
 
     Args:
         batch_size: examples per step, or `all`; the last batch of an epoch may be smaller.
-        device: of the batches; data in memory moves there at once if it fits.
         crop, flip: random changes of images held in memory (lazy data does its own).
-        targets: scales the targets of a regression; None leaves them as they are.
-        padding: the token id that fills sequences up; batches are cut to their longest sequence. None: no sequences.
-        perturb: changes each batch at random.
         bucketing: sort the examples of so many batches by length, for sequences in memory; 0: none.
-        nested: examples have any structure of tensors, and are only moved to the device.
+        how: the other arguments of `_Batches`.
     """
 
     def __init__(
@@ -108,14 +112,10 @@ class TrainBatches(_Batches):
         *,
         crop: int = 0,
         flip: bool = False,
-        num_workers: int = 0,
-        targets: Normalizer | None = None,
-        padding: int | None = None,
-        perturb: Perturb | None = None,
         bucketing: int = 0,
-        nested: bool = False,
+        **how: Any,
     ) -> None:
-        super().__init__(part, normalizer, device, seed, num_workers, targets, padding, perturb, nested)
+        super().__init__(part, normalizer, device, seed, **how)
         self.num_examples = size(part)
         if self.num_examples is None and batch_size == "all":
             raise TypeError("batch_size=all needs data of a known length")
@@ -214,6 +214,7 @@ class EvalBatches(_Batches):
         indices: the examples to read, None for all; not for a stream.
         perturb: changes each example in the same way in every evaluation of every run.
         num_outputs: per token, for models with outputs per token: they, too, must fit into memory.
+        how: the other arguments of `_Batches`.
 
     Attributes:
         digest: if set, takes the examples of lazy data as they are read, before they are scaled.
@@ -227,20 +228,18 @@ class EvalBatches(_Batches):
         batch_size: int,
         normalizer: Normalizer,
         device: torch.device,
-        num_workers: int = 0,
-        targets: Normalizer | None = None,
+        *,
         indices: Sequence[int] | None = None,
-        padding: int | None = None,
         perturb: Perturb | None = None,
         num_outputs: int = 0,
-        nested: bool = False,
+        **how: Any,
     ) -> None:
         if isinstance(part, Examples):
             if perturb is not None:  # all at once, so that it does not depend on the size of a batch
                 part = Examples(*perturb(part.inputs.long(), part.targets.long(), randomness.generator(0, "perturb")))
                 perturb = None
             part = part if indices is None else part[torch.tensor(indices)]
-        super().__init__(part, normalizer, device, 0, num_workers, targets, padding, perturb, nested)
+        super().__init__(part, normalizer, device, 0, perturb=perturb, **how)
         self.batch_size, self.indices, self._num_outputs = batch_size, indices, num_outputs
 
     def __iter__(self) -> Iterator[Any]:  # of Batch, or with `nested` of NestedBatch

@@ -85,12 +85,9 @@ class Inputs:
     def check_weights(
         self, stored: Mapping[str, Any], typed: str, module: nn.Module, other_shapes: Mapping[str, tuple[int, ...]]
     ) -> None:
-        """Raise ConfigError if weights of another run do not suit these inputs.
+        """Raise ConfigError if the weights of another run do not suit these inputs: `trainer.weights` as `typed`.
 
-        Args:
-            stored: what the file has of `stored`.
-            typed: `trainer.weights`.
-            other_shapes: tensors that the model has in another shape than the file, and their shape there.
+        `other_shapes` are the shapes in the file of tensors that have another one in the model.
         """
 
     def remedy(self, name: str, inputs: Tensor, layer: nn.Module) -> str:
@@ -100,12 +97,7 @@ class Inputs:
         return ""
 
     def lines(self, train: Part, first: Batch, batch_size: int | str, label: str) -> list[str]:
-        """What `inspect` shows of them instead of their statistics.
-
-        Args:
-            first: the first examples, as they are trained on.
-            label: follows the first example.
-        """
+        """What `inspect` shows instead of statistics; `label` is the class of the first example, if it has one."""
         return []
 
 

@@ -37,6 +37,11 @@ class Splits(Source):
     target_normalizer: Normalizer | None = None
     nested: bool = False
 
+    def reading(self) -> dict[str, Any]:
+        """Arguments of batches of any part."""
+        targets, padding = self.target_normalizer, self.inputs.padding
+        return {"targets": targets, "padding": padding, "perturb": self.perturb, "nested": self.nested}
+
     def image_format(self) -> dict[str, Any]:
         """What `predict` must convert an image to, as plain values for a checkpoint.
 

@@ -124,20 +124,17 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
         config.seed,
         crop=config.data.augment.crop if in_memory else 0,
         flip=config.data.augment.flip and in_memory,
-        num_workers=config.data.num_workers,
-        targets=splits.target_normalizer,
-        padding=splits.inputs.padding,
-        perturb=splits.perturb,
         bucketing=splits.inputs.bucketing,
-        nested=splits.nested,
+        num_workers=config.data.num_workers,
+        **splits.reading(),
     )
 
 
 def build_eval_batches(config: Config, part: Part, splits: Splits, device: torch.device, task: Task) -> EvalBatches:
     """Batches of the val or test split."""
     batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
-    options = {"padding": splits.inputs.padding, "num_outputs": task.values_per_token}
-    return _eval_batches(splits, part, batch_size, device, num_workers=config.data.num_workers, **options)
+    how = splits.reading() | {"num_workers": config.data.num_workers, "num_outputs": task.values_per_token}
+    return EvalBatches(part, batch_size, splits.normalizer, device, **how)
 
 
 def trial_batch(splits: Splits) -> AnyBatch:
@@ -148,12 +145,5 @@ def trial_batch(splits: Splits) -> AnyBatch:
 
 def first_batch(splits: Splits, part: Part, size: int, device: torch.device, padding: int | None) -> AnyBatch:
     """The first `size` examples of a part, as in an evaluation."""
-    batch: AnyBatch = next(iter(_eval_batches(splits, part, size, device, padding=padding)))
-    return batch
-
-
-def _eval_batches(splits: Splits, part: Part, size: int, device: torch.device, **options: Any) -> EvalBatches:
-    scaling, targets = splits.normalizer, splits.target_normalizer
-    return EvalBatches(
-        part, size, scaling, device, targets=targets, perturb=splits.perturb, nested=splits.nested, **options
-    )
+    how = splits.reading() | {"padding": padding}
+    return next(iter(EvalBatches(part, size, splits.normalizer, device, **how)))  # type: ignore[no-any-return]

@@ -39,8 +39,7 @@ def samples_figure(name: str, seed: int, splits: Splits, first: AnyBatch, task: 
             few = Batch(train.inputs[order], train.targets[order])
         if few.targets.dim() == 1 or few.targets.shape[1] == 1:
             title = f"{name}: {pluralize(len(few.targets), 'training example')}"
-            points, values = few.inputs.numpy(), few.targets.flatten().numpy()
-            return scatter_figure(points, values, names, title)
+            return _scatter(few.inputs.numpy(), few.targets.flatten().numpy(), names, title)
         return None
     if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
         return None
@@ -50,10 +49,8 @@ def samples_figure(name: str, seed: int, splits: Splits, first: AnyBatch, task: 
         images = inputs
     else:
         return None
-    if names:
-        captions = [names[int(label)] for label in targets]
-    else:
-        captions = [", ".join(f"{value:.3g}" for value in row) for row in targets.flatten(1).tolist()]
+    captions = [names[int(label)] for label in targets] if names else []
+    captions = captions or [", ".join(f"{value:.3g}" for value in row) for row in targets.flatten(1).tolist()]
     low, high = float(images.min()), float(images.max())
     if isinstance(splits.train, Examples) and splits.train.inputs.dtype == torch.uint8 and high > 127:
         low, high = 0.0, 255.0
@@ -62,25 +59,17 @@ def samples_figure(name: str, seed: int, splits: Splits, first: AnyBatch, task: 
     return images_figure(title, list(pixels), [truncate(text, 22) for text in captions], cmap="gray", vmin=0, vmax=1)
 
 
-def scatter_figure(inputs: Any, targets: Any, class_names: Sequence[str], title: str) -> Any:
-    """Two features coloured by class or value, or a value against one feature; without `class_names` they are values.
-
-    `inputs` are (N, 2), or (N, 1) with values as targets; `targets` (N,) class indices or values.
-    """
+def _scatter(points: Any, targets: Any, names: Sequence[str], title: str) -> Any:
+    """Two features coloured by class or value, or a value against one feature; `names` are those of classes."""
     figure, axes = new_figure(title)
     axes.grid(alpha=0.3)
-    if inputs.shape[1] == 1:
-        axes.scatter(inputs[:, 0], targets, s=12, alpha=0.7)
-        axes.set(xlabel="feature 0, as stored", ylabel="target")
-        return figure
-    axes.set(xlabel="feature 0, as stored", ylabel="feature 1, as stored")
-    if not class_names:
-        points = axes.scatter(inputs[:, 0], inputs[:, 1], c=targets, s=12, cmap="viridis")
-        figure.colorbar(points, label="target")
-        return figure
-    for label, (name, colour) in enumerate(zip(class_names, palette(len(class_names)), strict=True)):
-        members = inputs[targets == label]
-        axes.scatter(members[:, 0], members[:, 1], s=12, alpha=0.7, label=name, color=colour)
-    if len(class_names) <= 20:
+    axes.set(xlabel="feature 0, as stored", ylabel="target" if points.shape[1] == 1 else "feature 1, as stored")
+    if points.shape[1] == 1:
+        axes.scatter(points[:, 0], targets, s=12, alpha=0.7)
+    elif not names:
+        figure.colorbar(axes.scatter(*points.T, c=targets, s=12, cmap="viridis"), label="target")
+    for label, (name, colour) in enumerate(zip(names, palette(len(names)), strict=True)):
+        axes.scatter(*points[targets == label].T, s=12, alpha=0.7, label=name, color=colour)
+    if 0 < len(names) <= 20:
         axes.legend(title="class", fontsize=8)
     return figure

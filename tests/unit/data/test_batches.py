@@ -294,7 +294,7 @@ def test_augment_is_a_function_of_its_generator():
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("part", [memory(2_500), Noisy(), NoisyStream()], ids=["memory", "lazy", "stream"])
 def test_evaluation_keeps_the_order_and_passes_once(part, num_workers):
-    batches = EvalBatches(part, 5, AS_STORED, CPU, num_workers)
+    batches = EvalBatches(part, 5, AS_STORED, CPU, num_workers=num_workers)
     count = 2_500 if isinstance(part, Examples) else 23
     for _ in range(2):
         assert torch.cat([b.targets for b in batches]).tolist() == list(range(count))
@@ -315,7 +315,7 @@ def test_evaluation_leaves_the_global_generators_alone(part, num_workers):
     np.random.seed(0)
     random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    for _ in EvalBatches(part, 5, AS_STORED, CPU, num_workers):
+    for _ in EvalBatches(part, 5, AS_STORED, CPU, num_workers=num_workers):
         pass
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (np.random.get_state()[1].tolist(), random.getstate())
@@ -328,7 +328,7 @@ def test_evaluation_of_data_that_draws_repeats_itself(part):
     for num_workers in (0, 0, 2):
         torch.rand(3)
         np.random.rand()
-        scores.append(torch.cat([b.inputs for b in EvalBatches(part, 5, AS_STORED, CPU, num_workers)]))
+        scores.append(torch.cat([b.inputs for b in EvalBatches(part, 5, AS_STORED, CPU, num_workers=num_workers)]))
     assert torch.equal(scores[0], scores[1])
     assert torch.equal(scores[0], scores[2])
 
