@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -17,6 +20,8 @@ from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.errors import ConfigError
 from mlprun.tasks.base import Task
+
+LARGEST_NAMED = 2**28  # bytes; a larger file would delay the start of a run
 
 
 def find_device(config: Config) -> torch.device:
@@ -52,6 +57,8 @@ def build_splits(config: Config) -> Splits:
     val = None
     if data.val_dataset:
         val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")
+    if not source.fingerprints:  # a data set of the user's own
+        source = replace(source, fingerprints=_named_files(data.dataset, data.test_dataset, data.val_dataset))
     splits = make_splits(
         source,
         val=val,
@@ -68,6 +75,20 @@ def build_splits(config: Config) -> Splits:
     )
     _check_augment(config, source, splits.inputs)
     return replace(splits, inputs=_checked_inputs(config, splits))
+
+
+def _named_files(*nodes: Any) -> dict[str, str]:
+    """The fingerprints of the files that arguments of data sets name."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, dict | list):
+            found |= _named_files(*(node.values() if isinstance(node, dict) else node))
+        elif isinstance(node, str):
+            with suppress(OSError, ValueError):  # no name of a file, or it cannot be read
+                if os.path.isfile(node) and os.path.getsize(node) <= LARGEST_NAMED:
+                    with open(node, "rb") as file:
+                        found[node] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return found
 
 
 def _dataset(built: Any, key: str) -> Dataset[Any]:

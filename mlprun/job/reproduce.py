@@ -197,7 +197,7 @@ def _unrecorded(config: dict[str, Any]) -> Iterator[str]:
         yield "trainer.deterministic=false: some kernels add in another order each time"
     if own := sorted(_own_targets(config)):
         yield f"{', '.join(own)}: does it use randomness without a seed (os.urandom, the clock, the order of a set),"
-        yield "or read files that have changed? Of your own data sets only the test examples are compared"
+        yield "or read files that have changed? Of your own data sets these are compared only if an argument names them"
 
 
 def _own_targets(node: Any) -> set[str]:

@@ -174,7 +174,8 @@ def test_data_that_changed(folder):
     finish(folder, *table)
     np.savetxt(folder / "table.txt", numbers + 0.01)
     output = reproduce(folder, status=1)
-    assert re.search(r"\n  data: examples.test: sha256:\w{12} \| sha256:\w{12}\n", output)
+    for name in ("table.txt", "examples.test"):
+        assert re.search(rf"\n  data: {name}: sha256:\w{{12}} \| sha256:\w{{12}}\n", output)
 
     images(folder / "pictures")
     shutil.rmtree(folder / "run")

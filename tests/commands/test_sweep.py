@@ -145,7 +145,7 @@ def rows(path):
          "mine/good/0.txt", lambda text: text.replace("good", "bad!"), "data.root=mine"),  # as long as before
         (["data=custom", "data.dataset._target_=users_rows.rows", "+data.dataset.path=rows.csv",
           "data.input_shape=[2]", "data.num_outputs=2", "model=linear"],
-         "rows.csv", lambda text: text.replace("3,3,1", "3,3,0"), "data=custom"),
+         "rows.csv", lambda text: text.replace("3,3,1", "3,3,0"), "rows.csv"),
     ],
 )  # fmt: skip
 def test_data_that_changed_since_is_told_and_not_averaged(mlprun, line, file, change, name):
