@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mlprun.config.durations import parse as parse_duration
 from mlprun.config.durations import parse_seconds
+from mlprun.config.environment import keep_environment
 from mlprun.config.hydra_private import is_missing, iter_nodes
 from mlprun.config.options import CLOCK_TIME, DURATION, iter_options
 from mlprun.config.schema import Config
@@ -38,6 +39,7 @@ def to_config(cfg: DictConfig) -> Config:
         raise_explained(error)
     if not isinstance(config, Config):
         raise TypeError(f"expected a config of the schema, got {type(config).__name__}")
+    keep_environment(cfg, config)
     # a group that an argument repeats, `audio: ${data.audio}`, becomes a plain dict, as in a record
     config.data.dataset = {
         name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 
+from mlprun.config.environment import filled_in
 from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean, is_users_own
 from mlprun.version_one import TARGETS, upgrade_config
 
@@ -55,6 +56,7 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
     Raises:
         ConfigError: the target does not exist, does not take these arguments, or rejects a value.
     """
+    node = filled_in(node, key)
     target = locate(node["_target_"], f"{key}._target_")
     _check_arguments(target, node, key, len(positional))
     for name, value in node.items():
@@ -80,6 +82,7 @@ def bind(node: Node, key: str, num_arguments: int) -> Callable[..., Any]:
 
     `num_arguments` is the number of positional arguments it will be called with. Raises ConfigError as `construct`.
     """
+    node = filled_in(node, key)
     target = locate(node["_target_"], f"{key}._target_")
     if isinstance(target, type):
         built = construct(node, key)
