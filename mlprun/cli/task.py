@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer  # a launcher's process needs the resolvers
+from mlprun.config.environment import unresolved
 from mlprun.config.own_modules import find_own_modules
 from mlprun.config.schema import Config
 from mlprun.errors import UserError
@@ -46,7 +47,7 @@ class Task:
         settings = HydraConfig.get()
         path = Path(settings.runtime.output_dir)
         path = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
-        overrides = list(settings.overrides.task)
+        overrides = unresolved(settings.overrides.task)
         if settings.mode is RunMode.MULTIRUN:
             print(f"\nrun {settings.job.num}  {' '.join(overrides)}", flush=True)
         try:

@@ -31,6 +31,11 @@ def keep_environment(cfg: DictConfig, config: Config) -> None:
         setattr(owner, name, _kept(_find(raw, key), getattr(owner, name), raw, cfg))
 
 
+def unresolved(lines: Any) -> list[str]:
+    """Overrides as typed: Hydra's list would give the values of the variables."""
+    return [str(line) for line in OmegaConf.to_container(lines, resolve=False) or ()]
+
+
 def filled_in(node: Any, key: str) -> Any:
     """A copy of a node with the values of environment variables; ConfigError if one is not set."""
     if isinstance(node, dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mlprun.config.checks import check
+from mlprun.config.environment import unresolved
 from mlprun.config.identity import fingerprint
 from mlprun.config.options import iter_options
 from mlprun.config.point_directories import PointDirectories
@@ -49,7 +50,7 @@ def _point_name(_root_: DictConfig) -> str:
     directories = PointDirectories(Path(_root_.hydra.sweep.dir))
     if (existing := directories.find(config)) is not None:
         return existing.name
-    label = file_name(",".join(_root_.hydra.overrides.task))[:80] or "run"
+    label = file_name(",".join(unresolved(_root_.hydra.overrides.task)))[:80] or "run"
     return f"{label}_{directories.free_suffix(fingerprint(config))}"
 
 
