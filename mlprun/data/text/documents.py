@@ -15,7 +15,8 @@ from mlprun.data.source import Examples, Part, Source
 from mlprun.data.text.files import Text, read_text, tokenizer_of
 from mlprun.data.text.inputs import TokenIds
 from mlprun.data.text.language_model import hold_out_texts
-from mlprun.data.text.tokenizer import Tokenizer, encode_all
+from mlprun.data.text.losses import share_unknown, warn_of_cut, warn_of_unknown
+from mlprun.data.text.tokenizer import Tokenizer, encode_all, encode_with_lengths
 from mlprun.errors import ConfigError
 
 
@@ -93,9 +94,12 @@ def text_folder(
     train: Part
     test: Part
     if in_memory:
-        test_ids = encode_all(map(read_text, test_files.paths), tokenizer, max_length)
-        train = Examples(encode_all(texts, tokenizer, max_length), torch.tensor(train_files.targets))
+        test_ids, test_lengths = encode_with_lengths(map(read_text, test_files.paths), tokenizer, max_length)
+        train_ids, lengths = encode_with_lengths(texts, tokenizer, max_length)
+        train = Examples(train_ids, torch.tensor(train_files.targets))
         test = Examples(test_ids, torch.tensor(test_files.targets))
+        warn_of_cut(torch.cat([lengths, test_lengths]), max_length, train_files.paths + test_files.paths)
+        warn_of_unknown(share_unknown(train_ids), tokenizer, text)
     else:
         files, test = (TextFiles(part, tokenizer, max_length) for part in (train_files, test_files))
         train = TextStream(files) if hold == "stream" else files

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,13 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from mlprun.data.folders import files_below
-from mlprun.data.text.tokenizer import SPECIAL, UNKNOWN, Tokenizer, make_tokenizer
+from mlprun.data.text.tokenizer import SPECIAL, Tokenizer, make_tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.formatting import as_typed
 from mlprun.runs import checkpoint
 
-log = logging.getLogger("mlprun")
-MUCH_UNKNOWN = 0.1  # share of the training tokens that deserves a warning
 Text = Mapping[str, Any]
 
 
@@ -66,20 +63,6 @@ def refuse_unknown(ids: Tensor, name: str) -> None:
             f"no token of the {name} part is in the vocabulary\n"
             "  check data.text.vocabulary, data.text.min_frequency, and the language of the text"
         )
-
-
-def warn_of_unknown(ids: Tensor, tokenizer: Tokenizer, text: Text) -> None:
-    """If many tokens are unknown, accuracy and perplexity are those of predicting `[UNK]`."""
-    share = float((ids == UNKNOWN).double().mean())
-    if share <= MUCH_UNKNOWN:
-        return
-    if text["vocabulary"] is not None:
-        remedy = "data.text.vocabulary is of other text"
-    elif len(tokenizer) == text["vocab_size"]:
-        remedy = f"data.text.vocab_size={len(tokenizer)} leaves no room for them: raise it"
-    else:
-        remedy = f"data.text.min_frequency={text['min_frequency']} leaves them out"
-    log.warning("%.0f %% of the training tokens are unknown, and count as one token, [UNK]; %s", 100 * share, remedy)
 
 
 def refuse_ngrams(text: Text) -> None:

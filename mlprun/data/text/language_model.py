@@ -15,8 +15,9 @@ from mlprun.data.splits import hold_out
 from mlprun.data.text import files
 from mlprun.data.text.files import Text
 from mlprun.data.text.inputs import TokenIds
+from mlprun.data.text.losses import share_unknown, warn_of_cut, warn_of_unknown
 from mlprun.data.text.masking import mask_tokens
-from mlprun.data.text.tokenizer import PADDING, Tokenizer, encode_all
+from mlprun.data.text.tokenizer import PADDING, Tokenizer, encode_with_lengths
 from mlprun.errors import DataError
 
 BETWEEN = "\n\n"  # documents of running text
@@ -108,7 +109,7 @@ def blocks(parts: tuple[str, str, str], fingerprints: dict[str, str], text: Text
             )
         files.refuse_unknown(ids, name)
         if name == "training":
-            files.warn_of_unknown(ids, tokenizer, text)
+            warn_of_unknown(share_unknown(ids), tokenizer, text)
         if masked:
             # the last block may have no token to mask, and then its batch no loss
             rows = files.rows_with_words(_filled(ids, length, PADDING))
@@ -124,12 +125,16 @@ def masked_documents(train: Sequence[str], test: Sequence[str], text: Text, name
     files.refuse_ngrams(text)
     texts, test_texts = [files.read_text(path) for path in train], [files.read_text(path) for path in test]
     tokenizer = files.tokenizer_of(texts, text)
-    examples = []
+    examples, all_lengths = [], []
     for part, documents in (("training", texts), ("test", test_texts)):
-        ids = encode_all(documents, tokenizer, text["max_length"])
+        ids, lengths = encode_with_lengths(documents, tokenizer, text["max_length"])
         files.refuse_unknown(ids, part)
+        if part == "training":
+            warn_of_unknown(share_unknown(ids), tokenizer, text)
+        all_lengths.append(lengths)
         ids = files.rows_with_words(ids)
         examples.append(Examples(ids, ids))
+    warn_of_cut(torch.cat(all_lengths), text["max_length"], [*train, *test])
     fingerprints = {name: files.sha256_of(BETWEEN.join(texts), BETWEEN.join(test_texts))}
     return _source(examples[0], None, examples[1], fingerprints, tokenizer, masked=True)
 

@@ -14,6 +14,7 @@ from functools import cache, cached_property
 from itertools import repeat, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mlprun.data.text.scripts import warn_of_clauses
 from mlprun.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -191,6 +192,8 @@ def make_tokenizer(
     counts.pop(SPECIAL[MASK], None)  # in the text, and in the vocabulary already
     if not counts:
         raise DataError(f"there are no {kind} in the training texts: they are empty")
+    if kind == "words":
+        warn_of_clauses([token for token in counts if not is_ngram(token)])
     ranked = sorted((-count, token) for token, count in counts.items() if count >= min_frequency)
     if not ranked:
         problem = f"leaves no token: the most frequent one occurs {max(counts.values())} times"
@@ -201,16 +204,23 @@ def make_tokenizer(
 
 def encode_all(texts: Iterable[str], tokenizer: Tokenizer, max_length: int) -> Tensor:
     """The ids of all texts, int32 of shape (N, max_length), cut or padded at their end."""
+    return encode_with_lengths(texts, tokenizer, max_length)[0]
+
+
+def encode_with_lengths(texts: Iterable[str], tokenizer: Tokenizer, max_length: int) -> tuple[Tensor, Tensor]:
+    """`encode_all`, and the lengths before texts are cut, int64 of shape (N,)."""
     import numpy as np
     import torch
 
-    rows = []
+    rows, lengths = [], []
     for text in texts:
         row = np.zeros(max_length, np.int32)
-        ids = tokenizer.encode(text)[:max_length]
-        row[: len(ids)] = ids
+        ids = tokenizer.encode(text)
+        lengths.append(len(ids))
+        row[: len(ids)] = ids[:max_length]
         rows.append(row)
-    return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, max_length), np.int32))
+    all_ids = torch.from_numpy(np.stack(rows) if rows else np.zeros((0, max_length), np.int32))
+    return all_ids, torch.tensor(lengths, dtype=torch.int64)
 
 
 def portions(text: str) -> Iterator[str]:
