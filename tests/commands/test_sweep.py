@@ -140,8 +140,6 @@ def rows(path):
     ("line", "file", "change", "name"),
     [
         (["data=text_folder", "data.root=mine", "model=embedding_average"],
-         "mine/good/0.txt", lambda text: text + " more", "mine"),
-        (["data=text_folder", "data.root=mine", "model=embedding_average"],
          "mine/good/0.txt", lambda text: text.replace("good", "bad!"), "data.root=mine"),  # as long as before
         (["data=custom", "data.dataset._target_=users_rows.rows", "+data.dataset.path=rows.csv",
           "data.input_shape=[2]", "data.num_outputs=2", "model=linear"],
