@@ -93,8 +93,11 @@ def compare_records(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict
 
 
 def _config(record: Mapping[str, Any]) -> dict[str, Any]:
-    # Older records lack groups that came later, which are empty by default. Writers change no result.
-    values = {key: value for key, value in section(record, "config").items() if key != "writers"}
+    from mlprun.config.identity import with_defaults
+
+    stored = section(record, "config")
+    # Writers change no result.
+    values = {key: value for key, value in with_defaults(stored).items() if key != "writers"} if stored else {}
     return {key: value for key, value in flatten(values).items() if value != {}}
 
 

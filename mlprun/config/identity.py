@@ -22,10 +22,11 @@ RESUMABLE = ("epochs", "steps", "trainer.max_time", "device", "checkpoint", "log
 LENGTH_KEYS = ("epochs", "steps")
 # Further keys that no result depends on.
 RESULT_FREE = ("sweep", "inspect", "data.root")
+IMAGE_FOLDER = "mlprun.data.image_folder.image_folder"
 
 
-def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
-    """The keys that determine a run's result, newer ones with their defaults; `length`: with epochs and steps."""
+def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a stored config in today's terms, in which newer keys have their defaults."""
     config = upgrade_config(stored)
     data = config.get("data", {})
     dataset = data.get("dataset", {})
@@ -33,6 +34,14 @@ def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
     _add_defaults(config, Config)
     for name, group in repeated.items():
         dataset[name] = data[group]
+    if dataset.get("_target_") == IMAGE_FOLDER and dataset.get("resize") == data.get("resize"):
+        dataset.pop("resize", None)  # `data.resize` says it, and older runs have no such argument
+    return config
+
+
+def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
+    """The keys that determine a run's result, newer ones with their defaults; `length`: with epochs and steps."""
+    config = with_defaults(stored)
     for key in (*RESUMABLE, *RESULT_FREE):
         if length and key in LENGTH_KEYS:
             continue
@@ -41,7 +50,7 @@ def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent, {})
         node.pop(last, None)
-    drop_known_root(dataset)
+    drop_known_root(config.get("data", {}).get("dataset", {}))
     return config
 
 

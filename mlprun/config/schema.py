@@ -135,6 +135,11 @@ class DataConfig:
         False, "standardize the targets of a regression by the training split; metrics stay in the data's units"
     )
     augment: Augment = group(Augment)
+    resize: str = option(
+        "cover",
+        "how an image file gets the size of `input_shape`: cover it and crop, distort, or fit in and pad with black",
+        check=choice("cover", "squash", "pad"),
+    )
     audio: Audio | None = option(None, "how sound becomes spectrograms; null: the data is not audio", section=Audio)
     limit: int | None = option(None, "number of training examples used; null: all", check=at_least(1), unit="examples")
     limit_eval: int | None = option(

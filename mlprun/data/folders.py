@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
+from mlprun.data.listing import (
+    EXTENSIONS,
+    NUM_NAMED,
+    Unused,
+    files_below,
+    loose_files,
+    scan,
+    subfolder_names,
+)
 from mlprun.errors import DataError
+from mlprun.formatting import first_few, pluralize
 
-# By kind of file; messages show the first.
-EXTENSIONS = {
-    "images": (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
-    "texts": (".txt",),
-    "sounds": (".wav",),
+log = logging.getLogger("mlprun")
+
+# Names of the folders of splits, in any case.
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "eval", "evaluation"),
+    "val": ("val", "valid", "validation", "dev"),
 }
-PARTS = ("train", "test", "val")
+_SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 NO_CLASS = "_background_noise_"  # Speech Commands: minutes of noise next to the folders of words
 
 
 def num_class_folders(root: str | os.PathLike[str] | None, kind: str = "images") -> int:
     """The number of classes of the training files under `root`, of a kind in `EXTENSIONS`; DataError below two."""
-    folder, _ = part_folders(root, kind)
-    names = class_folders(folder, kind)
+    folder = part_folders(root, kind)["train"]
+    names = _distinct(class_folders(folder, kind))
     if len(names) == 1:
-        raise DataError(f"{folder}: only one class folder, {names[0]}; a classification needs two")
+        inner = _subfolders(folder / names[0])
+        remedy = f"\n  is it data.root={folder / names[0]}, with {_few(inner)}?" if len(inner) > 1 else ""
+        raise DataError(f"{folder}: only one class folder, {names[0]}; a classification needs two{remedy}")
     return len(names)
 
 
-def part_folders(root: str | os.PathLike[str] | None, kind: str = "images") -> tuple[Path, Path | None]:
-    """The folders that hold the class folders of the training and of the test part.
+def part_folders(root: str | os.PathLike[str] | None, kind: str = "images") -> dict[str, Path]:
+    """The folders that hold the class folders of `train` and, where they exist, of `test` and `val`.
 
-    These are `root/train` and `root/test`, or else `root/val`; without `root/train`, `root` and None.
-    A part needs class folders, so for ImageNet, whose `test` has no labels, `val` is the test part.
+    These are the folders of splits in `root`, see `SPLITS`; `val` is the test part if there is no other. Without a
+    folder for training, `root` itself is `train`. A split needs class folders, so for ImageNet, whose `test` has no
+    labels, `val` is the test part.
 
     Raises:
-        DataError: `root` is missing, or its folders are parts (`val/`) rather than classes.
+        DataError: `root` is missing, its folders are splits (`val/`) rather than classes, or two are the same split.
     """
     files = f"*{EXTENSIONS[kind][0]}"
     if root is None:
@@ -47,13 +64,48 @@ def part_folders(root: str | os.PathLike[str] | None, kind: str = "images") -> t
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}\n"
             f"  data.root must be a folder with train/CLASS/{files}, or CLASS/{files}"
         )
-    train, test, val = (folder / part for part in PARTS)
-    if _subfolders(train):
-        return train, next((part for part in (test, val) if _subfolders(part)), None)
-    names = set(_subfolders(folder))
-    if names and names <= set(PARTS):
+    parts = split_folders(folder, lambda split: bool(_subfolders(split)))
+    if "train" in parts:
+        return parts
+    _check_no_split_is_a_class(folder, files)
+    return {"train": folder}
+
+
+def _check_no_split_is_a_class(folder: Path, files: str) -> None:
+    """Refuse folders of splits without one for training."""
+    names = _subfolders(folder)
+    if names and all(split_of(name) for name in names):
+        train = folder / next((name for name in names if split_of(name) == "train"), "train")
         raise DataError(f"{train}: no class folders in it; expected {train}/CLASS/{files}, one folder per class")
-    return folder, None
+    for name in names:
+        if split_of(name) and (both := sorted(set(_subfolders(folder / name)).intersection(names))):
+            problem = f"{name} holds folders that are also beside it ({_few(both)}), so it is a split and no class"
+            raise DataError(f"{folder}: {problem}\n  move the classes beside it to {folder}/train")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder of this name is, or None."""
+    return _SPLIT_OF.get(name.lower())
+
+
+def split_folders(folder: Path, is_used: Callable[[Path], bool]) -> dict[str, Path]:
+    """The folders of splits in `folder` that are used, by split; with `train`, a lone `val` becomes `test`.
+
+    Raises:
+        DataError: two of them are the same split.
+    """
+    found: dict[str, Path] = {}
+    for name in _subfolders(folder):
+        split = split_of(name)
+        if split is None or not is_used(folder / name):
+            continue
+        if split in found:
+            problem = f"{found[split].name} and {name} are both names of the {split} split"
+            raise DataError(f"{folder}: {problem}\n  keep one of them: merge, rename or move the other")
+        found[split] = folder / name
+    if "train" in found and "val" in found and "test" not in found:
+        found["test"] = found.pop("val")
+    return found
 
 
 def class_folders(folder: Path, kind: str = "images") -> list[str]:
@@ -77,45 +129,96 @@ class Files(NamedTuple):
 
 
 class ClassFolders(NamedTuple):
-    """The files of a training part in `folder` and of a test part, with one fingerprint each, of names and sizes."""
+    """The files of each part, the training part's in `folder`; with one fingerprint per part, of names and sizes."""
 
     folder: Path
     classes: list[str]
     train: Files
     test: Files | None
+    val: Files | None
     fingerprints: dict[str, str]
 
 
 def list_parts(
     root: str | os.PathLike[str] | None, kind: str = "images", classes: Sequence[str] | None = None
 ) -> ClassFolders:
-    """List the files under `root`, see `part_folders`.
+    """List the files under `root`, see `part_folders`; warn of files and folders that are not used.
+
+    Names that differ only in their Unicode form (NFC, NFD) are one class.
 
     Args:
         classes: the class folders to use, in this order; None: those of the training part, sorted.
 
     Raises:
-        DataError: `root` is missing, a class folder has no files, the test part has a class of its own, or a file
-            cannot be read.
+        DataError: `root` is missing, a class folder has no files, a part has a class that training has not, most files
+            are not used, or a file cannot be read.
     """
-    train_folder, test_folder = part_folders(root, kind)
-    names = class_folders(train_folder, kind) if classes is None else list(classes)
+    folders = part_folders(root, kind)
+    names = _distinct(class_folders(folders["train"], kind) if classes is None else classes)
+    indices = {_composed(name): index for index, name in enumerate(names)}
+    parts: dict[str, Files] = {}
     fingerprints: dict[str, str] = {}
-
-    def list_files(folder: Path) -> Files:
-        files = Files([], [])
+    unused = Unused()
+    for part, folder in folders.items():
+        files = parts[part] = Files([], [])
+        unused.add(loose_files(folder, kind) if classes is None else ())
         for name in class_folders(folder, kind):
-            if name in names:
-                paths = class_files(folder / name, kind)
+            index = indices.get(_composed(name))
+            if index is not None:
+                paths, others = _class_files(folder / name, kind)
                 files.paths.extend(paths)
-                files.targets.extend([names.index(name)] * len(paths))
+                files.targets.extend([index] * len(paths))
+                unused.add(others, paths)
             elif classes is None:
                 raise DataError(f"{folder / name}: class '{name}' is not one of the {len(names)} of the training part")
+        _check_levels(folder, files, kind)
         fingerprints[str(folder)] = _fingerprint(files.paths, folder)
-        return files
+    top = Path(root or "").expanduser()
+    if folders["train"] != top:
+        unused.add(_unused_beside(top, folders, kind))
+    unused.report(top, sum(len(files.paths) for files in parts.values()), kind)
+    return ClassFolders(folders["train"], names, parts["train"], parts.get("test"), parts.get("val"), fingerprints)
 
-    train = list_files(train_folder)
-    return ClassFolders(train_folder, names, train, list_files(test_folder) if test_folder else None, fingerprints)
+
+def _unused_beside(top: Path, folders: dict[str, Path], kind: str) -> list[str]:
+    """Warn of folders beside those of the splits; the files in them, except in splits that have no classes."""
+    names = [name for name in _subfolders(top) if top / name not in folders.values()]
+    if names:
+        used = ", ".join(path.name for path in folders.values())
+        log.warning("%s: %s not used: %s (splits: %s)", top, pluralize(len(names), "folder"), _few(names), used)
+    return [path for name in names if split_of(name) is None for path in files_below(top / name, kind)]
+
+
+def _check_levels(folder: Path, files: Files, kind: str) -> None:
+    """Refuse classes that consist of splits, and warn of classes that all have the same folders in them."""
+    if max(files.targets, default=0) == 0:
+        return
+    inner: dict[str, set[str]] = {}
+    for path in files.paths:
+        name, *below = path[len(str(folder)) :].lstrip(os.sep).split(os.sep)
+        inner.setdefault(name, set()).add(below[0] if len(below) > 1 else "")
+    first, *others = inner.values()
+    if first == {""} or any(each != first for each in others):
+        return
+    shared = sorted(first - {""})
+    problem = f"its {len(inner)} class folders ({_few(sorted(inner))}) all have the same folders: {_few(shared)}"
+    if all(split_of(name) for name in first):
+        expected = f"{folder}/{shared[0]}/CLASS/*{EXTENSIONS[kind][0]}"
+        raise DataError(f"{folder}: {problem}\n  a split is the upper level: expected {expected}")
+    if len(first) > 1:
+        log.warning("%s: %s; if those are the classes, data.root is another folder", folder, problem)
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """The names without those that differ from an earlier one only in their Unicode form."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(_composed(name), name)
+    return list(first.values())
 
 
 def _fingerprint(paths: Iterable[str], folder: Path) -> str:
@@ -131,42 +234,21 @@ def _fingerprint(paths: Iterable[str], folder: Path) -> str:
 
 def class_files(folder: Path, kind: str = "images") -> list[str]:
     """`files_below` a class folder; DataError if there are none."""
-    found = files_below(folder, kind)
+    return _class_files(folder, kind)[0]
+
+
+def _class_files(folder: Path, kind: str) -> tuple[list[str], list[str]]:
+    found, others = scan(folder, kind)
     if not found:
-        raise DataError(f"{folder}: no {kind} in this class folder (looked for {' '.join(EXTENSIONS[kind])})")
-    return found
-
-
-def files_below(folder: Path, kind: str) -> list[str]:
-    """Sorted paths of the files of a kind anywhere in `folder`; follows links and skips hidden files.
-
-    Raises:
-        DataError: a folder cannot be read.
-    """
-    endings = EXTENSIONS[kind]
-    found: list[str] = []
-    seen: set[str] = set()
-    for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=_refuse):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link that leads back up
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-        found += [os.path.join(parent, f) for f in files if f.lower().endswith(endings) and not f.startswith(".")]
-    return sorted(found)
+        holds = f"; it has {pluralize(len(others), 'other file')}: {_few([Path(p).name for p in others])}"
+        looked = f"looked for {' '.join(EXTENSIONS[kind])}{holds if others else ''}"
+        raise DataError(f"{folder}: no {kind} in this class folder ({looked})")
+    return found, others
 
 
 def _subfolders(folder: Path) -> list[str]:
-    """The sorted names of the folders in `folder` that are not hidden; none if it is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".") and e.name != NO_CLASS)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        _refuse(error)
+    return [name for name in subfolder_names(folder) if name != NO_CLASS]
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+def _few(names: Sequence[str]) -> str:
+    return first_few(names, NUM_NAMED)

@@ -117,6 +117,8 @@ class Source:
         fingerprints: file path -> `sha256:…` of each data file that was read.
         inputs: their kind; None: token ids if they are whole numbers other than bytes, else numbers.
         perturb: changes each batch at random, in training, val and test alike (masked words).
+        resize: how images were resized, so that `predict` does the same; see `image_folder`.
+        describe: gives lines about the files for `inspect`.
     """
 
     train: Part
@@ -128,3 +130,5 @@ class Source:
     val: Part | None = None
     inputs: Inputs | None = None
     perturb: Perturb | None = None
+    resize: str = "cover"
+    describe: Callable[[], list[str]] | None = None

@@ -46,14 +46,16 @@ class Splits(Source):
         """What `predict` must convert an image to, as plain values for a checkpoint.
 
         `range`: as `value_range`, or None; `border`: mean of the outermost pixels of training images in that unit,
-        which distinguishes black backgrounds from white ones, or None if the images are not in memory.
+        which distinguishes black backgrounds from white ones, or None if the images are not in memory; `resize`: as
+        `Source.resize`.
         """
         border = None
         if isinstance(self.train, Examples) and self.train.inputs.dim() == 4:
             some = self.train.inputs[:STATISTICS_SAMPLE]
             edges = [some[:, :, 0], some[:, :, -1], some[:, :, :, 0], some[:, :, :, -1]]
             border = float(torch.cat([edge.flatten() for edge in edges]).double().mean())
-        return {"range": None if self.value_range is None else [float(v) for v in self.value_range], "border": border}
+        limits = None if self.value_range is None else [float(v) for v in self.value_range]
+        return {"range": limits, "border": border, "resize": self.resize}
 
 
 def make_splits(

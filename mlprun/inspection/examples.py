@@ -44,6 +44,8 @@ def data_lines(config: Config, splits: Splits, first: AnyBatch, task: Task) -> l
         lines = task.target_lines(targets, first, known, redrawn=splits.perturb is not None)
     if own := splits.inputs.lines(train, first, config.batch_size, task.label(first.targets[0], known)):
         return lines + own
+    if splits.describe is not None:
+        lines = [*splits.describe(), *lines]
     scaled = first.inputs
     raw, of, kind = unscaled(splits, scaled), f"the first {len(scaled)} examples of train", ""
     if isinstance(train, Examples):

@@ -74,6 +74,9 @@ def build_splits(config: Config) -> Splits:
         limit_eval=data.limit_eval,
     )
     _check_augment(config, source, splits.inputs)
+    if data.resize != source.resize:
+        problem = f"does not reach data.dataset, of which the images are resized by {source.resize!r}"
+        raise ConfigError("data.resize", data.resize, problem, "leave it out; it is for data=image_folder")
     return replace(splits, inputs=_checked_inputs(config, splits))
 
 
@@ -110,6 +113,9 @@ def _check_augment(config: Config, source: Source, inputs: Inputs) -> None:
     if input_shape is None or len(input_shape) != 3:
         shape = "x".join(map(str, input_shape or []))
         raise ConfigError(key, value, f"is for images, and these inputs have the shape {shape}", "leave it out")
+    if augment.crop >= min(input_shape[1:]):
+        problem = f"may move images of {input_shape[1]}x{input_shape[2]} pixels out of sight"
+        raise ConfigError(key, value, problem, f"choose at most {min(input_shape[1:]) - 1}; usual is an eighth")
     if isinstance(source.train, Dataset) and source.augmented is None:
         remedy = "do it in its __getitem__, whose random numbers are seeded by (seed, epoch, index)"
         raise ConfigError(key, value, "does not reach a data set of your own", remedy)

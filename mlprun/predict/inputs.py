@@ -16,7 +16,7 @@ from torch import Tensor
 from mlprun.data.audio.mel import Frames
 from mlprun.data.audio.spectrogram import log_mel
 from mlprun.data.audio.wav import read_clip
-from mlprun.data.image_folder import read_image
+from mlprun.data.image_file import is_blank, read_facts, read_image
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
 from mlprun.formatting import one_line, pluralize
@@ -28,6 +28,7 @@ class ImageFormat(NamedTuple):
     low: float  # value of black
     high: float  # value of white
     border: float | None  # mean of the outermost pixels of the training images; None if unknown
+    resize: str = "cover"
 
 
 LARGEST = float(torch.finfo(torch.float32).max)
@@ -47,22 +48,26 @@ def is_image(input_shape: Sequence[int]) -> bool:
 
 
 def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, invert: bool = False) -> Input:
-    """Read an image in the run's channels, resized to cover its height and width and center-cropped.
+    """Read an image in the run's channels, resized to its height and width as the run's data are.
 
     Args:
         input_shape: (1 or 3, height, width).
         wanted: format of the run's data; 0 to 255 become `low` to `high`.
     """
     _file(file, "images")
-    image, size = read_image(file, input_shape)
+    image, size = read_image(file, input_shape, wanted.resize)
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    pixels = pixels[None] if pixels.dim() == 2 else pixels if pixels is image else pixels.permute(2, 0, 1)
     _, height, width = input_shape
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    notes = []
+    top, left = (round((has - wants) / 2) for has, wants in zip(pixels.shape[1:], (height, width), strict=True))
+    is_cropped = pixels.shape[1:] != (height, width)
+    pixels = pixels[:, top : top + height, left : left + width]
+    notes = _notes_on_file(file, pixels)
     if size != (width, height):
-        cut = "" if image.size == (width, height) else ", center-cropped"
-        notes.append(f"note: {file} is {size[0]}x{size[1]}, resized to {width}x{height}{cut}")
-    pixels = torch.from_numpy(np.array(image.crop((left, top, left + width, top + height))))
-    pixels = pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
+        done = {"squash": ", squashed", "pad": ", padded with black"}.get(wanted.resize, ", center-cropped")
+        same_ratio = size[0] * height == size[1] * width
+        done = done if is_cropped or (wanted.resize != "cover" and not same_ratio) else ""
+        notes.append(f"note: {file} is {size[0]}x{size[1]}, resized to {width}x{height}{done}")
     pixels = 255 - pixels if invert else pixels
     inputs = pixels
     if (wanted.low, wanted.high) != (0, 255):
@@ -76,6 +81,23 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
             odd = f"its border is {border}, that of the training images {expected}"
             notes.append(f"warning: {file} looks inverted: {odd}; {remedy}")
     return Input(file, inputs, tuple(notes))
+
+
+def _notes_on_file(file: str, pixels: Tensor) -> list[str]:
+    """What was done to an image because of its mode, orientation or frames."""
+    facts, notes = read_facts(file), []
+    if facts.has_frames:
+        notes.append(f"note: {file} has several frames or pages: the first is used")
+    if facts.is_turned:
+        notes.append(f"note: {file} is turned upright, as its EXIF orientation says")
+    if facts.is_deep:
+        brightest = f"its brightest pixel is {float(pixels.max()) / 255:.1%} of white"
+        notes.append(f"note: {file} has more than 8 bits per channel, which are scaled by their range: {brightest}")
+    if facts.is_transparent:
+        notes.append(f"note: {file} is transparent: it is composited on white")
+    if is_blank(file):
+        notes.append(f"warning: {file} is of one colour then: its shape is white, on transparent")
+    return notes
 
 
 def from_sound(file: str, frames: Frames) -> Input:

@@ -122,6 +122,7 @@ def _input_batches(run: Finished, given: list[Input], normalizer: Normalizer) ->
     from mlprun.data.source import Examples
 
     padding = None if run.state.tokenizer is None else PADDING
+    # images of more than 8 bits are floats
     examples = Examples(torch.stack([each.inputs for each in given]), torch.zeros(len(given), dtype=torch.int64))
     return list(EvalBatches(examples, len(given), normalizer, run.device, padding=padding))
 
@@ -180,7 +181,9 @@ def _image_format(run: Finished, value_range: tuple[float, float] | None) -> Ima
 
     stored = run.state.image_format
     limits = value_range or stored["range"]
-    return None if limits is None else ImageFormat(limits[0], limits[1], stored["border"])
+    return (
+        None if limits is None else ImageFormat(limits[0], limits[1], stored["border"], stored.get("resize", "cover"))
+    )
 
 
 def _test_batches(run: Finished, splits: Splits, indices: Sequence[int]) -> list[Batch]:

@@ -177,6 +177,9 @@ WITH_TORCH = {
     "augmentation of one's own data": (
         [*CUSTOM[:1], "data.input_shape=[1,3,1]", "data.num_outputs=2", "data.augment.flip=true",
          "data.dataset._target_=my_module.Three"], 2, ["data.augment", "__getitem__"]),
+    "a crop as large as the image": (["data.augment.crop=8"], 2,
+        ["data.augment.crop=8", "may move images of 8x8 pixels out of sight", "choose at most 7"]),
+    "resizing what is not resized": (["data.resize=pad"], 2, ["data.resize=pad", "does not reach data.dataset"]),
     "an image folder without a folder": (["data=image_folder"], 1, ["data.root", "add data.root=FOLDER"]),
     "a module that raises": (
         ["model=custom", "model._target_=raises.Net"], 2, ["raises.Net", "ZeroDivisionError", "1 / 0"]),

@@ -33,9 +33,9 @@ def audio_folder(
 ) -> Source:
     """The sounds under `root`, one folder per class, as log-mel spectrograms in memory.
 
-    `root/CLASS/*.wav`, or `root/train/CLASS/*.wav` with `root/test/CLASS/*.wav` (or else `root/val`), as in
-    `image_folder`. If `root` has Speech Commands' `testing_list.txt` and `validation_list.txt`, the files that they
-    name (`WORD/FILE.wav`) are the test and the val part; its `_background_noise_` is no class.
+    `root/CLASS/*.wav`, or `root/train/CLASS/*.wav` with the other splits, see `list_parts`. If `root` has Speech
+    Commands' `testing_list.txt` and `validation_list.txt`, the files that they name (`WORD/FILE.wav`) are the test and
+    the val part; its `_background_noise_` is no class.
 
     `split_by=name` puts all files of one name into the same part, whatever their class. In CMU ARCTIC every speaker
     reads the same sentences, in files of the same name: split file by file, a model would know each sentence of the
@@ -59,10 +59,10 @@ def audio_folder(
     if split_by not in ("none", "name"):
         raise ConfigError("split_by", split_by, "is neither `none` nor `name`")
     frames = Frames(**audio)
-    folder, classes, train, test, fingerprints = list_parts(root, "sounds")
+    folder, classes, train, test, val, fingerprints = list_parts(root, "sounds")
     parts = {"train": train}
     if test:
-        parts["test"] = test
+        parts |= {"test": test} | ({"val": val} if val else {})
     elif lists := {part: folder / name for part, name in LISTS.items() if (folder / name).is_file()}:
         parts = _by_lists(folder, train, lists)
         fingerprints |= {str(f): f"sha256:{hashlib.sha256(f.read_bytes()).hexdigest()}" for f in lists.values()}

@@ -60,8 +60,8 @@ def text_folder(
 ) -> Source:
     """The `.txt` files under `root`, one folder per class.
 
-    `root/train/CLASS/*.txt` is the training part and `root/test/CLASS/*.txt` (else `root/val`) the test part. Without
-    `root/train`, a share of each class of `root/CLASS/*.txt` becomes the test part.
+    The folders of splits are those of `list_parts`. Without them, a share of each class of `root/CLASS/*.txt` becomes
+    the test part.
 
     Args:
         text: `data.text`.
@@ -80,7 +80,7 @@ def text_folder(
     """
     if hold not in ("memory", "files", "stream"):
         raise ConfigError("hold", hold, "not known", "choose from: memory, files, stream")
-    _, names, train_files, test_files, fingerprints = list_parts(root, "texts", classes)
+    _, names, train_files, test_files, val_files, fingerprints = list_parts(root, "texts", classes)
     if test_files is None:
         targets = torch.tensor(train_files.targets)
         rest, chosen = hold_out_texts(len(targets), targets, test_fraction, split_seed)
@@ -91,17 +91,29 @@ def text_folder(
     texts = list(texts) if in_memory else texts
     tokenizer = tokenizer_of(texts, text)
     max_length = text["max_length"]
-    train: Part
-    test: Part
+
+    parts = {"train": train_files, "test": test_files} | ({"val": val_files} if val_files else {})
+    read: dict[str, Part] = {}
     if in_memory:
-        test_ids, test_lengths = encode_with_lengths(map(read_text, test_files.paths), tokenizer, max_length)
-        train_ids, lengths = encode_with_lengths(texts, tokenizer, max_length)
-        train = Examples(train_ids, torch.tensor(train_files.targets))
-        test = Examples(test_ids, torch.tensor(test_files.targets))
-        warn_of_cut(torch.cat([lengths, test_lengths]), max_length, train_files.paths + test_files.paths)
-        warn_of_unknown(share_unknown(train_ids), tokenizer, text)
+        lengths, unknown = [], []
+        for part, files in parts.items():
+            of_part = texts if part == "train" else map(read_text, files.paths)
+            ids, lengths_of_part = encode_with_lengths(of_part, tokenizer, max_length)
+            read[part] = Examples(ids, torch.tensor(files.targets))
+            lengths.append(lengths_of_part)
+            unknown.append(share_unknown(ids))
+        warn_of_cut(torch.cat(lengths), max_length, [path for files in parts.values() for path in files.paths])
+        warn_of_unknown(unknown[0], tokenizer, text)
     else:
-        files, test = (TextFiles(part, tokenizer, max_length) for part in (train_files, test_files))
-        train = TextStream(files) if hold == "stream" else files
-    class_names = tuple(names)
-    return Source(train, test, class_names=class_names, fingerprints=fingerprints, inputs=TokenIds(tokenizer))
+        lazy = {part: TextFiles(files, tokenizer, max_length) for part, files in parts.items()}
+        read |= lazy
+        if hold == "stream":
+            read["train"] = TextStream(lazy["train"])
+    return Source(
+        read["train"],
+        read["test"],
+        val=read.get("val"),
+        class_names=tuple(names),
+        fingerprints=fingerprints,
+        inputs=TokenIds(tokenizer),
+    )

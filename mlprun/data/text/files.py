@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -12,12 +13,14 @@ from typing import Any
 
 from torch import Tensor
 
-from mlprun.data.folders import files_below
+from mlprun.data.folders import split_folders
+from mlprun.data.listing import Unused, files_below, scan
 from mlprun.data.text.tokenizer import SPECIAL, Tokenizer, make_tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.formatting import as_typed
 from mlprun.runs import checkpoint
 
+log = logging.getLogger("mlprun")
 Text = Mapping[str, Any]
 
 
@@ -30,11 +33,19 @@ def list_files(root: str | os.PathLike[str] | None) -> tuple[list[str], list[str
         return [str(path)], []
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder\n  data.root must be a .txt file or a folder of them")
-    train, test = (files_below(p, "texts") if p.is_dir() else [] for p in (path / "train", path / "test"))
-    if not train:
-        train, test = files_below(path, "texts"), []
+    parts = split_folders(path, lambda split: bool(files_below(split, "texts")))
+    if "train" not in parts:
+        parts = {"train": path}
+    listed = {part: scan(folder, "texts") for part, folder in parts.items()}
+    train, test = (listed.get(part, ([], []))[0] for part in ("train", "test"))
     if not train:
         raise DataError(f"{path}: no texts in this folder (looked for .txt)")
+    if "val" in parts:
+        log.warning("%s is not used: val is the end of the training text", parts["val"])
+    unused = Unused()
+    for part, (used, others) in listed.items():
+        unused.add(others if part != "val" else (), used)
+    unused.report(path, len(train) + len(test), "texts")
     return train, test
 
 

@@ -66,6 +66,15 @@ def test_a_key_that_is_newer_than_a_record_changes_nothing(data, group, key):
     assert identity(older) == identity(now)
 
 
+def test_runs_on_image_folders_without_a_resize_are_those_that_cover():
+    now = values("data=image_folder", "data.root=a", "data.num_outputs=2")
+    older = copy.deepcopy(now)
+    del older["data"]["resize"], older["data"]["dataset"]["resize"]
+    padded = values("data=image_folder", "data.root=a", "data.num_outputs=2", "data.resize=pad")
+    assert fingerprint(older) == fingerprint(now) != fingerprint(padded)
+    assert identity(older) == identity(now)
+
+
 def test_an_argument_of_a_class_is_what_a_run_is_even_if_it_is_the_default():
     assert "hidden" in difference(values())["model"]
 

@@ -64,13 +64,17 @@ def test_imagenets_layout(root: Path) -> None:
     assert image_folder(root).fingerprints != source.fingerprints
 
 
-def test_test_wins_over_val_and_says_so(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_val_is_the_val_split_beside_a_test_split(root: Path) -> None:
     (root / "test").mkdir()
     paint(root / "test" / "1.png")  # unlabelled, as ImageNet's
     assert len(parts(image_folder(root))[1]) == 4
+    assert image_folder(root).val is None
     paint(root / "test" / "red" / "only.png")  # a class may be missing
-    assert parts(image_folder(root))[1].targets.tolist() == [1]
-    assert f"{root / 'val'} is not used" in caplog.text
+    source = image_folder(root, [3, 8, 8])
+    assert parts(source)[1].targets.tolist() == [1]
+    assert isinstance(source.val, ImageFolder)
+    assert source.val.targets.tolist() == [0, 0, 1, 1]
+    assert set(source.fingerprints) == {str(root / part) for part in ("train", "val", "test")}
 
 
 def test_classes_directly_under_the_root(tmp_path: Path) -> None:
@@ -106,32 +110,35 @@ def test_links_hidden_files_and_extensions(tmp_path: Path) -> None:
         assert image.shape == (3, 4, 4)
 
 
-@pytest.mark.parametrize(
-    ("mode", "color", "rgb"),
-    [
-        ("RGB", (10, 20, 30), [10, 20, 30]),
-        ("RGBA", (10, 20, 30, 0), [10, 20, 30]),
-        ("L", 77, [77, 77, 77]),
-        ("LA", (77, 9), [77, 77, 77]),
-        ("1", 1, [255, 255, 255]),
-        ("P", 0, [0, 0, 0]),
-        ("I;16", 256 * 77, [77, 77, 77]),
-    ],
-)
-def test_any_mode_becomes_rgb_or_grey(tmp_path: Path, mode: str, color: object, rgb: list[int]) -> None:
-    paint(tmp_path / "a" / "1.png", color, mode)
-    image, _ = image_folder(tmp_path, [3, 8, 8]).train[0]
-    assert image.flatten(1).float().mean(1).tolist() == rgb
-    grey, _ = image_folder(tmp_path, [1, 8, 8]).train[0]
-    assert grey.shape == (1, 8, 8)
-    assert grey.float().mean().item() == pytest.approx(np.dot(rgb, [0.299, 0.587, 0.114]), abs=1)
+def test_images_of_more_than_8_bits_are_floats_and_keep_them(tmp_path: Path) -> None:
+    """Scans of 12 bits in 16: // 256 would leave a few grey levels."""
+    for i, value in enumerate((1080, 1081)):
+        paint(tmp_path / "a" / f"{i}.png", value, "I;16")
+    paint(tmp_path / "b" / "8_bits.png", 77, "L")
+    train = image_folder(tmp_path, [1, 8, 8]).train
+    images = [train[i][0] for i in range(3)]
+    assert {image.dtype for image in images} == {torch.float32}  # of one type, as a batch must be
+    assert [float(image.mean()) for image in images] == pytest.approx([1080 / 257, 1081 / 257, 77])
 
 
-@pytest.mark.filterwarnings("error")
-def test_palette_with_transparency(tmp_path: Path) -> None:
+def test_an_image_of_more_bits_than_expected_is_refused(tmp_path: Path) -> None:
+    path = paint(tmp_path / "a" / "1.png", 77, "I;16")
+    dataset = ImageFolder([str(path)], torch.tensor([0]), [1, 8, 8])
+    with pytest.raises(DataError, match=r"1\.png: has more than 8 bits per channel, unlike the images .* first"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(("resize", "left", "top"), [("cover", 100, 100), ("squash", 255, 100), ("pad", 255, 0)])
+def test_resize_covers_squashes_or_pads(tmp_path: Path, resize: str, left: int, top: int) -> None:
+    """An image twice as wide as high, grey with a white border at the left, which `cover` crops."""
+    image = Image.new("RGB", (32, 16), "white")
+    image.paste((100, 100, 100), (4, 0, 32, 16))
     (tmp_path / "a").mkdir()
-    Image.new("P", (8, 8)).save(tmp_path / "a" / "1.png", transparency=b"\0\1")
-    assert image_folder(tmp_path, [3, 8, 8]).train[0][0].shape == (3, 8, 8)
+    image.save(tmp_path / "a" / "1.png")
+    source = image_folder(tmp_path, [3, 16, 16], resize=resize)
+    pixels = source.train[0][0][0]
+    assert source.resize == resize
+    assert [int(pixels[8, 0]), int(pixels[8, 12]), int(pixels[0, 12])] == [left, 100, top]
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 40), (5, 7), (24, 16), (3000, 40), (1600, 1200)])
@@ -190,8 +197,16 @@ def test_read_by_loader_workers(root: Path, num_workers: int) -> None:
     assert (images.shape, targets.tolist()) == ((6, 3, 8, 8), [0, 0, 0, 1, 1, 1])
 
 
-@pytest.mark.parametrize("damage", ["empty", "garbage", "truncated", "gone"])
-def test_corrupt_image_is_named(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("empty", "the file is empty"),
+        ("garbage", "it has none of the formats that Pillow knows"),
+        ("truncated", r"image file is truncated \(\d+ bytes not processed\)"),
+        ("gone", "No such file or directory"),
+    ],
+)
+def test_corrupt_image_is_named(tmp_path: Path, damage: str, reason: str) -> None:
     path = paint_gradient(tmp_path / "a" / "bad.jpg", (200, 200))
     source = image_folder(tmp_path)
     content = path.read_bytes()
@@ -200,7 +215,7 @@ def test_corrupt_image_is_named(tmp_path: Path, damage: str) -> None:
     )
     if damage == "gone":
         path.unlink()
-    with pytest.raises(DataError, match=r"a/bad\.jpg: cannot be read as an image: \w+"):
+    with pytest.raises(DataError, match=rf"a/bad\.jpg: cannot be read as an image: {reason}$"):
         source.train[0]
 
 
@@ -231,6 +246,11 @@ def test_dangling_link_is_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "2.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(DataError, match=r"a/2\.png: cannot be read: No such file"):
         image_folder(tmp_path)
+
+
+def test_unknown_resize(root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"resize=stretch: not known\n  choose from: cover, squash, pad"):
+        image_folder(root, resize="stretch")
 
 
 @pytest.mark.parametrize("shape", [[3, 8], [2, 8, 8], [3, 0, 8], [8]])

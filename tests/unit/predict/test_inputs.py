@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from mlprun.data.image_folder import ImageFolder
+from mlprun.data.image_folder import ImageFolder, image_folder
 from mlprun.predict.inputs import ImageFormat, from_image
 from tests.helpers.files import save_image
 
@@ -23,6 +24,45 @@ def test_an_image_is_read_as_an_image_folder_reads_it(tmp_path, shape, size):
     assert found.inputs.dtype == torch.uint8
     assert torch.equal(found.inputs, expected)
     assert bool(found.notes) == (size != shape[1:])
+
+
+@pytest.mark.parametrize("resize", ["cover", "squash", "pad"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16"])
+@pytest.mark.parametrize("shape", [(1, 8, 12), (3, 10, 6)])
+def test_any_mode_is_read_as_in_training(tmp_path, mode, resize, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 20, 4), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert("L" if mode == "I;16" else mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "class").mkdir()
+    file = tmp_path / "class" / "a.png"
+    (Image.fromarray(np.array(image).astype(np.uint16) * 16) if mode == "I;16" else image).save(file, exif=exif)
+    expected, _ = image_folder(tmp_path, shape, resize=resize).train[0]
+    found = from_image(str(file), shape, BYTES._replace(resize=resize))
+    assert torch.equal(found.inputs, expected)
+    assert found.inputs.dtype == expected.dtype
+
+
+def test_what_was_done_to_an_image_is_said(tmp_path):
+    shape = Image.fromarray(np.eye(8, dtype=np.uint8) * 255)
+    white = Image.new("L", (8, 8), 255)
+    cases = {
+        "ink.png": (
+            Image.merge("LA", [Image.new("L", (8, 8)), shape]),
+            ["note: ink.png is transparent: it is composited"],
+        ),
+        "white.png": (
+            Image.merge("LA", [white, shape]),
+            ["note: white.png is transparent", "warning: white.png is of one"],
+        ),
+        "deep.png": (Image.fromarray(np.full((8, 8), 4095, np.uint16)), ["its brightest pixel is 6.2% of white"]),
+        "wide.png": (Image.new("L", (9, 8)), ["note: wide.png is 9x8, resized to 8x8, padded with black"]),
+    }
+    for name, (image, said) in cases.items():
+        image.save(tmp_path / name)
+        notes = from_image(str(tmp_path / name), (1, 8, 8), BYTES._replace(resize="pad")).notes
+        assert len(notes) == len(said)
+        assert all(part in note.replace(f"{tmp_path}/", "") for part, note in zip(said, notes, strict=True))
 
 
 def test_values_are_brought_to_those_of_the_data(tmp_path):
