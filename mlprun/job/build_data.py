@@ -59,6 +59,7 @@ def build_splits(config: Config) -> Splits:
         val = _dataset(construct(data.val_dataset, "data.val_dataset"), "data.val_dataset")
     if not source.fingerprints:  # a data set of the user's own
         source = replace(source, fingerprints=_named_files(data.dataset, data.test_dataset, data.val_dataset))
+    _check_augment(config, source, source.inputs or Inputs())
     splits = make_splits(
         source,
         val=val,
@@ -73,7 +74,6 @@ def build_splits(config: Config) -> Splits:
         limit=data.limit,
         limit_eval=data.limit_eval,
     )
-    _check_augment(config, source, splits.inputs)
     if data.resize != source.resize:
         problem = f"does not reach data.dataset, of which the images are resized by {source.resize!r}"
         raise ConfigError("data.resize", data.resize, problem, "leave it out; it is for data=image_folder")
