@@ -329,7 +329,7 @@ def test_a_foreign_run_runs_nothing_without_trust(folder):
     (folder / "run" / "theirs.py").write_text(USERS + "open('ran', 'w')\n")
     edit(folder / "run", "users.", "run.theirs.")
     output = reproduce(folder, status=1)
-    assert output.startswith("error: data.dataset._target_=run.theirs.Noisy: ")
+    assert "error: data.dataset._target_=run.theirs.Noisy: " in output
     assert "--trust" in output
     assert not (folder / "ran").exists()
     assert not (folder / "outputs").exists()
