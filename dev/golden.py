@@ -145,6 +145,7 @@ def find_runs(folder: Path) -> dict[str, Path]:
 def read(run: Path) -> dict[str, Any]:
     """All that is compared of a run directory."""
     record = json.loads((run / "run.json").read_text())
+    record["data"].pop("digests", None)  # newer than version one
     rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
     checkpoints = {
         file.name: torch.load(file, map_location="cpu", weights_only=True)
