@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +19,8 @@ from mlprun.config.schema import Config
 from mlprun.config.suggest import raise_explained
 from mlprun.errors import ConfigError
 from mlprun.tasks.names import check_data, check_monitor
+
+LIBRARIES = ("mlprun.", "torch.", "torchvision.", "torchmetrics.")  # none of their arguments may be infinite
 
 
 def check(cfg: DictConfig) -> Config:
@@ -53,6 +56,7 @@ def check_config(config: Config) -> Config:
     for key, option, value in iter_options(Config, config):
         if option.check is not None and (problem := option.check.problem(value)) is not None:
             raise ConfigError(key, value, problem)
+    _check_numbers(config.to_dict(), "")
     _check_class_arguments(config)
     data = config.data
     check_monitor(config.monitor, data.task, data.num_outputs, config.metrics)
@@ -66,6 +70,20 @@ def check_config(config: Config) -> Config:
         problem = f"cannot split a batch of {config.batch_size} examples into so many parts"
         raise ConfigError("trainer.accumulate", accumulate, problem, f"choose at most batch_size={config.batch_size}")
     return config
+
+
+def _check_numbers(value: Any, key: str, *, is_users_own: bool = False) -> None:
+    """Refuse NaN, which passes checks such as `x > 1`, and infinity, except in arguments of the user's own classes."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            is_users_own = not str(value["_target_"]).startswith(LIBRARIES)
+        for name, item in value.items():
+            _check_numbers(item, f"{key}.{name}" if key else str(name), is_users_own=is_users_own)
+        return
+    for number in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(number, float) and (math.isnan(number) or (math.isinf(number) and not is_users_own)):
+            remedy = f"if it is a name, quote it: \"{key}='{value}'\"" if is_users_own else ""
+            raise ConfigError(key, value, "must be a finite number", remedy)
 
 
 def _check_class_arguments(config: Config) -> None:

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from mlprun import randomness
 from mlprun.data.augment import augment
 from mlprun.data.digest import Digest
+from mlprun.data.first_pass import FirstPass
 from mlprun.data.loading import Positioned, PositionedStream, live_with_run, read_batches
 from mlprun.data.nested import AnyBatch, Batch, NestedBatch
 from mlprun.data.normalize import Normalizer
@@ -25,6 +26,7 @@ from mlprun.data.source import Examples, Part, Perturb
 
 # Evaluation needs no gradients, so its batches may be larger than those of training; bounded by memory.
 EVAL_EXAMPLES, EVAL_VALUES = 1024, 4_000_000
+Watch = Callable[[Tensor, Tensor, int], None]
 VALUES_PER_TOKEN = 64  # a token id becomes a vector in the model
 
 
@@ -37,6 +39,7 @@ class _Batches:
         padding: the token id that fills sequences up; batches are cut to their longest sequence. None: no sequences.
         perturb: changes each batch at random.
         nested: examples have any structure of tensors, and are only moved to the device.
+        watch: gets inputs, targets and epoch of each batch of lazy data on the CPU, before it moves to the device.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class _Batches:
         padding: int | None = None,
         perturb: Perturb | None = None,
         nested: bool = False,
+        watch: Watch = lambda inputs, targets, epoch: None,
     ) -> None:
         self._lengths: Tensor | None = None
         if isinstance(part, Examples):
@@ -59,7 +63,7 @@ class _Batches:
         self.part, self.device, self.seed, self.num_workers = part, device, seed, num_workers
         self.normalizer = normalizer.to(device)
         self.target_normalizer = None if targets is None else targets.to(device)
-        self.padding, self.perturb, self.nested = padding, perturb, nested
+        self.padding, self.perturb, self.nested, self.watch = padding, perturb, nested, watch
 
     def _loader(self, dataset: Any, num_workers: int, generator: torch.Generator, **arguments: Any) -> DataLoader[Any]:
         return DataLoader(
@@ -75,6 +79,7 @@ class _Batches:
         """A batch of what a DataLoader yields."""
         if self.nested:
             return NestedBatch(examples, epoch).map(lambda tensor: tensor.to(self.device, non_blocking=True))
+        self.watch(examples[0], examples[1], epoch)
         inputs, targets = cut_padding(examples[0], examples[1], self.padding)
         return self._batch(inputs, targets, epoch, position)
 
@@ -99,6 +104,7 @@ class TrainBatches(_Batches):
         batch_size: examples per step, or `all`; the last batch of an epoch may be smaller.
         crop, flip: random changes of images held in memory (lazy data does its own).
         bucketing: sort the examples of so many batches by length, for sequences in memory; 0: none.
+        first_pass: counts the batches of lazy data.
         how: the other arguments of `_Batches`.
     """
 
@@ -113,9 +119,11 @@ class TrainBatches(_Batches):
         crop: int = 0,
         flip: bool = False,
         bucketing: int = 0,
+        first_pass: FirstPass | None = None,
         **how: Any,
     ) -> None:
         super().__init__(part, normalizer, device, seed, **how)
+        self.first_pass, self.watch = first_pass, first_pass or self.watch
         self.num_examples = size(part)
         if self.num_examples is None and batch_size == "all":
             raise TypeError("batch_size=all needs data of a known length")
@@ -130,6 +138,11 @@ class TrainBatches(_Batches):
     def steps_per_epoch(self) -> int | None:
         """None if the length of the data is unknown."""
         return None if self.num_examples is None else math.ceil(self.num_examples / self.batch_size)
+
+    def report(self) -> None:
+        """Report what the batches have shown so far, if that was less than a whole pass."""
+        if self.first_pass is not None:
+            self.first_pass.report()
 
     def noise_scale(self, lr: float) -> dict[str, float]:
         """`optim/noise_scale`, lr (N/B - 1) for N examples in batches of B; empty if N is unknown.
@@ -150,6 +163,8 @@ class TrainBatches(_Batches):
         """The batches of steps `step`, `step + 1`, … without end."""
         if isinstance(self.part, Examples):
             return self._from_memory(self.part, step)
+        if self.first_pass is not None:
+            self.first_pass.start(step)
         return self._from_stream(self.part, step) if self.is_stream else self._from_loader(self.part, step)
 
     def _orders(self, step: int) -> Iterator[tuple[int, Tensor]]:

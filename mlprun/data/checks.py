@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ from mlprun.data.nested import AnyBatch, Batch, iter_tensors
 from mlprun.data.parts import size
 from mlprun.data.source import IGNORED, Examples, Part
 from mlprun.errors import ConfigError, DataError
-from mlprun.formatting import as_typed
+from mlprun.formatting import as_typed, first_few
+
+log = logging.getLogger("mlprun")
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,7 @@ class ExpectedData:
             raise DataError(f"data: the {name} part is empty")
         if isinstance(part, Examples):
             self._check_shape(part.inputs.shape[1:])
-            if part.inputs.is_floating_point() and not torch.isfinite(part.inputs).all():
-                row = int((~torch.isfinite(part.inputs.flatten(1))).any(1).nonzero()[0])
-                raise DataError(
-                    f"data: example {row} of the {name} part has NaN or infinite inputs"
-                    "\n  remove or repair such examples; mlprun does not guess values"
-                )
+            refuse_non_finite(part.inputs, "inputs", f"the {name} part")
             self._check_targets(part.targets, name)
             if self.task == "classification" and name == "training":
                 self._check_no_class_is_empty(part.targets)
@@ -112,6 +110,45 @@ class ExpectedData:
                 "\n  set data.num_outputs to the number of classes in the data, or add examples"
             )
 
+    def check_batch(self, targets: Tensor, name: str) -> None:
+        """Raise a DataError for targets of lazy data that a loss would accept in silence."""
+        if self.task == "classification" and not targets.is_floating_point() and int(targets.min()) < 0:
+            wrong = targets[targets < 0]
+            raise DataError(
+                f"data: {len(wrong)} of the {len(targets)} labels of a {name} batch are negative, such as"
+                f" {int(wrong[0])}\n  labels are 0 to num_outputs - 1: leave out examples without a label"
+            )
+        if self.task == "multi_label":
+            self._check_labels(targets, name)
+
+    def watch(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
+        """`check_batch` of an evaluation."""
+        self.check_batch(targets, "val or test")
+
+    def has_target(self, targets: Tensor) -> bool:
+        """Whether any target counts."""
+        per_token = self.task in ("token_classification", "language_modeling")
+        return not per_token or bool((targets != IGNORED).any())
+
+    def class_counts(self, targets: Tensor) -> Tensor | None:
+        """The number of examples of each class, or with each label; None for other targets."""
+        if self.task == "multi_label" and targets.dim() == 2:
+            return targets.sum(0).long()
+        num_classes = max(self.num_outputs, 2)
+        if self.task != "classification" or targets.is_floating_point() or targets.dim() != 1:
+            return None
+        is_known = bool(((targets >= 0) & (targets < num_classes)).all())
+        return torch.bincount(targets, minlength=num_classes) if is_known else None
+
+    def warn_of_missing_classes(self, counts: Tensor, why: str) -> None:
+        """Warn of classes without an example in the training split."""
+        missing = (counts == 0).nonzero().flatten().tolist()
+        if missing:
+            named = len(self.class_names) == len(counts)
+            names = first_few([self.class_names[i] if named else str(i) for i in missing], 5)
+            kind = "labels" if self.task == "multi_label" else "classes"
+            log.warning("%d of %d %s have no training example (%s): %s", len(missing), len(counts), kind, names, why)
+
     def _check_values(self, targets: Tensor, name: str) -> None:
         """Targets (N, num_outputs): of a regression, or 0 or 1 for each label."""
         count = targets.shape[1] if targets.dim() > 1 else 1
@@ -124,10 +161,13 @@ class ExpectedData:
                 problem = f"the targets are {kind}"
                 remedy = "a regression needs that many float32 targets per example; see also data.task"
             raise ConfigError("data.num_outputs", self.num_outputs, problem, remedy)
-        if self.task == "multi_label" and not bool(((targets == 0) | (targets == 1)).all()):
+        if self.task == "multi_label":
+            self._check_labels(targets, name)
+        refuse_non_finite(targets, "targets", f"the {name} part")
+
+    def _check_labels(self, targets: Tensor, name: str) -> None:
+        if not bool(((targets == 0) | (targets == 1)).all()):
             raise DataError(f"data: the labels of the {name} part are not all 0 or 1")
-        if not torch.isfinite(targets).all():
-            raise DataError(f"data: the targets of the {name} part hold NaN or infinite values")
 
     def _check_token_classes(self, targets: Tensor, name: str) -> None:
         if targets.is_floating_point() or tuple(targets.shape[1:]) != self.input_shape:
@@ -142,6 +182,22 @@ class ExpectedData:
             problem = f"the targets of the {name} part go from {low} to {high}"
             remedy = f"a token's class is 0 to num_outputs - 1, or {IGNORED} where no target counts"
             raise ConfigError("data.num_outputs", self.num_outputs, problem, remedy)
+
+
+def refuse_non_finite(values: Tensor, what: str, of: str) -> None:
+    """Raise a DataError that counts the NaN and infinite values of examples, (N, …), by column if they are a table."""
+    if not values.is_floating_point() or torch.isfinite(values).all():
+        return
+    wrong = ~torch.isfinite(values.flatten(1) if values.dim() > 1 else values[:, None])
+    rows, counts = wrong.any(1), wrong.sum(0)
+    where = f"{int(counts.sum()):,} of {wrong.numel():,} values, in {int(rows.sum()):,} of {len(rows):,} examples"
+    if values.dim() == 2 and len(counts) > 1:
+        columns = counts.nonzero().flatten().tolist()
+        where += f"; columns, from 0: {first_few([f'{i} ({int(counts[i]):,})' for i in columns], 8)}"
+    raise DataError(
+        f"data: example {int(rows.nonzero()[0])} of {of} has NaN or infinite {what} ({where})"
+        "\n  remove or repair such examples; mlprun does not guess values"
+    )
 
 
 def _kind(targets: Tensor) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from mlprun import randomness
+from mlprun.data.checks import refuse_non_finite
 from mlprun.data.parts import StreamHead
 from mlprun.data.source import Examples, Part
 from mlprun.errors import ConfigError
@@ -60,7 +61,9 @@ def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | Non
         return Normalizer(torch.tensor(float(low)), torch.tensor(float(high - low)))
     inputs = (part if isinstance(part, Examples) else sample_examples(part, seed)).inputs
     if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
-        raise ConfigError("data.normalize", how, "is for quantities; these inputs are token ids", "leave it out")
+        kind = str(inputs.dtype).removeprefix("torch.")
+        problem = f"is for quantities; these inputs are whole numbers ({kind}), taken for token ids"
+        raise ConfigError("data.normalize", how, problem, "leave it out; or give quantities as float32: x.float()")
     # All axes but that of the channels or features.
     axes = [0, *range(2, inputs.dim())]
     shape = [-1, *[1] * (inputs.dim() - 2)]
@@ -108,5 +111,7 @@ def sample_examples(part: Dataset[Any], seed: int) -> Examples:
         count = len(part)  # type: ignore[arg-type]
         chosen = torch.randperm(count, generator=randomness.generator(seed, "statistics"))[:STATISTICS_SAMPLE]
         examples = [part[int(i)] for i in chosen.sort().values]
-    inputs, targets = ([torch.as_tensor(example[i]) for example in examples] for i in (0, 1))
-    return Examples(torch.stack(inputs), torch.stack(targets))
+    inputs, targets = (torch.stack([torch.as_tensor(example[i]) for example in examples]) for i in (0, 1))
+    refuse_non_finite(inputs, "inputs", f"{len(inputs):,} training examples")
+    refuse_non_finite(targets, "targets", f"{len(targets):,} training examples")
+    return Examples(inputs, targets)

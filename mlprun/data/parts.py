@@ -22,6 +22,23 @@ def size(part: Part) -> int | None:
         return None
 
 
+def known_targets(part: Part) -> Tensor | None:
+    """All targets of a part, if they are known without reading the examples: `targets`, torchvision's convention.
+
+    None if that attribute does not hold a number, or some, for each example.
+    """
+    if isinstance(part, Examples):
+        return part.targets
+    if isinstance(part, Subset):
+        of_all = known_targets(part.dataset)
+        return None if of_all is None else of_all[torch.as_tensor(part.indices)]
+    try:
+        targets = torch.as_tensor(getattr(part, "targets", None))
+    except (TypeError, ValueError, RuntimeError):  # missing, or such as names
+        return None
+    return targets if targets.dim() > 0 and len(targets) == size(part) else None
+
+
 def take(part: Part, index: Tensor) -> Part:
     return part[index] if isinstance(part, Examples) else Subset(part, index.tolist())
 

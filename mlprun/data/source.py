@@ -96,6 +96,13 @@ class Inputs:
             return f"the inputs of {name} are not token ids: choose a model of numbers or images, such as mlp"
         return ""
 
+    def tally(self, inputs: Tensor) -> Tensor | None:
+        """Counts of a batch on the CPU, which are summed over the first pass of lazy data; None: nothing to count."""
+        return None
+
+    def warn(self, tally: Tensor, of: str) -> None:
+        """Warn of what the sum of all `tally` shows `of` the data."""
+
     def lines(self, train: Part, first: Batch, batch_size: int | str, label: str) -> list[str]:
         """What `inspect` shows instead of statistics; `label` is the class of the first example, if it has one."""
         return []

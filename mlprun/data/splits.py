@@ -11,8 +11,9 @@ from torch.utils.data import IterableDataset
 
 from mlprun import randomness
 from mlprun.data.checks import ExpectedData
+from mlprun.data.first_pass import FirstPass
 from mlprun.data.normalize import STATISTICS_SAMPLE, Normalizer, make_normalizer, sample_examples
-from mlprun.data.parts import StreamPart, limit_examples, size, take
+from mlprun.data.parts import StreamPart, known_targets, limit_examples, size, take
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.text.inputs import kind_of
 from mlprun.errors import ConfigError, DataError
@@ -27,6 +28,7 @@ class Splits(Source):
         inputs: their kind, with the options of the config.
         normalizer: of the inputs, by statistics of the training split.
         target_normalizer: of the targets of a regression, likewise, shape (num_outputs,); None leaves them unscaled.
+        expected: what the config says about them.
         nested: examples have any structure of tensors, and are neither scaled nor checked.
     """
 
@@ -35,12 +37,19 @@ class Splits(Source):
     inputs: Inputs
     normalizer: Normalizer
     target_normalizer: Normalizer | None = None
+    expected: ExpectedData
     nested: bool = False
 
     def reading(self) -> dict[str, Any]:
         """Arguments of batches of any part."""
         targets, padding = self.target_normalizer, self.inputs.padding
-        return {"targets": targets, "padding": padding, "perturb": self.perturb, "nested": self.nested}
+        how = {"targets": targets, "padding": padding, "perturb": self.perturb, "nested": self.nested}
+        return how | {"watch": self.expected.watch}
+
+    def first_pass(self) -> FirstPass:
+        """What watches the training batches of lazy data."""
+        count_classes = _class_counts(self.expected, self.train) is None
+        return FirstPass(self.expected, self.inputs, size(self.train), count_classes=count_classes)
 
     def image_format(self) -> dict[str, Any]:
         """What `predict` must convert an image to, as plain values for a checkpoint.
@@ -108,6 +117,10 @@ def make_splits(
         indices = indices[:limit].sort().values
         plain_train = take(source.train, indices)
         train = plain_train if source.augmented is None else take(source.augmented, indices)
+    if (counts := _class_counts(expected, train)) is not None:
+        left_out = "" if limit is None else f"data.limit={limit} leaves them out, or "
+        why = f"{left_out}val and test have all of theirs (data.split_seed={split_seed})"
+        expected.warn_of_missing_classes(counts, f"{why}; no model can learn them")
     test = limit_examples(test, limit_eval, split_seed)
     if normalize_targets and not isinstance(plain_train, Examples):
         # one sample of lazy data serves both its inputs and its targets
@@ -118,8 +131,15 @@ def make_splits(
         **vars(source) | parts | kind,
         normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed),
         target_normalizer=_target_normalizer(plain_train) if normalize_targets else None,
+        expected=expected,
         nested=nested,
     )
+
+
+def _class_counts(expected: ExpectedData, part: Part) -> Tensor | None:
+    """The examples of each class in a training part, if they are known without reading all of it."""
+    targets = known_targets(part)
+    return None if targets is None else expected.class_counts(targets)
 
 
 def _split_examples(
@@ -129,8 +149,8 @@ def _split_examples(
     count, test = len(source.train), source.test  # type: ignore[arg-type]
     indices = torch.arange(count)
     if test is None:
-        targets = getattr(source.train, "targets", None) if task == "classification" else None
-        classes = None if targets is None else torch.as_tensor(targets).flatten()
+        targets = known_targets(source.train) if task == "classification" else None
+        classes = None if targets is None or targets.numel() != count else targets.flatten()
         indices, test_indices = hold_out(count, classes, test_fraction, seed)
         test = take(source.train, test_indices)
     # Permuted also with a val part of its own: `limit` must not take one class of files sorted by class.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
 
 from mlprun import randomness
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
 from mlprun.data.nested import AnyBatch, Batch, NestedBatch, shapes
 from mlprun.data.normalize import statistics
+from mlprun.data.parts import known_targets
 from mlprun.data.sequences import concat_batches
 from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
@@ -38,7 +36,7 @@ def data_lines(config: Config, splits: Splits, first: AnyBatch, task: Task) -> l
     """Targets and inputs of the training split in numbers, before and after scaling."""
     if isinstance(first, NestedBatch):
         return [f"the first batch   {shapes(first)}"]
-    train, targets, known = splits.train, _targets(splits.train), splits.class_names
+    train, targets, known = splits.train, known_targets(splits.train), splits.class_names
     lines = ["targets of train  unknown without reading all examples"]
     if targets is not None:
         lines = task.target_lines(targets, first, known, redrawn=splits.perturb is not None)
@@ -63,14 +61,3 @@ def data_lines(config: Config, splits: Splits, first: AnyBatch, task: Task) -> l
         f"inputs as stored  {kind}{statistics(raw)}  (of {of})",
         f"inputs, scaled    {after}",
     ]
-
-
-def _targets(split: Any) -> Tensor | None:
-    """All targets of a split, if known without reading the examples."""
-    if isinstance(split, Examples):
-        return split.targets
-    if isinstance(split, torch.utils.data.Subset):
-        targets = _targets(split.dataset)
-        return None if targets is None else targets[torch.as_tensor(split.indices)]
-    targets = getattr(split, "targets", None)  # torchvision's convention
-    return None if targets is None else torch.as_tensor(targets)

@@ -60,6 +60,7 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
         pictures["samples.png"] = samples
     print_lines(*device_lines(splits, first, batches.batch_size))
     print_lines(*step_lines(experiment))
+    batches.report()
     wrong = check_gradients(experiment, first, print_lines) if config.inspect.check_gradients else None
     if pictures:
         _save(pictures, folder, claim=claim)

@@ -153,6 +153,7 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
         flip=config.data.augment.flip and in_memory,
         bucketing=splits.inputs.bucketing,
         num_workers=config.data.num_workers,
+        first_pass=splits.first_pass(),
         **splits.reading(),
     )
 

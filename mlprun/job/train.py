@@ -86,6 +86,7 @@ def train_run(
             checkpoint_extras(experiment),
             draw,
         )
+        experiment.batches.report()
         metrics = _test(attempt, writer)
         if learner.schedule.may_diverge:
             _report_range_test(directory, writer, progress.step, ended_early=reason == "diverged")

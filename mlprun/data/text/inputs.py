@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 from mlprun.data.nested import Batch
 from mlprun.data.sequences import lengths
 from mlprun.data.source import Examples, Inputs, Part
+from mlprun.data.text.losses import warn_of_unknown
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError
 from mlprun.formatting import one_line
+
+log = logging.getLogger("mlprun")
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,11 @@ class TokenIds(Inputs):
 
     def remedy(self, name: str, inputs: Tensor, layer: nn.Module) -> str:
         if not isinstance(layer, nn.Embedding):
-            return "the inputs are integers (token ids): choose from embedding_average, rnn, gru, lstm, transformer"
+            kind = str(inputs.dtype).removeprefix("torch.")
+            remedy = f"the inputs are whole numbers ({kind}), which are token ids"
+            remedy += ": choose from embedding_average, rnn, gru, lstm, transformer"
+            quantities = "; if they are quantities, the data set must give them as float32: x.float()"
+            return remedy + quantities * (self.tokenizer is None)
         low, high = (0, 0) if inputs.is_meta else (int(inputs.min()), int(inputs.max()))
         if 0 <= low <= high < layer.num_embeddings:
             return ""
@@ -94,6 +102,22 @@ class TokenIds(Inputs):
             f"it has {layer.num_embeddings} rows, and the ids of two examples range from {low} to {high}: "
             "set data.text.vocab_size to the largest id plus one"
         )
+
+    def tally(self, inputs: Tensor) -> Tensor | None:
+        """Numbers of unknown tokens, of tokens, of texts as long as allowed, and of texts."""
+        if self.tokenizer is None:
+            return None
+        num_unknown, num_tokens = (inputs == UNKNOWN).sum(), (inputs != PADDING).sum()
+        return torch.stack([num_unknown, num_tokens, (inputs[:, -1] != PADDING).sum(), torch.tensor(len(inputs))])
+
+    def warn(self, tally: Tensor, of: str) -> None:
+        assert self.tokenizer is not None
+        num_unknown, num_tokens, num_full, num_texts = tally.tolist()
+        warn_of_unknown(num_unknown / max(1, num_tokens), self.tokenizer, self.options)
+        if num_full:
+            length = self.options["max_length"]
+            problem = f"fill data.text.max_length={length}: whatever is longer is cut there"
+            log.warning("%d of the %d texts %s %s", num_full, num_texts, of, problem)
 
     def lines(self, train: Part, first: Batch, batch_size: int | str, label: str) -> list[str]:
         if self.tokenizer is None:

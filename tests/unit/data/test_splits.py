@@ -388,7 +388,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[UserError], list[str]]] = {
         Examples(torch.zeros(3, 2), torch.tensor([0.0, torch.nan, 1.0])),
         REGRESSION,
         DataError,
-        ["the targets of the training part hold NaN"],
+        ["example 1 of the training part has NaN or infinite targets"],
     ),
     "values for a classification": (
         labelled(0.0, 0.5),
