@@ -112,11 +112,10 @@ class ExpectedData:
 
     def check_batch(self, targets: Tensor, name: str) -> None:
         """Raise a DataError for targets of lazy data that a loss would accept in silence."""
-        if self.task == "classification" and not targets.is_floating_point() and int(targets.min()) < 0:
-            wrong = targets[targets < 0]
+        if self.task == "classification" and (count := int((targets == IGNORED).sum())):  # others raise an error
             raise DataError(
-                f"data: {len(wrong)} of the {len(targets)} labels of a {name} batch are negative, such as"
-                f" {int(wrong[0])}\n  labels are 0 to num_outputs - 1: leave out examples without a label"
+                f"data: {count} of the {len(targets)} labels of a {name} batch are {IGNORED}, which a loss ignores"
+                "\n  labels are 0 to num_outputs - 1: leave out examples without a label"
             )
         if self.task == "multi_label":
             self._check_labels(targets, name)

@@ -13,6 +13,7 @@ from mlprun import randomness
 from mlprun.data.checks import ExpectedData
 from mlprun.data.first_pass import FirstPass
 from mlprun.data.normalize import STATISTICS_SAMPLE, Normalizer, make_normalizer, sample_examples
+from mlprun.data.own_generators import warn_of_own_generators
 from mlprun.data.parts import StreamPart, known_targets, limit_examples, size, take
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.text.inputs import kind_of
@@ -109,6 +110,8 @@ def make_splits(
     for part, name in ((source.test, "test"), (val, "val")):
         if part is not None:
             expected.check(part, name)
+    for part in {id(part): part for part in (source.augmented or source.train, val, source.test)}.values():
+        warn_of_own_generators(part)
     if isinstance(source.train, IterableDataset):
         train, val, test = _split_stream(source, source.train, val, val_fraction, test_fraction, split_seed)
         plain_train = train = limit_examples(train, limit, split_seed)

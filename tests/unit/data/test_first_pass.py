@@ -115,7 +115,7 @@ def test_a_class_that_lazy_data_lack_is_reported_after_a_pass(caplog, kind, targ
 @pytest.mark.parametrize(
     ("targets", "task", "said"),
     [
-        ([0, 1, 2, *[0] * 20, IGNORED], "classification", "1 of the 4 labels of a training batch are negative"),
+        ([0, 1, 2, *[0] * 20, IGNORED], "classification", "1 of the 4 labels of a training batch are -100"),
         ([torch.tensor([1.0, 0.0, 1.0])] * 9 + [torch.tensor([0.0, 1.0, 2.0])], "multi_label", "not all 0 or 1"),
     ],
 )
