@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Iterable
 
-from mlprun.formatting import as_typed, truncate
+from mlprun.formatting import as_typed, printable, truncate
 
 
 class UserError(Exception):
@@ -46,7 +46,8 @@ class ConfigError(UserError, ValueError):
         super().__init__(key, value, problem, remedy)
 
     def __str__(self) -> str:
-        head = self.key if self.value is self.MISSING else f"{self.key}={shown(self.value)}"
+        key = printable(self.key, keep="")
+        head = key if self.value is self.MISSING else f"{key}={shown(self.value)}"
         text = f"{head}: {self.problem}"
         return f"{text}\n  {self.remedy}" if self.remedy else text
 

@@ -46,7 +46,9 @@ def pluralize(number: int, noun: str) -> str:
 
 def first_few(names: Sequence[str], most: int) -> str:
     """`a, b, c and 58 more`."""
-    return ", ".join(names[:most]) + f" and {len(names) - most:,} more" * (len(names) > most)
+    return ", ".join(printable(name, keep="") for name in names[:most]) + f" and {len(names) - most:,} more" * (
+        len(names) > most
+    )
 
 
 def format_metric(value: float) -> str:

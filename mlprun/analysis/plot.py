@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlprun.analysis.curves import Curve, Series, curve, default_metrics, mean_curve, metrics_of
 from mlprun.formatting import truncate
 from mlprun.pictures.figures import evenly_spaced, new_panels, palette
+from mlprun.pictures.labels import figure_text
 from mlprun.runs.collect import Run
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> F
     for panel, metric in zip(panels, metrics, strict=True):
         for each, colour in zip(series, palette(len(series)), strict=True):
             curves = [curve(rows, metric, x) for rows in each.rows if rows]
-            _line(panel, curves, colour, each.label or None)
-        panel.set_ylabel(metric)
+            _line(panel, curves, colour, figure_text(each.label) or None)
+        panel.set_ylabel(figure_text(metric))
         _scale(panel, falls=not series[0].runs[0][1].higher_is_better(metric))
         if len(series) == 1 and len(series[0].runs) == 1 and x != "optim/lr":
             _mark_best(panel, series[0], x)
@@ -38,7 +39,7 @@ def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> F
         several = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
         panels[0].set_title(f"mean of {several} seeds; the band is from the smallest to the largest", fontsize=10)
     elif len(series) == 1:
-        panels[0].set_title(_title(series[0].runs[0]), fontsize=10)
+        panels[0].set_title(figure_text(_title(series[0].runs[0])), fontsize=10)
     if len(series) > 1:
         handles, texts = panels[0].get_legend_handles_labels()
         chosen = evenly_spaced(len(series), LISTED)
@@ -65,18 +66,20 @@ def draw_run(series: Series, x: str = "step") -> Figure:
         name = metrics[-1].partition("/")[2]
         for metric in metrics:
             if metric in logged:
-                _line(panel, [curve(rows, metric, x)], colours[metric.partition("/")[0]], metric)
+                _line(panel, [curve(rows, metric, x)], colours[metric.partition("/")[0]], figure_text(metric))
         _scale(panel, falls=metrics[-1] != "optim/lr" and not record.higher_is_better(metrics[-1]))
-        panel.set_ylabel("learning rate" if name == "lr" else name.replace("_", " "))
+        panel.set_ylabel("learning rate" if name == "lr" else figure_text(name.replace("_", " ")))
         at = _mark_best(panel, series, x)
         tested = record.metrics.get(f"test/{name}")
         if at is not None and tested is not None:
-            panel.plot([at], [tested], "*", color="tab:red", markersize=12, label=f"test/{name} {tested:.4g}")
+            panel.plot(
+                [at], [tested], "*", color="tab:red", markersize=12, label=figure_text(f"test/{name} {tested:.4g}")
+            )
         if name != "lr":  # the best step is in the first legend only
             handles, texts = panel.get_legend_handles_labels()
             in_legend = [i for i, text in enumerate(texts) if panel is panels[0] or not text.startswith("best step")]
             panel.legend([handles[i] for i in in_legend], [texts[i] for i in in_legend], fontsize=8)
-    panels[0].set_title(_title(series.runs[0]), fontsize=10)
+    panels[0].set_title(figure_text(_title(series.runs[0])), fontsize=10)
     return figure
 
 

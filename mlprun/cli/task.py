@@ -49,7 +49,7 @@ class Task:
         path = path.relative_to(Path.cwd()) if Path.cwd() in path.parents else path
         overrides = unresolved(settings.overrides.task)
         if settings.mode is RunMode.MULTIRUN:
-            print(f"\nrun {settings.job.num}  {' '.join(overrides)}", flush=True)
+            print(f"\nrun {settings.job.num}  {printable(' '.join(overrides), keep='')}", flush=True)
         try:
             config = self.config if self.config is not None and cfg == self.composed else check(cfg)
             self.outcome = run_job(config, path, self.command, overrides)

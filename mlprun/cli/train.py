@@ -18,6 +18,7 @@ from mlprun.cli.task import Task
 from mlprun.config.checks import check
 from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
+from mlprun.formatting import printable
 from mlprun.job.run import run_job
 from mlprun.runs.directory import claim, keep_out_of_git, make
 
@@ -94,7 +95,7 @@ def _run(line: Line) -> int:
     if task.outcome is None:
         return 1
     if task.outcome.status == "completed":
-        print(f"run     {directory}")
+        print(f"run     {printable(str(directory), keep='')}")
         if "tensorboard" in config.writers:
             print(f"curves  tensorboard --logdir {shlex.quote(str(first_folder(directory)))}")
     return task.outcome.exit_status

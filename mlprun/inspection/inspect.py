@@ -9,6 +9,7 @@ from typing import Any
 
 from mlprun.config.schema import Config
 from mlprun.errors import RunError, UserError
+from mlprun.formatting import printable
 from mlprun.inspection.examples import data_lines, first_examples
 from mlprun.inspection.gradients import check_gradients
 from mlprun.inspection.schedule import draw_schedule, length_lines, schedule_figure
@@ -89,4 +90,4 @@ def print_lines(*lines: str) -> None:
     """Print, for a terminal of any encoding: names of classes may be in any script."""
     encoding = sys.stdout.encoding or "ascii"
     for line in lines:
-        print(line.encode(encoding, "replace").decode(encoding), flush=True)
+        print(printable(line).encode(encoding, "replace").decode(encoding), flush=True)

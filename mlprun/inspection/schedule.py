@@ -16,6 +16,7 @@ from mlprun.data.batches import TrainBatches
 from mlprun.formatting import pluralize
 from mlprun.job.build_learner import build_optimizer, build_schedule, scheduled
 from mlprun.pictures.figures import new_panels
+from mlprun.pictures.labels import figure_text
 from mlprun.training.loop import Plan
 from mlprun.training.schedule import Schedule
 
@@ -120,5 +121,5 @@ def schedule_figure(
     if steps_per_epoch is not None:
         both_ways: Any = (partial(np.multiply, 1 / steps_per_epoch), partial(np.multiply, float(steps_per_epoch)))
         panels[0].secondary_xaxis("top", functions=both_ways).set_xlabel("epoch")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(figure_text(title), fontsize=10)
     return figure

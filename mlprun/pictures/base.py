@@ -18,6 +18,7 @@ from mlprun.data.splits import Splits
 from mlprun.data.text.inputs import TokenIds
 from mlprun.errors import ConfigError
 from mlprun.pictures.figures import Pixels, sheet
+from mlprun.pictures.labels import figure_text
 from mlprun.training.learner import Learner
 
 MAX_POINTS = 2000
@@ -77,7 +78,7 @@ def texts_figure(title: str, count: int, captions: Sequence[str], texts: Sequenc
     for row, (line, is_caption) in enumerate(rows):
         colour, weight = ("tab:red", "bold") if is_caption else ("black", "normal")
         y = (row + 0.5) * height
-        axes.text(0.02, y, line, fontsize=8, color=colour, weight=weight, va="center", parse_math=False)
+        axes.text(0.02, y, figure_text(line), fontsize=8, color=colour, weight=weight, va="center")
     return figure
 
 

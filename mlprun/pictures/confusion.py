@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mlprun.pictures.labels import pixel_font, pixel_text
+
 LABELLED_CLASSES = 20
 
 
@@ -16,7 +18,7 @@ def heat_map(counts: np.ndarray[Any, Any], names: Sequence[str]) -> np.ndarray[A
     Each row is shaded by its own sum, so that rare classes are visible. At most `LABELLED_CLASSES` classes get names
     and counts.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     labelled = len(counts) <= LABELLED_CLASSES
@@ -29,15 +31,16 @@ def heat_map(counts: np.ndarray[Any, Any], names: Sequence[str]) -> np.ndarray[A
     margin = 110
     picture = Image.new("RGB", (margin + cells.shape[1] + 10, margin + cells.shape[0] + 10), "white")
     picture.paste(Image.fromarray(cells), (margin, margin))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=14)
+    draw, font = ImageDraw.Draw(picture), pixel_font(14)
     draw.text((margin, 8), "predicted", "black", font)
     draw.text((8, margin - 24), "true", "black", font)
-    wide = max(font.getlength(name[:13]) for name in names) > side
+    names = [pixel_text(name[:13], font) for name in names]
+    wide = max(font.getlength(name) for name in names) > side
     for row, name in enumerate(names):
         middle = margin + row * side + side // 2
-        draw.text((margin - 8, middle), name[:13], "black", font, anchor="rm")
+        draw.text((margin - 8, middle), name, "black", font, anchor="rm")
         lift = 18 * (row % 2) if wide else 0  # alternating, so that long names do not touch
-        draw.text((middle, margin - 8 - lift), name[:13], "black", font, anchor="mb")
+        draw.text((middle, margin - 8 - lift), name, "black", font, anchor="mb")
         for column in range(len(counts)):
             ink = "white" if share[row, column] > 0.5 else "black"
             center = (margin + column * side + side // 2, middle)

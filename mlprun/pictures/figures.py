@@ -11,6 +11,7 @@ import numpy as np
 
 from mlprun.errors import ConfigError
 from mlprun.files import atomic_write, naming_path
+from mlprun.pictures.labels import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ TITLE = 0.3  # inches, above a sheet
 def new_figure(title: str, width: float = 6.4) -> tuple[Figure, Any]:
     """A figure `width` by 4.8 inches with one pair of axes."""
     figure, (axes,) = new_panels(1, 1, width, 4.8)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(figure_text(title), fontsize=10)
     return figure, axes
 
 
@@ -54,7 +55,7 @@ def sheet(title: str, columns: int, rows: float, side: float) -> tuple[Figure, A
 
     width, down = max(6.4, columns * side), max(1.0, rows * side) + TITLE
     figure = Figure(figsize=(width, down), dpi=DOTS_PER_INCH)
-    figure.text(0.5, 1 - 0.5 * TITLE / down, title, fontsize=10, ha="center", va="center")
+    figure.text(0.5, 1 - 0.5 * TITLE / down, figure_text(title), fontsize=10, ha="center", va="center")
     share = columns * side / width
     axes: Any = figure.add_axes(((1 - share) / 2, 0.0, share, 1 - TITLE / down))
     axes.axis("off")
@@ -69,7 +70,7 @@ def put_image(axes: Any, image: Pixels, row: float, column: float, caption: str 
     down, across = (0.46 * size / max(image.shape[:2]) for size in image.shape[:2])
     extent = (column + 0.5 - across, column + 0.5 + across, row + 0.5 + down, row + 0.5 - down)
     axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest", **options)
-    axes.text(column + 0.5, extent[3] - 0.03, caption, fontsize=8, ha="center", va="bottom", parse_math=False)
+    axes.text(column + 0.5, extent[3] - 0.03, figure_text(caption), fontsize=8, ha="center", va="bottom")
 
 
 def images_figure(title: str, images: Sequence[Any], captions: Sequence[str] = (), **options: Any) -> Figure:

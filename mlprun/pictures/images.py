@@ -24,6 +24,7 @@ from mlprun.pictures.base import (
     token_ids,
 )
 from mlprun.pictures.figures import evenly_spaced, images_figure, put_image, sheet
+from mlprun.pictures.labels import figure_text
 from mlprun.tasks.classification import Classification
 from mlprun.training.learner import Learner
 
@@ -88,7 +89,7 @@ def feature_maps(learner: Learner, splits: Splits) -> Figure:
     for row, name in enumerate(names):
         count = maps[name].shape[1]
         shown = f"{name}, {MAX_MAPS} of {count}" if count > MAX_MAPS else name
-        axes.text(1.04, 1.2 * row + 0.21, shown, fontsize=8, ha="left", va="bottom")
+        axes.text(1.04, 1.2 * row + 0.21, figure_text(shown), fontsize=8, ha="left", va="bottom")
         for column, one in enumerate(maps[name][0, :MAX_MAPS], start=1):
             put_image(axes, one.numpy(), 1.2 * row + 0.2, column, cmap="viridis")
     return figure

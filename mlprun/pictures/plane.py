@@ -16,6 +16,7 @@ from mlprun.pictures.base import (
     token_ids,
 )
 from mlprun.pictures.figures import new_figure, palette
+from mlprun.pictures.labels import figure_text
 from mlprun.tasks.classification import Classification
 from mlprun.tasks.regression import Regression
 from mlprun.training.learner import Learner
@@ -78,7 +79,7 @@ def boundary(learner: Learner, splits: Splits) -> Figure:
     axes.set(xlabel="feature 0", ylabel="feature 1")
     if num_classes <= 10:
         for one in range(num_classes):
-            axes.scatter([], [], s=22, c=[colours[one]], label=class_name(splits, one))
+            axes.scatter([], [], s=22, c=[colours[one]], label=figure_text(class_name(splits, one)))
         axes.legend(title="class", fontsize=8, loc="upper right", framealpha=0.9)
     axes.set_title(f"large points: val, {len(wrong)} of {len(val.targets)} wrong (ringed)", fontsize=10)
     return figure

@@ -14,6 +14,7 @@ from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
 from mlprun.formatting import pluralize, truncate
 from mlprun.pictures.figures import images_figure, new_figure, palette
+from mlprun.pictures.labels import figure_text
 from mlprun.tasks.base import Task
 
 NUM_SHOWN = 16  # examples
@@ -69,7 +70,7 @@ def _scatter(points: Any, targets: Any, names: Sequence[str], title: str) -> Any
     elif not names:
         figure.colorbar(axes.scatter(*points.T, c=targets, s=12, cmap="viridis"), label="target")
     for label, (name, colour) in enumerate(zip(names, palette(len(names)), strict=True)):
-        axes.scatter(*points[targets == label].T, s=12, alpha=0.7, label=name, color=colour)
+        axes.scatter(*points[targets == label].T, s=12, alpha=0.7, label=figure_text(name), color=colour)
     if 0 < len(names) <= 20:
         axes.legend(title="class", fontsize=8)
     return figure

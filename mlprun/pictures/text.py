@@ -29,6 +29,7 @@ from mlprun.pictures.base import (
     token_ids,
 )
 from mlprun.pictures.figures import evenly_spaced, new_figure
+from mlprun.pictures.labels import figure_text
 from mlprun.tasks.classification import Classification
 from mlprun.training.learner import Learner
 
@@ -64,7 +65,7 @@ def attention(learner: Learner, splits: Splits) -> Figure:
     darkest = max(float(weights[block][:heads].max()) for block in shown)
     title = f"how much a token (row) looks at others (columns): white 0, dark {darkest:.2g}"
     title += f"; the first {len(ids)} of {length} tokens" * (len(ids) < length)
-    labels = [_token_label(tokens.tokenizer, int(i)) for i in ids]
+    labels = [figure_text(_token_label(tokens.tokenizer, int(i))) for i in ids]
 
     side, gap, top = 1.9, 0.12, 0.55  # inches: of a tile, between tiles, for title and heads
     edge = 0.4 + 0.062 * max(map(len, labels))  # for labels
@@ -85,10 +86,10 @@ def attention(learner: Learner, splits: Splits) -> Figure:
             of_all = f" of {len(weights[0])}" if head + 1 == heads < len(weights[0]) else ""
             axes.set_title(f"head {head}{of_all}", fontsize=8, pad=3)
         if head == 0:
-            axes.set_yticks(range(len(labels)), labels, fontsize=6.5, parse_math=False)
+            axes.set_yticks(range(len(labels)), labels, fontsize=6.5)
             axes.set_ylabel(f"block {shown[row]}", fontsize=8)
         if row == len(shown) - 1:
-            axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=6.5, parse_math=False)
+            axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=6.5)
     return figure
 
 
@@ -133,15 +134,15 @@ def embeddings(learner: Learner, splits: Splits) -> Figure:
         colours: dict[str, Any] = {"c": scores.numpy(), "cmap": "coolwarm", "vmin": -limit, "vmax": limit}
         points = axes.scatter(xs, ys, s=14, edgecolors="0.4", linewidths=0.3, **colours)
         bar = figure.colorbar(points, ax=axes, fraction=0.04, pad=0.01)
-        names = [class_name(splits, label) for label in (0, 1)]
-        bar.set_label(f"of the token alone: blue {names[0]}, red {names[1]}", fontsize=8, parse_math=False)
+        names = [figure_text(class_name(splits, label)) for label in (0, 1)]
+        bar.set_label(f"of the token alone: blue {names[0]}, red {names[1]}", fontsize=8)
         bar.ax.tick_params(labelsize=7)
     axes.margins(x=0.04)
     axes.set_xlim(right=float(axes.get_xlim()[1]) + 0.08 * float(np.ptp(xs)))  # room for the last name
     for token in _apart(places, labels := [_token_label(tokenizer, int(i)) for i in ids]):
         axes.annotate(
-            labels[token], (xs[token], ys[token]), (3, 0), textcoords="offset points", fontsize=7, va="center",
-            parse_math=False,
+            figure_text(labels[token]), (xs[token], ys[token]), (3, 0), textcoords="offset points", fontsize=7,
+            va="center",
         )  # fmt: skip
     for axis, name, of_it in ((axes.xaxis, "first", share[0]), (axes.yaxis, "second", share[1])):
         axis.set_label_text(f"{name} principal component, {100 * of_it:.0f} % of the variance", fontsize=9)

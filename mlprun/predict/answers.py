@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.data.audio.mel import Frames, mel
-from mlprun.formatting import truncate
+from mlprun.formatting import printable, truncate
 from mlprun.pictures.figures import new_panels
+from mlprun.pictures.labels import figure_text
 from mlprun.predict.predict import Answer, Prediction
 from mlprun.text_table import render
 
@@ -51,7 +52,7 @@ def headline(answer: Answer, prediction: Prediction) -> str:
         predicted = answer.class_names[prediction.predicted]
         true = answer.class_names[prediction.target] if isinstance(prediction.target, int) else ""
         true += ", wrong" * bool(true and prediction.target != prediction.predicted)
-    return f"{prediction.name}: {predicted}" + f"  (true: {true})" * bool(true)
+    return printable(f"{prediction.name}: {predicted}" + f"  (true: {true})" * bool(true), keep="")
 
 
 def most_likely(answer: Answer, prediction: Prediction) -> list[tuple[str, float]]:
@@ -83,7 +84,7 @@ def draw(answer: Answer, prediction: Prediction) -> Any:
         pixels = prediction.pixels.transpose(1, 2, 0)
         panels[0].imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         panels[0].set_axis_off()
-    figure.suptitle(headline(answer, prediction), fontsize=11)
+    figure.suptitle(figure_text(headline(answer, prediction)), fontsize=11)
     if prediction.predicted is None:
         return figure
     shown = most_likely(answer, prediction)[::-1]
@@ -91,7 +92,7 @@ def draw(answer: Answer, prediction: Prediction) -> Any:
     verdict = "tab:blue"
     if prediction.target is not None:
         verdict = "tab:green" if prediction.target == prediction.predicted else "tab:red"
-    names = [truncate(name, 18) for name, _ in shown]
+    names = [figure_text(truncate(name, 18)) for name, _ in shown]
     colours = [verdict if name == predicted else "lightsteelblue" for name, _ in shown]
     bars = panels[1].barh(range(len(shown)), [value for _, value in shown], color=colours)
     panels[1].bar_label(bars, fmt="%.3f", padding=3, fontsize=8)

@@ -22,7 +22,7 @@ class RunLog:
 
     def __init__(self, path: Path) -> None:
         self._file = _File(path, encoding="utf-8")
-        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._file.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
         self._terminal = Terminal(logging.INFO)
         self._loggers = (log, logging.getLogger("py.warnings"))
 
@@ -43,6 +43,11 @@ class RunLog:
             logger.propagate = True
             logger.setLevel(logging.NOTSET)
         self._file.close()
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _File(logging.FileHandler):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mlprun.data.nested import AnyBatch, Batch
 from mlprun.errors import ConfigError
+from mlprun.formatting import printable
 from mlprun.tasks.base import Metric, Step
 from mlprun.tasks.losses import NLL, Hinge
 from mlprun.tasks.metrics import MacroF1, TopAccuracy, predicted_classes
@@ -74,6 +75,7 @@ class Classification(Supervised):
 
     def target_lines(self, targets: Tensor, first: Batch, known: Sequence[str], *, redrawn: bool) -> list[str]:
         counts, names = targets.flatten().bincount(minlength=self.num_classes).tolist(), self.class_names(known)
+        names = [printable(name, keep="") for name in names]
         if len(counts) > 20:
             few, many = counts.index(min(counts)), counts.index(max(counts))
             return [
