@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
+import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -67,20 +69,34 @@ def part_folders(root: str | os.PathLike[str] | None, kind: str = "images") -> d
     parts = split_folders(folder, lambda split: bool(_subfolders(split)))
     if "train" in parts:
         return parts
-    _check_no_split_is_a_class(folder, files)
+    _check_no_split_is_a_class(folder, kind)
     return {"train": folder}
 
 
-def _check_no_split_is_a_class(folder: Path, files: str) -> None:
-    """Refuse folders of splits without one for training."""
+def _check_no_split_is_a_class(folder: Path, kind: str) -> None:
+    """Refuse folders of splits without one for training, or under names that only contain the usual ones."""
     names = _subfolders(folder)
     if names and all(split_of(name) for name in names):
         train = folder / next((name for name in names if split_of(name) == "train"), "train")
-        raise DataError(f"{train}: no class folders in it; expected {train}/CLASS/{files}, one folder per class")
+        raise DataError(
+            f"{train}: no class folders in it; expected {train}/CLASS/*{EXTENSIONS[kind][0]}, one folder per class"
+        )
     for name in names:
         if split_of(name) and (both := sorted(set(_subfolders(folder / name)).intersection(names))):
             problem = f"{name} holds folders that are also beside it ({_few(both)}), so it is a split and no class"
             raise DataError(f"{folder}: {problem}\n  move the classes beside it to {folder}/train")
+    nested = [name for name in names if _subfolders(folder / name) and not loose_files(folder / name, kind)]
+    similar = {split: name for name in nested if (split := _split_in(name))}
+    if "train" in similar and len(similar) > 1:
+        problem = f"{_few(list(similar.values()))} hold folders, so they seem to be splits and no classes"
+        raise DataError(f"{folder}: {problem}\n  rename them: {', '.join(similar)}")
+
+
+def _split_in(name: str) -> str | None:
+    """The split that a word of the name is, as in `training_set`, `seg_test` or `TrainData`; or None."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    words = re.sub(r"(set|data|images|imgs)\b", " ", words.replace("_", " "))
+    return next((split for word in re.findall(r"[a-z]+", words) if (split := split_of(word))), None)
 
 
 def split_of(name: str) -> str | None:
@@ -173,7 +189,11 @@ def list_parts(
                 raise DataError(f"{folder / name}: class '{name}' is not one of the {len(names)} of the training part")
         _check_levels(folder, files, kind)
         fingerprints[str(folder)] = _fingerprint(files.paths, folder)
+        if missing := [names[i] for i in sorted(set(range(len(names))) - set(files.targets))]:
+            log.warning("%s: no examples of %d of %d classes: %s", folder, len(missing), len(names), _few(missing))
     top = Path(root or "").expanduser()
+    _warn_of_same_folders(folders)
+    _warn_of_similar_names(folders["train"], names)
     if folders["train"] != top:
         unused.add(_unused_beside(top, folders, kind))
     unused.report(top, sum(len(files.paths) for files in parts.values()), kind)
@@ -181,12 +201,32 @@ def list_parts(
 
 
 def _unused_beside(top: Path, folders: dict[str, Path], kind: str) -> list[str]:
-    """Warn of folders beside those of the splits; the files in them, except in splits that have no classes."""
+    """Warn of folders beside those of the splits; the files beside and in them, except in splits without classes."""
     names = [name for name in _subfolders(top) if top / name not in folders.values()]
     if names:
         used = ", ".join(path.name for path in folders.values())
         log.warning("%s: %s not used: %s (splits: %s)", top, pluralize(len(names), "folder"), _few(names), used)
-    return [path for name in names if split_of(name) is None for path in files_below(top / name, kind)]
+    below = [path for name in names if split_of(name) is None for path in files_below(top / name, kind)]
+    return loose_files(top, kind) + below
+
+
+def _warn_of_same_folders(folders: dict[str, Path]) -> None:
+    """Warn of class folders that links make the same, in two splits or in one."""
+    first: dict[str, Path] = {}
+    for folder in folders.values():
+        for name in _subfolders(folder):
+            other = first.setdefault(os.path.realpath(folder / name), folder / name)
+            if other != folder / name:
+                log.warning("%s and %s are the same folder: their examples are in both", other, folder / name)
+                return
+
+
+def _warn_of_similar_names(folder: Path, names: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), name)
+        if other != name:
+            log.warning("%s: '%s' and '%s' are two classes, whose names look the same", folder, other, name)
 
 
 def _check_levels(folder: Path, files: Files, kind: str) -> None:
@@ -225,10 +265,12 @@ def _fingerprint(paths: Iterable[str], folder: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            size = os.path.getsize(path)
+            status = os.stat(path)
         except OSError as error:  # a broken link
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        digest.update(f"{path.removeprefix(str(folder))}\0{size}\0".encode(errors="surrogateescape"))
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device might never answer
+            raise DataError(f"{path}: cannot be read: it is no regular file")
+        digest.update(f"{path.removeprefix(str(folder))}\0{status.st_size}\0".encode(errors="surrogateescape"))
     return f"sha256:{digest.hexdigest()}"
 
 

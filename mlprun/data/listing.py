@@ -65,10 +65,14 @@ def subfolder_names(folder: Path) -> list[str]:
 
 
 def loose_files(folder: Path, kind: str) -> list[str]:
-    """Files of a kind beside the class folders in `folder`."""
+    """Files of a kind beside the class folders in `folder`, and links that lead nowhere, perhaps to such a folder."""
     endings = EXTENSIONS[kind]
-    names = _entries(folder, lambda entry: entry.name.lower().endswith(endings) and entry.is_file())
-    return [str(folder / name) for name in names]
+
+    def is_wanted(entry: os.DirEntry[str]) -> bool:
+        is_file = entry.name.lower().endswith(endings) and entry.is_file()
+        return is_file or (entry.is_symlink() and not os.path.exists(entry))
+
+    return [str(folder / name) for name in _entries(folder, is_wanted)]
 
 
 def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:

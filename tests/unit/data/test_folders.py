@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def test_usual_names_of_splits(tmp_path, caplog, train, val, test):
 
 
 @pytest.mark.parametrize(
-    "classes", [("train", "bus"), ("valid", "invalid"), ("Test", "control"), ("eval", "train", "x")]
+    "classes",
+    [("train", "bus"), ("valid", "invalid"), ("Test", "control"), ("eval", "train", "x"), ("train_line", "test_line")],
 )
 def test_a_class_may_have_the_name_of_a_split(tmp_path, classes):
     make(tmp_path, *(f"{name}*2" for name in classes))
@@ -79,6 +81,12 @@ def test_a_class_may_have_the_name_of_a_split(tmp_path, classes):
             ("a*2", "b*2", "a/1.md", "a/2.md", "a/3.md", "a/4.md", "b/4.md", "b/5.md"),
             "6 of 10 files are not used: a/2.md, .* 3 more",
         ),
+        (
+            ("training_set/a*1", "test_set/a*1", "single_prediction*1"),
+            "test_set, training_set hold .*\n  rename .* test",
+        ),
+        (("seg_train/seg_train/a*1", "seg_test/seg_test/a*1"), "seg_test, seg_train hold folders, so they seem to be"),
+        (("TrainImages/a*1", "ValImages/a*1"), "rename them: train, val"),
         (("train/a/x*1", "train/b*1", "bus*2", "car*2"), "4 of 6 files are not used: bus/0.txt"),  # train is a class
         (
             ("a*2", "b/1.md", "b/2.md"),
@@ -97,6 +105,9 @@ def test_layouts_that_are_refused(tmp_path, files, message):
         ((*("train/a*2", "train/b*2"), "test/1.md", "extra/x.md"), "2 folders not used: extra, test (splits: train)"),
         (("a*2", "b*2", "a/9.md"), "1 of 5 files are not used: a/9.md; texts end in .txt"),
         (("a*2", "b*2", "c.txt"), "1 of 5 files are not used: c.txt"),  # of no class
+        (("train/a*2", "train/b*2", "c.txt"), "1 of 5 files are not used: c.txt"),
+        (("train/a*2", "train/b*2", "train/c*2", "test/a*1"), "no examples of 2 of 3 classes: b, c"),
+        (("cat*2", "Cat*2"), "'Cat' and 'cat' are two classes, whose names look the same"),
         (
             ("a*2", *("b*2", "a/0.xml", "a/1.xml"), *("b/0.xml", "b/1.xml", "b/1.json")),
             "5 of 9 files are not used: a/0",
@@ -107,7 +118,28 @@ def test_layouts_that_are_refused(tmp_path, files, message):
 def test_layouts_that_are_reported(tmp_path, caplog, files, message):
     list_parts(make(tmp_path, *files), "texts")
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith(f"{tmp_path}: {message}")
+    assert caplog.messages[0].removeprefix(str(tmp_path)).removeprefix("/test").startswith(f": {message}")
+
+
+@pytest.mark.parametrize(("link", "to"), [("test", "train"), ("test/a", "train/a"), ("train/c", "train/a")])
+def test_a_folder_that_links_put_into_two_splits_or_classes_is_reported(tmp_path, caplog, link, to):
+    make(tmp_path, "train/a*2", "train/b*2")
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / to)
+    list_parts(tmp_path, "texts")
+    assert sum("are the same folder: their examples are in both" in message for message in caplog.messages) == 1
+
+
+def test_a_link_to_nowhere_may_have_been_a_class(tmp_path, caplog):
+    make(tmp_path, "a*2", "b*2").joinpath("c").symlink_to("gone")
+    list_parts(tmp_path, "texts")
+    assert caplog.messages == [f"{tmp_path}: 1 of 5 files are not used: c; texts end in .txt"]
+
+
+def test_a_pipe_among_the_files_is_refused_as_it_might_never_answer(tmp_path):
+    os.mkfifo(make(tmp_path, "a*2", "b*2") / "b/2.txt")
+    with pytest.raises(DataError, match=r"b/2\.txt: cannot be read: it is no regular file"):
+        list_parts(tmp_path, "texts")
 
 
 @pytest.mark.parametrize(
