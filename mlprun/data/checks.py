@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
@@ -112,7 +113,9 @@ class ExpectedData:
 
     def check_batch(self, targets: Tensor, name: str) -> None:
         """Raise a DataError for targets of lazy data that a loss would accept in silence."""
-        if self.task == "classification" and (count := int((targets == IGNORED).sum())):  # others raise an error
+        # other labels that are no class raise an error; NumPy takes a tenth of torch's time for so few numbers
+        if self.task == "classification" and not targets.is_floating_point() and (targets.numpy() == IGNORED).any():
+            count = int((targets == IGNORED).sum())
             raise DataError(
                 f"data: {count} of the {len(targets)} labels of a {name} batch are {IGNORED}, which a loss ignores"
                 "\n  labels are 0 to num_outputs - 1: leave out examples without a label"
@@ -136,8 +139,10 @@ class ExpectedData:
         num_classes = max(self.num_outputs, 2)
         if self.task != "classification" or targets.is_floating_point() or targets.dim() != 1:
             return None
-        is_known = bool(((targets >= 0) & (targets < num_classes)).all())
-        return torch.bincount(targets, minlength=num_classes) if is_known else None
+        values = targets.numpy()
+        if values.size == 0 or values.min() < 0 or values.max() >= num_classes:
+            return None
+        return torch.from_numpy(np.bincount(values, minlength=num_classes))
 
     def warn_of_missing_classes(self, counts: Tensor, why: str) -> None:
         """Warn of classes without an example in the training split."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,7 +145,7 @@ def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) ->
 def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
     """The rows of a .csv file, or the row that the word itself is, such as `5.1,3.5,1.4,0.2`.
 
-    A first line without a number is a header.
+    A first line without a number is a header, and so is 0,1,2,…, which pandas writes of an array.
     """
     path = Path(word)
     if path.suffix.lower() != ".csv" and not path.is_file():
@@ -163,12 +163,18 @@ def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a table of numbers"
         raise DataError(f"{word}: cannot be read as a table: {reason}") from error
+    notes: tuple[str, ...] = ()
     if rows and not any(map(_is_number, rows[0][1])):
+        rows = rows[1:]
+    elif len(rows) > 1 and len(rows[0][1]) > 1 and rows[0][1] == [str(i) for i in range(len(rows[0][1]))]:
+        notes = (f"note: {path.name}: its first line, {','.join(rows[0][1][:4])}{',…' * (len(rows[0][1]) > 4)}, "
+                 "is taken for a header",)  # fmt: skip
         rows = rows[1:]
     if not rows:
         raise DataError(f"{word}: holds no row of numbers")
     names = [f"{path.name}, line {number}" for number, _ in rows]
-    return [Input(name, _row(row, name, input_shape)) for name, (_, row) in zip(names, rows, strict=True)]
+    given = [Input(name, _row(row, name, input_shape)) for name, (_, row) in zip(names, rows, strict=True)]
+    return [replace(given[0], notes=notes), *given[1:]]
 
 
 def _is_number(cell: str) -> bool:

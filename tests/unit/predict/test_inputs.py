@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mlprun.data.image_folder import ImageFolder, image_folder
-from mlprun.predict.inputs import ImageFormat, from_image
+from mlprun.predict.inputs import ImageFormat, from_image, from_numbers
 from tests.helpers.files import save_image
 
 BYTES = ImageFormat(0, 255, None)
@@ -89,3 +89,21 @@ def test_an_inverted_image_is_suspected(tmp_path, value, border, invert, said):
     notes = from_image(file, (1, 4, 4), ImageFormat(0, 255, border), invert=invert).notes
     assert len(notes) == (said is not None)
     assert not notes or f"warning: {file} looks inverted: {said}" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "noted"),
+    [
+        ("a,b\n1,2\n", ["line 2"], False),
+        ("0,1\n-1.5,0.25\n2,3\n", ["line 2", "line 3"], True),  # pandas' header of an array
+        ("0,1\n", ["line 1"], False),  # what else there would be to predict
+        ("1,0\n2,3\n", ["line 1", "line 2"], False),
+        ("0.0,1.0\n2,3\n", ["line 1", "line 2"], False),
+    ],
+)
+def test_a_first_line_of_words_or_of_column_numbers_is_a_header(tmp_path, table, names, noted):
+    (tmp_path / "rows.csv").write_text(table)
+    rows = from_numbers(str(tmp_path / "rows.csv"), [2])
+    assert [row.name for row in rows] == [f"rows.csv, {name}" for name in names]
+    assert [bool(row.notes) for row in rows] == [noted, *[False] * (len(rows) - 1)]
+    assert not noted or rows[0].notes == ("note: rows.csv: its first line, 0,1, is taken for a header",)
