@@ -48,6 +48,10 @@ def _commit(git: Mapping[str, Any], path: Path) -> str:
     patch = str(path / "code.patch") if (path / "code.patch").is_file() else git.get("patch", "not kept")
     secret = git.get("secret")
     without = f", without {', '.join(map(str, secret))} (secrets)" if isinstance(secret, list) else ""
+    if isinstance(left_out := git.get("left_out"), list) and left_out:
+        without += (
+            f", without {', '.join(map(str, left_out[:3]))}{', …' * (len(left_out) > 3)} (data, runs or too much)"
+        )
     return f"{git.get('commit')}, with uncommitted changes: {patch}{without}"
 
 

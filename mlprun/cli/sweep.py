@@ -15,7 +15,7 @@ from hydra.core.utils import configure_log
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mlprun.cli.line import Line, first_folder
+from mlprun.cli.line import Line
 from mlprun.cli.task import SAFE_PATH, Task, restore_safe_path
 from mlprun.config.identity import fingerprint
 from mlprun.config.schema import SweepConfig
@@ -24,7 +24,7 @@ from mlprun.files import check_for_hydra
 from mlprun.formatting import pluralize
 from mlprun.process import num_cores
 from mlprun.runs import sweep_record
-from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git, make, now_utc
+from mlprun.runs.directory import RunDirectory, claim, make, now_utc
 from mlprun.runs.log import print_line
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         return 0
     is_new = sweep_dir is None or not sweep_dir.exists()
     sweep_dir = sweep_dir or claim(cfg.hydra.sweep.dir)
-    make(sweep_dir)
-    if not is_explicit:
-        keep_out_of_git(first_folder(sweep_dir))
+    make(sweep_dir, ignored=not is_explicit)
     cfg.hydra.sweep.dir = str(sweep_dir)
     try:
         with RunDirectory(sweep_dir).held():

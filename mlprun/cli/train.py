@@ -20,7 +20,7 @@ from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
 from mlprun.formatting import printable
 from mlprun.job.run import run_job
-from mlprun.runs.directory import claim, keep_out_of_git, make
+from mlprun.runs.directory import claim, make
 
 
 def train(arguments: list[str]) -> int:
@@ -67,7 +67,6 @@ def _run(line: Line) -> int:
     is_new = True
     if not line.sets("hydra.run.dir"):
         directory = claim(cfg.hydra.run.dir)
-        keep_out_of_git(first_folder(directory))
     else:
         directory = Path(cfg.hydra.run.dir)
         if (directory / "sweep.json").exists():

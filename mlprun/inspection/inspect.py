@@ -73,7 +73,6 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
 def _save(pictures: dict[str, Any], folder: Path, *, claim: bool) -> None:
     if claim:
         folder = directory.claim(str(folder))
-        directory.keep_out_of_git(Path(folder.parts[0]))
     else:
         directory.make(folder)
     try:

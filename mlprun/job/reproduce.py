@@ -22,7 +22,7 @@ from mlprun.errors import ConfigError, RunError
 from mlprun.formatting import first_few
 from mlprun.job.outcome import resume_line
 from mlprun.job.run import run_job
-from mlprun.runs.directory import RunDirectory, claim, keep_out_of_git
+from mlprun.runs.directory import RunDirectory, claim
 from mlprun.runs.log import print_line
 from mlprun.runs.metrics import read_rows
 from mlprun.runs.record import RunRecord
@@ -60,7 +60,6 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
     for problem in _unreadable(original):  # known now, not after hours of training
         print_line(f"warning: {problem}\n  it cannot be compared", sys.stderr)
     again = RunDirectory(claim(f"{datetime.now():outputs/%Y-%m-%d/%H-%M-%S}_{_name(path)}_again"))
-    keep_out_of_git(Path("outputs"))
     outcome = run_job(
         config, again.path, command, record.overrides or [], num_threads=record.num_threads, reproduces=path
     )

@@ -21,16 +21,17 @@ from mlprun.runs import metrics, provenance
 from mlprun.runs.record import RunRecord, cannot_write, read_record, write_record
 
 log = logging.getLogger("mlprun")
+_IGNORE_ALL = b"*\n"
 
 
 def claim(pattern: str) -> Path:
-    """Make a new directory `pattern_XXXX`; RunError if that fails.
+    """Make a new directory `pattern_XXXX`, which git ignores; RunError if that fails.
 
     mkdir fails if the directory exists, also on a network file system, so two runs started in the same second never
     get the same one.
     """
     try:
-        make(Path(pattern).parent)
+        make(Path(pattern).parent, ignored=True)
         while True:
             path = Path(f"{pattern}_{secrets.token_hex(2)}")
             try:
@@ -38,13 +39,14 @@ def claim(pattern: str) -> Path:
             except FileExistsError:
                 continue
             sync_folder(path.parent)
+            _keep_out_of_git(path)
             return path
     except OSError as error:
         raise cannot_write(Path(pattern).parent, error) from error
 
 
-def make(path: Path) -> None:
-    """Make the directory `path` unless it exists; RunError if that fails."""
+def make(path: Path, *, ignored: bool = False) -> None:
+    """Make the directory `path` unless it exists, for git to see or `ignored`; RunError if that fails."""
     try:
         new = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
@@ -52,14 +54,19 @@ def make(path: Path) -> None:
             sync_folder(folder.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
+    if new and ignored:
+        _keep_out_of_git(new[-1])
 
 
-def keep_out_of_git(folder: Path) -> None:
-    """Let git ignore an output folder: otherwise every run would make the repository dirty for the next."""
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        with naming_path(ignore), open_to_write(ignore, "w", "utf-8") as file:
-            file.write("*\n")
+def _keep_out_of_git(new: Path) -> None:
+    """Let git ignore a folder that was just made: otherwise every run would make the repository dirty for the next."""
+    for folder in new.parents:
+        with contextlib.suppress(OSError):
+            if (folder / ".gitignore").read_bytes() == _IGNORE_ALL:
+                return
+    ignore = new / ".gitignore"
+    with naming_path(ignore), open_to_write(ignore, "wb") as file:
+        file.write(_IGNORE_ALL)
 
 
 class RunDirectory:

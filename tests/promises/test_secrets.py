@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlprun.runs import provenance
+from mlprun.runs import repository
 from mlprun.runs.secret_files import has_secret_name
 from tests.helpers.files import write
 
@@ -80,7 +80,7 @@ def test_the_patch_leaves_out_secrets_and_the_record_names_them(tmp_path):
     os.chmod(tmp_path / "private.py", 0o600)
     subprocess.run([*git, "add", "staged.pem"], check=True)
     patch = tmp_path.parent / "code.patch"
-    state = provenance.git_state(tmp_path, patch)
+    state = repository.git_state(tmp_path, patch)
     assert state["secret"] == [".env", "keys/id_rsa", "private.py", "secrets.py", "staged.pem"]
     text = patch.read_text()
     assert "hush" not in text
@@ -95,7 +95,7 @@ def test_where_all_files_are_private_their_permissions_tell_nothing(tmp_path):
     before = os.umask(0o077)
     try:
         write(tmp_path, {"net.py": "a = 1\n"})
-        assert "secret" not in provenance.git_state(tmp_path, tmp_path.parent / "code.patch")
+        assert "secret" not in repository.git_state(tmp_path, tmp_path.parent / "code.patch")
     finally:
         os.umask(before)
     assert "+a = 1" in (tmp_path.parent / "code.patch").read_text()

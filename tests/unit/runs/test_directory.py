@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlprun.errors import RunError
-from mlprun.runs.directory import RunDirectory, claim
+from mlprun.runs.directory import RunDirectory, claim, make
 
 CONFIG = {"seed": 3, "optim": {"lr": 0.1}}
 
@@ -25,7 +25,7 @@ def test_claims_by_many_threads_give_as_many_directories(tmp_path):
     with ThreadPoolExecutor(50) as pool:
         claimed = list(pool.map(lambda _: claim(pattern), range(400)))
     assert len(set(claimed)) == 400
-    assert sorted(claimed) == sorted((tmp_path / "2026-11-21").iterdir())
+    assert sorted(claimed) == sorted((tmp_path / "2026-11-21").glob("10-*"))
     assert all(path.name.startswith("10-33-12_digits_mlp_") and path.is_dir() for path in claimed)
 
 
@@ -51,6 +51,33 @@ def test_a_file_where_the_folder_should_be(tmp_path, pattern):
         claim(str(tmp_path / pattern))
     assert str(tmp_path / "outputs") in str(refusal.value)
     assert "hydra.run.dir" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "pattern", "ignored"),
+    [
+        ([], "outputs/today/run", ["outputs"]),
+        (["outputs/"], "outputs/today/run", ["outputs/today"]),
+        (["results/tables/one.csv"], "results/runs/run", ["results/runs"]),
+        (["results/one.csv"], "results/run", ["results/run"]),
+        (["results/.gitignore"], "results/run", ["results/run"]),  # of the user's: it may name other files
+    ],
+)
+def test_only_folders_that_were_just_made_are_kept_out_of_git(tmp_path, monkeypatch, there, pattern, ignored):
+    monkeypatch.chdir(tmp_path)
+    for name in there:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text("*.log\n")
+    first = claim(pattern)
+    second = claim(pattern)
+    found = [file.parent for file in tmp_path.rglob(".gitignore") if file.read_text() == "*\n"]
+    expected = {first if name == pattern else tmp_path / name for name in ignored}
+    expected |= {second for name in ignored if name == pattern}
+    assert set(found) == {tmp_path / folder for folder in expected}
+    make(tmp_path / "sweep" / "name", ignored=True)
+    make(tmp_path / "own" / "name")
+    assert (tmp_path / "sweep" / ".gitignore").exists()
+    assert not list((tmp_path / "own").rglob(".gitignore"))
 
 
 # ----------------------------------------------------------------------------------------------- run.json

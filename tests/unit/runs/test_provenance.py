@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import os
 import shutil
-import subprocess
 import sys
 import types
 from collections.abc import Iterator
@@ -16,8 +14,7 @@ from pathlib import Path
 import pytest
 
 import mlprun
-from mlprun.runs import provenance
-from mlprun.runs.provenance import collect, git_state, mlprun_state, sources
+from mlprun.runs.provenance import collect, mlprun_state, sources
 from tests.helpers.files import REPOSITORY, write
 
 
@@ -32,190 +29,7 @@ def test_what_is_collected(tmp_path):
     assert found["host"]["num_cpus"] == os.cpu_count()
 
 
-# ---------------------------------------------------------------------------------------------------- git
-
-
-class Repository:
-    """A repository of one commit, with a file of each sort."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir()
-        self.git("init", "-q")
-        for key, value in {"user.name": "a", "user.email": "a@b", "commit.gpgsign": "false"}.items():
-            self.git("config", key, value)
-        self.write("model.py", "one\ntwo\nthree\n")
-        self.write("old.py", "old\n")
-        self.write(".gitignore", "*.log\ndata/\n")
-        self.write("sub/deep.py", "deep\n")
-        self.git("add", "--all")
-        self.git("commit", "-qm", "first")
-
-    def git(self, *arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(self.path), *arguments], check=True, capture_output=True, text=True
-        ).stdout
-
-    def write(self, name: str, content: str | bytes) -> None:
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-
-    def change(self) -> None:
-        """A change of every sort: modified, removed, new, binary, ignored, each also staged, or staged but gone."""
-        self.write("model.py", "one\nTWO\nthree\n")
-        self.write("sub/deep.py", "staged\n")
-        self.write("new/staged.py", "staged\n")
-        self.write("new/gone.py", "gone\n")
-        self.write("kept.log", "ignored, but staged\n")
-        self.git("add", "--force", "sub/deep.py", "new", "kept.log")
-        (self.path / "new/gone.py").unlink()
-        (self.path / "old.py").unlink()
-        self.write("new/fresh file.py", "fresh\n")
-        self.write("weights.bin", bytes(range(256)))
-        self.write("train.log", "ignored\n")
-        self.write("data/big.csv", "ignored\n")
-
-    def content(self) -> dict[str, bytes]:
-        files = (p for p in self.path.rglob("*") if p.is_file() and ".git" not in p.parts)
-        return {str(p.relative_to(self.path)): p.read_bytes() for p in files}
-
-
-@pytest.fixture
-def repository(tmp_path, monkeypatch) -> Repository:
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    return Repository(tmp_path / "repository")
-
-
-def test_a_clean_repository(repository, tmp_path):
-    repository.write("train.log", "ignored\n")
-    state = git_state(repository.path, tmp_path / "code.patch")
-    assert state == {"commit": repository.git("rev-parse", "HEAD").strip(), "dirty": False}
-    assert not (tmp_path / "code.patch").exists()
-
-
-CONFIGURED = {
-    "as git comes": {},
-    "colours": {"color.ui": "always"},
-    "no prefix": {"diff.noprefix": "true"},
-    "mnemonic prefix": {"diff.mnemonicPrefix": "true"},
-    "external diff": {"diff.external": "false"},
-    "relative": {"diff.relative": "true"},
-    "untracked hidden": {"status.showUntrackedFiles": "no"},
-    "context": {"diff.context": "0"},
-}
-
-
-@pytest.mark.parametrize("configured", CONFIGURED)
-@pytest.mark.parametrize("below", ["", "sub"])
-def test_the_patch_brings_the_code_back(repository, tmp_path, below, configured):
-    """Applied to the commit, from wherever the run was started and whatever the user's git is set to."""
-    repository.change()
-    for key, value in CONFIGURED[configured].items():
-        repository.git("config", key, value)
-    state = git_state(repository.path / below, tmp_path / "code.patch")
-    changes = sha256((tmp_path / "code.patch").read_bytes())
-    assert state == {"commit": repository.git("rev-parse", "HEAD").strip(), "dirty": True, "changes": changes}
-    again = tmp_path / "again"
-    subprocess.run(["git", "clone", "-q", str(repository.path), str(again)], check=True)
-    subprocess.run(["git", "-C", str(again), "apply", str(tmp_path / "code.patch")], check=True)
-    expected = {n: c for n, c in repository.content().items() if n not in ("train.log", "data/big.csv")}
-    restored = Repository.__new__(Repository)
-    restored.path = again
-    assert restored.content() == expected
-    assert {"new/fresh file.py", "new/staged.py", "kept.log", "weights.bin"} <= set(expected)
-
-
 SAME, OTHER = True, False
-
-
-@pytest.mark.parametrize(
-    ("then", "told"),
-    [
-        (lambda repository: None, SAME),
-        (lambda repository: repository.git("add", "--all"), SAME),  # staged or not, the code is the same
-        (lambda repository: repository.git("config", "diff.context", "0"), SAME),
-        (lambda repository: repository.write("train.log", "ignored, too\n"), SAME),
-        (lambda repository: repository.write("model.py", "one\ntwo\nTHREE\n"), OTHER),
-        (lambda repository: repository.write("weights.bin", b"other"), OTHER),
-        (lambda repository: repository.write("another.py", ""), OTHER),
-        (lambda repository: (repository.path / "sub/deep.py").unlink(), OTHER),
-        (lambda repository: (repository.path / "model.py").chmod(0o755), OTHER),
-    ],
-)
-def test_records_with_the_same_uncommitted_changes_say_so(repository, tmp_path, then, told):
-    repository.change()
-    before = git_state(repository.path, tmp_path / "code.patch")["changes"]
-    then(repository)
-    assert (git_state(repository.path, tmp_path / "code.patch")["changes"] == before) is told
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
-def test_a_file_name_need_not_be_utf8(repository, tmp_path, monkeypatch):
-    name = os.fsdecode(b"na\xefve.py")
-    repository.write(name, "fresh\n")
-    assert "patch" not in git_state(repository.path, tmp_path / "code.patch")
-    assert "+fresh" in (tmp_path / "code.patch").read_text()
-    monkeypatch.setattr(provenance, "LARGEST_UNTRACKED", 3)
-    left_out = git_state(repository.path, tmp_path / "code.patch")["left_out"]
-    assert json.loads(json.dumps(left_out)) == [name]
-
-
-def test_an_untracked_file_alone_makes_it_dirty(repository, tmp_path):
-    repository.git("config", "status.showUntrackedFiles", "no")
-    repository.write("fresh.py", "fresh\n")
-    assert git_state(repository.path, tmp_path / "code.patch")["dirty"] is True
-    assert "fresh.py" in (tmp_path / "code.patch").read_text()
-
-
-def test_recording_leaves_the_repository_alone(repository, tmp_path):
-    repository.change()
-
-    def look() -> tuple[bytes, str, list[str]]:
-        git_folder = repository.path / ".git"
-        files = sorted(str(p) for p in git_folder.rglob("*") if p.is_file())
-        return (git_folder / "index").read_bytes(), repository.git("--no-optional-locks", "status", "-s"), files
-
-    before = look()
-    git_state(repository.path, tmp_path / "code.patch")
-    assert look() == before
-
-
-def test_a_patch_too_large_is_named_and_not_kept(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "LARGEST_PATCH", 1000)
-    repository.write("weights.bin", os.urandom(5000))
-    state = git_state(repository.path, tmp_path / "code.patch")
-    assert state["dirty"] is True
-    assert state["patch"].startswith("not kept: ")
-    assert not (tmp_path / "code.patch").exists()
-    monkeypatch.undo()
-    kept = git_state(repository.path, tmp_path / "code.patch")
-    assert state["changes"] == kept["changes"] == sha256((tmp_path / "code.patch").read_bytes())
-
-
-def test_a_patch_that_cannot_be_made_costs_no_commit(repository, tmp_path):
-    repository.change()
-    state = git_state(repository.path, tmp_path / "nowhere" / "code.patch")
-    assert state["commit"] == repository.git("rev-parse", "HEAD").strip()
-    assert state["dirty"] is True
-    assert state["patch"].startswith("not kept: ")
-
-
-@pytest.mark.parametrize("where", ["no repository", "no commit yet", "no folder", "no git"])
-def test_nothing_to_record(tmp_path, monkeypatch, where):
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    folder = tmp_path / "folder"
-    if where != "no folder":
-        folder.mkdir()
-    if where == "no commit yet":
-        subprocess.run(["git", "init", "-q", str(folder)], check=True)
-    if where == "no git":
-        monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state(folder, tmp_path / "code.patch") == {}
-    assert not (tmp_path / "code.patch").exists()
 
 
 # ------------------------------------------------------------------------------------------------- mlprun
