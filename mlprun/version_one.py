@@ -64,9 +64,14 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
 
     config = _changed(config, change)
     data = config.get("data")
-    if isinstance(data, dict) and data.pop("normalize_test_by", "train") == "test" and data["normalize"] != "none":
-        splits = {name: data[name] for name in _SPLITS.split()}
-        data["dataset"] = {"_target_": _OWN_STATISTICS, "source": data["dataset"], "scale_test_by": "test", **splits}
+    if isinstance(data, dict) and data.pop("normalize_test_by", "train") == "test" and data.get("normalize") != "none":
+        splits = {name: data.get(name) for name in _SPLITS.split()}
+        data["dataset"] = {
+            "_target_": _OWN_STATISTICS,
+            "source": data.get("dataset"),
+            "scale_test_by": "test",
+            **splits,
+        }
     return config
 
 

@@ -15,6 +15,7 @@ from omegaconf import MISSING
 
 from mlprun.config.options import Option, default_of
 from mlprun.config.schema import INPUT_SECTIONS, Config
+from mlprun.runs.record import section
 from mlprun.version_one import upgrade_config
 
 # Keys that may change when a run is resumed.
@@ -28,8 +29,8 @@ IMAGE_FOLDER = "mlprun.data.image_folder.image_folder"
 def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
     """A copy of a stored config in today's terms, in which newer keys have their defaults."""
     config = upgrade_config(stored)
-    data = config.get("data", {})
-    dataset = data.get("dataset", {})
+    data = section(config, "data")
+    dataset = section(data, "dataset")
     repeated = {name: group for group in INPUT_SECTIONS for name in _repeats(data, group)}
     _add_defaults(config, Config)
     for name, group in repeated.items():
@@ -48,9 +49,9 @@ def identity(stored: dict[str, Any], *, length: bool = True) -> dict[str, Any]:
         *parents, last = key.split(".")
         node = config
         for parent in parents:
-            node = node.get(parent, {})
+            node = section(node, parent)
         node.pop(last, None)
-    drop_known_root(config.get("data", {}).get("dataset", {}))
+    drop_known_root(section(section(config, "data"), "dataset"))
     return config
 
 
@@ -84,12 +85,12 @@ def drop_known_root(dataset: dict[str, Any]) -> None:
 def _repeats(data: dict[str, Any], group: str) -> list[str]:
     """The arguments of the data set that repeat a group of `data`."""
     values = data.get(group)
-    same = [name for name, value in data.get("dataset", {}).items() if value == values]
+    same = [name for name, value in section(data, "dataset").items() if value == values]
     return same if isinstance(values, dict) else []
 
 
-def _add_defaults(config: dict[str, Any], section: type) -> None:
-    for spec in dataclasses.fields(section):
+def _add_defaults(config: dict[str, Any], schema: type) -> None:
+    for spec in dataclasses.fields(schema):
         option: Option = spec.metadata["option"]
         if option.section is not None and isinstance(config.get(spec.name), dict):
             _add_defaults(config[spec.name], option.section)
@@ -98,9 +99,9 @@ def _add_defaults(config: dict[str, Any], section: type) -> None:
             config[spec.name] = dataclasses.asdict(default) if option.section and default is not None else default
 
 
-def _without_defaults(config: dict[str, Any], section: type) -> dict[str, Any]:
+def _without_defaults(config: dict[str, Any], schema: type) -> dict[str, Any]:
     changed = dict(config)
-    for spec in dataclasses.fields(section):
+    for spec in dataclasses.fields(schema):
         if spec.name not in config:
             continue
         option, value = spec.metadata["option"], config[spec.name]

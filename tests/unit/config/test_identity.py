@@ -138,3 +138,8 @@ def test_a_directory_that_was_not_begun_is_its_points(tmp_path):
 def test_equal_numbers_are_one_identity_and_large_ones_are_not_rounded():
     assert digest({"lr": 1}) == digest({"lr": 1.0})
     assert len({digest({"seed": seed}) for seed in (2**53, 2**53 + 1, 2**63 - 1, 2**63 - 2)}) == 4
+
+
+@pytest.mark.parametrize("damaged", [{}, {"data": "x"}, {"data": {"dataset": "x"}}, {"trainer": 1, "sweep": []}])
+def test_a_damaged_config_has_an_identity_so_that_it_hides_no_other_run(damaged):
+    assert identity(damaged)["model"] == "???"
