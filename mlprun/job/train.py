@@ -220,6 +220,7 @@ def _finish(attempt: Attempt, reason: str, metrics: dict[str, float]) -> Outcome
     directory.finish(
         "completed",
         best_step=progress.best_step,
+        best_sha256=checkpoint.sum_of(directory.best),
         ended_by=reason,
         metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()},
         peak_mem_mib=peak_mem_mib(attempt.experiment.device),

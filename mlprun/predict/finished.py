@@ -128,6 +128,9 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
 
     device = configure_torch(from_record(stored))
     state = checkpoint.load(directory.best, device)
+    if (known := record.get("best_sha256")) and known != checkpoint.sum_of(directory.best):
+        problem = f"{directory.best} is not the checkpoint that the run ended with"
+        print_line(f"warning: {problem} (step {record.best_step}): it is of step {state.step}", sys.stderr)
     stored, edits = true_config(stored, state.get("config"))
     if edits:
         warn_of(f"{directory.record_file} is not the config of the run; that of the checkpoint is used", edits)

@@ -98,6 +98,16 @@ def read_torch_file(file: BinaryIO, device: torch.device | str = "cpu") -> Any:
     return torch.load(file, map_location=device, weights_only=True)
 
 
+def sum_of(path: Path) -> str | None:
+    """The SHA-256 that a checkpoint ends with, as `sha256:…`; None if it has none, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            stored = _stored_sum(file)
+    except OSError:
+        return None
+    return (SUM_PREFIX + stored).decode(errors="replace") if stored else None
+
+
 def _append_sum(file: io.BufferedRandom) -> None:
     """End a zip archive without a comment with its sum as one."""
     file.seek(-2, os.SEEK_END)  # an archive ends with the length of its comment, and the comment

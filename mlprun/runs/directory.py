@@ -167,7 +167,7 @@ class RunDirectory:
         now = RunRecord(provenance.collect(Path.cwd(), patch, theirs))
         if not first and now.git.get("changes") == record.git.get("changes"):
             patch.unlink(missing_ok=True)
-        for ended in ("ended_at", "error", "traceback", "stopped_by", "metrics_sha256"):
+        for ended in ("ended_at", "error", "traceback", "stopped_by", "metrics_sha256", "best_sha256"):
             self._record.pop(ended, None)
         self.update(**{"status": "running", **{key: value for key, value in now.items() if key not in record}})
         return RunRecord({**self._record, **now})

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlprun.runs import checkpoint
 from tests.helpers.files import save_image, write
 from tests.helpers.lines import finish
 from tests.helpers.runs import RUN, record_of
@@ -209,6 +210,16 @@ def test_examples_of_another_test_split_are_not_predicted_unless_asked_for(mlpru
     assert mlprun("predict", RUN, "--index", "0", "--changed-data").status == 0
     assert mlprun("predict", RUN, "mine/cat/20.bmp").err == ""  # needs no data
     assert mlprun("predict", RUN, "mine/cat/20.bmp", "--changed-data").status == 2
+
+
+def test_another_checkpoint_of_the_same_config_in_the_place_of_the_best_is_told(mlprun, copied):
+    best = copied(rows) / RUN / "checkpoints/best.pt"
+    state = checkpoint.load(best)
+    checkpoint.save({**state, "step": 1}, best)
+    result = mlprun("eval", RUN)
+    assert result.status == 0
+    assert "warning: run/checkpoints/best.pt is not the checkpoint that the run ended with (step " in result.err
+    assert result.err.endswith("): it is of step 1\n")
 
 
 def test_start_weights_that_changed_are_told(mlprun, copied):
