@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mlprun.config.stored import take_root
+from mlprun.errors import ConfigError
 from mlprun.runs.log import print_line
+
+REMEDY = "only data.root=FOLDER can, which says where the data lie now"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument("overrides", metavar="data.root=FOLDER", nargs="*", help="where the data lie now")
     help_ = "score the test split even if its data has changed since the run"
     parser.add_argument("--changed-data", action="store_true", help=help_)
 
@@ -17,6 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, command: str) -> int:
     from mlprun.predict.finished import evaluate
 
-    for name, value in evaluate(options.run, trust=options.trust, changed_data=options.changed_data).items():
+    root, others = take_root(options.overrides)
+    if others:
+        raise ConfigError(others[0], ConfigError.MISSING, "cannot change: a run is scored as it is", REMEDY)
+    values = evaluate(options.run, trust=options.trust, changed_data=options.changed_data, root=root)
+    for name, value in values.items():
         print_line(f"{name} {value}")
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlprun.config.stored import take_root
 from mlprun.errors import ConfigError
 from mlprun.files import make_folder, naming_path
 from mlprun.pictures.figures import save
@@ -25,7 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     help_ = "an image; a .wav; numbers, 5.1,3.5,1.4,0.2, or a .csv; 'a text' or a .txt"
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help=help_)
-    parser.add_argument("--index", type=int, nargs="+", metavar="N", help="test examples, from 0")
+    parser.add_argument(
+        "--index",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="test examples, from 0; data.root=FOLDER: where the data lie now",
+    )
     parser.add_argument("--changed-data", action="store_true", help="use test examples even if the data has changed")
     parser.add_argument("--invert", action="store_true", help="invert the images")
     parser.add_argument("--range", metavar="LOW,HIGH", help="values of black and white, if the data set has none")
@@ -36,12 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def escaped(arguments: Sequence[str]) -> list[str]:
-    """The arguments with a space before numbers such as -1.5,2, which argparse would take for an option."""
-    return [f" {word}" if re.match(r"-[\d.].*,", word) else word for word in arguments]
+    """The arguments as argparse reads them: with a space before numbers such as -1.5,2, and data.root=… first."""
+    words = [f" {word}" if re.match(r"-[\d.].*,", word) else word for word in arguments]
+    roots = [word for word in words if word.startswith("data.root=")] if "--index" in words else []
+    for root in roots:  # else argparse takes it for an index
+        words.remove(root)
+        words.insert(words.index("--index"), root)
+    return words
 
 
 def run(options: argparse.Namespace, command: str) -> int:
     inputs, indices = [word.strip() if word[:2] == " -" else word for word in options.inputs], options.index or []
+    root, inputs = take_root(inputs) if indices else (None, inputs)
     if bool(inputs) == bool(indices):
         problem = "takes inputs or test examples, not both" if inputs else "has nothing to predict"
         remedy = "name images, audio, text, rows of numbers (5.1,3.5,1.4,0.2) or a .csv; or test examples: --index 0 7"
@@ -61,6 +74,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     answer = predict(
         options.run, inputs, indices,
         trust=options.trust, changed_data=options.changed_data, invert=options.invert, value_range=value_range,
+        root=root,
     )  # fmt: skip
     pictures = _save_pictures(answer, options.run / "predictions")
     if not options.json and answer.class_names and answer.predictions[0].probabilities is None:

@@ -12,8 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlprun.cli.line import VERBS, Line, parse_line
 from mlprun.config.identity import RESUMABLE
 from mlprun.config.overrides import parse_override
+from mlprun.config.stored import take_root
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, RunError
+from mlprun.job.place import where_it_began
 from mlprun.job.run import resume_job
 from mlprun.runs import sweep_record
 from mlprun.runs.sweep_record import SweepRecord
@@ -30,34 +32,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, command: str) -> int:
     if (record := sweep_record.read(options.run)) is not None:
         return _resume_sweep(options.run, record, options.overrides, trust=options.trust)
-    return resume_job(options.run, options.overrides, command, trust=options.trust).exit_status
+    root, overrides = take_root(options.overrides)
+    return resume_job(options.run, overrides, command, trust=options.trust, root=root).exit_status
 
 
 def _resume_sweep(sweep_dir: Path, record: SweepRecord, overrides: list[str], *, trust: bool) -> int:
     """Run every command line of this sweep again; completed runs are kept."""
-    from mlprun.cli.sweep import sweep
-
     parser = OverridesParser.create()
     changed = {parse_override(parser, override).key_or_group: override for override in overrides}
     for key, override in changed.items():
         if key not in CHANGEABLE:
             problem = "cannot change when a sweep is resumed"
             raise ConfigError(override, ConfigError.MISSING, problem, f"only {', '.join(CHANGEABLE)} can")
-    if Path(record.typed_in) != Path.cwd():
-        raise RunError(
-            f"the sweep was started in {record.typed_in}, where its classes are found\n  resume it from there"
-        )
-    exit_statuses = []
-    for stored in record.lines:
-        if not trust and not record.is_own:
-            _check_flags(stored, sweep_dir)
-        line = parse_line(stored, shlex.join(["mlprun", *stored]))
-        words = [w for w, o in zip(line.words, line.overrides, strict=True) if o.key_or_group not in changed]
-        line = replace(line, words=[*words, *overrides])
-        if not trust and not record.is_own:
-            _check_line(line, sweep_dir)
-        exit_statuses.append(sweep(line, sweep_dir, again=True))
-    return max(exit_statuses, default=0)
+    with where_it_began(sweep_dir, record.typed_in, None, is_own=record.is_own, trust=trust) as there:
+        return max((_repeat(stored, there, record, changed, trust=trust) for stored in record.lines), default=0)
+
+
+def _repeat(stored: list[str], sweep_dir: Path, record: SweepRecord, changed: dict[str, str], *, trust: bool) -> int:
+    """Run a stored line again; `changed`: the new overrides by their keys."""
+    from mlprun.cli.sweep import sweep
+
+    is_open = trust or record.is_own
+    if not is_open:
+        _check_flags(stored, sweep_dir)
+    line = parse_line(stored, shlex.join(["mlprun", *stored]))
+    words = [w for w, o in zip(line.words, line.overrides, strict=True) if o.key_or_group not in changed]
+    line = replace(line, words=[*words, *changed.values()])
+    if not is_open:
+        _check_line(line, sweep_dir)
+    return sweep(line, sweep_dir, again=True)
 
 
 def _check_flags(stored: list[str], sweep_dir: Path) -> None:

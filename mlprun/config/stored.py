@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,11 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 from mlprun.config.checks import check
 from mlprun.config.hydra_private import apply_override, find_node, iter_nodes
 from mlprun.config.identity import RESUMABLE
-from mlprun.config.overrides import parse_override, typed_value
+from mlprun.config.overrides import parse_override, quote_numbers, typed_value
 from mlprun.config.schema import FOREIGN, Config
 from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.errors import ConfigError
 
+_ROOTED = ("root", "dataset", "val_dataset", "test_dataset")  # where data.root is repeated
 # The writers of a record from before they were configured.
 _WRITERS = {
     "tensorboard": {"_target_": "mlprun.writers.tensorboard.TensorBoard"},
@@ -29,6 +32,53 @@ _WRITERS = {
 def with_own_writers(stored: dict[str, Any]) -> dict[str, Any]:
     """A stored config with mlprun's own writers only: inspecting a run reports it to no other service."""
     return {**stored, "writers": _WRITERS}
+
+
+def with_root(stored: dict[str, Any], root: str) -> dict[str, Any]:
+    """A stored config whose data lie in the folder `root`."""
+    data = stored.get("data")
+    if not isinstance(data, dict) or not isinstance(old := data.get("root"), str):
+        return stored
+
+    def moved(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {name: moved(value) for name, value in node.items()}
+        if isinstance(node, list):
+            return [moved(value) for value in node]
+        if isinstance(node, str) and f"{node}{os.sep}".startswith(f"{old.rstrip(os.sep)}{os.sep}"):
+            return root + node.removeprefix(old.rstrip(os.sep)).rstrip(os.sep)
+        return node
+
+    return {**stored, "data": {name: moved(value) if name in _ROOTED else value for name, value in data.items()}}
+
+
+def with_found_root(stored: dict[str, Any], typed: Path | None) -> dict[str, Any]:
+    """A stored config whose data lie in `typed`; if that is None and they are gone, in the folder of MLPRUN_DATA."""
+    root, known = stored["data"].get("root"), os.environ.get("MLPRUN_DATA")
+    if typed is not None:
+        if root is None:
+            problem = f"is not where data={stored['data'].get('name')} is read from"
+            raise ConfigError("data.root", typed, problem, "leave it out")
+        return with_root(stored, str(typed))
+    if not (known and isinstance(root, str)) or os.path.exists(os.path.expanduser(root)):
+        return stored
+    folder = Path(known).expanduser().absolute()
+    inside = folder / Path(root).name
+    return with_root(stored, str(inside if inside.is_dir() else folder))
+
+
+def take_root(lines: list[str]) -> tuple[Path | None, list[str]]:
+    """The folder that an override `data.root=FOLDER` names, absolute, and the other overrides."""
+    root, others = None, []
+    for line in lines:
+        if line.partition("=")[0] != "data.root":
+            others.append(line)
+            continue
+        override = parse_override(OverridesParser.create(), quote_numbers(line))
+        if override.is_sweep_override() or not isinstance(value := override.value(), str) or not value:
+            raise ConfigError("data.root", typed_value(override), "must be one folder, where the data lie now")
+        root = Path(value).expanduser().absolute()
+    return root, others
 
 
 def from_record(stored: dict[str, Any]) -> Config:

@@ -14,6 +14,7 @@ from typing import Any
 
 from mlprun.analysis.diff import Difference, compare_records
 from mlprun.config.identity import RESULT_FREE, RESUMABLE, identity
+from mlprun.config.stored import with_root
 from mlprun.runs import provenance
 from mlprun.runs.record import RunRecord, section
 
@@ -91,10 +92,11 @@ def true_config(stored: dict[str, Any], trained: dict[str, Any] | None) -> tuple
     """
     if trained is None:
         return stored, []
-    ours, theirs = ({"config": identity(_without_root(config), length=False)} for config in (stored, trained))
+    ours, theirs = ({"config": identity_without_root(config)} for config in (stored, trained))
     if not (found := compare_records(ours, theirs)["config"]):
         return stored, []
-    config = copy.deepcopy(trained)
+    root = section(stored, "data").get("root")
+    config = copy.deepcopy(with_root(trained, root) if isinstance(root, str) else trained)
     for key in (*RESUMABLE, *RESULT_FREE):
         *parents, last = key.split(".")
         source, target = stored, config
@@ -102,14 +104,9 @@ def true_config(stored: dict[str, Any], trained: dict[str, Any] | None) -> tuple
             source, target = section(source, parent), target[parent]
         if last in source:
             target[last] = source[last]
-    dataset, root = section(section(config, "data"), "dataset"), section(trained, "data").get("root")
-    dataset |= {name: config["data"]["root"] for name, value in dataset.items() if root is not None and value == root}
     return config, found
 
 
-def _without_root(config: dict[str, Any]) -> dict[str, Any]:
-    """The config, without the folder where the data lies."""
-    data, dataset = section(config, "data"), section(section(config, "data"), "dataset")
-    root = data.get("root")
-    dataset = {name: "${data.root}" if root is not None and value == root else value for name, value in dataset.items()}
-    return {**config, "data": {**data, "dataset": dataset}}
+def identity_without_root(config: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a run of any length, wherever its data lie."""
+    return identity(with_root(config, "${data.root}"), length=False)

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.analysis.diff import compare_records, compare_rows, compare_tensors, differences
-from mlprun.config.identity import identity
 from mlprun.config.schema import Config
-from mlprun.config.stored import from_record, with_own_writers
+from mlprun.config.stored import from_record, with_found_root, with_own_writers
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, RunError
 from mlprun.formatting import first_few
+from mlprun.job.changes import identity_without_root
 from mlprun.job.outcome import resume_line
+from mlprun.job.place import where_run_began
 from mlprun.job.run import run_job
 from mlprun.runs.directory import RunDirectory, claim
 from mlprun.runs.log import print_line
@@ -45,21 +46,29 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
         UserError: no run, one that is not completed, or one whose config cannot be built here.
         KeyboardInterrupt: asked to stop.
     """
-    original = RunDirectory(path)
-    record = _completed(original)
+    record = _completed(RunDirectory(path))
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise RunError(
             f"{path} contains the current folder, and the new run would be written into it"
             f"\n  go back to the folder where it was started: cd {shlex.quote(str(record.folder))}"
         )
-    stored = with_own_writers(record.config)
+    here = Path.cwd()
+    with where_run_began(path, trust=trust) as there:
+        return _reproduce(there, Path() if there == path else here, command, trust=trust)
+
+
+def _reproduce(path: Path, folder: Path, command: str, *, trust: bool) -> int:
+    """Repeat the run in `path` in a new directory in `folder`."""
+    original = RunDirectory(path)
+    record = _completed(original)
+    stored = with_found_root(with_own_writers(record.config), None)
     if not trust:
-        check_targets(stored, Path.cwd(), path, record.signed_config)
+        check_targets(stored, Path.cwd(), path, record.signed_config and with_found_root(record.signed_config, None))
     config = from_record(stored)
     config = replace(config, trainer=replace(config.trainer, max_time=None), device=_device(config, record))
     for problem in _unreadable(original):  # known now, not after hours of training
         print_line(f"warning: {problem}\n  it cannot be compared", sys.stderr)
-    again = RunDirectory(claim(f"{datetime.now():outputs/%Y-%m-%d/%H-%M-%S}_{_name(path)}_again"))
+    again = RunDirectory(claim(str(folder / f"{datetime.now():outputs/%Y-%m-%d/%H-%M-%S}_{_name(path)}_again")))
     outcome = run_job(
         config, again.path, command, record.overrides or [], num_threads=record.num_threads, reproduces=path
     )
@@ -155,7 +164,7 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
             continue
         stored = stored or states[0].config
         # A resume may have changed what comes after this step, but not the identity.
-        ours, theirs = ({**state, "config": identity(state.config, length=False)} for state in states)
+        ours, theirs = ({**state, "config": identity_without_root(state.config)} for state in states)
         if tensors := compare_tensors(ours, theirs):
             lines.append(f"  {name}: {first_few(tensors, 3)}")
     problems = [f"  not compared: {line}" for text in unusable for line in text.splitlines()[:1]]
@@ -178,7 +187,7 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
 def _history(record: RunRecord, stored: Any) -> Iterator[str]:
     """Events of the original that a repetition from its record does not repeat; `stored`: a checkpoint's config."""
     if stored:
-        ours, theirs = ({"config": identity(c, length=False)} for c in (stored, record.config))
+        ours, theirs = ({"config": identity_without_root(c)} for c in (stored, record.config))
         for difference in compare_records(ours, theirs)["config"]:
             yield f"run.json is not the config of the run: {difference}"
     for entry in record.resumed:

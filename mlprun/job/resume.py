@@ -6,18 +6,17 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from mlprun.analysis.diff import compare_records
-from mlprun.config.identity import identity
-from mlprun.errors import RunError
+from mlprun.analysis.diff import Difference, compare_records
+from mlprun.errors import ConfigError, RunError
 from mlprun.job.attempt import Attempt
 from mlprun.job.build_learner import build_plan, scheduled
-from mlprun.job.changes import SECTIONS, changes
+from mlprun.job.changes import SECTIONS, changes, identity_without_root
 from mlprun.job.outcome import shorter_than_done
 from mlprun.job.prepare import Experiment
 from mlprun.runs.checkpoint import Recovered
 from mlprun.runs.directory import now_utc
 from mlprun.runs.metrics import count_rows
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import RunRecord, section
 
 log = logging.getLogger("mlprun")
 
@@ -35,8 +34,9 @@ def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, command
         RunError: no checkpoint can be used, or the newest one belongs to another run.
         ConfigError: the run has done more steps than configured, or inputs mean something else now.
     """
-    lines = _restore(attempt, before.steps)
     differences = changes(before, now)  # an attempt that ended early may have recorded less
+    _check_root(before, attempt.experiment.config.data.root, [d for d in differences["data"] if d.key != "weights"])
+    lines = _restore(attempt, before.steps)
     requested = [str(d) for d in differences["config"]]
     others = [str(d) for section in SECTIONS for d in differences[section]]
     if others:
@@ -47,6 +47,17 @@ def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, command
     entry |= {key: value for key, value in before.items() if key in ("metrics", "best_step", "ended_by")}
     attempt.directory.update(config=attempt.experiment.config.to_dict())
     attempt.directory.update(resumed=[*before.resumed, entry])
+
+
+def _check_root(before: RunRecord, root: str | None, differing: list[Difference]) -> None:
+    """ConfigError if the data lie elsewhere now and are not those of the run."""
+    if root == section(before.config, "data").get("root"):
+        return
+    if differing:
+        problem = "\n  ".join(["holds other data than the run was trained on:", *map(str, differing)])
+        raise ConfigError("data.root", root, problem, "name a folder with the same files, or start a new run")
+    if not (section(before.data, "fingerprints") or section(before.data, "digests")):
+        log.warning("data.root=%s: whether these are the data of the run is unknown: it has no record of them", root)
 
 
 def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
@@ -81,7 +92,7 @@ def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
 def _load(attempt: Attempt, recovered: Recovered, *, new_length: bool) -> None:
     experiment, progress, state = attempt.experiment, attempt.progress, recovered.state
     config = experiment.config
-    stored, own = ({"config": identity(c, length=False)} for c in (state.config, config.to_dict()))
+    stored, own = ({"config": identity_without_root(c)} for c in (state.config, config.to_dict()))
     if differences := compare_records(stored, own)["config"]:
         raise RunError(f"checkpoint {recovered.path} is of another config than this run: {differences[0]}")
     experiment.splits.inputs.check_checkpoint(state, recovered.path)

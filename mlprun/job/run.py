@@ -18,11 +18,12 @@ from mlprun.analysis.diff import compare_records
 from mlprun.config.durations import parse_seconds
 from mlprun.config.identity import fingerprint, identity
 from mlprun.config.schema import Config
-from mlprun.config.stored import from_record, resumed
+from mlprun.config.stored import from_record, resumed, with_found_root
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, DivergedError, RunError, UserError
 from mlprun.job.explain_error import explain
 from mlprun.job.outcome import Outcome, result_line, resume_line, shorter_than_done
+from mlprun.job.place import where_run_began
 from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import RunLog, print_line
@@ -77,26 +78,31 @@ def run_job(
         return _attempt(config, directory, command, None, num_threads)
 
 
-def resume_job(path: Path, overrides: list[str], command: str, *, trust: bool = False) -> Outcome:
+def resume_job(
+    path: Path, overrides: list[str], command: str, *, trust: bool = False, root: Path | None = None
+) -> Outcome:
     """Continue the run in `path` from its newest checkpoint; of a completed run, return the result.
 
     Args:
         overrides: of the keys in `config.RESUMABLE`.
         command: the whole command line, for the record.
         trust: also call stored targets from outside known libraries and the current folder.
+        root: where the data lie now; None: where they were, or in MLPRUN_DATA.
 
     Raises:
         UserError: no run, in use, nothing to continue from, or an override that cannot work.
         KeyboardInterrupt: after the run was marked `interrupted`.
     """
     signals.install()
-    directory = RunDirectory(path)
-    record = _read(directory)
-    config = resumed(from_record(record.config), overrides)
-    if not trust and _ended(record, config) is None:
-        kept = {name: node for name, node in record.config.get("writers", {}).items() if name in config.writers}
-        check_targets({**record.config, "writers": kept}, Path.cwd(), path, record.signed_config)
-    return _continue(directory, config, command)
+    record = _read(RunDirectory(path))
+    with where_run_began(path, trust=trust, data=root is None) as run:
+        stored = with_found_root(record.config, root)
+        config = resumed(from_record(stored), overrides)
+        if not trust and _ended(record, config) is None:
+            kept = {name: node for name, node in stored.get("writers", {}).items() if name in config.writers}
+            signed = record.signed_config and with_found_root(record.signed_config, root)
+            check_targets({**stored, "writers": kept}, Path.cwd(), run, signed)
+        return _continue(RunDirectory(run), config, command)
 
 
 def _read(directory: RunDirectory) -> RunRecord:

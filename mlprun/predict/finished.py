@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from mlprun.analysis.diff import Difference
 from mlprun.config.schema import Config
-from mlprun.config.stored import from_record, with_own_writers
+from mlprun.config.stored import from_record, with_found_root, with_own_writers
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.job.changes import are_test_examples_others, changes_since, data_changes, true_config
+from mlprun.job.place import where_run_began
 from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import print_line
@@ -95,7 +96,7 @@ class Finished:
         return test if isinstance(test, Examples) else None
 
 
-def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
+def load(path: Path, *, trust: bool = False, data: bool = False, root: Path | None = None) -> Finished:
     """Load a run's model with the weights of its best checkpoint, and set the run's threads and precision.
 
     What has changed since the run is reported: code and, with `data`, the environment.
@@ -105,16 +106,23 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     Args:
         trust: also call stored targets that are neither a library's nor from the current folder.
         data: read the data set too; ConfigError if its inputs mean something else now.
+        root: where the data lie now; None: where they were, or in MLPRUN_DATA.
     """
+    with where_run_began(path, trust=trust, data=data and root is None) as there:
+        return _load(there, trust=trust, data=data, root=root)
+
+
+def _load(path: Path, *, trust: bool, data: bool, root: Path | None) -> Finished:
     directory = RunDirectory(path)
     record = directory.read()
     if record.missing("config") or record.num_threads is None:
         raise RunError(f"{directory.record_file} has no config and device: the run never began")
     if not directory.best.is_file():
         raise RunError(f"{path} has no best checkpoint: its status is '{record.status}'")
-    stored = with_own_writers(record.config)
+    stored = with_found_root(with_own_writers(record.config), root)
+    signed = record.signed_config and with_found_root(record.signed_config, root)
     if not trust:
-        check_targets(stored, Path.cwd(), path, record.signed_config)
+        check_targets(stored, Path.cwd(), path, signed)
 
     with without_collections():
         import torch
@@ -135,7 +143,7 @@ def load(path: Path, *, trust: bool = False, data: bool = False) -> Finished:
     if edits:
         warn_of(f"{directory.record_file} is not the config of the run; that of the checkpoint is used", edits)
         if not trust:
-            check_targets(stored, Path.cwd(), path, record.signed_config)
+            check_targets(stored, Path.cwd(), path, signed)
     config = from_record(stored)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     used = {"type": str(device), "name": name, "num_threads": record.num_threads}
@@ -166,20 +174,23 @@ def warn_of(problem: str, found: list[Difference]) -> None:
     print_line("\n".join([f"warning: {problem}:", *(f"  {difference}" for difference in found)]), sys.stderr)
 
 
-def evaluate(path: Path, *, trust: bool = False, changed_data: bool = False) -> dict[str, float]:
+def evaluate(
+    path: Path, *, trust: bool = False, changed_data: bool = False, root: Path | None = None
+) -> dict[str, float]:
     """Recompute the test metrics of the best checkpoint of a run.
 
     Args:
-        path, trust: as for `load`, and its errors.
+        path, trust, root: as for `load`, and its errors.
         changed_data: score another test split too; else it raises a DataError.
     """
     from mlprun.data.digest import Digest
     from mlprun.job.build_data import build_eval_batches
 
-    run = load(path, trust=trust, data=True)
-    assert run.splits is not None
-    batches = build_eval_batches(run.config, run.splits.test, run.splits, run.device, run.learner.task)
-    batches.digest = Digest()
-    values = run.learner.evaluate(batches).compute()
+    with where_run_began(path, trust=trust, data=root is None) as there:
+        run = load(there, trust=trust, data=True, root=root)
+        assert run.splits is not None
+        batches = build_eval_batches(run.config, run.splits.test, run.splits, run.device, run.learner.task)
+        batches.digest = Digest()
+        values = run.learner.evaluate(batches).compute()
     run.check_test_split(changed_data=changed_data, digest=str(batches.digest))
     return {f"test/{name}": value for name, value in values.items()}

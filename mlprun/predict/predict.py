@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from mlprun.data.audio.mel import Frames
 from mlprun.data.text.tokenizer import PADDING, Tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.formatting import one_line
+from mlprun.job.place import where_run_began
 from mlprun.predict.finished import Finished, load
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def predict(
     changed_data: bool = False,
     invert: bool = False,
     value_range: tuple[float, float] | None = None,
+    root: Path | None = None,
 ) -> Answer:
     """Predict inputs, or else test examples, with the best checkpoint of a run; all is read and checked first.
 
@@ -67,13 +70,28 @@ def predict(
         words: image files for image data, WAV files for sounds, texts and .txt files for text, else rows of numbers and
             .csv files; DataError if one does not fit.
         indices: of the test split; only they need the data set. ConfigError if one is too large.
-        trust: as for `load`.
+        trust, root: as for `load`.
         changed_data: take test examples even if the test split has changed since the run; else it raises a DataError.
         invert: invert image files.
         value_range: of black and white, if the data set does not say.
     """
-    run = load(path, trust=trust, data=bool(indices))
+    show = partial(_predict, invert=invert, value_range=value_range)
+    if not indices:
+        return show(load(path, trust=trust), words, ())
+    with where_run_began(path, trust=trust, data=root is None) as there:
+        run = load(there, trust=trust, data=True, root=root)
+        run.check_test_split(changed_data=changed_data)
+        return show(run, (), indices)
 
+
+def _predict(
+    run: Finished,
+    words: Sequence[str],
+    indices: Sequence[int],
+    *,
+    invert: bool,
+    value_range: tuple[float, float] | None,
+) -> Answer:
     from mlprun.data.normalize import Normalizer
     from mlprun.data.sequences import concat_batches
 
@@ -81,7 +99,6 @@ def predict(
     notes: list[tuple[str, ...]] = [()] * len(indices)
     if indices:
         assert run.splits is not None
-        run.check_test_split(changed_data=changed_data)
         normalizer = run.splits.normalizer
         batches = _test_batches(run, run.splits, indices)
         names = [f"test {index}" for index in indices]

@@ -101,7 +101,7 @@ def test_a_run_of_a_sweep_and_a_reproduction_are_runs_like_any_other(folder):
 
 
 def test_a_run_that_lies_elsewhere(folder, tmp_path):
-    """Its own classes and its data are found from the folder where one stands, wherever the run itself is."""
+    """Its own classes and its data are found in the folder where it was started, wherever the run itself is."""
     images(folder / "pictures")
     words = ["data=image_folder", "data.root=pictures", "data.input_shape=[3,4,4]", "epochs=2"]
     finish(folder, *RUN, *words, "model=linear")
@@ -109,6 +109,10 @@ def test_a_run_that_lies_elsewhere(folder, tmp_path):
     assert "identical: " in reproduce(folder, "../run", status=0)
 
     (tmp_path / "elsewhere").mkdir()
+    assert "identical: " in reproduce(tmp_path / "elsewhere", "../run", status=0)
+    assert again(tmp_path / "elsewhere").is_dir()
+    shutil.rmtree(tmp_path / "elsewhere" / "outputs")
+    folder.rename(tmp_path / "moved")
     output = reproduce(tmp_path / "elsewhere", "../run", status=1)
     assert "pictures: no such folder" in output
     assert output.endswith(f"the run was started in {folder}: its own classes and relative paths are found there\n")
