@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Override
 
+from mlprun.cli.usage import parse
 from mlprun.config.compose import Composer
 from mlprun.config.hydra_private import argument_parser
 from mlprun.errors import ConfigError, close_matches
@@ -24,6 +25,9 @@ VERBS = {
     "plot": "plot the curves of one or several runs",
     "experiments": "list the ready-made experiments, those of a topic, or show one",
 }
+
+_NO_VERB = "training needs no verb: mlprun model=mlp epochs=5"
+NO_VERBS = {"help": "write mlprun --help", "train": _NO_VERB, "run": _NO_VERB, "fit": _NO_VERB}
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,9 @@ class Line:
 
 def parse_line(arguments: list[str], command: str | None = None) -> Line:
     """Parse `arguments`; `command` is the line for the record, if it was not `mlprun` with these arguments."""
-    options = argument_parser().parse_intermixed_args(arguments)
+    options = parse(argument_parser(), arguments)
     flags = [word for word in arguments if word not in options.overrides]
-    if not (options.help or options.hydra_help or options.shell_completion or options.info):
+    if not (options.shell_completion or options.info):
         check_words(options.overrides)
     options.config_name = options.config_name or "config"
     composer = Composer(options.config_dir, options.config_name)
@@ -75,7 +79,9 @@ def check_words(words: list[str]) -> None:
         if "=" not in word and not word.startswith("~"):
             close = close_matches(word, VERBS)
             remedy = "write key=value without spaces, or quote it: 'model.hidden=[128, 64]'; see mlprun --help"
-            if word in VERBS:
+            if word in NO_VERBS:
+                remedy = NO_VERBS[word]
+            elif word in VERBS:
                 remedy = f"the verb comes first: mlprun {word} …"
             elif close:
                 remedy = f"did you mean 'mlprun {close[0]}'?"

@@ -14,6 +14,7 @@ from mlprun import signals
 from mlprun.cli.line import VERBS
 from mlprun.cli.task import report
 from mlprun.cli.train import train
+from mlprun.cli.usage import parse
 from mlprun.config.own_modules import find_own_modules
 from mlprun.errors import UserError
 from mlprun.formatting import printable
@@ -71,7 +72,7 @@ def _verb(verb: str, *arguments: str) -> int:
         help_ = "let this run's config import and call code from anywhere (only for runs you trust)"
         parser.add_argument("--trust", action="store_true", help=help_)
     words = module.escaped(arguments) if hasattr(module, "escaped") else arguments
-    return int(module.run(parser.parse_intermixed_args(words), shlex.join(["mlprun", verb, *arguments])))
+    return int(module.run(parse(parser, words), shlex.join(["mlprun", verb, *arguments])))
 
 
 if multiprocessing.parent_process() is not None:  # a spawned worker, which is about to unpickle the user's classes

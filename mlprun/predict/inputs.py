@@ -152,7 +152,7 @@ def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
         cells = word.split(",")
         if not any(map(_is_number, cells)):
             remedy = f"write {_example(input_shape)}, or name a .csv file"
-            raise DataError(f"{word}: is neither a file nor numbers\n  {remedy}")
+            raise DataError(f"{word or repr(word)}: is neither a file nor numbers\n  {remedy}")
         return [Input(word, _row(cells, word, input_shape))]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -198,6 +198,8 @@ def _row(cells: Sequence[str], name: str, input_shape: Sequence[int]) -> Tensor:
 def _example(input_shape: Sequence[int]) -> str:
     count = math.prod(input_shape)
     numbers = [f"{i / 10:g}" for i in range(1, min(count, 4) + 1)]
+    if count == 1:
+        return "one number, such as 0.1"
     return f"{count} numbers with commas and without spaces, such as {','.join(numbers)}{',…' * (count > 4)}"
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from mlprun.cli.predict import escaped
 from mlprun.tasks.losses import NLL
 from tests.helpers.files import save_image, write
 from tests.helpers.runs import record_of
@@ -269,3 +270,8 @@ def test_a_run_without_a_checkpoint_says_so(mlprun, trained):
     assert (result.status, result.out) == (1, "")
     assert "has no best checkpoint" in result.err
     assert "is not a run" in mlprun("predict", "elsewhere", "1,2,3,4").err
+
+
+@pytest.mark.parametrize("word", ["-5e-1", "-.5", "-1", "-inf", "-1,2", "-1e3", "-NaN", "--5", "-x"])
+def test_a_negative_number_is_a_value(word):
+    assert escaped([word]) == [word if word in ("--5", "-x") else f" {word}"]
