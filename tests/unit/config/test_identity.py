@@ -142,4 +142,4 @@ def test_equal_numbers_are_one_identity_and_large_ones_are_not_rounded():
 
 @pytest.mark.parametrize("damaged", [{}, {"data": "x"}, {"data": {"dataset": "x"}}, {"trainer": 1, "sweep": []}])
 def test_a_damaged_config_has_an_identity_so_that_it_hides_no_other_run(damaged):
-    assert identity(damaged)["model"] == "???"
+    assert identity(damaged)["seed"] == 0
