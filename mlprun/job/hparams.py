@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mlprun.config.schema import INPUT_SECTIONS
@@ -12,11 +13,23 @@ _LEFT_OUT = (
 )
 
 
-def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """The settings that distinguish runs, for TensorBoard's table: `optim` -> `Adam`, `optim.lr` -> 0.001.
+# shown for every run
+_ALWAYS = ("data.name", "model", "optim", "optim.lr", "scheduler", "batch_size", "epochs", "steps", "seed")
 
-    Without paths, sizes that follow from the data, and settings that are off (null, false).
+
+def hyperparameters(config: dict[str, Any], overrides: Iterable[str]) -> dict[str, bool | float | str]:
+    """The settings that tell runs apart, for TensorBoard's table: `optim` -> `Adam`, `optim.lr` -> 0.001.
+
+    These are a few that every run has, and what the override lines set, without paths and what is off (null, false).
     """
+    values = dict(line.lstrip("+").split("=", 1) for line in overrides if "=" in line)
+    chosen = {"experiment": values["experiment"]} if "experiment" in values else {}
+    typed = tuple(f"{key}." for key in values if "." in key)
+    flat = _flat(config, "")
+    return chosen | {key: flat[key] for key in flat if key in _ALWAYS or key in values or f"{key}.".startswith(typed)}
+
+
+def _flat(values: dict[str, Any], prefix: str) -> dict[str, bool | float | str]:
     flat: dict[str, bool | float | str] = {}
     for name, value in values.items():
         if (
@@ -29,7 +42,7 @@ def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool 
         if name == "_target_":
             flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]
         elif isinstance(value, dict):
-            flat |= hyperparameters(value, f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         elif value is not False:
             flat[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else str(value)
     return flat

@@ -12,6 +12,7 @@ import torch._dynamo  # imported by the first optimizer anyway
 from torch import Tensor
 
 from mlprun import signals
+from mlprun.analysis.configurations import override_lines
 from mlprun.config.schema import Config
 from mlprun.data.digest import Digest
 from mlprun.data.source import Examples
@@ -140,13 +141,15 @@ def _log_start(experiment: Experiment, directory: RunDirectory) -> None:
 
 def _describe(attempt: Attempt) -> RunInfo:
     config, progress = attempt.experiment.config.to_dict(), attempt.progress
+    record = attempt.directory.read()
     return RunInfo(
         attempt.directory.path,
         config,
-        hyperparameters(config),
+        hyperparameters(config, override_lines(record)),
         attempt.experiment.plan.num_steps,
         progress.step,
         keep_until=progress.step - progress.pending if progress.step else None,
+        command=record.command,
     )
 
 

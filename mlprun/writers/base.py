@@ -26,6 +26,7 @@ class RunInfo:
         step: those that are done; 0 in a new run.
         keep_until: what an earlier attempt at this run wrote up to this step stays valid; what came after it, and all
             `test/…` values, will be written again. None: the run begins, and nothing stays valid.
+        command: the command line that began the run.
     """
 
     directory: Path
@@ -34,6 +35,7 @@ class RunInfo:
     num_steps: int
     step: int = 0
     keep_until: int | None = None
+    command: str = ""
 
 
 class Writer:

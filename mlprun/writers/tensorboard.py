@@ -10,22 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.types_pb2 import DataType
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from mlprun.files import atomic_write, encode_png, fsync, naming_path, open_to_read, open_to_write
 from mlprun.writers.base import Bins, Pixels, RunInfo, Values, Writer
 
-# tags of the run's end, and of its start in the HParams table: a run that goes on writes them itself
-WRITTEN_ANEW = ("test/", metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
+# tags of the run's end, of its start in the HParams table, and of its texts: a run that goes on writes them itself
+WRITTEN_ANEW = ("test/", "run/", metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
 EVENT_FILES = f"events.out.tfevents.{10 * '[0-9]'}.*"
 
 
+def shown_as(tag: str) -> str:
+    """The tag in TensorBoard, which puts side by side what shares its first part, and sorts these by the alphabet.
+
+    `train/loss` and `val/loss` are `loss/train` and `loss/val`; `optim/lr` is `training/lr`, after the metrics. The
+    values of `test/…`, one each, keep a place of their own.
+    """
+    first, _, rest = tag.partition("/")
+    if first in ("train", "val"):
+        return f"{rest}/{first}"
+    return f"training/{rest}" if first in ("optim", "perf") else tag
+
+
 class TensorBoard(Writer):
-    """TensorBoard's event file of one run, with its row of the HParams table.
+    """TensorBoard's event file of one run, with its row of the HParams table, its command and its config.
 
     torch's SummaryWriter would add a sub-run for the hyperparameters; here they stand in the run's own file.
     Events reach the system as they are written, and no thread writes them: a TensorBoard that watches sees them at
@@ -61,6 +77,8 @@ class TensorBoard(Writer):
             if old:
                 open_to_write(old[-1], "wb").close()
         self._add_hparams(run.hparams)
+        self._add_text("run/command", run.command)
+        self._add_text("run/config", OmegaConf.to_yaml(run.config))
 
     def _add_hparams(self, values: dict[str, bool | float | str]) -> None:
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
@@ -71,6 +89,13 @@ class TensorBoard(Writer):
             else:
                 start.hparams[name].number_value = value
         self._session(metadata.SESSION_START_INFO_TAG, session_start_info=start)
+
+    def _add_text(self, tag: str, text: str) -> None:
+        """A text is shown as Markdown; indented lines are code."""
+        lines = "".join(f"    {line}\n" for line in text.splitlines())
+        described = text_metadata.create_summary_metadata(display_name=None, description=None)
+        tensor = TensorProto(dtype=DataType.DT_STRING, string_val=[lines.encode()])
+        self._add(Summary(value=[Summary.Value(tag=tag, metadata=described, tensor=tensor)]), 0)
 
     def finish(self, status: str) -> None:
         """End the table's row with how the run ended (`completed`, `failed`, `interrupted`), and the file."""
@@ -85,7 +110,7 @@ class TensorBoard(Writer):
 
     def write(self, step: int, epoch: float | None, values: Values) -> None:
         """One scalar a tag; the epoch is left to metrics.jsonl, so that all curves share the step axis."""
-        summary = Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
+        summary = Summary(value=[Summary.Value(tag=shown_as(tag), simple_value=v) for tag, v in values.items()])
         self._add(summary, step)
 
     def images(self, step: int, images: dict[str, Pixels]) -> None:
@@ -136,10 +161,16 @@ def _beginning(old: Path | None, keep_until: int | None) -> Iterator[bytes]:
         event = Event.FromString(record)
         if event.step > keep_until or event.HasField("session_log"):
             continue
-        kept = [value for value in event.summary.value if not value.tag.startswith(WRITTEN_ANEW)]
-        if len(kept) == len(event.summary.value):
+        if not event.HasField("summary"):
             yield record
-        elif kept:
+            continue
+        kept = []
+        for value in event.summary.value:
+            if value.HasField("simple_value"):  # an older version wrote the tags of metrics.jsonl
+                value.tag = shown_as(value.tag)
+            if not value.tag.startswith(WRITTEN_ANEW):
+                kept.append(value)
+        if kept:
             yield Event(wall_time=event.wall_time, step=event.step, summary=Summary(value=kept)).SerializeToString()
 
 

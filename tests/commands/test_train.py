@@ -80,16 +80,16 @@ def test_tensorboard_shows_what_metrics_jsonl_holds(mlprun):
     board = EventAccumulator(str(run))
     board.Reload()
     tags = set(board.Tags()["scalars"])
-    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "optim/lr", "optim/grad_norm",
-            "perf/examples_per_sec", "test/accuracy"} <= tags  # fmt: skip
+    assert {"loss/train", "accuracy/train", "loss/val", "accuracy/val", "training/lr", "training/grad_norm",
+            "training/examples_per_sec", "test/accuracy"} <= tags  # fmt: skip
     assert board.Tags()["images"] == ["test/confusion_matrix"]
-    for tag in ("train/loss", "val/loss", "optim/lr"):
-        shown = [(e.step, e.value) for e in board.Scalars(tag)]
+    for tag, name in (("train/loss", "loss/train"), ("val/loss", "loss/val"), ("optim/lr", "training/lr")):
+        shown = [(e.step, e.value) for e in board.Scalars(name)]
         written = [(row["step"], row[tag]) for row in rows_of(run) if tag in row]
         assert [s for s, _ in shown] == [s for s, _ in written]
         assert [v for _, v in shown] == pytest.approx([v for _, v in written])
-    assert [e.step for e in board.Scalars("val/loss")] == [3, 6, 8], "every 3 steps, and at the end"
-    assert [e.step for e in board.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [e.step for e in board.Scalars("loss/val")] == [3, 6, 8], "every 3 steps, and at the end"
+    assert [e.step for e in board.Scalars("loss/train")] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert [row["epoch"] for row in rows_of(run)] == [s / 4 for s in range(1, 9)]
 
 

@@ -70,7 +70,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, object]]]:
-    """(step, value) of every scalar, picture and histogram, as TensorBoard reads them."""
+    """(step, value) of every scalar but the speed, picture and histogram, as TensorBoard reads them."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
     tags = events.Tags()
     read = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags["scalars"]}
@@ -79,7 +79,7 @@ def curves(run: Path) -> dict[str, list[tuple[int, object]]]:
         tag: [(event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)]
         for tag in tags["tensors"]
     }
-    return {tag: points for tag, points in read.items() if not tag.startswith("perf/")}
+    return {tag: points for tag, points in read.items() if not tag.startswith(("run/", "training/examples_per_sec"))}
 
 
 def pictures(run: Path) -> dict[str, bytes]:

@@ -117,7 +117,7 @@ def test_it_goes_on_to_the_figures_of_version_one(in_folder, words, run):
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     evaluated = [row["step"] for row in rows if "val/loss" in row]
     curves = EventAccumulator(str(path), size_guidance={"scalars": 0}).Reload()
-    assert [event.step for event in curves.Scalars("val/loss")] == evaluated
+    assert [event.step for event in curves.Scalars("loss/val")] == evaluated
     assert evaluated[0] < step < evaluated[-1]
 
 

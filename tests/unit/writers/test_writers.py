@@ -38,12 +38,13 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_g
 from mlprun import writers
 from mlprun.errors import RunError
 from mlprun.pictures.confusion import heat_map
+from mlprun.writers import tensorboard
 from mlprun.writers.base import RunInfo, Writer, WriterError
 from mlprun.writers.collection import Writers
 from mlprun.writers.console import Console
 from mlprun.writers.image_files import ImageFiles
 from mlprun.writers.jsonl import JsonLines
-from mlprun.writers.tensorboard import TensorBoard
+from mlprun.writers.tensorboard import TensorBoard, shown_as
 from tests.helpers.runs import rows_of
 
 HPARAMS = {"seed": 0, "optim.lr": 1e-3, "model.batch_norm": True, "model.hidden": "[128, 64]"}
@@ -111,11 +112,49 @@ def test_scalars_are_read_back_under_their_tags_and_steps(tmp_path):
     board.finish("completed")
     found = read(tmp_path)
     tags = {"train/loss": [10, 20], "optim/lr": [10, 20], "val/accuracy": [20, 25]}
-    assert set(found.Tags()["scalars"]) == set(tags)  # nothing else: the epoch is no curve
+    assert set(found.Tags()["scalars"]) == set(map(shown_as, tags))  # nothing else: the epoch is no curve
     for tag, steps in tags.items():
-        assert [event.step for event in found.Scalars(tag)] == steps
-        for event in found.Scalars(tag):
+        assert [event.step for event in found.Scalars(shown_as(tag))] == steps
+        for event in found.Scalars(shown_as(tag)):
             assert event.value == pytest.approx(written[event.step][tag], rel=1e-6, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("tag", "shown"),
+    [
+        ("train/loss", "loss/train"),  # beside each other, in the order of the alphabet
+        ("val/loss", "loss/val"),
+        ("val/top/5", "top/5/val"),
+        ("optim/lr", "training/lr"),  # after the metrics
+        ("perf/examples_per_sec", "training/examples_per_sec"),
+        ("test/loss", "test/loss"),
+        ("noise/variance", "noise/variance"),
+        ("loss/train", "loss/train"),
+    ],
+)
+def test_train_and_val_are_side_by_side_and_before_the_rest(tag, shown):
+    assert shown_as(tag) == shown
+
+
+def test_texts_have_the_command_and_the_config_once(tmp_path):
+    for keep_until in (None, 10):
+        board = TensorBoard()
+        board.start(RunInfo(tmp_path, {"optim": {"lr": 0.1}}, {}, 60, 10, keep_until, "mlprun optim.lr=0.1"))
+        board.write(10, None, {"train/loss": 0.5})
+        board.finish("interrupted")
+    found = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    texts = {
+        tag: [e.tensor_proto.string_val[0].decode() for e in found.Tensors(tag)] for tag in found.Tags()["tensors"]
+    }
+    assert texts == {"run/command": ["    mlprun optim.lr=0.1\n"], "run/config": ["    optim:\n      lr: 0.1\n"]}
+
+
+def test_curves_of_an_older_version_go_on_under_the_new_names(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(tensorboard, "shown_as", lambda tag: tag)
+        attempt(tmp_path, 0, 30, None)
+    attempt(tmp_path, 30, 60, 30)
+    assert story(read(tmp_path)) == expected(60)
 
 
 def test_a_picture_is_read_back(tmp_path):
@@ -142,7 +181,8 @@ def test_hparams_stand_once_in_the_runs_own_file(tmp_path, status, shown):
     board.finish(status)
     assert [p.name for p in run.iterdir()] == [event_file(run).name]
     tags = [value.tag for event in EventFileLoader(str(event_file(run))).Load() for value in event.summary.value]
-    assert tags == ["_hparams_/session_start_info", "val/loss", "_hparams_/session_end_info"]
+    start, end = "_hparams_/session_start_info", "_hparams_/session_end_info"
+    assert tags == [start, "run/command", "run/config", "loss/val", end]
     (row,) = rows_of_the_table(tmp_path)
     (session,) = row.sessions
     assert api_pb2.Status.Name(session.status) == f"STATUS_{shown}"
@@ -252,7 +292,7 @@ def expected(stop: int, ended: int | None = None) -> Story:
     shown: Story = {}
     for step in range(LOG_EVERY, stop + 1, LOG_EVERY):
         for tag, value in values_at(step).items():
-            shown.setdefault(tag, []).append((step, float(np.float32(value))))
+            shown.setdefault(shown_as(tag), []).append((step, float(np.float32(value))))
         if step % EVAL_EVERY == 0:
             shown.setdefault("val/filters", []).append((step, png(picture_at(step))))
     if ended is not None:
@@ -300,7 +340,7 @@ def test_a_resumed_run_reads_like_one_that_nothing_interrupted(tmp_path, stops, 
         if ended is not None:
             end(board, stop, ended)
         start = kept = checkpoint
-    before = {(event.step, event.wall_time) for event in read(run).Scalars("train/loss")}
+    before = {(event.step, event.wall_time) for event in read(run).Scalars("loss/train")}
     began = read(run).FirstEventTimestamp()
     board, lines = attempt(run, start, NUM_STEPS, kept)
     assert story(read(run)) == expected(NUM_STEPS)
@@ -310,7 +350,7 @@ def test_a_resumed_run_reads_like_one_that_nothing_interrupted(tmp_path, stops, 
     found = read(run)
     assert story(found) == expected(NUM_STEPS, ended=NUM_STEPS)
     assert rows(run) == expected_rows(NUM_STEPS)
-    after = {(event.step, event.wall_time) for event in found.Scalars("train/loss")}
+    after = {(event.step, event.wall_time) for event in found.Scalars("loss/train")}
     assert {(step, when) for step, when in before if step <= kept} == {
         (step, when) for step, when in after if step <= kept
     }
@@ -339,12 +379,12 @@ def test_a_run_that_begins_shows_nothing_of_an_attempt_before_it(tmp_path):
 def test_of_values_written_together_only_those_of_the_end_are_dropped(tmp_path):
     started(TensorBoard(), tmp_path).write(10, None, {"train/loss": 0.5, "test/loss": 0.25, "tests/count": 2.0})
     started(TensorBoard(), tmp_path, 10)
-    assert story(read(tmp_path)) == {"train/loss": [(10, 0.5)], "tests/count": [(10, 2.0)]}
+    assert story(read(tmp_path)) == {"loss/train": [(10, 0.5)], "tests/count": [(10, 2.0)]}
 
 
 def test_a_run_whose_files_are_gone_starts_them_anew(tmp_path):
     attempt(tmp_path, 20, 40, 20)
-    assert [step for step, _ in story(read(tmp_path))["train/loss"]] == [row["step"] for row in rows(tmp_path)]
+    assert [step for step, _ in story(read(tmp_path))["loss/train"]] == [row["step"] for row in rows(tmp_path)]
     assert len(rows(tmp_path)) == 2
 
 
@@ -353,7 +393,7 @@ def test_events_can_be_read_as_they_are_written_and_no_thread_writes_them(tmp_pa
     board = started(TensorBoard(), tmp_path)
     for step in (10, 20, 30):
         board.write(step, None, {"val/loss": 0.5})
-        assert [e.step for e in read(tmp_path).Scalars("val/loss")][-1] == step
+        assert [e.step for e in read(tmp_path).Scalars("loss/val")][-1] == step
     assert threading.active_count() == threads
 
 
@@ -499,7 +539,7 @@ def test_a_reader_that_watches_forgets_what_was_dropped(tmp_path):
         assert story(accumulator.Reload()) == expected(kept)
         for step in range(kept // 10 * 10 + 10, stop + 1, LOG_EVERY):
             board.write(step, None, values_at(step))
-            shown = [step for step, _ in story(accumulator.Reload())["train/loss"]]
+            shown = [step for step, _ in story(accumulator.Reload())["loss/train"]]
             assert shown == list(range(10, step + 1, 10))
             if step % EVAL_EVERY == 0:
                 board.images(step, {"val/filters": picture_at(step)})
@@ -516,7 +556,7 @@ def test_tensorboard_without_its_data_server_forgets_it_too(tmp_path):
     def shown() -> list[int]:
         runs.AddRunsFromDirectory(str(tmp_path))
         runs.Reload()
-        return [event.step for event in runs.Tensors("run", "train/loss")]
+        return [event.step for event in runs.Tensors("run", "loss/train")]
 
     attempt(run, 0, 50, None)
     assert shown() == [10, 20, 30, 40, 50]
@@ -769,7 +809,7 @@ def test_what_only_some_show(tmp_path):
     writer.finish("completed")
     assert rows(tmp_path) == [{"step": 20, "epoch": 2.0, "val/loss": 0.5}]
     assert [file.name for file in (tmp_path / "pictures").iterdir()] == ["filters_0000020.png"]
-    assert sorted(story(read(tmp_path))) == ["pictures/filters", "test/confusion_matrix", "test/loss", "val/loss"]
+    assert sorted(story(read(tmp_path))) == ["loss/val", "pictures/filters", "test/confusion_matrix", "test/loss"]
 
 
 # ------------------------------------------------------------------------------------------- pictures
