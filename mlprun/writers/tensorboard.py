@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -78,7 +78,7 @@ class TensorBoard(Writer):
                 open_to_write(old[-1], "wb").close()
         self._add_hparams(run.hparams)
         self._add_text("run/command", run.command)
-        self._add_text("run/config", OmegaConf.to_yaml(run.config))
+        self._add_text("run/config", json.dumps(run.config, indent=2))
 
     def _add_hparams(self, values: dict[str, bool | float | str]) -> None:
         start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())

@@ -146,7 +146,8 @@ def test_texts_have_the_command_and_the_config_once(tmp_path):
     texts = {
         tag: [e.tensor_proto.string_val[0].decode() for e in found.Tensors(tag)] for tag in found.Tags()["tensors"]
     }
-    assert texts == {"run/command": ["    mlprun optim.lr=0.1\n"], "run/config": ["    optim:\n      lr: 0.1\n"]}
+    config = '    {\n      "optim": {\n        "lr": 0.1\n      }\n    }\n'
+    assert texts == {"run/command": ["    mlprun optim.lr=0.1\n"], "run/config": [config]}
 
 
 def test_curves_of_an_older_version_go_on_under_the_new_names(tmp_path, monkeypatch):
