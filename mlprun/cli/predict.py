@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def escaped(arguments: Sequence[str]) -> list[str]:
-    """The arguments as argparse reads them: with a space before numbers such as -1.5,2 and -5e-1, and data.root=… first."""
+    """The arguments as argparse reads them: a space before numbers such as -1.5,2 and -5e-1, and data.root=… first."""
     is_number = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE).match
     words = [f" {word}" if is_number(word) else word for word in arguments]
     roots = [word for word in words if word.startswith("data.root=")] if "--index" in words else []
