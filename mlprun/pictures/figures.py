@@ -30,10 +30,18 @@ def new_figure(title: str, width: float = 6.4) -> tuple[Figure, Any]:
 
 def new_panels(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Any]]:
     """A figure with a grid of axes, returned row by row; `options` are for `Figure.subplots`."""
+    figure = plain_figure(width, height, dpi=DOTS_PER_INCH, layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+
+
+def plain_figure(width: float, height: float, **options: Any) -> Figure:
+    """A figure whose text is never drawn by LaTeX."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+    # matplotlib reads a matplotlibrc in the current folder, which may be a stranger's and have LaTeX run its commands.
+    matplotlib.rcParams["text.usetex"] = False
+    return Figure(figsize=(width, height), **options)
 
 
 def palette(count: int) -> Pixels:
@@ -51,10 +59,8 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 
 def sheet(title: str, columns: int, rows: float, side: float) -> tuple[Figure, Any]:
     """A title above axes without a frame, whose unit is `side` inches in both directions; rows go down from 0."""
-    from matplotlib.figure import Figure
-
     width, down = max(6.4, columns * side), max(1.0, rows * side) + TITLE
-    figure = Figure(figsize=(width, down), dpi=DOTS_PER_INCH)
+    figure = plain_figure(width, down, dpi=DOTS_PER_INCH)
     figure.text(0.5, 1 - 0.5 * TITLE / down, figure_text(title), fontsize=10, ha="center", va="center")
     share = columns * side / width
     axes: Any = figure.add_axes(((1 - share) / 2, 0.0, share, 1 - TITLE / down))

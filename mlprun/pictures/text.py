@@ -28,7 +28,7 @@ from mlprun.pictures.base import (
     raise_unfit,
     token_ids,
 )
-from mlprun.pictures.figures import evenly_spaced, new_figure
+from mlprun.pictures.figures import evenly_spaced, new_figure, plain_figure
 from mlprun.pictures.labels import figure_text
 from mlprun.tasks.classification import Classification
 from mlprun.training.learner import Learner
@@ -70,7 +70,7 @@ def attention(learner: Learner, splits: Splits) -> Figure:
     side, gap, top = 1.9, 0.12, 0.55  # inches: of a tile, between tiles, for title and heads
     edge = 0.4 + 0.062 * max(map(len, labels))  # for labels
     width, height = edge + heads * (side + gap), top + len(shown) * (side + gap) + edge - 0.15
-    figure = Figure(figsize=(width, height))
+    figure = plain_figure(width, height)
     figure.text(0.5, 1 - 0.17 / height, title, fontsize=9, ha="center", va="center")
     tiles = figure.subplots(
         len(shown), heads, sharex=True, sharey=True, squeeze=False,

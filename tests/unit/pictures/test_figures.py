@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from mlprun.errors import RunError
@@ -47,3 +49,12 @@ def test_a_figure_is_saved_whole_or_not_at_all(tmp_path):
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["a.png"]
     with pytest.raises(RunError, match=r"a\.png/b\.png cannot be written: (Not a directory|File exists)"):
         save(figure, tmp_path / "deep" / "a.png" / "b.png")
+
+
+@pytest.mark.parametrize("make", [lambda: new_panels(1, 1, 3, 3)[0], lambda: images_figure("", [np.zeros((2, 2))])])
+def test_settings_found_in_the_current_folder_do_not_start_latex(monkeypatch, make):
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # as a stranger's matplotlibrc would
+    figure = make()
+    texts = figure.findobj(Text)
+    assert texts
+    assert not any(text.get_usetex() for text in texts)
