@@ -1,6 +1,6 @@
 """Requests to stop, which never interrupt an optimizer step, a write or an import.
 
-SIGTERM, Ctrl-C, SIGHUP and `trainer.max_time` request a stop. The first request raises `Stop` at the next safe place;
+The signals in `REQUESTS` and `trainer.max_time` request a stop. The first request raises `Stop` at the next safe place;
 a second Ctrl-C ends the process immediately.
 """
 
@@ -14,13 +14,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 MAX_TIME = "trainer.max_time"
+# Clusters send SIGUSR1, SIGUSR2 (`sbatch --signal`) or SIGXCPU (Grid Engine, ulimit -t) before a limit.
+REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 _WAKE = signal.SIGURG  # carries no request, and is ignored by default
 
-_signal = ""  # the first one received
+_received: list[signal.Signals] = []
+_earlier: dict[int, Callable[[int, FrameType | None], Any]] = {}  # handlers that others had installed
 _limit_reached = False
 _raised = False  # `Stop` is raised once
 _depth = 0  # nesting of `deferred` blocks
@@ -35,24 +39,40 @@ class Stop(KeyboardInterrupt):
 
 
 def install() -> None:
-    """Install the handlers and forget earlier requests. Installs nothing outside the main thread."""
-    global _signal, _limit_reached, _raised, _depth, _process
-    _signal, _limit_reached, _raised, _depth, _process = "", False, False, 0, os.getpid()
+    """Install the handlers and forget earlier requests. Installs nothing outside the main thread.
+
+    A signal that is ignored, as nohup sets SIGHUP, stays so; `call_earlier_handlers` calls a handler that was there.
+    """
+    global _limit_reached, _raised, _depth, _process
+    _limit_reached, _raised, _depth, _process = False, False, 0, os.getpid()
+    _received.clear()
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, _WAKE):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets SIGHUP
-            signal.signal(number, _handle)
+    for number in (*REQUESTS, _WAKE):
+        earlier = signal.getsignal(number)
+        if earlier in (signal.SIG_IGN, _handle):
+            continue
+        _earlier.pop(number, None)
+        if callable(earlier) and earlier is not signal.default_int_handler:
+            _earlier[number] = earlier
+        signal.signal(number, _handle)
+
+
+def call_earlier_handlers() -> None:
+    """Call the handlers that others, such as submitit, had installed for the signals received; they may exit."""
+    for number in _received:
+        if number in _earlier:
+            _earlier[number](number, None)
 
 
 def stop_requested_by() -> str:
-    """`SIGTERM`, `SIGINT`, `SIGHUP`, `trainer.max_time`, or an empty string."""
-    return _signal or (MAX_TIME if _limit_reached else "")
+    """`SIGTERM`, another name in `REQUESTS`, `trainer.max_time`, or an empty string."""
+    return _received[0].name if _received else MAX_TIME if _limit_reached else ""
 
 
 def exit_status(by: str) -> int:
-    """130 after Ctrl-C, 143 after SIGTERM or a time limit, 129 after SIGHUP, as in a shell."""
-    return {"SIGINT": 130, "SIGHUP": 129}.get(by, 143)
+    """128 and the signal's number, as in a shell; after a time limit, that of SIGTERM."""
+    return 128 + (signal.SIGTERM if by == MAX_TIME else signal.Signals[by])
 
 
 def ignore_dead_workers() -> None:
@@ -147,14 +167,14 @@ def _wake_soon() -> None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _signal, _raised
+    global _raised
     if os.getpid() != _process:  # a forked process, such as a DataLoader worker
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
     if number != _WAKE:
-        if not _signal:  # a scheduler may send SIGTERM twice
-            _signal = signal.Signals(number).name
+        if number not in _received:  # a scheduler may send SIGTERM twice
+            _received.append(signal.Signals(number))
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         if number == signal.SIGHUP:

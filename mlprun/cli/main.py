@@ -37,7 +37,7 @@ def program() -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 success, 1 a run failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    """Run the command line and exit: 0 success, 1 a run failed, 2 wrong usage, 128 + number a signal."""
     find_own_modules()
     signals.install()
     arguments = sys.argv[1:]

@@ -206,6 +206,7 @@ def _interrupted(directory: RunDirectory, by: str, error: BaseException) -> Outc
         names = {"SIGINT": "Ctrl-C", signals.MAX_TIME: "trainer.max_time, the time limit"}
         log.error("interrupted by %s\nresume  %s", names.get(by, by), resume_line(directory.path))
         signals.end_workers()
+    signals.call_earlier_handlers()
     if by != signals.MAX_TIME:
         raise signals.Stop(by) from error
     signals.disarm()

@@ -27,12 +27,10 @@ from mlprun.files import make_folder, own_file
 from mlprun.process import fast_exit, without_collections
 from mlprun.sweep.forkserver import Order
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 def serve() -> None:
     """Run the server; in the process of a job, run the job."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # it ends when its owner closes the connection
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.REQUESTS)  # it ends when its owner closes the connection
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     with without_collections():  # so a job's collections do not visit, and copy, the imported objects
         for name in sys.argv[2:]:
@@ -119,7 +117,7 @@ def _enter_job(server: int, order: Order) -> None:
         if os.getppid() != server:
             os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner asks with SIGTERM
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.REQUESTS)
     os.environ.clear()
     os.environ.update(order.caller.environment)
     os.chdir(order.caller.directory)
@@ -152,5 +150,5 @@ def _do(call: bytes) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         status = 1
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # exiting
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.REQUESTS)  # exiting
     fast_exit(status)

@@ -22,7 +22,7 @@ from tests.helpers.lines import IN_PROC, Line, children, finish, is_running, run
 from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of
 
 SOON = 10  # seconds, on a machine that does much else; what a test has to wait for else would take a minute
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGUSR1: 138, signal.SIGUSR2: 140}
 
 
 # The user's own code, which stays where the file `hold` says: a minute asleep, or until the file is gone.
@@ -179,6 +179,7 @@ def test_ten_sigterms_at_random_moments(tmp_path, uninterrupted):
         ("batch", signal.SIGTERM),  # broken off: a minute's sleep does not keep it
         ("evaluation batch", signal.SIGTERM),
         ("step", signal.SIGINT),  # done to its end
+        ("evaluation batch", signal.SIGUSR1),  # as a cluster warns of its limit
         pytest.param("checkpoint", signal.SIGTERM, marks=IN_PROC),
         ("del", signal.SIGTERM),  # what is raised there would be lost
         ("swallowing batch", signal.SIGTERM),  # and here it is
@@ -217,6 +218,7 @@ NOTE = "\nstopping as soon as it is safe; Ctrl-C again quits immediately\n"
     ("place", "number", "send"),
     [
         ("batch", signal.SIGTERM, os.killpg),
+        ("batch", signal.SIGUSR2, os.killpg),  # as Slurm signals all processes of a job
         ("batch", signal.SIGTERM, os.kill),
         ("fork", signal.SIGINT, os.killpg),  # before a worker is its own
     ],
@@ -288,6 +290,32 @@ def test_what_was_ignored_from_the_start_stays_so(folder):
         assert line.wait() == 0
     assert "interrupted" not in line.output
     assert "stopping" not in line.output
+
+
+def requeue_and_run(*arguments) -> None:
+    def requeue(number: int, _: object) -> None:
+        status = json.loads(Path(RUN, "run.json").read_text())["status"]
+        Path("requeued").write_text(f"{number} {status}")
+        sys.exit(75)
+
+    for number in (signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, requeue)
+    run_line(*arguments)
+
+
+class Requeued(Line):
+    """A line in a process that handles a signal already, as submitit does to submit the job again."""
+
+    target = staticmethod(requeue_and_run)
+
+
+def test_a_handler_that_was_there_before_is_called_once_the_run_is_saved(folder):
+    with Requeued(folder, *USERS) as line:
+        wait_until(lambda: last_step(folder) >= 3)
+        line.signal(signal.SIGUSR2)
+        assert line.wait(SOON) == 75, line.output
+        assert_stopped(line.output, folder, "SIGUSR2")
+    assert (folder / "requeued").read_text() == f"{signal.SIGUSR2:d} interrupted"
 
 
 def test_a_terminal_that_closes(folder, whole):

@@ -20,7 +20,7 @@ from mlprun import signals
 
 @pytest.fixture
 def installed():
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGURG, signal.SIGCHLD)
+    numbers = (*signals.REQUESTS, signal.SIGURG, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
     signals.install()
     yield
@@ -53,6 +53,28 @@ def test_a_request_waits_for_the_outermost_block(installed):
     assert done == [1, 2]
     with stops("SIGTERM"), signals.deferred:  # somebody may have swallowed the first
         pass
+
+
+@pytest.mark.parametrize("number", signals.REQUESTS, ids=lambda number: number.name)
+def test_each_request_stops_and_has_the_exit_status_of_a_shell(installed, number):
+    with stops(number.name):
+        signal.raise_signal(number)
+        stay()
+    assert signals.exit_status(number.name) == 128 + number
+
+
+def test_earlier_handlers_are_called_in_the_order_of_the_signals_and_only_when_asked_for(installed):
+    called = []
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: called.append(number))
+    for _ in range(2):  # as the command line and the run do
+        signals.install()
+    with stops("SIGUSR2"), signals.deferred:
+        for number in (signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR2):
+            signal.raise_signal(number)
+        assert called == []
+    signals.call_earlier_handlers()
+    assert called == [signal.SIGUSR2, signal.SIGTERM]
 
 
 def test_the_blocks_own_error_goes_first(installed):
