@@ -23,6 +23,7 @@ from mlprun.config.resolvers import data_root
 from mlprun.errors import RunError
 from mlprun.formatting import truncate
 from mlprun.runs.provenance import came_together
+from mlprun.runs.signature import key_file
 from mlprun.version_one import TARGETS
 
 # Packages of public names -> the package that must define the named object. Only these are known to be harmless:
@@ -116,8 +117,18 @@ def _refused(key: str, value: object, problem: str) -> RunError:
     top = str(value).partition(".")[0]
     remedy = "add --trust if you trust whoever made this run"
     if top not in _TOPS and top not in sys.stdlib_module_names:
-        remedy = f"run this from the folder that contains the run's own classes, or {remedy}"
+        if top.isidentifier() and PathFinder.find_spec(top) is not None:  # installed
+            remedy = f"this config is not signed with your key, {_place_of_key()}; {remedy}"
+        else:
+            remedy = f"run this from the folder that contains the run's own classes, or {remedy}"
     return RunError(f"{shown(key)}={shown(value)}: {problem.splitlines()[0]}\n  {remedy}")
+
+
+def _place_of_key() -> str:
+    try:
+        return str(key_file())
+    except RuntimeError as error:  # no home folder
+        return f"which has no place: {error}"
 
 
 def _calling(config: dict[str, Any]) -> dict[str, Any]:

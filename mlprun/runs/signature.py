@@ -38,7 +38,7 @@ def is_signed(kind: str, values: dict[str, Any], signature: object) -> bool:
     if not isinstance(signature, str) or not signature.isascii():
         return False
     try:
-        expected = hmac.digest(_read_key(_key_file()), _content(kind, values), "sha256").hex()
+        expected = hmac.digest(_read_key(key_file()), _content(kind, values), "sha256").hex()
     except (OSError, RuntimeError):
         return False  # without a key, nothing has been signed here
     return hmac.compare_digest(signature, f"hmac-sha256:{expected}")
@@ -48,7 +48,8 @@ def _content(kind: str, values: dict[str, Any]) -> bytes:
     return json.dumps([kind, values]).encode()
 
 
-def _key_file() -> Path:
+def key_file() -> Path:
+    """Where the user's key is; RuntimeError without a home folder."""
     # As platformdirs would say, whose import takes longer than all the rest. A relative folder would be in a project.
     base = os.environ.get("XDG_DATA_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share") / "mlprun" / "signing.key"
@@ -56,7 +57,7 @@ def _key_file() -> Path:
 
 def _key() -> bytes:
     """The user's key, made at its first use; OSError if that fails."""
-    file = _key_file()
+    file = key_file()
     try:
         return _read_key(file)
     except FileNotFoundError:

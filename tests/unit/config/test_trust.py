@@ -376,8 +376,9 @@ def test_a_submodule_behind_another_name(home):
     assert "not a module of that name" in refused("trust_mask.sub.system", home)
 
 
-def test_the_users_class_is_not_found_from_another_folder(home, tmp_path_factory):
+def test_the_users_class_is_not_found_from_another_folder(home, tmp_path_factory, monkeypatch):
     write(home, {"trust_away.py": MINE})
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(home)])
     text = refused("trust_away.Net", tmp_path_factory.mktemp("elsewhere"))
     assert "run this from the folder that contains the run's own classes, or add --trust" in text
     assert not (home / "ran").exists()
