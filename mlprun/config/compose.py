@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import BooleanNode, DictConfig, OmegaConf
 
 from mlprun.config.checks import check
-from mlprun.config.hydra_private import Loader, find_node, iter_nodes
+from mlprun.config.hydra_private import Loader, find_node, is_null_group, iter_nodes
 from mlprun.config.identity import LENGTH_KEYS, RESULT_FREE, RESUMABLE
 from mlprun.config.overrides import ask_for_multirun, check_boolean, typed_value
 from mlprun.config.resolvers import conf_dirs  # and registers the resolvers
@@ -157,7 +157,7 @@ class Composer:
             ask_for_multirun(override)
         for choice in override.sweep_iterator() if swept else [override.value()]:
             if choice is None and group in OPTIONAL:
-                continue
+                raise ConfigError(group, None, "takes a name", f"leave {group} out for none")
             if isinstance(choice, dict) or (isinstance(choice, list) and group not in SEVERAL):
                 raise ConfigError(group, value, "takes one name", "several, with -m: a,b without brackets")
             for name in choice if isinstance(choice, list) else [choice]:
@@ -184,6 +184,8 @@ class Composer:
                 raise ConfigError(f"+{key}", MISSING, "the key already exists", f"write {key}=…, without the +")
             if not override.is_delete() and isinstance(node, BooleanNode):
                 check_boolean(override)
+            if isinstance(override.value(), dict) and is_null_group(node):
+                raise ConfigError(key, value, "is null with these choices, and has no keys", "leave it out")
         elif is_foreign and is_added:
             pass  # an argument of a class; `construct` checks it against the signature
         elif key.isupper():

@@ -244,6 +244,11 @@ def is_missing(node: Any) -> bool:
     return bool(node._is_missing())
 
 
+def is_null_group(node: Any) -> bool:
+    """Whether a group of keys is null."""
+    return isinstance(node, DictConfig) and node._is_none()
+
+
 def is_value(node: Any) -> bool:
     """Whether a node is a single value, neither `???` nor an interpolation."""
     return isinstance(node, ValueNode) and not (node._is_missing() or node._is_interpolation())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlprun.config.ranges import Range
+from mlprun.errors import ConfigError
 
 DURATION = "duration"  # unit of `10 epochs`, `500 steps`, `5%`
 CLOCK_TIME = "wall-clock time"  # unit of `2h`, `90 min`, `02:00:00`
@@ -44,6 +45,8 @@ def iter_options(section: type, config: Any, prefix: str = "") -> Iterator[tuple
         value = getattr(config, spec.name)
         if entry.section is None:
             yield f"{prefix}{spec.name}", entry, value
+        elif value is not None and not isinstance(value, entry.section):  # by an interpolation
+            raise ConfigError(f"{prefix}{spec.name}", value, "is a group of keys, not a value")
         elif value is not None:
             yield from iter_options(entry.section, value, f"{prefix}{spec.name}.")
 

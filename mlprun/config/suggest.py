@@ -66,23 +66,37 @@ def raise_explained(error: BaseException, overrides: Iterable[Override] = ()) ->
     for cause in chain:
         key = getattr(cause, "full_key", None)
         if isinstance(cause, OmegaConfBaseException) and key:
-            problem = (cause.msg or str(cause)).splitlines()[0]
+            problem, remedy = _plain((cause.msg or str(cause)).splitlines()[0])
             override = next((o for o in overrides if o.key_or_group == key), None)
-            value, remedy = ConfigError.MISSING, ""
+            value = ConfigError.MISSING
             if override is not None and not override.is_delete():
-                value, problem = typed_value(override), _plain(problem)
+                value = typed_value(override)
             if isinstance(cause, ConfigKeyError | ConfigAttributeError):
                 problem = "there is no such key"
                 remedy = nearest_key(key, [k for k, _ in iter_nodes(OmegaConf.structured(Config))])
                 if key == "writer":  # Hydra's package of a file in that group
                     remedy = "the first line of your writer/NAME.yaml must be: # @package writers.NAME"
             raise ConfigError(key, value, problem, remedy) from error
-    text = " ".join(str(chain[0]).split())
+    text = " ".join(str(chain[0]).partition("\n    full_key:")[0].split())
     raise ConfigError("config", ConfigError.MISSING, text[:600]) from error
 
 
-def _plain(problem: str) -> str:
+def _plain(problem: str) -> tuple[str, str]:
+    """A problem of OmegaConf's in plain words, and its remedy."""
+    problem = re.sub(r"^\w+ raised while resolving interpolation: ", "", problem).strip('"')
+    if match := re.fullmatch(r"Environment variable '(.*)' not found", problem):
+        name = match[1]
+        remedy = f"set it, {name}=… mlprun …, or give a default: ${{oc.env:{name},…}}"
+        return f"refers to the environment variable {name}, which is not set", remedy
+    if match := re.fullmatch(r"Interpolation key '(.*)' not found", problem):
+        return f"refers to ${{{match[1]}}}, and there is no such key", "`mlprun --cfg job` shows every key"
+    if problem.endswith("is not Optional"):
+        return "cannot be null", ""
+    if re.search("is not a subclass of|Cannot assign .* to Dict", problem):
+        return "is a group of keys, not a value", "write GROUP.KEY=…"
+    if problem == "Cannot merge DictConfig with ListConfig":
+        return "a list and a group of keys do not replace one another", ""
     kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
     if match := re.search(r"could not be converted to (\w+)|is not a valid (bool)", problem):
-        return f"must be {kinds.get(match[1] or 'Boolean', match[1])}"
-    return "must be a list, such as [a,b]" if "is not a ListConfig" in problem else problem
+        return f"must be {kinds.get(match[1] or 'Boolean', match[1])}", ""
+    return "must be a list, such as [a,b]" if "is not a ListConfig" in problem else problem, ""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, Subset
 
 from mlprun import randomness
 from mlprun.data.source import Examples, Part
+
+log = logging.getLogger("mlprun")
 
 
 def size(part: Part) -> int | None:
@@ -25,7 +30,8 @@ def size(part: Part) -> int | None:
 def known_targets(part: Part) -> Tensor | None:
     """All targets of a part, if they are known without reading the examples: `targets`, torchvision's convention.
 
-    None if that attribute does not hold a number, or some, for each example.
+    None if that attribute does not hold a number, or some, for each example, or if its first or last are not what the
+    data set gives with the example.
     """
     if isinstance(part, Examples):
         return part.targets
@@ -36,7 +42,32 @@ def known_targets(part: Part) -> Tensor | None:
         targets = torch.as_tensor(getattr(part, "targets", None))
     except (TypeError, ValueError, RuntimeError):  # missing, or such as names
         return None
-    return targets if targets.dim() > 0 and len(targets) == size(part) else None
+    if targets.dim() == 0 or len(targets) != size(part):
+        return None
+    with randomness.preserved(), suppress(Exception):  # else a batch of these examples is what fails
+        if all(torch.equal(torch.as_tensor(part[i][1]).to(targets), targets[i]) for i in (0, len(targets) - 1)):
+            return targets
+    return None
+
+
+def named_classes(part: Part, count: int) -> tuple[str, ...]:
+    """The names of `count` classes, if a data set has them: `classes`, torchvision's convention."""
+    classes = getattr(part, "classes", None)
+    if classes is None and isinstance(part, Subset):
+        return named_classes(part.dataset, count)
+    if not isinstance(classes, list | tuple | np.ndarray):
+        return ()
+    names = tuple(", ".join(map(str, name)) if isinstance(name, list | tuple) else str(name) for name in classes)
+    if len(set(names)) == len(names) == count:
+        return names
+    problem = f"has {len(names)} classes" if len(names) != count else "has several classes of one name"
+    log.warning(
+        "the names of %s.classes are not used: it %s, and data.num_outputs gives %s",
+        type(part).__name__,
+        problem,
+        count,
+    )
+    return ()
 
 
 def take(part: Part, index: Tensor) -> Part:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from mlprun.data.checks import ExpectedData
 from mlprun.data.first_pass import FirstPass
 from mlprun.data.normalize import STATISTICS_SAMPLE, Normalizer, make_normalizer, sample_examples
 from mlprun.data.own_generators import warn_of_own_generators
-from mlprun.data.parts import StreamPart, known_targets, limit_examples, size, take
+from mlprun.data.parts import StreamPart, known_targets, limit_examples, named_classes, size, take
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.text.inputs import kind_of
 from mlprun.errors import ConfigError, DataError
@@ -104,6 +104,8 @@ def make_splits(
         problem = "does not reach examples of any structure (data.input_shape=null)"
         remedy = "scale them in the data set, and set data.normalize=none"
         raise ConfigError("data.normalize", normalize, problem, remedy)
+    if task == "classification" and not source.class_names:
+        source = replace(source, class_names=named_classes(source.train, max(num_outputs, 2)))
     expected = ExpectedData(task, None if input_shape is None else tuple(input_shape), num_outputs, source.class_names)
     val = source.val if val is None else val
     first = expected.check(source.train, "training")

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from mlprun import randomness
@@ -58,6 +59,8 @@ def check_gradients(experiment: Experiment, first: AnyBatch, show: Callable[[str
     """Show a line per parameter; the error to report if a gradient is wrong."""
     few = first.map(lambda tensor: tensor[:NUM_EXAMPLES])
     config, model = experiment.config, build_model(experiment.config)
+    if any(map(is_lazy, model.parameters())):
+        model.load_state_dict(experiment.model.state_dict())
     if experiment.weights is not None:
         finetune.load(experiment.weights, model)
     for name in finetune.frozen(config.trainer.freeze, model):

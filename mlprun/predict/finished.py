@@ -162,11 +162,12 @@ def _load(path: Path, *, trust: bool, data: bool, root: Path | None) -> Finished
         splits.inputs.check_checkpoint(state, directory.best)
         found["data"] = data_changes(record, data_entry(splits))
         splits = replace(splits, normalizer=Normalizer(**state.normalizer), target_normalizer=targets)
-    learner = build_learner(config, model, build_plan(config, record.steps_per_epoch), device, targets)
     try:
-        model.load_state_dict(state.model)
+        model.load_state_dict(state.model)  # before the optimizer, which needs the shapes of lazy layers
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
+    learner = build_learner(config, model, build_plan(config, record.steps_per_epoch), device, targets)
+    model.eval()
     return Finished(config, learner, device, state, splits, record, found)
 
 

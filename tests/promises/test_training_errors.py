@@ -484,3 +484,24 @@ def test_a_label_that_only_the_evaluation_meets_is_named_too(fails):
     words = [*SHORT, own("data", "Label"), "+data.val_dataset._target_=users.Label", "data.dataset._target_=users.Data"]
     message = fails(*words)
     assert message.startswith("error: data: at an evaluation, a label is 3 (data.num_outputs=3)\n")
+
+
+LAZY = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, num_outputs):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.LazyLinear(16), nn.ReLU(), nn.Dropout(), nn.LazyLinear(num_outputs))
+    def forward(self, x): return self.net(x)
+"""
+
+
+@pytest.mark.parametrize("words", [["optim=adamw", "trainer.decay_all=false"], ["trainer.freeze=[net.1.*]"]])
+def test_lazy_layers_have_shapes_wherever_a_run_is_read(mlprun, tmp_path, words):
+    (tmp_path / "lazy.py").write_text(LAZY)
+    line = ["model=custom", "model._target_=lazy.Net", "+model.num_outputs=10", "debug=fast", *words]
+    assert mlprun(*line, "hydra.run.dir=run").status == 0
+    for verb in (["eval", "run"], ["predict", "run", "--index", "0"], ["resume", "run", "epochs=3"], ["inspect", *line,
+                 "inspect.check_gradients=true"]):  # fmt: skip
+        result = mlprun(*verb)
+        assert result.status == 0, result.err

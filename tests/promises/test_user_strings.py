@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
+
+from mlprun.predict.finished import load
 
 NAMES = ("US$_5_front", "US$_5_back", "_a\nerror: none", "\x1b[31mred", "\u202ertl", "猫")
 
@@ -35,3 +39,24 @@ def test_names_of_classes(mlprun, tmp_path, pictures_of_hostile_names):
         assert all(character.isprintable() or character in "\n\t" for character in text)
         assert "\nerror: none" not in text
         assert "Glyph" not in text
+
+
+CLASSES = """
+import torch
+class Pets(torch.utils.data.Dataset):
+    classes = ["cat", "dog"]
+    def __init__(self): self.targets = [self.classes[i % 2] for i in range(60)]
+    def __len__(self): return 60
+    def __getitem__(self, i): return torch.tensor([float(i % 2), 1.0]), i % 2
+"""
+
+
+def test_the_classes_of_a_data_set_of_ones_own_are_shown(mlprun, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(CLASSES)
+    line = ["data=custom", "data.dataset._target_=mine.Pets", "data.input_shape=[2]", "data.num_outputs=2"]
+    assert mlprun(*line, "model=linear", "epochs=2", "hydra.run.dir=run").status == 0
+    assert "cat" in (tmp_path / "run" / "confusion_matrix.csv").read_text()
+    assert "cat" in mlprun("predict", "run", "1,1").out
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not load(Path("run")).learner.model.training
