@@ -64,6 +64,8 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         raise ConfigError("hydra.sweep.dir", sweep_dir, "is the directory of a run", "choose another")
     points, num_repeated = planning.points(composer, line.words, sweep_dir)
     composer.loader.num_jobs = len(points) + num_repeated if composer.is_grid(cfg) else None
+    composer.loader.shared_keys = planning.shared_keys(points)
+    planning.check_directories(composer, line.words, sweep_dir)
     if num_repeated:
         print_line(f"{pluralize(num_repeated, 'repeated point')} skipped", sys.stderr)
     points, checked = _check(points, settings, builds=cfg.hydra.launcher._target_ == POOL and not settings.dry_run)
@@ -114,7 +116,6 @@ def _run_points(
     for point in redone:  # only now: a redo that cannot work keeps the earlier run
         if point.path is not None:
             shutil.rmtree(point.path)
-    line.composer.loader.shared_keys = planning.shared_keys(points)
     line.composer.loader.point_names.update(planning.directory_names(points, line.composer.rewritten(line.words)))
     status, failed = "interrupted", False
     try:

@@ -11,11 +11,13 @@ from hydra.core.utils import configure_log
 from hydra.core.utils import run_job as run_hydra_job
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from mlprun import __version__
 from mlprun.cli.line import Line, first_folder, parse_line
 from mlprun.cli.task import Task
 from mlprun.config.checks import check
+from mlprun.config.suggest import raise_explained
 from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
 from mlprun.formatting import printable
@@ -64,11 +66,15 @@ def _run(line: Line) -> int:
     line.refuse("sweep", "is for sweeps", "add -m, or leave it out")
     cfg = line.composer.compose(line.words)
     config = check(cfg)
+    try:
+        named = cfg.hydra.run.dir
+    except OmegaConfBaseException as error:
+        raise_explained(error)
     is_new = True
     if not line.sets("hydra.run.dir"):
-        directory = claim(cfg.hydra.run.dir)
+        directory = claim(named)
     else:
-        directory = Path(cfg.hydra.run.dir)
+        directory = Path(named)
         if (directory / "sweep.json").exists():
             raise ConfigError("hydra.run.dir", directory, "is the folder of a sweep", "choose another")
         if (directory / "run.json").exists():  # without Hydra, which would overwrite its record

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import BooleanNode, DictConfig, OmegaConf
+from omegaconf import BooleanNode, DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from mlprun.config.checks import check
-from mlprun.config.hydra_private import Loader, find_node, is_null_group, iter_nodes
+from mlprun.config.hydra_private import POINT_NAME, Loader, find_node, is_null_group, iter_nodes
 from mlprun.config.identity import LENGTH_KEYS, RESULT_FREE, RESUMABLE
 from mlprun.config.overrides import ask_for_multirun, check_boolean, typed_value
 from mlprun.config.resolvers import conf_dirs  # and registers the resolvers
@@ -85,6 +86,25 @@ class Composer:
         """Whether the config's sweeper runs every combination, and nothing else."""
         return bool(cfg.hydra.sweeper._target_ == "hydra._internal.core_plugins.basic_sweeper.BasicSweeper")
 
+    def named_directories(self, overrides: list[str]) -> Iterator[tuple[Path, list[str]]]:
+        """The directory in the sweep's, and the overrides, of each point, if `hydra.sweep.subdir` is the user's."""
+        swept = self.compose(overrides, multirun=True)
+        pattern = find_node(swept, "hydra.sweep.subdir")._value()
+        if pattern == POINT_NAME:
+            return
+        if not self.is_grid(swept):
+            remedy = "leave it out: the directory of a trial is named after its config"
+            raise ConfigError("hydra.sweep.subdir", pattern, "does not tell the trials of a search apart", remedy)
+        for number, point in enumerate(self.points(overrides)):
+            typed = [str(o.input_line) for o in self.parse(point) if not o.is_hydra_override()]
+            cfg = self.loader.load_sweep_config(swept, typed)
+            with open_dict(cfg):
+                cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
+            try:
+                yield Path(cfg.hydra.sweep.subdir), point
+            except OmegaConfBaseException as error:
+                raise_explained(error)
+
     def rewritten(self, overrides: list[str]) -> dict[str, str]:
         """The single-value overrides as Hydra's own sweeper writes them; empty if it leaves one out."""
         single = [o for o in self.parse(overrides) if not o.is_sweep_override()]
@@ -149,7 +169,8 @@ class Composer:
         value = typed_value(override)
         if override.is_delete():
             raise ConfigError(f"~{group}", MISSING, "a run needs one", f"write {group}=…; it has {', '.join(known)}")
-        if (override.is_add() or override.is_force_add()) and group not in WITH_DEFAULTS:
+        is_added = override.is_add() or override.is_force_add()
+        if is_added and group not in WITH_DEFAULTS and self._has_default(group):
             remedy = f"write {group}={value}, without the +"
             raise ConfigError(override.input_line or group, MISSING, "the group already exists", remedy)
         swept = override.is_sweep_override()
@@ -165,7 +186,14 @@ class Composer:
                 options = self.loader.options(f"{group}/{folder}") if folder else known
                 if leaf not in options:
                     problem = f"there is no {group} of that name"
-                    raise ConfigError(group, name, problem, suggestion(leaf, options or known))
+                    remedy = suggestion(leaf, options or known)
+                    if name == "None" and group in OPTIONAL:
+                        remedy = f"write {group}=null for none"
+                    raise ConfigError(group, name, problem, remedy)
+
+    def _has_default(self, group: str) -> bool:
+        """Whether the primary config has an entry for the group, which may be null."""
+        return group in self.loader.base(self.config_name, [], RunMode.MULTIRUN).hydra.runtime.choices
 
     def _check_key(self, override: Override, base: DictConfig, run_mode: RunMode) -> None:
         key, value = override.key_or_group, typed_value(override)

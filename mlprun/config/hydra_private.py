@@ -35,7 +35,7 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 
-from mlprun.config.overrides import TEXT_KEYS, parse_override, quote_numbers
+from mlprun.config.overrides import TEXT_KEYS, check_sweep, parse_override, quote_numbers, refuse_none
 from mlprun.errors import ConfigError
 
 VERSION_BASE = "1.3"
@@ -95,6 +95,9 @@ class Loader(ConfigLoaderImpl):
                 override = parse_override(parser, quoted)
                 if not is_choice:  # Hydra itself parses those again
                     override.input_line = line  # as in messages and records
+            check_sweep(override, self.options(override.key_or_group))
+            if not is_choice:
+                refuse_none(override)
             self._parsed[line] = override
         return self._parsed[line]
 
@@ -142,6 +145,8 @@ class Loader(ConfigLoaderImpl):
                     f"must be text, and YAML reads the value in {default.config_path}.yaml as a number or a boolean"
                 )
                 raise ConfigError(key, node._value(), problem, f"quote it there: {key.rpartition('.')[2]}: '…'")
+            if is_value(node) and node._value() == "None":
+                raise ConfigError(key, "None", f"is a text in {default.config_path}.yaml", "write null there")
         return loaded
 
     def load_configuration(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import NoReturn
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
 
 from mlprun.errors import ConfigError
 
+LARGEST_SWEEP = 10**5  # values of one key
 # Keys whose values are names and paths: 2024_11 is no number there.
 TEXT_KEYS = (
     *("data.name", "data.root", "data.text.vocabulary", "monitor", "sweep.name", "trainer.weights"),
@@ -23,9 +26,13 @@ _VALUES = re.compile(
 
 
 def parse_override(parser: OverridesParser, line: str) -> Override:
+    key, equals, value = line.partition("=")
+    line = f"{key}{equals}{_VALUES.sub(_quote_alphabet, value)}"
     try:
         return parser.parse_overrides([line])[0]
     except Exception as error:  # the lexer has errors of its own for some characters
+        if key in TEXT_KEYS and value and not set(value) & set("'\"\\,[]{}"):
+            return parser.parse_overrides([f"{key}='{value}'"])[0]
         remedy = "write key=value; quote a value with spaces, commas or brackets: \"eval_every='100 steps'\""
         raise ConfigError(line, ConfigError.MISSING, "cannot be read", remedy) from error
 
@@ -34,6 +41,12 @@ def quote_numbers(line: str) -> str:
     """Quote what Hydra would read as a number or a boolean and write otherwise: 2024_11 as 202411, 83e2 as 8300.0."""
     key, equals, value = line.partition("=")
     return f"{key}{equals}{_VALUES.sub(_quote_number, value)}"
+
+
+def _quote_alphabet(match: re.Match[str]) -> str:
+    """Quote a word with letters that Hydra does not read."""
+    word = match["value"]
+    return match[0] if word is None or word.isascii() or "${" in word else f"'{word}'"
 
 
 def _quote_number(match: re.Match[str]) -> str:
@@ -59,6 +72,49 @@ def check_boolean(override: Override) -> None:
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     if not all(isinstance(v, bool) or str(v).startswith("${") for v in values):
         raise ConfigError(override.key_or_group, typed_value(override), "must be true or false")
+
+
+def refuse_none(override: Override) -> None:
+    """ConfigError if a value is the text None, which is meant to be null."""
+    if any(type(text) is str and text == "None" for text in _elements(override._value)):
+        line = re.sub(r"\bNone\b", "null", str(override.input_line))
+        raise ConfigError(override.key_or_group, typed_value(override), "None is a text here", f"write {line}")
+
+
+def _elements(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _elements(item)
+    elif isinstance(value, ChoiceSweep):
+        yield from _elements(value.list)
+    else:
+        yield value
+
+
+def check_sweep(override: Override, options: list[str]) -> None:
+    """ConfigError for a sweep without values, or with values that Hydra would change; `options`: of a group."""
+    if not override.is_discrete_sweep():
+        return
+    key, typed = override.key_or_group, typed_value(override)
+    try:
+        values = list(islice(override.sweep_string_iterator(), LARGEST_SWEEP + 1))
+    except Exception as error:  # of a step of 0, for example
+        raise ConfigError(key, typed, f"has no values: {str(error).splitlines()[0]}") from error
+    if not values and isinstance(override._value, Glob):
+        known = f"there are {', '.join(options)}" if options else "glob is for groups, such as model=glob(*)"
+        raise ConfigError(key, typed, "matches nothing", known)
+    if not values:
+        raise ConfigError(key, typed, "has no values", "write range(START,STOP,STEP), which leaves STOP out, or a,b")
+    if len(values) > LARGEST_SWEEP:
+        raise ConfigError(key, typed, f"has more than {LARGEST_SWEEP:,} values")
+    inner = re.search(r"range\([^()]*\)", str(typed))
+    if inner and "sort(" in str(typed):  # Hydra sorts the ends of a range, and starts at the other
+        plain = OverridesParser.create().parse_override(f"x={inner[0]}").sweep_string_iterator()
+        meant = sorted(
+            plain, key=float, reverse=re.search(r"reverse\s*=\s*true", str(typed), re.IGNORECASE) is not None
+        )
+        if sorted(map(float, values)) != sorted(map(float, meant)):
+            raise ConfigError(key, typed, f"Hydra would run {','.join(values)}", f"write {key}={','.join(meant)}")
 
 
 def ask_for_multirun(override: Override) -> NoReturn:

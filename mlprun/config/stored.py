@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mlprun.config.checks import check
 from mlprun.config.hydra_private import apply_override, find_node, iter_nodes
 from mlprun.config.identity import RESUMABLE
-from mlprun.config.overrides import parse_override, quote_numbers, typed_value
+from mlprun.config.overrides import parse_override, quote_numbers, refuse_none, typed_value
 from mlprun.config.schema import FOREIGN, Config
 from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.errors import ConfigError
@@ -96,6 +96,7 @@ def resumed(config: Config, lines: list[str]) -> Config:
     typed = set()
     for line in lines:
         override = parse_override(OverridesParser.create(), line)
+        refuse_none(override)
         key, value = override.key_or_group, typed_value(override)
         typed.add(key)
         if not any(key == known or key.startswith(f"{known}.") for known in RESUMABLE):

@@ -74,11 +74,23 @@ def raise_explained(error: BaseException, overrides: Iterable[Override] = ()) ->
             if isinstance(cause, ConfigKeyError | ConfigAttributeError):
                 problem = "there is no such key"
                 remedy = nearest_key(key, [k for k, _ in iter_nodes(OmegaConf.structured(Config))])
+                parent = next((o for o in overrides if key.startswith(f"{o.key_or_group}.") and _has_dict(o)), None)
+                if key.startswith("hydra.") and parent is not None:
+                    remedy = f"write +{parent.input_line}, which adds it"
+                if key == "experiment" or (override is not None and not override.is_delete()):  # a choice of a group
+                    problem = f"the file puts its keys under {key}, where none belong"
+                    remedy = f"begin {key}/{'NAME' if override is None else value}.yaml with: # @package _global_"
                 if key == "writer":  # Hydra's package of a file in that group
                     remedy = "the first line of your writer/NAME.yaml must be: # @package writers.NAME"
             raise ConfigError(key, value, problem, remedy) from error
     text = " ".join(str(chain[0]).partition("\n    full_key:")[0].split())
+    if match := re.match(r"Could not override '(.*?)'\. No match in the defaults list", text):
+        raise ConfigError(match[1], ConfigError.MISSING, "is a group without a default", f"write +{match[1]}=…")
     raise ConfigError("config", ConfigError.MISSING, text[:600]) from error
+
+
+def _has_dict(override: Override) -> bool:
+    return not (override.is_delete() or override.is_sweep_override()) and isinstance(override.value(), dict)
 
 
 def _plain(problem: str) -> tuple[str, str]:
@@ -98,5 +110,6 @@ def _plain(problem: str) -> tuple[str, str]:
         return "a list and a group of keys do not replace one another", ""
     kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a text"}
     if match := re.search(r"could not be converted to (\w+)|is not a valid (bool)", problem):
-        return f"must be {kinds.get(match[1] or 'Boolean', match[1])}", ""
+        remedy = "write null there, YAML's word" if "'None'" in problem else ""
+        return f"must be {kinds.get(match[1] or 'Boolean', match[1])}", remedy
     return "must be a list, such as [a,b]" if "is not a ListConfig" in problem else problem, ""

@@ -78,6 +78,21 @@ def points(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> 
     return list(by_fingerprint.values()), num_points - len(by_fingerprint)
 
 
+def check_directories(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> None:
+    """ConfigError if the user's `hydra.sweep.subdir` gives a point the directory of another, or of an earlier one."""
+    taken: dict[Path, str] = {}
+    for name, point in composer.named_directories(overrides):
+        key = fingerprint(composer.point(point).to_dict())
+        path = (sweep_dir or Path()) / name
+        record = RunDirectory(path).read() if (path / "run.json").exists() else RunRecord()
+        there = fingerprint(record.config) if record.has_config else taken.setdefault(path, key)
+        if there != key:
+            line = " ".join(record.overrides or []) if record else "another point"
+            problem = f"is {name} for {' '.join(point)}, and for {line} too"
+            remedy = "leave it out: the directory of a point is named after its config; or choose another sweep.name"
+            raise ConfigError("hydra.sweep.subdir", ConfigError.MISSING, problem, remedy)
+
+
 def _read_record(path: Path, expected: str) -> RunRecord:
     """The record of the run in `path`, empty if it was not started; RunError unless its fingerprint is `expected`."""
     directory = RunDirectory(path)

@@ -226,6 +226,26 @@ def test_a_job_of_a_sweep_lies_where_it_is_told_to(mlprun, subdir, directories):
     assert sorted(run_seeds(result.folder / "there")) == directories
 
 
+@pytest.mark.parametrize(
+    ("subdir", "first", "second"),
+    [
+        ("${hydra.job.num}", "seed=0,1", "seed=2,3"),  # the numbers begin at 0 again
+        ("run", "seed=0,1", ""),
+        ("${model.hidden}", "seed=0,1", ""),
+        ("${hydra.job.num}", "seed=0", "seed=1,0"),
+    ],
+)
+def test_two_runs_do_not_share_a_directory(mlprun, subdir, first, second):
+    words = ["-m", *FAST, IN_PROCESS, "hydra.sweep.dir=there", f"hydra.sweep.subdir={subdir}"]
+    results = [mlprun(*words, seeds) for seeds in (first, second) if seeds]
+    assert results[-1].status == 2, results[-1].err
+    assert "error: hydra.sweep.subdir: " in results[-1].err
+    assert [r.status for r in results[:-1]] == [0] * (len(results) - 1)
+    if second:  # the first line again is done
+        assert mlprun(*words, first).status == 0
+        assert len(run_seeds(results[0].folder / "there")) == len(first.split(","))
+
+
 def test_what_is_swept_may_stand_in_a_file(mlprun):
     swept = GLOBAL + "hydra: {sweeper: {params: {seed: '3,4'}}}\n"
     write(mlprun("--version").folder, {"mine/experiment/swept.yaml": swept})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -105,3 +106,101 @@ def test_a_number_for_a_text_argument_of_a_class_is_refused(name, value):
 def test_a_number_for_another_argument_is_a_number():
     node = {"_target_": f"{__name__}.Reader", "root": "data", "size": 5}
     assert construct(node, "data.dataset").values == ("data", None, 5)
+
+
+@pytest.mark.parametrize("root", ["é", "日本/fotos", "fötos(1) & co", "C#/x", "a~b|c"])
+def test_a_path_needs_no_quotes_for_its_letters(composer, root):
+    assert find_node(composer.compose([f"data.root={root}"]), "data.root")._value() == root
+
+
+def test_nor_does_a_sweep(composer):
+    points = [composer.compose(point) for point in composer.points(["data=text_folder", "data.name=é,b,'ü, ö'"])]
+    assert [p.data.name for p in points] == ["é", "b", "ü, ö"]
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("trainer.grad_clip=None", "trainer.grad_clip=null"),
+        ("trainer.grad_clip=None,1", "trainer.grad_clip=null,1"),
+        ("steps=choice(None,5)", "steps=choice(null,5)"),
+        ("sweep.name=None", "sweep.name=null"),
+        ("data.root=None", "data.root=null"),
+        ("model.hidden=[None]", "model.hidden=[null]"),
+        ("optim.betas={a: None}", "optim.betas={a: null}"),
+        ("task=None", "task=null for none"),
+    ],
+)
+def test_none_is_null(composer, line, remedy):
+    with pytest.raises(ConfigError, match=rf"(?s)None.*\n  write {re.escape(remedy)}$"):
+        composer.compose([line], multirun=True)
+
+
+@pytest.mark.parametrize(
+    "line", ["data.name='None'", "data.normalize=none", "data.name=None1", "trainer.grad_clip=null"]
+)
+def test_what_only_looks_like_none_is_kept(composer, line):
+    composer.compose([line])
+
+
+@pytest.mark.parametrize("line", ["trainer: {grad_clip: None}", "sweep: {name: None}"])
+def test_nor_is_none_null_in_a_file(tmp_path, line):
+    write(tmp_path, {"experiment/mine.yaml": f"# @package _global_\n{line}\n"})
+    with pytest.raises(ConfigError, match="write null there"):
+        Composer(str(tmp_path)).compose(["experiment=mine"])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("seed=range(3,1)", "has no values"),
+        ("seed=range(1,1)", "has no values"),
+        ("seed=range(0,3,0)", "has no values"),
+        ("optim.lr=range(0.0,1.0,0.0)", "has no values"),
+        ("seed=range(0,inf)", "more than 100,000 values"),
+        ("model=glob(mpl*)", "matches nothing\n  there are cifar_quick, cnn"),
+        ("model=glob(*,exclude=*)", "matches nothing"),
+        ("epochs=glob(*)", "glob is for groups"),
+        ("epochs=sort(range(2,7,2),reverse=true)", "Hydra would run 5,3,1\n  write epochs=6,4,2"),
+        ("seed=shuffle(sort(range(0,5,2), reverse = True))", "write seed=4,2,0"),
+        ("seed=sort(tag(a,range(5,0,-3)))", "Hydra would run"),
+    ],
+)
+def test_a_sweep_has_the_values_that_were_typed_or_is_refused(line, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        [*Composer().points([line])]
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("seed=sort(range(3),reverse=true)", "210"),
+        ("seed=sort(2,0,1)", "012"),
+        ("seed=range(2,-1,-1)", "210"),
+        ("seed=sort(range(0,6,2))", "024"),
+    ],
+)
+def test_so_is_what_hydra_sorts_well(composer, line, values):
+    assert [point[0].partition("=")[2] for point in composer.points([line])] == [*values]
+
+
+def test_a_dict_of_new_keys_of_hydra_is_added(composer):
+    with pytest.raises(ConfigError, match=re.escape("write +hydra.job.env_set={A: b}, which adds it")):
+        composer.compose(["hydra.job.env_set={A: b}"])
+    assert composer.compose(["+hydra.job.env_set={A: b}"]).hydra.job.env_set.A == "b"
+
+
+@pytest.mark.parametrize("header", ["", "# epochs\n# @package _global_\n"])
+@pytest.mark.parametrize("name", ["experiment=mine", "experiment=sub/mine", "debug=mine", "+paper=mine"])
+def test_the_missing_line_of_a_file_is_named(tmp_path, header, name):
+    group, _, file = name.lstrip("+").partition("=")
+    write(tmp_path, {f"{group}/{file}.yaml": f"{header}epochs: 3\n"})
+    with pytest.raises(ConfigError, match=f"begin {group}/{file}.yaml with: # @package _global_"):
+        Composer(str(tmp_path)).compose([name])
+
+
+def test_a_group_of_ones_own_is_added(tmp_path):
+    write(tmp_path, {"paper/mine.yaml": "# @package _global_\nepochs: 3\n"})
+    assert Composer(str(tmp_path)).compose(["+paper=mine"]).epochs == 3
+    with pytest.raises(ConfigError, match=r"paper: is a group without a default\n  write \+paper="):
+        Composer(str(tmp_path)).compose(["paper=mine"])
