@@ -6,16 +6,56 @@ import atexit
 import contextlib
 import gc
 import io
+import math
 import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
+
+MOST_THREADS = 1024  # more than the system can start end a process by a segmentation fault
 
 
 def num_cores() -> int:
-    """CPU cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores available to this process: of its affinity, and whole ones of its container's quota."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(affinity, cpu_quota())))
+
+
+def num_threads() -> int:
+    """CPU threads for a large model: OMP_NUM_THREADS, or all cores."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(wanted) if wanted.isdecimal() and 0 < int(wanted) <= MOST_THREADS else num_cores()
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """The CPUs that control groups (a container, a cluster's job) allow this process; infinite without a limit."""
+    quota = math.inf
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return quota  # not Linux
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / controllers
+        own = mount / path.lstrip("/")  # not there in a container that sees its own group at the top
+        for folder in (own, *own.parents):
+            if folder == mount or mount in folder.parents:
+                quota = min(quota, _quota(folder))
+    return quota
+
+
+def _quota(folder: Path) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        return math.inf if limit == "max" else int(limit) / int(period)
+    with contextlib.suppress(OSError, ValueError):  # version 1
+        limit, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period"))
+        return int(limit) / int(period) if int(limit) > 0 else math.inf
+    return math.inf
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from mlprun.config.own_modules import find_own_modules
 from mlprun.errors import UserError
 from mlprun.formatting import printable
 from mlprun.process import fast_exit
+from mlprun.streams import accept_any_text
 
 ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs outside of mlprun/cli
 CALLS_STORED_TARGETS = ("eval", "predict", "resume", "reproduce")
@@ -38,10 +39,11 @@ def program() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 success, 1 a run failed, 2 wrong usage, 128 + number a signal."""
-    find_own_modules()
+    accept_any_text()
     signals.install()
     arguments = sys.argv[1:]
     try:
+        find_own_modules()
         status = _verb(*arguments) if arguments[:1] and arguments[0] in VERBS else train(arguments)
     except UserError as error:
         report(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import itertools
 import json
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.config.stored import take_root
-from mlprun.errors import ConfigError
+from mlprun.errors import ConfigError, RunError
 from mlprun.files import make_folder, naming_path
 from mlprun.pictures.figures import save
 from mlprun.predict.answers import as_json, as_lines, draw
@@ -20,6 +21,8 @@ from mlprun.predict.generate import complete, completes, unused_options
 from mlprun.predict.predict import Answer, predict, text_of
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import print_line
+
+_NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # as a colleague's run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,13 +80,20 @@ def run(options: argparse.Namespace, command: str) -> int:
         trust=options.trust, changed_data=options.changed_data, invert=options.invert, value_range=value_range,
         root=root,
     )  # fmt: skip
-    pictures = _save_pictures(answer, options.run / "predictions")
+    pictures: list[Path | None] = [None] * len(answer.predictions)
+    if not options.json:
+        try:
+            pictures = _save_pictures(answer, options.run / "predictions")
+        except RunError as error:
+            if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _NOT_WRITABLE):
+                raise
+            print_line(f"warning: no pictures: {error}", sys.stderr)
     if not options.json and answer.class_names and answer.predictions[0].probabilities is None:
         print_line(f"the outputs are scores, not probabilities: the loss is {answer.loss}")
     for prediction, picture in zip(answer.predictions, pictures, strict=True):
         for note in prediction.notes:
             print_line(note, sys.stderr)
-        lines = [as_json(answer, prediction, picture)] if options.json else as_lines(answer, prediction, picture)
+        lines = [as_json(answer, prediction)] if options.json else as_lines(answer, prediction, picture)
         for line in lines:
             print_line(line)
     return 0

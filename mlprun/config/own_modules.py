@@ -12,7 +12,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from mlprun.errors import is_users_own
+from mlprun.errors import RunError, is_users_own
 
 # Who imports what a config names: mlprun, Hydra, and multiprocessing, which unpickles it in a worker.
 _ASKING = ("/mlprun/config/instantiate.py", "/mlprun/config/trust.py", "/hydra/_internal/utils.py")
@@ -33,7 +33,11 @@ class OwnModules(MetaPathFinder):
 def find_own_modules() -> None:
     """Let configs name modules of the current folder, in this process."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, OwnModules)]
-    sys.meta_path.append(OwnModules(os.getcwd()))
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError as error:
+        raise RunError("the current folder was removed\n  go to one that exists: cd FOLDER") from error
+    sys.meta_path.append(OwnModules(folder))
 
 
 def _asking_file() -> str:

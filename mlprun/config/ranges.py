@@ -33,6 +33,12 @@ def at_least(low: float) -> Range:
     return _valid_if(lambda v: v is None or v >= low, f"{low} or more", f"must be {low} or more")
 
 
+def from_to(low: int, high: int) -> Range:
+    """At least `low` and at most `high`, or null."""
+    text = f"{low} to {high}"
+    return _valid_if(lambda v: v is None or low <= v <= high, text, f"must be {text}")
+
+
 def above(low: float) -> Range:
     """Above `low`, or null."""
     return _valid_if(lambda v: v is None or v > low, f"above {low}", f"must be above {low}")

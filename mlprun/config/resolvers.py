@@ -29,7 +29,12 @@ def conf_dirs() -> tuple[Path, Path]:
 def data_root() -> str:
     from platformdirs import user_cache_path
 
-    return os.path.expanduser(os.environ.get("MLPRUN_DATA") or user_cache_path("mlprun") / "data")
+    try:
+        return os.path.expanduser(os.environ.get("MLPRUN_DATA") or user_cache_path("mlprun") / "data")
+    except RuntimeError as error:  # a container's user without an entry in /etc/passwd
+        problem = "there is no home folder to keep downloads in"
+        remedy = "set data.root=FOLDER, or the variable MLPRUN_DATA"
+        raise ConfigError("data.root", ConfigError.MISSING, problem, remedy) from error
 
 
 def _run_name(_root_: DictConfig) -> str:

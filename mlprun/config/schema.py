@@ -21,8 +21,10 @@ from mlprun.config.ranges import (
     between,
     choice,
     finite_above,
+    from_to,
     names_or_paths,
 )
+from mlprun.process import MOST_THREADS
 from mlprun.tasks.names import TASKS
 
 # Nodes that hold the arguments of a class: any key may be added with `+`.
@@ -166,7 +168,9 @@ class TrainerConfig:
     )
     compile: bool = option(False, "compile the model with `torch.compile`: the first step is slow, later ones faster")
     num_threads: int | None = option(
-        None, "CPU threads; null: 1 for small models, all cores for others. Changes the last bits", check=at_least(1)
+        None,
+        "CPU threads; null: 1 for small models, OMP_NUM_THREADS or all cores for others. Changes the last bits",
+        check=from_to(1, MOST_THREADS),
     )
     max_time: str | None = option(
         None, "limit, as `2h`, `90 min` or `02:00:00`: the run then saves and stops; null: none", unit=CLOCK_TIME

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,5 @@ def _save(pictures: dict[str, Any], folder: Path, *, claim: bool) -> None:
 
 
 def print_lines(*lines: str) -> None:
-    """Print, for a terminal of any encoding: names of classes may be in any script."""
-    encoding = sys.stdout.encoding or "ascii"
     for line in lines:
-        print(printable(line).encode(encoding, "replace").decode(encoding), flush=True)
+        print(printable(line), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import traceback
 
@@ -35,6 +36,11 @@ def _explain(error: Exception, config: Config) -> str:
     notes = [f"  {line}" for note in getattr(error, "__notes__", []) for line in note.splitlines()]
     frames = traceback.extract_tb(error.__traceback__)
     own = "".join(traceback.format_list([f for f in frames if is_users_own(f.filename)][-8:])).rstrip().splitlines()
+    if data.num_workers and re.search("shared memory|Bus error", text):
+        return (
+            f"the memory in which DataLoader workers pass on examples is full: {_shared_memory()}"
+            "\n  set data.num_workers=0; or give a container more: docker run --shm-size=2g"
+        )
     if data.num_workers and (
         isinstance(error, EOFError | ConnectionError) or re.search("is killed by signal|exited unexpectedly", text)
     ):
@@ -73,6 +79,14 @@ def _explain(error: Exception, config: Config) -> str:
             f" trainer.accumulate={config.trainer.accumulate}"
         )
     return "\n".join([f"{kind}: {first}", *notes, *(own or ["  MLPRUN_TRACEBACK=1 shows where; so does train.log"])])
+
+
+def _shared_memory() -> str:
+    try:
+        disk = os.statvfs("/dev/shm")
+    except OSError:
+        return "shared memory"
+    return f"/dev/shm has {disk.f_blocks * disk.f_frsize / 2**20:,.0f} MiB"
 
 
 def _memory_head(config: Config, text: str) -> str:

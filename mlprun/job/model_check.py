@@ -16,7 +16,7 @@ from mlprun.data.nested import AnyBatch, Batch
 from mlprun.data.source import Inputs
 from mlprun.errors import ConfigError
 from mlprun.formatting import as_typed
-from mlprun.process import num_cores
+from mlprun.process import num_threads
 from mlprun.tasks.base import Metric, Step, Task
 from mlprun.training.diverged import describe
 
@@ -57,7 +57,7 @@ class ModelSummary:
     def num_threads(self, batch_size: int) -> int:
         """A useful number of CPU threads for this batch size; depends on the config and the machine alone."""
         work = 3 * max(self.macs, self.num_parameters) * batch_size  # forward, and twice as much backward
-        return 1 if work < ONE_THREAD_BELOW else num_cores()
+        return 1 if work < ONE_THREAD_BELOW else num_threads()
 
 
 def check_model(

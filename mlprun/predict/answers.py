@@ -17,7 +17,7 @@ TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
 ALL_UP_TO, TOP = 10, 5  # classes shown: all of up to ten, the first five of more
 
 
-def as_json(answer: Answer, prediction: Prediction, picture: Path | None) -> str:
+def as_json(answer: Answer, prediction: Prediction) -> str:
     """All of a prediction as one JSON object; `class` is the index of the class."""
     fields: dict[str, Any] = {"input": prediction.name}
     if prediction.predicted is None:
@@ -32,7 +32,6 @@ def as_json(answer: Answer, prediction: Prediction, picture: Path | None) -> str
             fields["probabilities"] = dict(zip(names, prediction.probabilities, strict=True))
         else:
             fields["scores"] = dict(_scores(answer, prediction))
-    fields |= {} if picture is None else {"picture": str(picture)}
     return json.dumps(fields)
 
 

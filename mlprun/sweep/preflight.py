@@ -6,7 +6,6 @@ They run in a process of their own: the parent does not import torch, and surviv
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 from mlprun.config.identity import fingerprint
 from mlprun.config.schema import Config
 from mlprun.errors import UserError
+from mlprun.process import num_cores
 from mlprun.runs.sweep_record import Needs
 from mlprun.sweep.forkserver import Job
 from mlprun.sweep.pool import run
@@ -70,7 +70,7 @@ def check(points: Sequence[tuple[str, Config]], finished: Sequence[Config] = ())
             configs = [(key, firsts[key][1]) for key in rest]
             job = Job(_check, (configs, list(read_only.values()), results), Path(scratch), 1)
             read_only = {}
-            list(run([job], num_workers=1, num_cores=os.cpu_count() or 1, retry=False))
+            list(run([job], num_workers=1, num_cores=num_cores(), retry=False))
             lines = [json.loads(line) for line in results.read_text().splitlines()]
             data |= {line["of"]: line["data"] for line in lines if "of" in line}
             answers = [line for line in lines if "key" in line]

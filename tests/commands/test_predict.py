@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +198,30 @@ def test_scores_are_called_scores(mlprun, trained):
     (found,) = predicted(mlprun, run, "5.1,3.5,1.4,0.2")
     assert "probabilities" not in found
     assert max(found["scores"], key=found["scores"].get) == found["predicted"]
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_run_that_may_only_be_read_predicts_without_pictures(mlprun, trained, tmp_path, monkeypatch, reason):
+    run = trained("debug=fast", "data=digits")
+    save_image(tmp_path / "x.png", np.zeros((8, 8)))
+
+    def refuse(folder: Path) -> None:
+        raise OSError(reason, os.strerror(reason), str(folder))
+
+    monkeypatch.setattr("mlprun.cli.predict.make_folder", refuse)
+    result = mlprun("predict", "run", "x.png")
+    assert result.status == 0
+    assert result.out.startswith("x.png: ")
+    assert "picture" not in result.out
+    warning = f"warning: no pictures: run/predictions cannot be written: {os.strerror(reason)}\n"
+    assert result.err.count(warning) == 1
+    result = mlprun("predict", "run", "x.png", "--json")
+    assert (result.status, result.err) == (0, "")
+    assert json.loads(result.out)["input"] == "x.png"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert mlprun("predict", "run", "x.png", "--json").status == 0
+    assert not (run / "predictions").exists()
 
 
 def test_the_picture_and_the_lines(mlprun, trained, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pwd
+
 import pytest
 
 MODULE = """
@@ -333,3 +335,26 @@ def test_a_directory_that_holds_a_run_is_not_trained_over(mlprun):
     assert result.status == 2
     assert_short(result, ["hydra.run.dir=mine", "holds a run of another config: seed: 0 | 1"])
     assert before == {file: file.stat().st_mtime_ns for file in (result.folder / "mine").rglob("*")}
+
+
+def test_a_user_without_a_home_is_asked_for_the_folder_of_the_data(mlprun, monkeypatch):
+    def no_entry(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "MLPRUN_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    result = mlprun("data=mnist", "epochs=1")
+    assert result.status == 2
+    assert result.err.startswith("error: data.root: there is no home folder")
+    assert "MLPRUN_DATA" in result.err
+
+
+@pytest.mark.parametrize("words", [["data=iris"], ["runs"], ["-m", "seed=0,1"]])
+def test_the_current_folder_was_removed(mlprun, tmp_path, monkeypatch, words):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = mlprun(*words)
+    assert (result.status, result.out) == (1, "")
+    assert result.err == "error: the current folder was removed\n  go to one that exists: cd FOLDER\n"

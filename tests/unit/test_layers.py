@@ -32,7 +32,7 @@ def imports(file: Path, *, late: bool = True) -> set[str]:
 LAYERS = [
     "formatting version_one",
     "errors text_table",
-    "files process randomness signals",
+    "files process randomness signals streams",
     "models runs",
     "data writers",
     "tasks",

@@ -24,6 +24,21 @@ def noted(error: Exception) -> Exception:
     return error
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on device (28)",
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that … out of shared memory.",
+    ],
+)
+def test_a_small_shared_memory_is_not_the_fault_of_the_data(config, text):
+    config = replace(config, data=replace(config.data, num_workers=2))
+    told = explain(RuntimeError(text), config)
+    assert "DataLoader workers" in told
+    assert "data.num_workers=0" in told
+    assert "--shm-size" in told
+
+
 def test_a_device_side_assert_is_told(config):
     error = noted(
         RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be …\nFor debugging")
