@@ -112,18 +112,20 @@ def _run_points(
     is_pooled = cfg.hydra.launcher._target_ == POOL
     at_a_time = min(record.num_workers, len(record.gpus) or num_cores())
     suffix = f"  {at_a_time} at a time" if is_pooled and to_do else ""
-    print_line(f"sweep   {len(to_do)} of {len(points)} runs to do in {sweep_dir}{suffix}")
+    is_grid = line.composer.is_grid(cfg)
+    count = f"{len(to_do)} of {len(points)} runs to do" if is_grid else "a search"
+    print_line(f"sweep   {count} in {sweep_dir}{suffix}")
     for point in redone:  # only now: a redo that cannot work keeps the earlier run
         if point.path is not None:
             shutil.rmtree(point.path)
     line.composer.loader.point_names.update(planning.directory_names(points, line.composer.rewritten(line.words)))
     status, failed = "interrupted", False
     try:
-        if to_do or not is_pooled:
+        if to_do or not is_pooled or not is_grid:
             failed = not _run_hydra(line, cfg)
         status = "completed"
     finally:  # also after Ctrl-C
-        failed |= _summarise(sweep_dir, points, started=status == "completed")
+        failed |= _summarise(sweep_dir, points if is_grid else [], started=status == "completed")
         replace(record, status=status, ended_at=now_utc()).write(sweep_dir)
     return 1 if failed else 0
 
@@ -211,10 +213,12 @@ def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
     write_csv(runs, sweep_dir / "leaderboard.csv")
     by_fingerprint = {fingerprint(record.config): record.status for _, record in runs if record.has_config}
     statuses = [by_fingerprint.get(point.fingerprint, "missing") for point in points]
+    if not points:  # a search decides on its way what it runs
+        statuses = list(by_fingerprint.values()) or ["missing"]
     if missing := statuses.count("missing"):
-        print_line(f"error: {missing} of {len(points)} runs not started", sys.stderr)
+        print_line(f"error: {missing} of {len(statuses)} runs not started", sys.stderr)
     print_line(f"sweep   {sweep_dir}")
-    if any("tensorboard" in point.config.writers for point in points):
+    if any("tensorboard" in record.config.get("writers", {}) for _, record in runs if record.has_config):
         print_line(f"curves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")
     if not started:
         print_line(f"resume  mlprun resume {shlex.quote(str(sweep_dir))}")

@@ -294,7 +294,7 @@ class MySweeper(Sweeper):
         )
     def sweep(self, arguments):
         for number in range(self.times):
-            (done,) = self.launcher.launch([[*arguments, f"seed={number}"]], number)
+            (done,) = self.launcher.launch([[*arguments, f"seed={number + 5}"]], number)
             with open("objectives", "a") as file:
                 print(float(done.return_value) > 0, file=file)
 
@@ -311,7 +311,8 @@ def test_a_sweeper_and_a_launcher_of_ones_own(mlprun_shell, tmp_path):
     words = [*FAST, "--config-dir", "mine", "experiment=searched", "hydra/launcher=mine"]
     result = mlprun_shell("-m", *words, PYTHONPATH=str(tmp_path / "place"))
     assert result.status == 0, result.err
-    assert sorted(run_seeds(tmp_path).values()) == [0, 1]
+    assert sorted(run_seeds(tmp_path).values()) == [5, 6]
+    assert "not started" not in result.err
     assert [line[0] for line in (tmp_path / "launched").read_text().splitlines()] == ["0", "1"]
     assert (tmp_path / "objectives").read_text().split() == ["True", "True"]
 
