@@ -138,8 +138,11 @@ class Loader(ConfigLoaderImpl):
 
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
         loaded = super()._load_single_config(default, repo)
+        config: Any = loaded.config
+        params = find_node(config, "hydra.sweeper.params")
+        swept = dict(iter_nodes(params)) if isinstance(params, DictConfig) else {}
         for key in TEXT_KEYS:
-            node = find_node(loaded.config, key)  # type: ignore[arg-type]
+            node = swept.get(key, find_node(config, key))
             if is_value(node) and isinstance(node._value(), int | float):  # the text is lost: 2024_11 is 202411 now
                 problem = (
                     f"must be text, and YAML reads the value in {default.config_path}.yaml as a number or a boolean"

@@ -79,6 +79,16 @@ def test_yaml_that_has_lost_the_text_is_refused(tmp_path, key, text, value):
     assert str(refused.value).endswith(f"quote it there: {key}: '…'")
 
 
+def test_so_is_a_sweep_in_yaml_that_has_lost_the_text(tmp_path):
+    params = "# @package hydra.sweeper.params\n"
+    write(tmp_path, {"experiment/a.yaml": f"{params}trainer.weights: 2024_11\n"})
+    write(tmp_path, {"experiment/b.yaml": f"{params}trainer.weights: 2024_11,2024_12\n"})  # this is text
+    with pytest.raises(ConfigError, match=r"trainer\.weights=202411: must be text.*\n  quote it there: weights"):
+        list(Composer(str(tmp_path)).points(["experiment=a"]))
+    points = list(Composer(str(tmp_path)).points(["experiment=b"]))
+    assert [point[0] for point in points] == ["trainer.weights='2024_11'", "trainer.weights='2024_12'"]
+
+
 def test_text_keys_are_all_names_and_paths_of_the_schema():
     def names(section: type, prefix: str = "") -> Iterator[str]:
         for spec in dataclasses.fields(section):
