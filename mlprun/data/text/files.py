@@ -17,6 +17,7 @@ from mlprun.data.folders import split_folders
 from mlprun.data.listing import Unused, files_below, scan
 from mlprun.data.text.tokenizer import SPECIAL, Tokenizer, make_tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
+from mlprun.files import open_to_read
 from mlprun.formatting import as_typed
 from mlprun.runs import checkpoint
 
@@ -86,7 +87,7 @@ def refuse_ngrams(text: Text) -> None:
 def read_text(path: str | os.PathLike[str]) -> str:
     """Read a UTF-8 file, with `\\n` as the end of all lines; DataError if it cannot be read or is not UTF-8."""
     try:
-        with open(path, "rb") as file:
+        with open_to_read(Path(path)) as file:
             content = file.read()
         return content.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
@@ -102,6 +103,12 @@ def test_files_that_cannot_be_used_are_named(films, files, problem):
 def test_a_mark_at_the_start_and_windows_lines_are_not_text(tmp_path):
     write(tmp_path, {"a.txt": b"\xef\xbb\xbfone\r\ntwo\rthree\n"})
     assert read_text(tmp_path / "a.txt") == "one\ntwo\nthree\n"
+
+
+def test_a_pipe_is_refused_as_it_might_never_answer(tmp_path):
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(DataError, match=r"a\.txt: cannot be read: it is no regular file"):
+        read_text(tmp_path / "a.txt")
 
 
 def test_an_unknown_way_of_holding_is_refused(films):
