@@ -66,7 +66,8 @@ def is_users_own(file: str) -> bool:
     path, ours = os.path.abspath(file), os.path.dirname(os.path.abspath(__file__))
     plugin = os.path.join(os.path.dirname(ours), "hydra_plugins", "mlprun_")  # in a checkout
     return (
-        path.startswith(os.getcwd().rstrip(os.sep) + os.sep)
+        not file.startswith("<")  # such as <frozen importlib._bootstrap>
+        and path.startswith(os.getcwd().rstrip(os.sep) + os.sep)
         and "site-packages" not in path
         and not path.startswith((ours + os.sep, plugin))
     )

@@ -7,8 +7,9 @@ import inspect
 import re
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from mlprun.config.environment import filled_in
@@ -21,7 +22,7 @@ Node = dict[str, Any]
 def locate(target: str, key: str) -> Callable[..., Any]:
     """The class or function that a `_target_`, or the value of another `key`, names; ConfigError if there is none."""
     parts = TARGETS.get(str(target), str(target)).split(".")
-    for cut in range(len(parts), 0, -1):
+    for cut in range(len(parts), 0, -1) if all(parts) else ():
         module_name = ".".join(parts[:cut])
         try:
             located: Any = importlib.import_module(module_name)
@@ -59,9 +60,9 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
     node = filled_in(node, key)
     target = locate(node["_target_"], f"{key}._target_")
     _check_arguments(target, node, key, len(positional))
-    for name, value in node.items():
-        if isinstance(value, dict) and "_target_" in value:
-            locate(value["_target_"], f"{key}.{name}._target_")
+    if node.get("_recursive_", True):
+        for name, value in node.items():
+            _check_nested(value, f"{key}.{name}")
     try:
         build = instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")
         return build(*positional)
@@ -71,10 +72,48 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
         raise error.under(key) from error
     except UserError:
         raise
-    except (TypeError, ValueError) as error:
-        if _is_users_own(target):
+    except InstantiationException as error:  # of a nested node
+        _raise_cause(error, key)
+    except (TypeError, ValueError, RuntimeError, LookupError, OSError, AttributeError, AssertionError) as error:
+        if _is_users_own(target) or _has_own_frames(error) or "memory" in str(error):
             raise  # the frames of the user's code say more
-        raise ConfigError(key, ConfigError.MISSING, f"{node['_target_']}: {error}") from error
+        raise ConfigError(key, ConfigError.MISSING, f"{node['_target_']}: {_one_line(error)}") from error
+
+
+def _check_nested(value: Any, key: str) -> None:
+    """Check targets and arguments of nodes at any depth."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_nested(item, f"{key}[{index}]")
+    if isinstance(value, dict):
+        if "_target_" in value:
+            target = locate(value["_target_"], f"{key}._target_")
+            if not value.get("_partial_"):
+                _check_arguments(target, value, key, len(value.get("_args_") or []))
+        for name, item in value.items():
+            _check_nested(item, f"{key}.{name}")
+
+
+def _raise_cause(error: InstantiationException, key: str) -> NoReturn:
+    """Raise what a nested node raised, with its key."""
+    cause: BaseException = error
+    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    match = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
+    key = f"{key}.{match[1]}" if match else key
+    if isinstance(cause, ConfigError):
+        raise cause.under(key) from error
+    if isinstance(cause, UserError) or _has_own_frames(cause) or "memory" in str(cause):
+        raise cause
+    raise ConfigError(key, ConfigError.MISSING, _one_line(cause)) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _has_own_frames(error: BaseException) -> bool:
+    return any(is_users_own(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
 
 
 def bind(node: Node, key: str, num_arguments: int) -> Callable[..., Any]:

@@ -18,6 +18,14 @@ class Net(torch.nn.Module):
     def forward(self, x):
         return self.second(self.first(x.flatten(1)))
 
+class Wraps(Net):
+    def __init__(self, width=None):
+        super().__init__()
+
+class Inner:
+    def __init__(self):
+        raise ValueError("my own bug")
+
 class Raises(Net):
     def __init__(self):
         raise ValueError("my own bug")
@@ -148,6 +156,15 @@ WITH_TORCH = {
     "a module that is not there": (["model=custom", "model._target_=no_such.Net"], 2, ["No module named 'no_such'"]),
     "a class that is not there": (["model=custom", "model._target_=my_module.Nat"], 2,
         ["did you mean 'my_module.Net'?"]),
+    "a nested class that is not there": (["model=custom", "model._target_=my_module.Wraps",
+        "+model.width=[{_target_:torch.nn.Relu}]"], 2, ["model.width[0]._target_=torch.nn.Relu", "torch.nn.ReLU"]),
+    "an argument too few of a nested class": (["model=custom", "model._target_=my_module.Wraps",
+        "+model.width={_target_:torch.nn.Linear,in_features:3}"], 2, ["model.width: torch.nn.Linear needs"]),
+    "a value that a nested class refuses": (["model=custom", "model._target_=my_module.Wraps",
+        "+model.width={_target_:torch.nn.Dropout,p:3}"], 2, ["model.width: dropout probability has to be between"]),
+    "a value that a class refuses": (["model=custom", "model._target_=torch.nn.Linear", "+model.in_features=-1",
+        "+model.out_features=3"], 2, ["model: torch.nn.Linear: Trying to create tensor with negative dimension"]),
+    "a class without a name": (["model=custom", "model._target_=''"], 2, ["model._target_=: cannot be imported"]),
     "a module that cannot be imported": (
         ["model=custom", "model._target_=broken.Net"], 2, ["broken.Net", "No module named 'not_installed'"]),
     "an argument too many": (
@@ -259,11 +276,11 @@ def test_no_torch_is_imported_for_a_typo(mlprun_shell):
         assert "| torch" not in result.err
 
 
-@pytest.mark.parametrize("target", ["Raises", "RaisesLater"])
+@pytest.mark.parametrize("target", ["Raises", "RaisesLater", "Wraps +model.width._target_=my_module.Inner"])
 def test_the_users_own_frames_are_shown_when_the_users_own_code_raises(mlprun, target):
     folder = mlprun("--version").folder
     (folder / "my_module.py").write_text(MODULE)
-    result = mlprun("model=custom", f"model._target_=my_module.{target}")
+    result = mlprun("model=custom", *f"model._target_=my_module.{target}".split())
     assert result.status == 1
     assert "ValueError: my own bug" in result.err
     assert f'File "{folder}/my_module.py"' in result.err
