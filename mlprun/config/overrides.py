@@ -27,9 +27,8 @@ _VALUES = re.compile(
 
 def parse_override(parser: OverridesParser, line: str) -> Override:
     key, equals, value = line.partition("=")
-    line = f"{key}{equals}{_VALUES.sub(_quote_alphabet, value)}"
     try:
-        return parser.parse_overrides([line])[0]
+        return parser.parse_overrides([f"{key}{equals}{_VALUES.sub(_quote_alphabet, value)}"])[0]
     except Exception as error:  # the lexer has errors of its own for some characters
         if key in TEXT_KEYS and value and not set(value) & set("'\"\\,[]{}"):
             return parser.parse_overrides([f"{key}='{value}'"])[0]
