@@ -72,6 +72,11 @@ def _problem(status: os.stat_result) -> str:
     return "it has another name elsewhere (a hard link): copy it, and remove this one" if status.st_nlink > 1 else ""
 
 
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """`path` with the home folder for its `~`, which stays if the user has none (a container's without an entry)."""
+    return Path(os.path.expanduser(path))
+
+
 def make_folder(path: Path) -> None:
     """Make a folder of a run, unless it exists; OSError if its name is a link, which may lead anywhere."""
     path.mkdir(parents=True, exist_ok=True)

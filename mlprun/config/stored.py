@@ -18,6 +18,7 @@ from mlprun.config.overrides import parse_override, quote_numbers, refuse_none, 
 from mlprun.config.schema import FOREIGN, Config
 from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.errors import ConfigError
+from mlprun.files import expand_home
 
 _ROOTED = ("root", "dataset", "val_dataset", "test_dataset")  # where data.root is repeated
 # The writers of a record from before they were configured.
@@ -62,7 +63,7 @@ def with_found_root(stored: dict[str, Any], typed: Path | None) -> dict[str, Any
         return with_root(stored, str(typed))
     if not (known and isinstance(root, str)) or os.path.exists(os.path.expanduser(root)):
         return stored
-    folder = Path(known).expanduser().absolute()
+    folder = expand_home(known).absolute()
     inside = folder / Path(root).name
     return with_root(stored, str(inside if inside.is_dir() else folder))
 
@@ -77,7 +78,7 @@ def take_root(lines: list[str]) -> tuple[Path | None, list[str]]:
         override = parse_override(OverridesParser.create(), quote_numbers(line))
         if override.is_sweep_override() or not isinstance(value := override.value(), str) or not value:
             raise ConfigError("data.root", typed_value(override), "must be one folder, where the data lie now")
-        root = Path(value).expanduser().absolute()
+        root = expand_home(value).absolute()
     return root, others
 
 

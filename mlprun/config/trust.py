@@ -21,6 +21,7 @@ from typing import Any
 
 from mlprun.config.resolvers import data_root
 from mlprun.errors import RunError
+from mlprun.files import expand_home
 from mlprun.formatting import truncate
 from mlprun.runs.provenance import came_together
 from mlprun.runs.signature import key_file
@@ -196,7 +197,7 @@ def _writes(target: str, node: dict[str, Any], folder: Path, run: Path | None) -
         return "its mirrors are the run's, not the published ones"
     if "root" not in node:
         return ""  # an error when it is called
-    root = Path(str(node["root"])).expanduser().resolve()
+    root = expand_home(str(node["root"])).resolve()
     came_along = run is not None and (root == run or run in root.parents)
     used = [*root.glob("*/.mlprun-fingerprints.json"), *root.glob("*/raw/.mlprun-fingerprints.json")]
     known = {folder, Path(data_root()).resolve()}

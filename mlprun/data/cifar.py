@@ -6,13 +6,13 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from mlprun.data import archives
 from mlprun.data.source import Examples, Source
+from mlprun.files import expand_home
 
 log = logging.getLogger("mlprun")
 NUM_PIXELS = 3 * 32 * 32  # red, green and blue plane
@@ -84,7 +84,7 @@ def cifar(name: str, root: str | os.PathLike[str], mirrors: Sequence[str] | None
         DataError: files are missing and cannot be downloaded, or are damaged.
     """
     chosen = archives.find_set(name, CIFAR_SETS)
-    base = Path(root).expanduser()
+    base = expand_home(root)
     folder, archive = base / chosen.folder, base / chosen.archive
     records = [*chosen.train, *chosen.test]
     wanted = [chosen.names, *records]  # unpacked in this order: if all records are there, so are the names

@@ -22,6 +22,7 @@ from mlprun.data.listing import (
     subfolder_names,
 )
 from mlprun.errors import DataError
+from mlprun.files import expand_home
 from mlprun.formatting import first_few, pluralize
 
 log = logging.getLogger("mlprun")
@@ -60,7 +61,7 @@ def part_folders(root: str | os.PathLike[str] | None, kind: str = "images") -> d
     files = f"*{EXTENSIONS[kind][0]}"
     if root is None:
         raise DataError(f"data.root has no value\n  add data.root=FOLDER with train/CLASS/{files}, or CLASS/{files}")
-    folder = Path(root).expanduser()
+    folder = expand_home(root)
     if not folder.is_dir():
         raise DataError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}\n"
@@ -191,7 +192,7 @@ def list_parts(
         fingerprints[str(folder)] = _fingerprint(files.paths, folder)
         if missing := [names[i] for i in sorted(set(range(len(names))) - set(files.targets))]:
             log.warning("%s: no examples of %d of %d classes: %s", folder, len(missing), len(names), _few(missing))
-    top = Path(root or "").expanduser()
+    top = expand_home(root or "")
     _warn_of_same_folders(folders)
     _warn_of_similar_names(folders["train"], names)
     if folders["train"] != top:

@@ -6,12 +6,12 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from mlprun.data.image_file import Facts, is_blank, read_facts
 from mlprun.data.listing import NUM_NAMED
 from mlprun.errors import DataError
+from mlprun.files import expand_home
 from mlprun.formatting import first_few, pluralize
 
 log = logging.getLogger("mlprun")
@@ -70,6 +70,6 @@ def _some(paths: Sequence[str], count: int) -> Sequence[str]:
 
 def _warn(root: str | os.PathLike[str], paths: Sequence[str], problem: str) -> None:
     if paths:
-        folder = Path(root).expanduser()
+        folder = expand_home(root)
         names = first_few([os.path.relpath(path, folder) for path in paths], NUM_NAMED)
         log.warning("%s: %s %s", folder, problem, names)

@@ -6,13 +6,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from mlprun.data import archives
 from mlprun.data.source import Examples, Source
+from mlprun.files import expand_home
 
 IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -86,7 +86,7 @@ def idx(name: str, root: str | os.PathLike[str], mirrors: Sequence[str] | None =
         DataError: files are missing and cannot be downloaded, or are damaged.
     """
     chosen = archives.find_set(name, IDX_SETS)
-    folder = Path(root).expanduser() / chosen.folder / "raw"
+    folder = expand_home(root) / chosen.folder / "raw"
     files = []
     for file, md5 in zip(IDX_FILES, chosen.md5, strict=True):
         plain, packed = folder / file, folder / f"{file}.gz"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mlprun.errors import ConfigError, close_matches, did_you_mean
+from mlprun.files import expand_home
 from mlprun.formatting import first_few
 from mlprun.runs.checkpoint import best_checkpoint, read_torch_file
 
@@ -60,7 +61,7 @@ def read(typed: str, others: Iterable[str] = ()) -> Weights:
     def refused(problem: str, remedy: str) -> ConfigError:
         return ConfigError("trainer.weights", typed, problem, remedy)
 
-    path = Path(typed).expanduser().absolute()
+    path = expand_home(typed).absolute()
     if path.is_dir() and not best_checkpoint(path).is_file():
         remedy = "name the directory of a run that has been evaluated, or a file"
         raise refused("is a folder without checkpoints/best.pt", remedy)

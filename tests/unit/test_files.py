@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 
-from mlprun.files import atomic_write
+from mlprun.files import atomic_write, expand_home
 
 
 def test_the_new_content_takes_the_place_of_the_old(tmp_path):
@@ -79,3 +80,15 @@ def test_a_system_that_refuses_changes_nothing(tmp_path, monkeypatch, which):
 def test_a_missing_folder_is_the_systems_own_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "missing" / "run.json"):
         pass
+
+
+@pytest.mark.parametrize("typed", ["~/pictures", "~nobody-of-that-name/pictures"])
+def test_a_folder_of_nobodys_home_is_one_that_does_not_exist(monkeypatch, typed):
+    def no_entry(who: object) -> None:
+        raise KeyError(who)
+
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home("~/pictures") == Path("/home/me/pictures")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    assert expand_home(typed) == Path(typed)

@@ -17,7 +17,7 @@ from mlprun.data.folders import split_folders
 from mlprun.data.listing import Unused, files_below, scan
 from mlprun.data.text.tokenizer import SPECIAL, Tokenizer, make_tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
-from mlprun.files import open_to_read
+from mlprun.files import expand_home, open_to_read
 from mlprun.formatting import as_typed
 from mlprun.runs import checkpoint
 
@@ -29,7 +29,7 @@ def list_files(root: str | os.PathLike[str] | None) -> tuple[list[str], list[str
     """The files of the training part and of the test part, which may be empty."""
     if root is None:
         raise DataError("data.root has no value\n  add data.root=PATH, a .txt file or a folder of them")
-    path = Path(root).expanduser()
+    path = expand_home(root)
     if path.is_file():
         return [str(path)], []
     if not path.is_dir():
@@ -117,7 +117,7 @@ def tokenizer_of(texts: Iterable[str], text: Text) -> Tokenizer:
 def _stored_tokenizer(text: Text) -> Tokenizer:
     """The tokenizer of the run or checkpoint `data.text.vocabulary`, which the config must describe correctly."""
     key, source = "data.text.vocabulary", text["vocabulary"]
-    path = checkpoint.best_checkpoint(Path(source).expanduser().absolute())
+    path = checkpoint.best_checkpoint(expand_home(source).absolute())
     if not path.is_file():
         remedy = "name the directory of a run that has been evaluated, or a checkpoint"
         raise ConfigError(key, source, f"there is no file {path}", remedy)

@@ -19,7 +19,7 @@ from mlprun.data.text.documents import text_folder
 from mlprun.data.text.files import Text
 from mlprun.data.text.language_model import masked_documents
 from mlprun.errors import DataError
-from mlprun.files import rename
+from mlprun.files import expand_home, rename
 
 log = logging.getLogger("mlprun")
 IMDB = "aclImdb"  # what the archive unpacks to
@@ -63,7 +63,7 @@ def imdb_masked(root: str | os.PathLike[str], text: Text, mirrors: Sequence[str]
 
 def _imdb_folder(root: str | os.PathLike[str], mirrors: Sequence[str] | None) -> Path:
     """`root/aclImdb`, downloaded and unpacked if needed."""
-    base = Path(root).expanduser()
+    base = expand_home(root)
     folder, archive = base / IMDB, base / IMDB_ARCHIVE
     class_folders = [folder / part / name for part in ("train", "test") for name in IMDB_CLASSES]
     if not all(each.is_dir() for each in class_folders):
