@@ -44,6 +44,10 @@ def iter_options(section: type, config: Any, prefix: str = "") -> Iterator[tuple
         entry: Option = spec.metadata["option"]
         value = getattr(config, spec.name)
         if entry.section is None:
+            for kind, problem in ((list, "must be a list, such as [a,b]"), (dict, "is a group of keys, not a value")):
+                is_right = isinstance(value, kind | None) or not str(spec.type).startswith(kind.__name__)
+                if not is_right:  # by an interpolation, which OmegaConf does not check
+                    raise ConfigError(f"{prefix}{spec.name}", value, problem)
             yield f"{prefix}{spec.name}", entry, value
         elif value is not None and not isinstance(value, entry.section):  # by an interpolation
             raise ConfigError(f"{prefix}{spec.name}", value, "is a group of keys, not a value")
