@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from omegaconf import MISSING
+
 from mlprun.config.ranges import Range
 from mlprun.errors import ConfigError
 
@@ -45,7 +47,9 @@ def iter_options(section: type, config: Any, prefix: str = "") -> Iterator[tuple
         value = getattr(config, spec.name)
         if entry.section is None:
             for kind, problem in ((list, "must be a list, such as [a,b]"), (dict, "is a group of keys, not a value")):
-                is_right = isinstance(value, kind | None) or not str(spec.type).startswith(kind.__name__)
+                is_right = (
+                    value == MISSING or isinstance(value, kind | None) or not str(spec.type).startswith(kind.__name__)
+                )
                 if not is_right:  # by an interpolation, which OmegaConf does not check
                     raise ConfigError(f"{prefix}{spec.name}", value, problem)
             yield f"{prefix}{spec.name}", entry, value
