@@ -43,7 +43,10 @@ def _resume_sweep(sweep_dir: Path, record: SweepRecord, overrides: list[str], *,
     for key, override in changed.items():
         if key not in CHANGEABLE:
             problem = "cannot change when a sweep is resumed"
-            raise ConfigError(override, ConfigError.MISSING, problem, f"only {', '.join(CHANGEABLE)} can")
+            remedy = f"only {', '.join(CHANGEABLE)} can"
+            if key == "data.root":  # the points are named after it
+                remedy += "; if the data have moved, put a link where they were, or begin another sweep"
+            raise ConfigError(override, ConfigError.MISSING, problem, remedy)
     with where_it_began(sweep_dir, record.typed_in, None, is_own=record.is_own, trust=trust) as there:
         return max((_repeat(stored, there, record, changed, trust=trust) for stored in record.lines), default=0)
 
