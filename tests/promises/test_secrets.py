@@ -45,7 +45,7 @@ def test_a_run_keeps_the_names_of_environment_variables_and_not_their_values(mlp
     done = mlprun("resume", "run", "epochs=3")
     assert done.status != 0
     assert "writers.service.url" in done.err
-    assert "Environment variable 'SERVICE_KEY' not found" in done.err
+    assert "environment variable SERVICE_KEY, which is not set" in done.err
 
 
 SECRET = [

@@ -334,8 +334,11 @@ def test_a_signed_record_does_not_vouch_for_a_module_that_came_with_it(there, ml
     del sys.modules["mine"]
     (there / "own/mine.py").write_text(PLANT)
     monkeypatch.chdir(there / "own")
+    assert "No module named 'mine'" in mlprun("eval", ".").err  # it is looked for where the run was started
+    moved = there.rename(there.with_name("moved"))
+    monkeypatch.chdir(moved / "own")
     assert "came with the run" in mlprun("eval", ".").err
-    assert not [*there.rglob("ran")]
+    assert not [*moved.rglob("ran")]
 
 
 def test_a_strangers_record_is_never_signed(there, mlprun):
