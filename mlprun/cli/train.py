@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shlex
-import shutil
 from pathlib import Path
 
 from hydra.core.utils import configure_log
@@ -22,7 +21,7 @@ from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
 from mlprun.formatting import printable
 from mlprun.job.run import run_job
-from mlprun.runs.directory import claim, make
+from mlprun.runs.directory import claim, make, remove
 
 
 def train(arguments: list[str]) -> int:
@@ -70,7 +69,7 @@ def _run(line: Line) -> int:
         named = cfg.hydra.run.dir
     except OmegaConfBaseException as error:
         raise_explained(error)
-    is_new = True
+    is_new, absent = True, [folder for folder in Path(named).parents if not folder.exists()]
     if not line.sets("hydra.run.dir"):
         directory = claim(named)
     else:
@@ -93,7 +92,7 @@ def _run(line: Line) -> int:
         # Remove a directory that would only look like a run.
         keep = task.outcome.began if task.outcome else (directory / "run.json").exists()
         if not keep and is_new:
-            shutil.rmtree(directory)
+            remove(directory, absent)
         elif not keep:  # a folder of the user's: remove only the files that would block the next attempt
             for name in ("run.json", ".lock"):
                 (directory / name).unlink(missing_ok=True)

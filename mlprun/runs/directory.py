@@ -9,8 +9,9 @@ import logging
 import os
 import platform
 import secrets
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ def claim(pattern: str) -> Path:
                 path.mkdir()
             except FileExistsError:
                 continue
+            except FileNotFoundError:  # another process has just removed it, as `remove` does
+                make(path.parent, ignored=True)
+                continue
             sync_folder(path.parent)
             _keep_out_of_git(path)
             return path
@@ -56,6 +60,17 @@ def make(path: Path, *, ignored: bool = False) -> None:
         raise cannot_write(path, error) from error
     if new and ignored:
         _keep_out_of_git(new[-1])
+
+
+def remove(path: Path, made: Sequence[Path]) -> None:
+    """Remove a directory and, innermost first, the folders that were `made` for it and hold nothing else."""
+    shutil.rmtree(path)
+    for folder in made:
+        with contextlib.suppress(OSError):
+            ignore = folder / ".gitignore"
+            if list(folder.iterdir()) == [ignore] and ignore.read_bytes() == _IGNORE_ALL:
+                ignore.unlink()
+            folder.rmdir()
 
 
 def _keep_out_of_git(new: Path) -> None:

@@ -248,6 +248,7 @@ def test_found_before_the_first_step(mlprun, line, status, said, monkeypatch):
     assert result.status == status, result.err
     assert_short(result, said)
     assert result.runs == []
+    assert not (folder / "outputs").exists()
 
 
 def _unreachable_mirrors():
