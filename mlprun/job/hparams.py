@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mlprun.config.schema import INPUT_SECTIONS
-
 _LEFT_OUT = (
     *("logging", "writers", "checkpoint", "sweep", "inspect", "max_time"),
     *("root", "dataset", "input_shape", "num_outputs"),
@@ -32,12 +30,7 @@ def hyperparameters(config: dict[str, Any], overrides: Iterable[str]) -> dict[st
 def _flat(values: dict[str, Any], prefix: str) -> dict[str, bool | float | str]:
     flat: dict[str, bool | float | str] = {}
     for name, value in values.items():
-        if (
-            name in _LEFT_OUT
-            or value in (None, {})
-            or (name == "freeze" and not value)
-            or (name in INPUT_SECTIONS and prefix == "data." and name not in values["dataset"])  # not read
-        ):
+        if name in _LEFT_OUT or value in (None, {}) or (name == "freeze" and not value):
             continue
         if name == "_target_":
             flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]

@@ -148,9 +148,10 @@ def test_inspect_looks_at_one_config(mlprun, word):
 
 
 def test_it_is_no_part_of_what_a_run_is():
-    plain, asked = (check(Composer().compose(line)).to_dict() for line in ([], ["inspect.check_gradients=true"]))
+    line = ["inspect.check_gradients=true"]
+    plain, asked = (check(Composer().compose(overrides)).to_dict() for overrides in ([], line))
     assert fingerprint(plain) == fingerprint(asked)
-    assert hyperparameters(plain) == hyperparameters(asked)
+    assert hyperparameters(plain, []) == hyperparameters(asked, line)
 
 
 def test_a_folder_of_ones_own_is_used_as_it_is_and_that_of_a_run_is_refused(mlprun):

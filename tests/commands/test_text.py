@@ -418,17 +418,3 @@ def test_sorting_needs_lengths(mlprun, reviews):
     result = mlprun(*line)
     assert (result.status, "write data.text.bucketing=0" in result.err) == (2, True)
     assert mlprun(*line, "data.text.bucketing=0", "epochs=1").status == 0
-
-
-def test_the_table_of_runs_has_text_keys_for_texts_alone(mlprun, reviews):
-    from mlprun.config.checks import check
-    from mlprun.config.compose import Composer
-    from mlprun.job.hparams import hyperparameters
-
-    composer = Composer()
-    of_texts, of_rows = (
-        hyperparameters(check(composer.compose(line)).to_dict())
-        for line in (["data=text_folder", f"data.root={reviews}", "model=lstm"], ["data=iris"])
-    )
-    assert of_texts["data.text.bucketing"] == 50
-    assert not [key for key in of_rows if key.startswith(("data.text", "data.audio"))]
