@@ -152,6 +152,7 @@ def read(run: Path) -> dict[str, Any]:
         for file in sorted((run / "checkpoints").iterdir())
     }
     for state in checkpoints.values():
+        (state.get("image_format") or {}).pop("resize", None)  # newer, too
         if state["format"] == 1:
             upgrade_checkpoint(state)
     return {

@@ -78,7 +78,7 @@ def test_what_cannot_change_is_refused_by_name(mlprun, trained, words, said):
         ([], 2, "the following arguments are required: RUN_DIR"),
         (["nothing"], 1, "nothing is not a run: it has no run.json"),
         (["outputs"], 1, "outputs is not a run"),
-        ([RUN, "--turst"], 2, "unrecognized arguments: --turst"),
+        ([RUN, "--turst"], 2, "--turst: there is no such option\n  did you mean '--trust'?"),
     ],
 )
 def test_what_is_no_run(mlprun, tmp_path, words, status, said):

@@ -27,6 +27,7 @@ def line_of(folder: Path) -> list[str]:
     return ["resume", RUN] if (folder / RUN / "run.json").exists() else EVERYTHING
 
 
+@pytest.mark.long
 def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
     chance = random.Random(0)
     for number in range(20):

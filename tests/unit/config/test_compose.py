@@ -57,7 +57,7 @@ def test_any_line_gives_a_config_or_one_clear_error(lines):
         assert 1 <= len(said.splitlines()) <= 25
 
 
-@settings(max_examples=120)
+@settings(max_examples=50)
 @given(st.lists(LINES, max_size=3))
 def test_any_line_of_a_resume_changes_the_config_or_is_one_clear_error(lines):
     before = check(COMPOSER.compose([]))

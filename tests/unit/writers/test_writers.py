@@ -503,7 +503,8 @@ def killed_at(line: int, action: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize(("first", "kept"), [(30, 10), (None, None)])
-def test_a_kill_at_any_line_of_a_start_leaves_one_whole_story(tmp_path, first, kept):
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.long)])
+def test_a_kill_at_any_line_of_a_start_leaves_one_whole_story(tmp_path, first, kept, stride):
     """Either the old or the new; and the next start makes it right. With two old files there, and with one."""
     line, seen, before = 1, set(), expected(50)
     after = expected(kept or 0)
@@ -524,7 +525,7 @@ def test_a_kill_at_any_line_of_a_start_leaves_one_whole_story(tmp_path, first, k
         assert not [p for p in run.iterdir() if p.name != "metrics.jsonl" and not IsTensorFlowEventsFile(str(p))]
         if not killed:
             break
-        line += 1
+        line += stride
     assert seen == {True, False}
 
 
