@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlprun.analysis.diff import MISSING, WIDTH, Difference, compare_records, compare_rows
@@ -133,6 +133,7 @@ def leaves(config: dict[str, Any], prefix: str = "") -> list[str]:
     ]
 
 
+@settings(max_examples=40)
 @given(CONFIGS)
 def test_a_config_does_not_differ_from_itself_nor_from_what_a_file_keeps_of_it(config):
     kept = json.loads(json.dumps(config))
@@ -140,6 +141,7 @@ def test_a_config_does_not_differ_from_itself_nor_from_what_a_file_keeps_of_it(c
     assert compare_records({"config": config}, {"config": kept})["config"] == []
 
 
+@settings(max_examples=40)
 @given(CONFIGS, st.data(), PLAIN | st.lists(PLAIN))
 def test_a_changed_key_is_named_and_no_other(config, data, value):
     place = data.draw(st.sampled_from(leaves(config)))
