@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mlprun.runs.record import _warn_of_change
 from tests.helpers.lines import Result
 
 MUTATIONS = int(os.environ.get("MUTATIONS", "1600"))
@@ -64,6 +65,7 @@ class Made:
             shutil.rmtree(self.folder / name, ignore_errors=True)
             shutil.copytree(source, self.folder / name)
             self.caplog.clear()
+            _warn_of_change.cache_clear()  # each line has a process of its own
             result = self.mlprun(*words)
             # warnings of verbs without a log go to pytest's handler here, not to stderr
             results.append((result.status, without_times(result.out), result.err + "\n".join(self.caplog.messages)))
