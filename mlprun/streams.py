@@ -21,7 +21,7 @@ def accept_any_text() -> None:
         stream = getattr(sys, name)
         if stream is None:  # the next file that is opened must not get its number
             _occupy(number)
-            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115  open until the end
             setattr(sys, name, stream)
         if number and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="mlprun.ascii")

@@ -17,7 +17,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     def error(message: str) -> NoReturn:
         raise _explained(message, parser, arguments)
 
-    setattr(parser, "error", error)  # noqa: B010
+    setattr(parser, "error", error)  # noqa: B010  mypy refuses to assign to a method
     return parser.parse_intermixed_args(arguments)
 
 

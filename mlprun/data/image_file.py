@@ -205,6 +205,7 @@ def _deep_colours(path: str, file: ImageFile) -> Any:
     else:
         readable = "only PNG can have here"
         if file.format == "PNG":
+            # the deprecation is known, and would be repeated for each file
             with open(path, "rb") as stored, warnings.catch_warnings(action="ignore"):
                 content = torch.frombuffer(bytearray(stored.read()), dtype=torch.uint8)
                 return decode_png(content, ImageReadMode.UNCHANGED).to(torch.float32).numpy()

@@ -29,7 +29,7 @@ EVENT_FILES = f"events.out.tfevents.{10 * '[0-9]'}.*"
 
 
 def shown_as(tag: str) -> str:
-    """The tag in TensorBoard, which puts side by side what shares its first part, and sorts these by the alphabet.
+    """The tag in TensorBoard, which groups tags by their first part and sorts the groups alphabetically.
 
     `train/loss` and `val/loss` are `loss/train` and `loss/val`; `optim/lr` is `training/lr`, after the metrics. The
     values of `test/…`, one each, keep a place of their own.
