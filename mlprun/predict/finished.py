@@ -22,6 +22,7 @@ from mlprun.runs.record import RunRecord, section
 if TYPE_CHECKING:
     import torch
 
+    from mlprun.data.batches import EvalBatches
     from mlprun.data.source import Examples
     from mlprun.data.splits import Splits
     from mlprun.runs.checkpoint import Checkpoint
@@ -74,6 +75,24 @@ class Finished:
             problem = "the test split is not the one of the run: its data has changed since"
             remedy = "it may contain examples that were trained on; --changed-data scores it nevertheless"
             raise DataError("\n  ".join([problem, *map(str, found), remedy]))
+
+    def digest_of_test_split(self) -> str | None:
+        """The digest of lazy test examples, all of which are read for it; None if the record has none to compare."""
+        from mlprun.data.digest import Digest
+
+        if self._recorded_digest is None or self._examples is not None:
+            return None
+        batches = self.test_batches()
+        batches.digest = Digest()
+        for _ in batches:
+            pass
+        return str(batches.digest)
+
+    def test_batches(self) -> EvalBatches:
+        from mlprun.job.build_data import build_eval_batches
+
+        assert self.splits is not None
+        return build_eval_batches(self.config, self.splits.test, self.splits, self.device, self.learner.task)
 
     @property
     def _recorded_digest(self) -> str | None:
@@ -185,12 +204,10 @@ def evaluate(
         changed_data: score another test split too; else it raises a DataError.
     """
     from mlprun.data.digest import Digest
-    from mlprun.job.build_data import build_eval_batches
 
     with where_run_began(path, trust=trust, data=root is None) as there:
         run = load(there, trust=trust, data=True, root=root)
-        assert run.splits is not None
-        batches = build_eval_batches(run.config, run.splits.test, run.splits, run.device, run.learner.task)
+        batches = run.test_batches()
         batches.digest = Digest()
         values = run.learner.evaluate(batches).compute()
     run.check_test_split(changed_data=changed_data, digest=str(batches.digest))

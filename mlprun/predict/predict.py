@@ -69,18 +69,25 @@ def predict(
     Args:
         words: image files for image data, WAV files for sounds, texts and .txt files for text, else rows of numbers and
             .csv files; DataError if one does not fit.
-        indices: of the test split; only they need the data set. ConfigError if one is too large.
+        indices: of the test split; only they need the data set, and all of its test split, which is compared with the
+            record. ConfigError if one is too large.
         trust, root: as for `load`.
         changed_data: take test examples even if the test split has changed since the run; else it raises a DataError.
         invert: invert image files.
         value_range: of black and white, if the data set does not say.
     """
+    from mlprun.data.parts import size
+
     show = partial(_predict, invert=invert, value_range=value_range)
     if not indices:
         return show(load(path, trust=trust), words, ())
     with where_run_began(path, trust=trust, data=root is None) as there:
         run = load(there, trust=trust, data=True, root=root)
-        run.check_test_split(changed_data=changed_data)
+        assert run.splits is not None
+        if (count := size(run.splits.test)) is not None:
+            _check_indices(indices, count)
+        digest = None if changed_data else run.digest_of_test_split()
+        run.check_test_split(changed_data=changed_data, digest=digest)
         return show(run, (), indices)
 
 
@@ -208,16 +215,13 @@ def _test_batches(run: Finished, splits: Splits, indices: Sequence[int]) -> list
 
     from mlprun.data.batches import EvalBatches
     from mlprun.data.nested import Batch
-    from mlprun.data.parts import size
-    from mlprun.job.build_data import build_eval_batches
 
     part = splits.test
     if not isinstance(part, IterableDataset):
-        _check_indices(indices, size(part) or 0)
         targets = run.learner.task.target_normalizer
         return list(EvalBatches(part, 256, splits.normalizer, run.device, indices=indices, targets=targets))
     count, examples = 0, dict[int, Batch]()
-    for batch in build_eval_batches(run.config, part, splits, run.device, run.task):
+    for batch in run.test_batches():
         inside = {i for i in indices if count <= i < count + len(batch.targets)}
         examples |= {i: Batch(batch.inputs[i - count, None], batch.targets[i - count, None]) for i in inside}
         count += len(batch.targets)
