@@ -15,6 +15,23 @@ from pathlib import Path
 from typing import NoReturn
 
 MOST_THREADS = 1024  # more than the system can start end a process by a segmentation fault
+_is_guest = False
+
+
+@contextlib.contextmanager
+def guest() -> Iterator[None]:
+    """Mark the process as somebody else's program, which calls mlprun in the block."""
+    global _is_guest
+    _is_guest = True
+    try:
+        yield
+    finally:
+        _is_guest = False
+
+
+def is_guest() -> bool:
+    """Whether the process is a program that goes on after mlprun has done its work, such as a notebook."""
+    return _is_guest
 
 
 def num_cores() -> int:
@@ -63,9 +80,9 @@ def without_collections() -> Iterator[None]:
     """Disable garbage collection while torch is imported, and exempt the imported objects from later collections.
 
     Collections take a quarter of a short run's time otherwise (dev/LOG.md, "Processes"). Does nothing once torch has
-    been imported: the objects exempted then might include a model.
+    been imported, or in another's program: the objects exempted then might include a model.
     """
-    if "torch" in sys.modules or not gc.isenabled():
+    if "torch" in sys.modules or _is_guest or not gc.isenabled():
         yield
         return
     gc.disable()

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from mlprun import process
+
 MAX_TIME = "trainer.max_time"
 # Clusters send SIGUSR1, SIGUSR2 (`sbatch --signal`) or SIGXCPU (Grid Engine, ulimit -t) before a limit.
 REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
@@ -29,6 +31,7 @@ _limit_reached = False
 _raised = False  # `Stop` is raised once
 _depth = 0  # nesting of `deferred` blocks
 _process = os.getpid()
+_not_ours: list[multiprocessing.process.BaseProcess] = []  # children of the program that calls mlprun
 
 
 class Stop(KeyboardInterrupt):
@@ -43,9 +46,7 @@ def install() -> None:
 
     A signal that is ignored, as nohup sets SIGHUP, stays so; `call_earlier_handlers` calls a handler that was there.
     """
-    global _limit_reached, _raised, _depth, _process
-    _limit_reached, _raised, _depth, _process = False, False, 0, os.getpid()
-    _received.clear()
+    _forget()
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (*REQUESTS, _WAKE):
@@ -56,6 +57,34 @@ def install() -> None:
         if callable(earlier) and earlier is not signal.default_int_handler:
             _earlier[number] = earlier
         signal.signal(number, _handle)
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """Install the handlers for a block in another's program, and put back those that were there.
+
+    A request that would have ended the program, such as SIGTERM, ends it after the block.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (*REQUESTS, _WAKE, signal.SIGCHLD)} if in_main else {}
+    _not_ours[:] = multiprocessing.active_children()
+    install()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # else it was installed by C code
+                signal.signal(number, handler)
+        unanswered = [number for number in _received if before.get(number) is signal.SIG_DFL]
+        _forget()
+        for number in unanswered:
+            os.kill(os.getpid(), number)
+
+
+def _forget() -> None:
+    global _limit_reached, _raised, _depth, _process
+    _limit_reached, _raised, _depth, _process = False, False, 0, os.getpid()
+    _received.clear()
 
 
 def call_earlier_handlers() -> None:
@@ -88,7 +117,7 @@ def ignore_dead_workers() -> None:
 
 def end_workers() -> None:
     """Kill the DataLoader workers: a DataLoader waits five seconds for each busy one."""
-    workers = multiprocessing.active_children()
+    workers = [child for child in multiprocessing.active_children() if child not in _not_ours]
     if workers:  # including those of user code
         ignore_dead_workers()
     for worker in workers:
@@ -176,7 +205,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
         if number not in _received:  # a scheduler may send SIGTERM twice
             _received.append(signal.Signals(number))
         if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler if process.is_guest() else signal.SIG_DFL)
         if number == signal.SIGHUP:
             _leave_terminal()
     if _depth == 0 and not _raised and (by := stop_requested_by()):

@@ -6,6 +6,8 @@ import codecs
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # What mlprun itself prints beyond ASCII; other characters, of names, become escapes.
 _ASCII = {
@@ -25,6 +27,22 @@ def accept_any_text() -> None:
             setattr(sys, name, stream)
         if number and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="mlprun.ascii")
+
+
+@contextmanager
+def any_text_accepted() -> Iterator[None]:
+    """As `accept_any_text`, for a block in another's program."""
+    before = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
+    errors = {name: getattr(stream, "errors", None) for name, stream in before.items()}
+    accept_any_text()
+    try:
+        yield
+    finally:
+        for name, stream in before.items():
+            if stream is None:
+                setattr(sys, name, None)
+            elif isinstance(stream, io.TextIOWrapper) and not stream.closed:
+                stream.reconfigure(errors=errors[name])
 
 
 def _occupy(number: int) -> None:

@@ -63,7 +63,7 @@ def _repeat(stored: list[str], sweep_dir: Path, record: SweepRecord, changed: di
     line = replace(line, words=[*words, *changed.values()])
     if not is_open:
         _check_line(line, sweep_dir)
-    return sweep(line, sweep_dir, again=True)
+    return sweep(line, sweep_dir, again=True).exit_status
 
 
 def _check_flags(stored: list[str], sweep_dir: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from mlprun.config.schema import SweepConfig
 from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
 from mlprun.formatting import pluralize
-from mlprun.process import num_cores
+from mlprun.process import is_guest, num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory, claim, make, now_utc
 from mlprun.runs.log import print_line
@@ -39,8 +39,17 @@ PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train",
 NOT_RECORDED = ("sweep.dry_run", "sweep.stale", "hydra.sweep.dir")
 
 
-def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> int:
-    """Check all points, then run those that are not completed; returns 1 if any failed.
+@dataclass(frozen=True)
+class Swept:
+    """How a sweep ended."""
+
+    directory: Path | None  # None: only its points were shown
+    exit_status: int = 0  # 1 if a run failed or was not started
+    error: str = ""  # of the launcher or the sweeper
+
+
+def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> Swept:
+    """Check all points, then run those that are not completed.
 
     Args:
         sweep_dir: None: as the line says.
@@ -73,7 +82,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     if settings.dry_run:
         for row in planning.table(points):
             print_line(row)
-        return 0
+        return Swept(None)
     is_new = sweep_dir is None or not sweep_dir.exists()
     sweep_dir = sweep_dir or claim(cfg.hydra.sweep.dir)
     make(sweep_dir, ignored=not is_explicit)
@@ -95,7 +104,7 @@ def _run_points(
     settings: SweepConfig,
     *,
     again: bool,
-) -> int:
+) -> Swept:
     from mlprun.sweep import points as planning
 
     for path in (sweep_dir, *(p.path for p in points if p.path)):
@@ -119,15 +128,15 @@ def _run_points(
         if point.path is not None:
             shutil.rmtree(point.path)
     line.composer.loader.point_names.update(planning.directory_names(points, line.composer.rewritten(line.words)))
-    status, failed = "interrupted", False
+    status, error, failed = "interrupted", "", False
     try:
         if to_do or not is_pooled or not is_grid:
-            failed = not _run_hydra(line, cfg)
+            error = _run_hydra(line, cfg)
         status = "completed"
     finally:  # also after Ctrl-C
-        failed |= _summarise(sweep_dir, points if is_grid else [], started=status == "completed")
+        failed = _summarise(sweep_dir, points if is_grid else [], started=status == "completed")
         replace(record, status=status, ended_at=now_utc()).write(sweep_dir)
-    return 1 if failed else 0
+    return Swept(sweep_dir, 1 if failed or error else 0, error)
 
 
 def _check(points: list[Point], settings: SweepConfig, *, builds: bool) -> tuple[list[Point], Checked]:
@@ -173,8 +182,8 @@ def _plan(checked: Checked, to_do: list[Point], sweep_dir: Path, settings: Sweep
     )
 
 
-def _run_hydra(line: Line, cfg: DictConfig) -> bool:
-    """What `hydra.main` does for a sweep, with a composed config; whether its launcher succeeded."""
+def _run_hydra(line: Line, cfg: DictConfig) -> str:
+    """What `hydra.main` does for a sweep, with a composed config; the error of its launcher or sweeper, if any."""
     cfg.hydra.mode = RunMode.MULTIRUN
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     context = line.composer.loader.context(cfg)
@@ -186,12 +195,14 @@ def _run_hydra(line: Line, cfg: DictConfig) -> bool:
     try:
         sweeper.sweep(arguments=[str(o.input_line) for o in line.overrides if not o.is_hydra_override()])
     except Exception as error:  # of a launcher or a sweeper
-        print_line(f"error: {type(error).__name__}: {error}", sys.stderr)
-        return False
+        text = f"{type(error).__name__}: {error}"
+        if not is_guest():  # else it is raised
+            print_line(f"error: {text}", sys.stderr)
+        return text
     finally:
         restore_safe_path()
     context.callbacks.on_multirun_end(config=cfg, config_name=line.options.config_name)
-    return True
+    return ""
 
 
 def _warn_of_outdated(points: list[Point], stale: str) -> None:

@@ -20,6 +20,7 @@ from mlprun.errors import UserError
 from mlprun.formatting import printable
 from mlprun.job.outcome import Outcome
 from mlprun.job.run import run_job
+from mlprun.process import is_guest
 
 SAFE_PATH = "mlprun"  # the value of PYTHONSAFEPATH for the processes of a launcher
 
@@ -54,8 +55,9 @@ class Task:
             config = self.config if self.config is not None and cfg == self.composed else check(cfg)
             self.outcome = run_job(config, path, self.command, overrides)
         except UserError as error:
-            report(error)
-            self.outcome = Outcome("failed", path, exit_status=error.exit_status)
+            if not is_guest():  # else it is raised
+                report(error)
+            self.outcome = Outcome("failed", path, exit_status=error.exit_status, error=error)
         return self.outcome.objective
 
 

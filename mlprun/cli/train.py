@@ -20,6 +20,7 @@ from mlprun.config.suggest import raise_explained
 from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
 from mlprun.formatting import printable
+from mlprun.job.outcome import Outcome
 from mlprun.job.run import run_job
 from mlprun.runs.directory import claim, make, remove
 
@@ -43,8 +44,8 @@ def train(arguments: list[str]) -> int:
     if options.multirun or line.composer.is_multirun(line.words):
         from mlprun.cli.sweep import sweep
 
-        return sweep(line)
-    return _run(line)
+        return sweep(line).exit_status
+    return run_line(line).exit_status
 
 
 def _check_options(line: Line) -> None:
@@ -61,7 +62,12 @@ def _check_options(line: Line) -> None:
         raise ConfigError("--cfg", missing, "shows one config", "leave out -m, or use sweep.dry_run=true")
 
 
-def _run(line: Line) -> int:
+def run_line(line: Line) -> Outcome:
+    """Train as the line says, in the directory of the run.
+
+    Raises:
+        UserError: before there was a run; what fails later is in the outcome.
+    """
     line.refuse("sweep", "is for sweeps", "add -m, or leave it out")
     cfg = line.composer.compose(line.words)
     config = check(cfg)
@@ -77,7 +83,7 @@ def _run(line: Line) -> int:
         if (directory / "sweep.json").exists():
             raise ConfigError("hydra.run.dir", directory, "is the folder of a sweep", "choose another")
         if (directory / "run.json").exists():  # without Hydra, which would overwrite its record
-            return run_job(config, directory, line.command, line.words).exit_status
+            return run_job(config, directory, line.command, line.words)
         is_new = not directory.exists()
         make(directory)
         check_for_hydra(directory)
@@ -96,13 +102,12 @@ def _run(line: Line) -> int:
         elif not keep:  # a folder of the user's: remove only the files that would block the next attempt
             for name in ("run.json", ".lock"):
                 (directory / name).unlink(missing_ok=True)
-    if task.outcome is None:
-        return 1
-    if task.outcome.status == "completed":
+    outcome = task.outcome or Outcome("failed", directory, exit_status=1)
+    if outcome.status == "completed":
         print(f"run     {printable(str(directory), keep='')}")
         if "tensorboard" in config.writers:
             print(f"curves  tensorboard --logdir {shlex.quote(str(first_folder(directory)))}")
-    return task.outcome.exit_status
+    return outcome
 
 
 def _run_hydra(line: Line, cfg: DictConfig, task: Task) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -38,6 +40,16 @@ def find_own_modules() -> None:
     except FileNotFoundError as error:
         raise RunError("the current folder was removed\n  go to one that exists: cd FOLDER") from error
     sys.meta_path.append(OwnModules(folder))
+
+
+@contextmanager
+def own_modules_found() -> Iterator[None]:
+    """As `find_own_modules`, for a block in another's program."""
+    find_own_modules()
+    try:
+        yield
+    finally:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, OwnModules)]
 
 
 def _asking_file() -> str:

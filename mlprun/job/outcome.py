@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlprun.config.schema import Config
-from mlprun.errors import ConfigError
+from mlprun.errors import ConfigError, UserError
 from mlprun.formatting import format_metric
 
 
@@ -21,6 +21,7 @@ class Outcome:
     objective: float = float("nan")  # the monitored value of the best checkpoint
     exit_status: int = 0  # for the command line
     began: bool = True  # False if it failed before training, so that nothing in the directory is worth keeping
+    error: UserError | None = None  # why it failed
 
 
 def resume_line(path: Path) -> str:

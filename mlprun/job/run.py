@@ -30,6 +30,7 @@ from mlprun.runs.log import RunLog, print_line
 from mlprun.runs.record import RunRecord
 
 log = logging.getLogger("mlprun")
+_RAISED = {"is_raised": True}  # of a line that the Python API raises instead of printing it
 
 
 def run_job(
@@ -170,8 +171,10 @@ def _attempt(
             with signals.after(None if limit is None else parse_seconds(limit, "trainer.max_time")):
                 # torch is imported here, when the run has its directory and its record
                 with without_collections():
+                    from mlprun.job.torch_state import restored
                     from mlprun.job.train import train_run
-                return train_run(config, directory, command, earlier, num_threads)
+                with restored():
+                    return train_run(config, directory, command, earlier, num_threads)
         except KeyboardInterrupt as stop:
             return _interrupted(directory, str(stop) or "SIGINT", stop)
         except Exception as error:
@@ -181,10 +184,10 @@ def _attempt(
                     log.error("error: %s", error)
                 return _interrupted(directory, by, error)
             if earlier is not None and isinstance(error, ConfigError):  # refused: the run is unchanged
-                log.error("error: %s", error)
+                log.error("error: %s", error, extra=_RAISED)
                 before, _ = earlier
                 directory.put_back(before)
-                return Outcome("failed", directory.path, exit_status=error.exit_status)
+                return Outcome("failed", directory.path, exit_status=error.exit_status, error=error)
             return _failed(error, directory, config, warned.anomaly, began=earlier is not None)
 
 
@@ -220,11 +223,14 @@ def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: 
     log.debug("%s", details)
     if os.environ.get("MLPRUN_TRACEBACK") == "1":
         print_line(details, sys.stderr)
-    log.error("error: %s", shown)
+    log.error("error: %s", shown, extra=_RAISED)
     directory.finish("failed", error=shown, traceback=str(directory.log_file))
-    status = error.exit_status if isinstance(error, UserError) else 1
+    told = error if isinstance(error, UserError) and str(error) == shown else RunError(shown)
+    told.__cause__ = told.__cause__ if told is error else error
     began = began or directory.metrics_file.exists() or not isinstance(error, UserError)
     # a resume would fail in the same way
     if began and not isinstance(error, ConfigError | DivergedError) and not shown.startswith("out of memory"):
-        log.error("resume  %s", resume_line(directory.path))
-    return Outcome("failed", directory.path, exit_status=status, began=began)
+        log.error("resume  %s", resume_line(directory.path), extra=_RAISED)
+        told.add_note(f"resume  {resume_line(directory.path)}")
+    status = error.exit_status if isinstance(error, UserError) else 1
+    return Outcome("failed", directory.path, exit_status=status, began=began, error=told)

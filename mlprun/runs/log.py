@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, cast
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from mlprun.files import naming_path, open_to_write
 from mlprun.formatting import printable
+from mlprun.process import is_guest
 
 log = logging.getLogger("mlprun")
 
@@ -27,7 +29,10 @@ class RunLog:
         self._loggers = (log, logging.getLogger("py.warnings"))
 
     def __enter__(self) -> Terminal:
+        shown = warnings.showwarning
         logging.captureWarnings(True)
+        self._captured = warnings.showwarning is not shown  # else the program had captured them already
+        self._before = [(logger.propagate, logger.level) for logger in self._loggers]
         for logger in self._loggers:
             logger.propagate = False
             logger.setLevel(logging.DEBUG)
@@ -36,12 +41,13 @@ class RunLog:
         return self._terminal
 
     def __exit__(self, *_: object) -> None:
-        logging.captureWarnings(False)
-        for logger in self._loggers:
+        if self._captured:
+            logging.captureWarnings(False)
+        for logger, (propagate, level) in zip(self._loggers, self._before, strict=True):
             logger.removeHandler(self._file)
             logger.removeHandler(self._terminal)
-            logger.propagate = True
-            logger.setLevel(logging.NOTSET)
+            logger.propagate = propagate
+            logger.setLevel(level)
         self._file.close()
 
 
@@ -63,6 +69,8 @@ class Terminal(logging.Handler):
     anomaly = ""  # the warning of torch's anomaly detection
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "is_raised", False) and is_guest():  # the exception says it
+            return
         text = record.getMessage()
         if record.name == "py.warnings":
             if "Traceback of forward call" in text:

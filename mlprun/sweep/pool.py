@@ -34,7 +34,7 @@ def start_server(modules: Sequence[str]) -> None:
     """
     global _server
     if _server is None or _server.modules != tuple(modules) or _server.process.poll() is not None:
-        _close()
+        close_server()
         _server = Server(tuple(modules))
 
 
@@ -175,7 +175,8 @@ _server: Server | None = None  # for the next `run`
 
 
 @atexit.register
-def _close() -> None:
+def close_server() -> None:
+    """End the process that waits for the next `run`."""
     global _server
     if _server is not None:
         _server.close()

@@ -30,9 +30,9 @@ def imports(file: Path, *, late: bool = True) -> set[str]:
 
 # Each line may import from the lines above it, and within itself.
 LAYERS = [
-    "formatting version_one",
+    "formatting process version_one",
     "errors text_table",
-    "files process randomness signals streams",
+    "files randomness signals streams",
     "models runs",
     "data writers",
     "tasks",

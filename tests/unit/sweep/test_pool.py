@@ -272,7 +272,7 @@ def server():
 @pytest.fixture(scope="module", autouse=True)
 def _no_server_afterwards():
     yield
-    pool._close()
+    pool.close_server()
 
 
 def run(jobs, num_workers=2, num_cores=99, **how):
