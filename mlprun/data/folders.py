@@ -6,12 +6,12 @@ import hashlib
 import logging
 import os
 import re
-import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mlprun.data.copies import warn_of_copies
 from mlprun.data.listing import (
     EXTENSIONS,
     NUM_NAMED,
@@ -19,6 +19,7 @@ from mlprun.data.listing import (
     files_below,
     loose_files,
     scan,
+    sizes_of,
     subfolder_names,
 )
 from mlprun.errors import DataError
@@ -175,6 +176,7 @@ def list_parts(
     indices = {_composed(name): index for index, name in enumerate(names)}
     parts: dict[str, Files] = {}
     fingerprints: dict[str, str] = {}
+    sizes: dict[str, dict[str, int]] = {}
     unused = Unused()
     for part, folder in folders.items():
         files = parts[part] = Files([], [])
@@ -189,11 +191,13 @@ def list_parts(
             elif classes is None:
                 raise DataError(f"{folder / name}: class '{name}' is not one of the {len(names)} of the training part")
         _check_levels(folder, files, kind)
-        fingerprints[str(folder)] = _fingerprint(files.paths, folder)
+        sizes[part] = sizes_of(files.paths)
+        fingerprints[str(folder)] = _fingerprint(sizes[part], folder)
         if missing := [names[i] for i in sorted(set(range(len(names))) - set(files.targets))]:
             log.warning("%s: no examples of %d of %d classes: %s", folder, len(missing), len(names), _few(missing))
     top = expand_home(root or "")
-    _warn_of_same_folders(folders)
+    if not _warn_of_same_folders(folders):
+        warn_of_copies(top, sizes, inside=kind != "texts")  # short texts repeat by themselves
     _warn_of_similar_names(folders["train"], names)
     if folders["train"] != top:
         unused.add(_unused_beside(top, folders, kind))
@@ -211,15 +215,16 @@ def _unused_beside(top: Path, folders: dict[str, Path], kind: str) -> list[str]:
     return loose_files(top, kind) + below
 
 
-def _warn_of_same_folders(folders: dict[str, Path]) -> None:
-    """Warn of class folders that links make the same, in two splits or in one."""
+def _warn_of_same_folders(folders: dict[str, Path]) -> bool:
+    """Warn of class folders that links make the same, in two splits or in one; whether there are."""
     first: dict[str, Path] = {}
     for folder in folders.values():
         for name in _subfolders(folder):
             other = first.setdefault(os.path.realpath(folder / name), folder / name)
             if other != folder / name:
                 log.warning("%s and %s are the same folder: their examples are in both", other, folder / name)
-                return
+                return True
+    return False
 
 
 def _warn_of_similar_names(folder: Path, names: Sequence[str]) -> None:
@@ -262,16 +267,11 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def _fingerprint(paths: Iterable[str], folder: Path) -> str:
+def _fingerprint(sizes: Mapping[str, int], folder: Path) -> str:
+    """The digest of names and sizes."""
     digest = hashlib.sha256()
-    for path in paths:
-        try:
-            status = os.stat(path)
-        except OSError as error:  # a broken link
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device might never answer
-            raise DataError(f"{path}: cannot be read: it is no regular file")
-        digest.update(f"{path.removeprefix(str(folder))}\0{status.st_size}\0".encode(errors="surrogateescape"))
+    for path, size in sizes.items():
+        digest.update(f"{path.removeprefix(str(folder))}\0{size}\0".encode(errors="surrogateescape"))
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -87,6 +88,20 @@ def _entries(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> lis
 
 def _refuse(error: OSError) -> NoReturn:
     raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def sizes_of(paths: Iterable[str]) -> dict[str, int]:
+    """The size of each file in bytes; DataError if one cannot be read."""
+    sizes: dict[str, int] = {}
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError as error:  # a broken link
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device might never answer
+            raise DataError(f"{path}: cannot be read: it is no regular file")
+        sizes[path] = status.st_size
+    return sizes
 
 
 class Unused:

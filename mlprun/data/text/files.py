@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
+from mlprun.data.copies import warn_of_copies
 from mlprun.data.folders import split_folders
-from mlprun.data.listing import Unused, files_below, scan
+from mlprun.data.listing import Unused, files_below, scan, sizes_of
 from mlprun.data.text.tokenizer import SPECIAL, Tokenizer, make_tokenizer
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.files import expand_home, open_to_read
@@ -43,6 +44,7 @@ def list_files(root: str | os.PathLike[str] | None) -> tuple[list[str], list[str
         raise DataError(f"{path}: no texts in this folder (looked for .txt)")
     if "val" in parts:
         log.warning("%s is not used: val is the end of the training text", parts["val"])
+    warn_of_copies(path, {"train": sizes_of(train), "test": sizes_of(test)}, inside=False)
     unused = Unused()
     for part, (used, others) in listed.items():
         unused.add(others if part != "val" else (), used)

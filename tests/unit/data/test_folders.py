@@ -23,7 +23,7 @@ def make(root: Path, *names: str) -> Path:
         files = [f"{folder}/{i}.txt" for i in range(int(count))] if count else [name]
         for file in files:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
-            (root / file).write_text("some words")
+            (root / file).write_text(file)
     return root
 
 

@@ -178,8 +178,8 @@ SLOWER = (
 )
 def test_what_no_example_holds_is_reported(tmp_path, caplog, seconds, rate, frequency, warnings):
     for number in range(2):
-        save(tmp_path / "whole" / f"{number}.wav", sine(500))
-        save(tmp_path / "other" / f"{number}.wav", sine(frequency, rate, seconds), rate)
+        save(tmp_path / "whole" / f"{number}.wav", sine(510 + number))
+        save(tmp_path / "other" / f"{number}.wav", sine(frequency + number, rate, seconds), rate)
     audio_folder(tmp_path, AUDIO)
     messages = [record.getMessage() for record in caplog.records]
     assert [given[: len(wanted)] for given, wanted in zip(messages, warnings, strict=True)] == warnings
