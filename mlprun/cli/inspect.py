@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mlprun.cli.line import check_words, parse_line
+from mlprun.cli.line import check_words, typed_line
 from mlprun.config.checks import check
+from mlprun.config.project import find_project
 from mlprun.errors import ConfigError
 from mlprun.process import without_collections
 
@@ -23,7 +24,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     if options.multirun:
         raise ConfigError("-m", ConfigError.MISSING, "is for sweeps", "inspect looks at one config: leave it out")
     flags = ["--config-name", options.config_name, *(["--config-dir", options.config_dir] * bool(options.config_dir))]
-    line = parse_line([*options.overrides, *flags], command)
+    line = typed_line([*options.overrides, *flags], command)
     line.refuse("sweep", "is for sweeps", "leave it out")
     composed = line.composer.compose(line.words)
     config = check(composed)
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     if is_chosen and any((folder / name).exists() for name in ("run.json", "sweep.json")):
         raise ConfigError("hydra.run.dir", folder, "holds a run or a sweep", "choose another, or leave it out")
     if not is_chosen:
-        folder = Path("outputs", "inspect", f"{folder.parent.name}_{folder.name}")
+        folder = find_project().outputs / Path("inspect", f"{folder.parent.name}_{folder.name}")
 
     with without_collections():
         from mlprun.inspection.inspect import inspect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override
@@ -12,9 +12,11 @@ from hydra.core.override_parser.types import Override
 from mlprun.cli.usage import parse
 from mlprun.config.compose import Composer
 from mlprun.config.hydra_private import argument_parser
+from mlprun.config.project import find_project
 from mlprun.errors import ConfigError, close_matches
 
 VERBS = {
+    "new": "begin a project of your own: a model, a data set, an experiment and a test",
     "inspect": "show data, model, schedule, devices and speed without training",
     "eval": "evaluate a finished run's best checkpoint on the test split",
     "resume": "resume a stopped run or sweep, or extend a finished run",
@@ -62,10 +64,28 @@ class Line:
                 raise ConfigError(str(override.input_line), ConfigError.MISSING, problem, remedy)
 
 
-def parse_line(arguments: list[str], command: str | None = None) -> Line:
-    """Parse `arguments`; `command` is the line for the record, if it was not `mlprun` with these arguments."""
+def typed_line(arguments: list[str], command: str | None = None) -> Line:
+    """`parse_line` for a line typed in a project: it starts from the project's YAML and defaults, and records them."""
+    project = find_project()
+    line = parse_line(arguments, command, project.conf)
+    typed = {word: o.value() for word, o in zip(line.words, line.overrides, strict=True) if o.key_or_group == "project"}
+    words = [word for word in line.words if typed.get(word, word) is not None]  # project=null: without the defaults
+    defaults = [f"project={project.defaults}"] if project.defaults is not None and not typed else []
+    return replace(line, words=[*defaults, *words])
+
+
+def parse_line(arguments: list[str], command: str | None = None, config_dir: str | None = None) -> Line:
+    """Parse `arguments`.
+
+    Args:
+        command: the line for the record, if it was not `mlprun` with these arguments.
+        config_dir: the folder of the user's YAML if the line names none.
+    """
     options = parse(argument_parser(), arguments)
     flags = [word for word in arguments if word not in options.overrides]
+    if options.config_dir is None and config_dir is not None:
+        options.config_dir = config_dir
+        flags += ["--config-dir", config_dir]
     if not (options.shell_completion or options.info):
         check_words(options.overrides)
     options.config_name = options.config_name or "config"
@@ -89,5 +109,8 @@ def check_words(words: list[str]) -> None:
 
 
 def first_folder(path: Path) -> Path:
-    """`outputs` of `outputs/2026-11-21/…`; an absolute path unchanged."""
+    """`outputs` of `outputs/2026-11-21/…`, and the project's outputs; an absolute path unchanged."""
+    outputs = find_project().outputs
+    if path.is_relative_to(outputs):
+        return outputs
     return path if path.is_absolute() or not path.parts else Path(path.parts[0])

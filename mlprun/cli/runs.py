@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mlprun.config.project import find_project
 from mlprun.errors import RunError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", nargs="?", default=Path("outputs"))
+    parser.add_argument("folder", type=Path, metavar="DIR", nargs="?")
 
 
 def run(options: argparse.Namespace, command: str) -> int:
@@ -17,8 +18,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     from mlprun.runs.collect import read_runs
     from mlprun.runs.log import print_line
 
-    if not options.folder.is_dir():
-        raise RunError(f"there is no folder {options.folder}")
-    for line in leaderboard(read_runs(options.folder)):
+    folder = options.folder or find_project().outputs
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}")
+    for line in leaderboard(read_runs(folder)):
         print_line(line)
     return 0

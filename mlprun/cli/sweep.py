@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from mlprun.cli.line import Line
 from mlprun.cli.task import SAFE_PATH, Task, restore_safe_path
 from mlprun.config.identity import fingerprint
+from mlprun.config.project import find_project
 from mlprun.config.schema import SweepConfig
 from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
@@ -68,7 +69,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     if sweep_dir is None and is_explicit:
         sweep_dir = Path(cfg.hydra.sweep.dir)
     elif sweep_dir is None and settings.name is not None:
-        sweep_dir = Path("outputs", "sweeps", settings.name)
+        sweep_dir = find_project().outputs / "sweeps" / settings.name
     if is_explicit and sweep_dir is not None and (sweep_dir / "run.json").exists():
         raise ConfigError("hydra.sweep.dir", sweep_dir, "is the directory of a run", "choose another")
     points, num_repeated = planning.points(composer, line.words, sweep_dir)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from mlprun import __version__
-from mlprun.cli.line import Line, first_folder, parse_line
+from mlprun.cli.line import Line, first_folder, typed_line
 from mlprun.cli.task import Task
 from mlprun.config.checks import check
 from mlprun.config.suggest import raise_explained
@@ -30,7 +30,7 @@ def train(arguments: list[str]) -> int:
     if "--version" in arguments:
         print(f"mlprun {__version__}")
         return 0
-    line = parse_line(arguments)
+    line = typed_line(arguments)
     options = line.options
     if options.help or options.hydra_help or options.shell_completion or options.info:
         line.composer.loader.show(options)

@@ -21,7 +21,7 @@ from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.config.template import Template
 from mlprun.errors import ConfigError, UserError, suggestion
 
-OPTIONAL = ("experiment", "debug", "task", "metrics")  # groups that need no choice
+OPTIONAL = ("project", "experiment", "debug", "task", "metrics")  # groups that need no choice
 SEVERAL = ("metrics", "writer")  # groups of which several options may be chosen
 WITH_DEFAULTS = ("writer",)  # groups with default options, to which `+` adds
 MISSING = ConfigError.MISSING

@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from mlprun.config.environment import filled_in
+from mlprun.config.project import find_project
 from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean, is_users_own
 from mlprun.version_one import TARGETS, upgrade_config
 
@@ -48,6 +49,9 @@ def locate(target: str, key: str) -> Callable[..., Any]:
         if cut < len(parts) or cut == 1:  # else try shorter: torchvision.models.alexnet is a module and a function
             raise ConfigError(key, target, "is not a class or function")
     remedy = "give the full path, such as torch.optim.Adam, or my_module.MyNet for my_module.py in this folder"
+    project = find_project().folder
+    if (project / parts[0]).is_dir() or (project / f"{parts[0]}.py").is_file():
+        remedy = f"it is in the project's folder: cd {project}, or install the project: pip install -e {project}"
     raise ConfigError(key, target, f"cannot be imported: No module named '{parts[0]}'", remedy)
 
 

@@ -13,6 +13,7 @@ from mlprun.config.environment import unresolved
 from mlprun.config.identity import fingerprint
 from mlprun.config.options import iter_options
 from mlprun.config.point_directories import PointDirectories
+from mlprun.config.project import find_project
 from mlprun.config.schema import Audio
 from mlprun.data.audio.mel import Frames
 from mlprun.data.folders import num_class_folders
@@ -73,6 +74,7 @@ def file_name(text: str) -> str:
 
 
 OmegaConf.register_new_resolver("mlprun.data_root", data_root, replace=True)
+OmegaConf.register_new_resolver("mlprun.outputs", lambda: str(find_project().outputs), replace=True)
 OmegaConf.register_new_resolver("mlprun.run_name", _run_name, replace=True)
 OmegaConf.register_new_resolver("mlprun.point_name", _point_name, replace=True)
 OmegaConf.register_new_resolver("mlprun.num_class_folders", num_class_folders, replace=True)

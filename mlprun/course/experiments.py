@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlprun.config.project import find_project
 from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean
 from mlprun.formatting import truncate
 from mlprun.text_table import render
@@ -172,7 +173,8 @@ def run(options: argparse.Namespace, command: str) -> int:
         print("\n".join(page(ready())))
         return 0
     words = " ".join(options.words)
-    experiments = [*ready(), *(users_own(options.config_dir) if options.config_dir else [])]
+    config_dir = options.config_dir or find_project().conf
+    experiments = [*ready(), *(users_own(Path(config_dir)) if config_dir else [])]
     if exact := [each for each in experiments if each.name == words]:
         print(f"{_read(exact[0].file).rstrip()}\n\nfile    {exact[0].file}")
         return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.analysis.diff import compare_records, compare_rows, compare_tensors, differences
+from mlprun.config.project import find_project
 from mlprun.config.schema import Config
 from mlprun.config.stored import from_record, with_found_root, with_own_writers
 from mlprun.config.trust import check_targets
@@ -52,13 +53,13 @@ def reproduce(path: Path, command: str, *, trust: bool = False) -> int:
             f"{path} contains the current folder, and the new run would be written into it"
             f"\n  go back to the folder where it was started: cd {shlex.quote(str(record.folder))}"
         )
-    here = Path.cwd()
+    here, outputs = Path.cwd(), find_project().outputs
     with where_run_began(path, trust=trust) as there:
-        return _reproduce(there, Path() if there == path else here, command, trust=trust)
+        return _reproduce(there, outputs if there == path else here / outputs, command, trust=trust)
 
 
-def _reproduce(path: Path, folder: Path, command: str, *, trust: bool) -> int:
-    """Repeat the run in `path` in a new directory in `folder`."""
+def _reproduce(path: Path, outputs: Path, command: str, *, trust: bool) -> int:
+    """Repeat the run in `path` in a new directory in `outputs`."""
     original = RunDirectory(path)
     record = _completed(original)
     stored = with_found_root(with_own_writers(record.config), None)
@@ -68,7 +69,7 @@ def _reproduce(path: Path, folder: Path, command: str, *, trust: bool) -> int:
     config = replace(config, trainer=replace(config.trainer, max_time=None), device=_device(config, record))
     for problem in _unreadable(original):  # known now, not after hours of training
         print_line(f"warning: {problem}\n  it cannot be compared", sys.stderr)
-    again = RunDirectory(claim(str(folder / f"{datetime.now():outputs/%Y-%m-%d/%H-%M-%S}_{_name(path)}_again")))
+    again = RunDirectory(claim(str(outputs / f"{datetime.now():%Y-%m-%d/%H-%M-%S}_{_name(path)}_again")))
     outcome = run_job(
         config, again.path, command, record.overrides or [], num_threads=record.num_threads, reproduces=path
     )

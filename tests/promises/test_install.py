@@ -38,6 +38,9 @@ def test_the_wheel_holds_every_yaml_and_no_tests(site):
     ours = {f"mlprun/{file.relative_to(REPOSITORY)}" for file in (REPOSITORY / "conf").rglob("*.yaml")}
     ours |= {str(file.relative_to(REPOSITORY)) for file in (REPOSITORY / "mlprun").rglob("*.yaml")}
     assert ours == {str(file.relative_to(site)) for file in (site / "mlprun").rglob("*.yaml")}
+    template = [file for file in (REPOSITORY / "mlprun" / "new_project").rglob("*") if file.is_file()]
+    assert len(template) == 8
+    assert not [file for file in template if not (site / file.relative_to(REPOSITORY)).is_file()]
     assert not (site / "tests").exists()
 
 
