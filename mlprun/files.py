@@ -30,7 +30,7 @@ def open_to_write(path: Path, mode: str, encoding: str | None = None, **options:
     return open(path, mode, encoding=encoding, opener=own_file, **options)
 
 
-def open_to_read(path: Path) -> BinaryIO:
+def open_to_read(path: Path) -> io.BufferedReader:
     """`open` for a file of a run that is read; OSError for a pipe or a device, which might never answer."""
     return open(path, "rb", opener=_regular_file)
 
