@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from mlprun.formatting import pluralize
 from mlprun.process import is_guest, num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory, claim, make, now_utc
-from mlprun.runs.log import print_line
+from mlprun.runs.log import print_line, read_warnings
 
 if TYPE_CHECKING:
     from mlprun.runs.sweep_record import SweepRecord
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 POOL = "hydra_plugins.mlprun_pool.PoolLauncher"
 # Imported once by the process that starts the jobs.
 PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "PIL.ImageDraw"]
+MOST_WARNINGS = 10
 # Overrides that the record of a command line leaves out.
 NOT_RECORDED = ("sweep.dry_run", "sweep.stale", "hydra.sweep.dir")
 
@@ -215,11 +217,12 @@ def _warn_of_outdated(points: list[Point], stale: str) -> None:
 
 
 def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
-    """Print the leaderboard and write it to leaderboard.csv; whether a run failed or is missing."""
+    """Print warnings of the runs and the leaderboard, write leaderboard.csv; whether a run failed or is missing."""
     from mlprun.analysis.leaderboard import leaderboard, write_csv
     from mlprun.runs.collect import read_runs
 
     runs = read_runs(sweep_dir)
+    _repeat_warnings([path for path, _ in runs])
     for row in ["", *leaderboard(runs)]:
         print_line(row)
     write_csv(runs, sweep_dir / "leaderboard.csv")
@@ -235,3 +238,12 @@ def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
     if not started:
         print_line(f"resume  mlprun resume {shlex.quote(str(sweep_dir))}")
     return any(status != "completed" for status in statuses)
+
+
+def _repeat_warnings(runs: list[Path]) -> None:
+    """Print each warning in the logs of the runs once, with the number of runs that have it."""
+    counts = Counter(warning for run in runs for warning in read_warnings(RunDirectory(run).log_file))
+    for warning, count in counts.most_common(MOST_WARNINGS):
+        print_line(f"warning in {count} of {pluralize(len(runs), 'run')}: {warning}", sys.stderr)
+    if len(counts) > MOST_WARNINGS:
+        print_line(f"{len(counts) - MOST_WARNINGS} other warnings: see train.log of the runs", sys.stderr)

@@ -84,5 +84,5 @@ def _head(path: str) -> bytes:
 
 
 def _digest(path: str) -> bytes:
-    with open_to_read(Path(path)) as file:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import sys
 import warnings
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO, cast
 
 from tqdm import tqdm
 
-from mlprun.files import naming_path, open_to_write
+from mlprun.files import naming_path, open_to_read, open_to_write
 from mlprun.formatting import printable
 from mlprun.process import is_guest
 
@@ -57,10 +58,10 @@ class _Printable(logging.Formatter):
 
 
 class _File(logging.FileHandler):
-    def _open(self) -> TextIOWrapper:
+    def _open(self) -> io.TextIOWrapper:
         path = Path(self.baseFilename)
         with naming_path(path):
-            return cast(TextIOWrapper, open_to_write(path, self.mode, self.encoding))
+            return cast(io.TextIOWrapper, open_to_write(path, self.mode, self.encoding))
 
 
 class Terminal(logging.Handler):
@@ -76,10 +77,33 @@ class Terminal(logging.Handler):
             if "Traceback of forward call" in text:
                 self.anomaly = text
                 return
-            # path:line: Category: message, and a line of source; train.log has it whole
-            text = "warning: " + text.splitlines()[0].split(": ", 2)[-1]
+            text = f"warning: {_short(text)}"  # train.log has it whole
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
         print_line(text, stream)
+
+
+def _short(warning: str) -> str:
+    """The message of `path:line: Category: message`, which a line of source follows."""
+    return warning.splitlines()[0].split(": ", 2)[-1]
+
+
+def read_warnings(path: Path) -> list[str]:
+    """The different warnings in a train.log, without times; none if there is no such file."""
+    found: list[list[str]] = []
+    is_warning = False
+    if not path.is_file():
+        return []
+    with naming_path(path, "read"), open_to_read(path) as file:
+        for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"):
+            begins = re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ([A-Z]+) (.*)", line)
+            if begins:
+                is_warning = begins[1] == "WARNING"
+            if is_warning and begins:
+                found.append([begins[2]])
+            elif is_warning:
+                found[-1].append(line.rstrip("\n"))
+    texts = ["\n".join(lines) for lines in found]
+    return [*dict.fromkeys(_short(text) if re.match(r".+:\d+: \w+: ", text) else text for text in texts)]
 
 
 def print_line(text: str, stream: TextIO | None = None) -> None:

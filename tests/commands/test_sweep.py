@@ -232,3 +232,12 @@ def test_a_sweep_without_a_terminal_says_how_long_it_will_take(mlprun):
     result = mlprun("-m", "seed=0,1,2", "debug=fast")
     lines = [line for line in result.out.splitlines() if re.match(r"\d/3 ", line)]
     assert [bool(re.search(r"  about \d+ (s|min) left$", line)) for line in lines] == [True, True, False]
+
+
+def test_warnings_of_the_runs_are_repeated_once_with_their_number(mlprun, tmp_path):
+    write(tmp_path, {f"d/{kind}/{i}.txt": f"{kind} {i} words" for kind in ("good", "bad") for i in range(20)})
+    line = ["data=text_folder", "data.root=d", "model=embedding_average", "debug=fast", "data.text.max_length=2,3"]
+    result = mlprun("-m", *line, "seed=0,1", "sweep.name=s")
+    assert result.status == 0
+    (told,) = [row for row in result.err.splitlines() if "texts are longer" in row]
+    assert told.startswith("warning in 2 of 4 runs: 40 of 40 texts are longer than data.text.max_length=2")
