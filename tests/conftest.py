@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import tests.helpers.composed  # noqa: F401
 from mlprun.cli import main
 from tests.helpers.files import find_mnist
 from tests.helpers.lines import Line, Result

@@ -63,7 +63,10 @@ def run_line(words: list[str], *where) -> None:
     _enter(*where)
     sys.argv = ["mlprun", *words]
     from mlprun.cli import main
+    from mlprun.sweep import pool
+    from tests.helpers.servers import ForkedServer
 
+    pool.Server = ForkedServer
     main.main()
 
 

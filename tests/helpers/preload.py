@@ -12,13 +12,17 @@ import mlprun.job.train
 import mlprun.models
 import mlprun.pictures.confusion
 import mlprun.pictures.images
+import mlprun.sweep.scheduler
 import mlprun.tasks.classification
 import mlprun.writers.console
 import mlprun.writers.image_files
 import mlprun.writers.jsonl
 import mlprun.writers.tensorboard  # noqa: F401
+import tests.helpers.composed
+import tests.helpers.servers  # noqa: F401
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 
-check(Composer().compose([]))
+for choices in ([], ["debug=fast"]):
+    check(Composer().compose(choices))
 gc.freeze()

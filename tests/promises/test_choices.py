@@ -20,6 +20,11 @@ def choices(group):
     return [file.stem for file in choice_files(group)]
 
 
+EMBEDDED = [name for name in choices("data") if name not in FILES_NEEDED | TEXTS]
+IMAGE_MODELS = ["cnn", "cifar_quick"]
+TRAINED = {*EMBEDDED, *IMAGE_MODELS, "resnet18"}  # that one by test_experiments.py
+
+
 def built_in(group):
     return [name for name in choices(group) if name != "custom"]
 
@@ -43,8 +48,8 @@ def test_every_file_says_what_it_is_and_composes(group):
         name, lines = file.stem, file.read_text().splitlines()
         comment = lines[1] if lines[0].startswith("# @package") else lines[0]
         assert comment.startswith("# "), f"{file} says at its top what it is"
-        if group in ("optim", "scheduler", "loss", "debug") and name != "custom":
-            continue  # trained below
+        if name in TRAINED or (group in ("optim", "scheduler", "loss", "debug") and name != "custom"):
+            continue  # below
         line = [f"writer=[jsonl,{name}]" if group == "writer" else f"{group}={name}"]
         if name in FOLDERS:
             line += ["data.root=folder", "data.num_outputs=2"]
@@ -56,18 +61,18 @@ def test_every_file_says_what_it_is_and_composes(group):
         check(composer.compose(line))
 
 
-@pytest.mark.parametrize("name", [n for n in choices("data") if n not in FILES_NEEDED | TEXTS])
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_every_embedded_data_set_trains(mlprun, name):
     assert mlprun("debug=fast", f"data={name}").status == 0
 
 
-@pytest.mark.parametrize("model", ["cnn", "cifar_quick", "resnet18"])
+@pytest.mark.parametrize("model", IMAGE_MODELS)
 def test_every_image_model_trains(mlprun, model):
-    line = ["data.limit_eval=16", "steps=2", "eval_every=2 steps", "checkpoint.every=2 steps"]
+    line = ["data.limit_eval=16", "batch_size=8", "steps=2", "eval_every=2 steps", "checkpoint.every=2 steps"]
     assert mlprun("debug=fast", f"model={model}", *line).status == 0
 
 
-@pytest.mark.parametrize("model", ["embedding_average", "gru", "lstm", "rnn", "transformer"])
+@pytest.mark.parametrize("model", ["embedding_average", "lstm", "transformer"])
 def test_a_text_model_refuses_pictures(mlprun, model):
     result = mlprun("debug=fast", f"model={model}")
     assert result.status == 2
@@ -101,7 +106,7 @@ def test_every_debugging_mode_runs(mlprun, name):
 
 def test_a_regression_brings_its_loss_and_the_users_still_wins():
     composer = Composer()
-    for name in ("diabetes", "synthetic_regression", "line", "parabola", "random_pairs"):
+    for name in ("diabetes", "line"):
         assert check(composer.compose([f"data={name}"])).loss["_target_"] == "torch.nn.MSELoss"
         assert check(composer.compose([f"data={name}", "loss=l1"])).loss["_target_"] == "torch.nn.L1Loss"
 
@@ -169,8 +174,11 @@ def test_a_point_of_a_sweep_is_composed_as_hydra_composes_it(hydra, points):
     loader = Composer().loader
     hydras = ConfigLoaderImpl(loader.get_search_path())
     master = hydras.load_configuration("config", [*hydra, "seed=0,1"], RunMode.MULTIRUN)
-    for point in [*points, *points]:
-        found, expected = (each.load_sweep_config(master, point) for each in (loader, hydras))
-        for resolve in (False, True):
-            assert OmegaConf.to_container(found, resolve=resolve) == OmegaConf.to_container(expected, resolve=resolve)
-        assert OmegaConf.get_cache(found) == OmegaConf.get_cache(expected)
+    for point in points:
+        expected = hydras.load_sweep_config(master, point)
+        for found in (loader.load_sweep_config(master, point) for _ in range(2)):
+            for resolve in (False, True):
+                assert OmegaConf.to_container(found, resolve=resolve) == OmegaConf.to_container(
+                    expected, resolve=resolve
+                )
+            assert OmegaConf.get_cache(found) == OmegaConf.get_cache(expected)

@@ -84,7 +84,12 @@ def shortened(words: list[str]) -> list[str]:
     """The same training or sweep in a second or two."""
     words = [*words, *([] if any(word.startswith("debug=") for word in words) else ["debug=fast"])]
     words += ["steps=2", "eval_every=2 steps"] if {"-m", "data=python_docs"} & {*words} else []
-    return words + (["data.dataset.num_examples=200"] if "data=reviews" in words else [])
+    less = {
+        "data=reviews": ["data.dataset.num_examples=200", "data.text.max_length=16"],
+        "data=python_docs": ["data.text.max_length=32", "data.limit_eval=16"],
+        "data=tones": ["data.dataset.num_samples=100"],
+    }
+    return words + [word for data in less if data in words for word in less[data]]
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -12,11 +12,7 @@ from tests.helpers.runs import record_of
 pytestmark = pytest.mark.mnist
 
 
-def test_the_splits_are_mnists_own(mlprun, mnist_root):
-    result = mlprun("data=mnist", "model=linear", "steps=1", f"data.root={mnist_root}")
-    assert "mnist: 54,000 train, 6,000 val, 10,000 test" in result.out
-
-
+@pytest.mark.long
 def test_mnist_mlp(mlprun, mnist_root):
     result = mlprun("experiment=mnist_mlp", f"data.root={mnist_root}")
     assert result.record()["metrics"]["test/accuracy"] >= 0.965
@@ -28,10 +24,11 @@ def test_mnist_cnn(mlprun, mnist_root):
     assert result.record()["metrics"]["test/accuracy"] >= 0.98
 
 
-def test_the_first_steps_of_mnist_cnn(mlprun, mnist_root):
-    short = ["steps=30", "logging.pictures=[]", "data.limit_eval=500"]
-    result = mlprun("experiment=mnist_cnn", *short, f"data.root={mnist_root}")
-    assert result.record()["metrics"]["test/accuracy"] >= 0.88
+@pytest.mark.parametrize(("name", "steps", "accuracy"), [("cnn", 30, 0.88), ("mlp", 100, 0.8)])
+def test_the_first_steps(mlprun, mnist_root, name, steps, accuracy):
+    short = [f"steps={steps}", "logging.pictures=[]", "data.limit_eval=500"]
+    result = mlprun(f"experiment=mnist_{name}", *short, f"data.root={mnist_root}")
+    assert result.record()["metrics"]["test/accuracy"] >= accuracy
 
 
 @pytest.mark.long
@@ -43,8 +40,9 @@ def test_mnist_notebook(mlprun, mnist_root):
     assert 0.335 <= statistics.mean(m["test/loss"] for m in found) <= 0.370
 
 
-def test_the_pixels_of_val_and_test_do_not_reach_the_normalizer(mlprun, mnist_root):
+def test_the_splits_are_mnists_own_and_the_pixels_of_val_and_test_do_not_reach_the_normalizer(mlprun, mnist_root):
     result = mlprun("data=mnist", "model=linear", "steps=1", f"data.root={mnist_root}")
+    assert "mnist: 54,000 train, 6,000 val, 10,000 test" in result.out
     state = torch.load(result.runs[0] / "checkpoints" / "last.pt", weights_only=True)
     assert float(state["normalizer"]["shift"]) / 255 == pytest.approx(0.1307, abs=5e-4), "the field's own figure"
     assert float(state["normalizer"]["scale"]) / 255 == pytest.approx(0.3081, abs=5e-4)

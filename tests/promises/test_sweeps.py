@@ -15,7 +15,7 @@ from tests.helpers.runs import assert_identical, same, weights_of
 from tests.helpers.sweeps import FAST, SWEEPS, records
 
 
-def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun):
+def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun, mlprun_process):
     line = ["-m", *FAST, "model.dropout=0.3"]
     four, one = ["optim.lr=1e-2,1e-3", "seed=5,6"], ["optim.lr=1e-3", "seed=6"]
     ways = {
@@ -27,7 +27,7 @@ def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun):
         "submitit": [*one, "hydra/launcher=submitit_local"],  # and for each run
     }
     for name, words in ways.items():
-        result = mlprun(*line, *words, f"sweep.name={name}")
+        result = (mlprun_process if name in ("one", "two", "four") else mlprun)(*line, *words, f"sweep.name={name}")
         assert result.status == 0, result.err
     alone = mlprun(*FAST, "model.dropout=0.3", "optim.lr=1e-3", "seed=6", "hydra.run.dir=alone").folder / "alone"
     sweeps = [result.folder / SWEEPS / name for name in ways]
