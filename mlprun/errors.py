@@ -52,8 +52,8 @@ class ConfigError(UserError, ValueError):
         return f"{text}\n  {self.remedy}" if self.remedy else text
 
     def under(self, prefix: str) -> ConfigError:
-        """The same error for the key `prefix.key`."""
-        return ConfigError(f"{prefix}.{self.key}", self.value, self.problem, self.remedy)
+        """The same error for the key `prefix.key`, or `prefix` if it has none."""
+        return ConfigError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.problem, self.remedy)
 
 
 def shown(value: object) -> str:

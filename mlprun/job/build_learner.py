@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import numbers
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -159,7 +159,12 @@ def _momentum(group: dict[str, Any]) -> float:
 
 
 def build_learner(
-    config: Config, module: nn.Module, plan: Plan, device: torch.device, target_normalizer: Normalizer | None = None
+    config: Config,
+    module: nn.Module,
+    plan: Plan,
+    device: torch.device,
+    target_normalizer: Normalizer | None = None,
+    class_names: Sequence[str] = (),
 ) -> Learner:
     """The learner; moves the module to the device, and freezes parameters by `trainer.freeze`."""
     if config.data.normalize_targets and target_normalizer is None:
@@ -170,7 +175,7 @@ def build_learner(
         if name in frozen:
             parameter.requires_grad_(False)
     optimizer = build_optimizer(config, module)
-    task = build_task(config, target_normalizer).to(device)
+    task = build_task(config, target_normalizer, class_names).to(device)
     return Learner(
         module,
         task,

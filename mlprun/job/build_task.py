@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,15 +15,16 @@ from mlprun.errors import ConfigError
 from mlprun.tasks.base import Metric, Task
 from mlprun.tasks.custom import Custom, ModelStep
 from mlprun.tasks.metrics import FunctionMetric
-from mlprun.tasks.names import TARGETS
+from mlprun.tasks.names import CUSTOM, TARGETS
 from mlprun.tasks.supervised import Supervised
 
 
-def build_task(config: Config, target_normalizer: Normalizer | None = None) -> Task:
+def build_task(config: Config, target_normalizer: Normalizer | None = None, class_names: Sequence[str] = ()) -> Task:
     """The task, with the config's loss if it uses one.
 
     Args:
         target_normalizer: the scaling of a regression's targets, if any.
+        class_names: the data set's, if any.
 
     Raises:
         ConfigError: the loss does not fit the targets, or `task` names no task.
@@ -41,9 +43,11 @@ def build_task(config: Config, target_normalizer: Normalizer | None = None) -> T
         given = _criterion(config) if issubclass(target, Supervised) else ()
         task: Task = construct(node, "task", *given)
         task.target_normalizer = target_normalizer
-        return task
-    higher_is_better = node.pop("higher_is_better", None)
-    return Custom(bind(node, "task", 2), higher_is_better)
+    else:
+        higher_is_better = node.pop("higher_is_better", None)
+        task = Custom(bind(node, "task", 2), higher_is_better)
+    task.known_classes = class_names
+    return task
 
 
 def _criterion(config: Config) -> tuple[nn.Module, int, bool]:
@@ -75,14 +79,15 @@ def build_metrics(config: Config, task: Task, device: torch.device) -> dict[str,
             raise ConfigError(key, node, f"is already a metric of data.task={task.name}", "choose another name")
         if not isinstance(node, dict) or "_target_" not in node:
             raise ConfigError(key, node, "needs a `_target_`", "name a class of torchmetrics, or a function of yours")
-        metrics[name] = _build_metric(dict(node), key, device)
+        metrics[name] = _build_metric(dict(node), key, task, device)
     return metrics
 
 
-def _build_metric(node: dict[str, Any], key: str, device: torch.device) -> Metric:
+def _build_metric(node: dict[str, Any], key: str, task: Task, device: torch.device) -> Metric:
     target = locate(node["_target_"], f"{key}._target_")
     higher_is_better = node.pop("higher_is_better", None)
-    if higher_is_better is not None and not isinstance(higher_is_better, bool):
+    by_name = higher_is_better.values() if isinstance(higher_is_better, dict) else [higher_is_better]
+    if higher_is_better is not None and not all(isinstance(value, bool) for value in by_name):
         raise ConfigError(f"{key}.higher_is_better", higher_is_better, "must be true or false")
     if not isinstance(target, type):
         return FunctionMetric(bind(node, key, 2), higher_is_better)
@@ -91,6 +96,12 @@ def _build_metric(node: dict[str, Any], key: str, device: torch.device) -> Metri
     if missing:
         remedy = "a metric is a class with update(outputs, targets), compute() and reset(), or a function of both"
         raise ConfigError(f"{key}._target_", node["_target_"], f"has no {' and no '.join(missing)}", remedy)
+    tasks = getattr(metric, "tasks", None)
+    if isinstance(tasks, tuple | list) and task.name not in tasks:
+        known = ", ".join(name for name in tasks if name != CUSTOM)
+        raise ConfigError(key, ConfigError.MISSING, f"does not suit data.task={task.name}", f"it is for {known}")
+    if hasattr(metric, "set_task"):
+        metric.set_task(task)
     metric = metric.to(device) if hasattr(metric, "to") else metric
     if higher_is_better is not None:
         metric.higher_is_better = higher_is_better
@@ -98,16 +109,29 @@ def _build_metric(node: dict[str, Any], key: str, device: torch.device) -> Metri
 
 
 def higher_is_better(config: Config, task: Task, metrics: dict[str, Metric]) -> dict[str, bool | None]:
-    """Whether each metric of an evaluation is better when higher; None if unknown.
+    """Whether each metric of an evaluation, and `monitor`, is better when higher; None if unknown.
 
     Raises:
         ConfigError: it is unknown for `monitor`.
     """
     directions: dict[str, bool | None] = dict(task.higher_is_better)
-    directions |= {name: getattr(metric, "higher_is_better", None) for name, metric in metrics.items()}
+    for name, metric in metrics.items():
+        directions |= _directions(name, metric)
     name = config.monitor.removeprefix("val/")
-    if directions.get(name) is None:
-        key = f"metrics.{name}.higher_is_better" if name in config.metrics else f"task.higher_is_better.{name}"
+    group = name.partition("/")[0]
+    if (direction := directions.get(name, directions.get(group))) is None:
+        known = group if group in config.metrics else name
+        key = f"metrics.{known}.higher_is_better" if group in config.metrics else f"task.higher_is_better.{name}"
         problem = "it is unknown whether it is better when higher or lower"
         raise ConfigError("monitor", config.monitor, problem, f"add +{key}=true or false")
-    return directions
+    return directions | {name: direction}
+
+
+def _directions(name: str, metric: Metric) -> dict[str, bool | None]:
+    """Of a metric, or of each of its values: a MetricCollection has several metrics."""
+    known: Any = getattr(metric, "higher_is_better", None)
+    if known is None and isinstance(metric, nn.ModuleDict):
+        known = {key: getattr(item, "higher_is_better", None) for key, item in metric.items()}
+    if isinstance(known, Mapping):
+        return {f"{name}/{key}": value for key, value in known.items()}
+    return {name: known}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlprun.data.batches import TrainBatches
 from mlprun.data.nested import AnyBatch, Batch
 from mlprun.data.source import Inputs
 from mlprun.errors import ConfigError
-from mlprun.formatting import as_typed
+from mlprun.formatting import as_typed, first_few
 from mlprun.process import num_threads
 from mlprun.tasks.base import Metric, Step, Task
 from mlprun.training.diverged import describe
@@ -93,18 +94,33 @@ def _check_logged(config: Config, task: Task, metrics: dict[str, Metric], step: 
     for name, metric in metrics.items():
         try:
             metric.update(outputs, targets)
+        except ConfigError as error:
+            raise error.under(f"metrics.{name}") from error
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shapes = f"outputs of shape {list(outputs.shape)} and targets of shape {list(targets.shape)}"
             problem = f"{type(metric).__name__} does not take {shapes}: {str(error).splitlines()[0]}"
             raise ConfigError(f"metrics.{name}", ConfigError.MISSING, problem) from error
-    known = [*task.summarize(dict.fromkeys(["loss", *step.sums], 0.0)), *metrics]
-    if config.monitor.removeprefix("val/") not in known:
-        names = [f"val/{name}" for name in known]
-        raise ConfigError("monitor", config.monitor, "is not logged", f"choose from: {', '.join(names)}")
+    _check_monitor(config, [*task.summarize(dict.fromkeys(["loss", *step.sums], 0.0)), *metrics], metrics)
     if config.trainer.accumulate > 1 and float(step.weight) != float(task.weight(trial)):
         problem = "cannot weight micro-batches: the loss is not a mean over the examples"
         remedy = "derive the task from mlprun.tasks.base.Task and write its `weight(batch)`"
         raise ConfigError("trainer.accumulate", config.trainer.accumulate, problem, remedy)
+
+
+def _check_monitor(config: Config, known: list[str], metrics: dict[str, Metric]) -> None:
+    name = config.monitor.removeprefix("val/")
+    group, slash, _ = name.partition("/")
+    if group in metrics and (slash or hasattr(metrics[group], "set_task")):
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                value = metrics[group].compute()
+        except Exception:  # two examples may be too few: the first evaluation shows its names
+            return
+        if isinstance(value, Mapping):
+            known = [each for each in known if each != group] + [f"{group}/{key}" for key in value]
+    if name not in known:
+        choices = first_few([f"val/{each}" for each in known], 30)
+        raise ConfigError("monitor", config.monitor, "is not logged", f"choose from: {choices}")
 
 
 def _watched_step(

@@ -29,8 +29,8 @@ def resume_line(path: Path) -> str:
 
 
 def result_line(metrics: dict[str, float], best_step: int, monitor: str) -> str:
-    test = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
-    scores = "  ".join(f"{name} {format_metric(value)}" for name, value in test.items())
+    shown = (name for name in metrics if name.startswith("test/") and name.count("/") == 1)  # of each class: run.json
+    scores = "  ".join(f"{name.removeprefix('test/')} {format_metric(metrics[name])}" for name in shown)
     return f"test    {scores}  (best checkpoint: step {best_step}, {monitor} {format_metric(metrics[monitor])})"
 
 

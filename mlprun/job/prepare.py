@@ -62,7 +62,8 @@ class Experiment:
         """The learner, with `weights` loaded; moves the model to the device."""
         if self.weights is not None:
             finetune.load(self.weights, self.model)
-        return build_learner(self.config, self.model, self.plan, self.device, self.splits.target_normalizer)
+        scaling, names = self.splits.target_normalizer, self.splits.class_names
+        return build_learner(self.config, self.model, self.plan, self.device, scaling, names)
 
     def eval_batches(self, part: Part) -> EvalBatches:
         """Batches of the val or test split, on the device."""
@@ -108,7 +109,7 @@ def prepare(
     """
     device = configure_torch(config)
     splits: Splits = once(("data",), partial(build_splits, config))
-    task = build_task(config, splits.target_normalizer)
+    task = build_task(config, splits.target_normalizer, splits.class_names)
     metrics = build_metrics(config, task, torch.device("cpu"))
     directions = higher_is_better(config, task, metrics)
     batches = build_train_batches(config, splits, torch.device("cpu") if dry else device)

@@ -16,9 +16,9 @@ from mlprun.analysis.configurations import override_lines
 from mlprun.config.schema import Config
 from mlprun.data.digest import Digest
 from mlprun.data.source import Examples
-from mlprun.errors import DivergedError
+from mlprun.errors import ConfigError, DivergedError
 from mlprun.files import atomic_write, naming_path
-from mlprun.formatting import csv_cell, pluralize
+from mlprun.formatting import csv_cell, first_few, pluralize
 from mlprun.job import summary
 from mlprun.job.attempt import Attempt, provenance_entries
 from mlprun.job.build_writers import build_writers
@@ -32,7 +32,7 @@ from mlprun.job.resume import resume_training
 from mlprun.runs import checkpoint
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import RunRecord, section
-from mlprun.tasks.metrics import confusion_rows
+from mlprun.tasks.metrics import Evaluation, confusion_rows
 from mlprun.training import finetune
 from mlprun.training.loop import Figures, Progress, train
 from mlprun.writers.base import RunInfo, Writer
@@ -79,7 +79,7 @@ def train_run(
         reason = train(
             learner,
             batches,
-            lambda: _with_prefix("val", learner.evaluate(val).compute()),
+            lambda: _monitored(learner.evaluate(val), config.monitor),
             experiment.plan,
             progress,
             writer,
@@ -182,6 +182,17 @@ def _test(attempt: Attempt, writer: Writer) -> dict[str, float]:
     if evaluation.confusion is not None:
         _write_confusion(evaluation.confusion, experiment.splits.class_names, directory, writer, progress.step)
     return {**(progress.best_values or {}), **test_metrics}
+
+
+def _monitored(evaluation: Evaluation, monitor: str) -> dict[str, float]:
+    """The values of the val split; ConfigError if there is none to select a checkpoint by."""
+    values, name = _with_prefix("val", evaluation.compute()), monitor.removeprefix("val/")
+    if name in evaluation.undefined:
+        remedy = "choose another monitor, or a larger val split (data.val_fraction, data.limit_eval)"
+        raise ConfigError("monitor", monitor, evaluation.undefined[name], remedy)
+    if monitor not in values:
+        raise ConfigError("monitor", monitor, "is not logged", f"choose from: {first_few(list(values), 30)}")
+    return values
 
 
 def _with_prefix(split: str, values: dict[str, float]) -> dict[str, float]:

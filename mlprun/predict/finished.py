@@ -185,7 +185,8 @@ def _load(path: Path, *, trust: bool, data: bool, root: Path | None) -> Finished
         model.load_state_dict(state.model)  # before the optimizer, which needs the shapes of lazy layers
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
-    learner = build_learner(config, model, build_plan(config, record.steps_per_epoch), device, targets)
+    plan = build_plan(config, record.steps_per_epoch)
+    learner = build_learner(config, model, plan, device, targets, state.class_names)
     model.eval()
     return Finished(config, learner, device, state, splits, record, found)
 

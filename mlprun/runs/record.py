@@ -132,8 +132,10 @@ class RunRecord(dict[str, Any]):
 
     def higher_is_better(self, metric: str) -> bool:
         """For a metric with or without the name of its split; false if unknown."""
-        name = metric.rpartition("/")[2]
-        return bool(section(self, "higher_is_better").get(name, name in HIGHER_IS_BETTER))
+        split, _, rest = metric.partition("/")
+        name = rest if split in ("train", "val", "test") else metric
+        known, group = section(self, "higher_is_better"), name.partition("/")[0]
+        return bool(known.get(name, known.get(group, name in HIGHER_IS_BETTER)))
 
     def missing(self, *names: str) -> list[str]:
         """The names of these properties that the record lacks, sorted."""

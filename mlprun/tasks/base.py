@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mlprun.data.nested import AnyBatch, Batch
 from mlprun.data.normalize import Normalizer, statistics
 from mlprun.errors import ConfigError
+from mlprun.formatting import printable
 
 
 class Step(NamedTuple):
@@ -26,10 +27,14 @@ class Step(NamedTuple):
 
 
 class Metric(Protocol):
-    """The interface of torchmetrics: accumulates batches, and computes one number."""
+    """The interface of torchmetrics: accumulates batches, and computes one number, or a dict of numbers by name.
+
+    A metric may have `tasks`, the names of those it is for, and `set_task(task)`, which is called before the first
+    batch.
+    """
 
     @property
-    def higher_is_better(self) -> bool | None: ...  # None: unknown
+    def higher_is_better(self) -> bool | Mapping[str, bool] | None: ...  # by name for a dict; None: unknown
 
     def update(self, outputs: Tensor, targets: Tensor, /) -> None: ...
 
@@ -47,6 +52,9 @@ class Task:
     sums_loss = False  # whether the loss is the sum over the targets of a batch, not their mean
     values_per_token = 0  # number of outputs per token, 0 if the outputs are not per token
     target_normalizer: Normalizer | None = None  # scales the targets of a regression
+    known_classes: Sequence[str] = ()  # the data set's names of classes or labels, if it has them
+    threshold = 0.0  # above it a single output means class 1, and a label's that it is there
+    softmax = True  # whether several outputs are logits of a softmax; else each stands alone
 
     def step(self, model: nn.Module, batch: AnyBatch) -> Step:
         """The loss of a batch in training."""
@@ -83,6 +91,15 @@ class Task:
     def metrics(self, device: torch.device) -> dict[str, Metric]:
         """New metrics for an evaluation, by name."""
         return {}
+
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """The probability of each class, (N, max(K, 2)), from outputs (N, K); None if they are no such scores."""
+        return None
+
+    def names_of(self, count: int) -> list[str]:
+        """The names of so many classes or labels, or their numbers."""
+        known = len(self.known_classes) == count
+        return [printable(name, keep="") for name in self.known_classes] if known else [str(i) for i in range(count)]
 
     def summarize(self, means: dict[str, float]) -> dict[str, float]:
         """The metrics that follow from the means over all targets of an evaluation."""

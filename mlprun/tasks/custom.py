@@ -41,6 +41,12 @@ class Custom(Task):
             self.function.to(kind)
         return super().to(kind)
 
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Those of logits, as which the metrics of `mlprun.tasks.class_metrics` read the function's outputs."""
+        if outputs.shape[1] > 1:
+            return outputs.softmax(1)
+        return torch.cat([-outputs, outputs], dim=1).sigmoid()
+
     def step(self, model: nn.Module, batch: AnyBatch) -> Step:
         values = self.function(model, batch.examples)
         if not isinstance(values, Mapping) or not isinstance(values.get("loss"), Tensor):

@@ -1,18 +1,31 @@
-"""Metrics of a split, with the interface of torchmetrics, and the evaluation that accumulates them.
+"""The evaluation of a split, and the metrics of the built-in tasks, with the interface of torchmetrics.
 
 They sum on the device: an uneven last batch gets its weight, and nothing waits before `compute`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mlprun.errors import ConfigError
+from mlprun.formatting import first_few
 from mlprun.tasks.base import Metric, Step, Task
+from mlprun.tasks.names import CUSTOM
+
+log = logging.getLogger("mlprun")
+# The tasks that a metric is for, by what a target is.
+PER_CLASS, PER_TOKEN = ("classification", CUSTOM), ("token_classification", "language_modeling")
+VALUES = ("regression", CUSTOM)
+
+
+class Undefined(ValueError):  # noqa: N818
+    """Why a metric has no value for a split: raised by its `compute`, or in the place of one of several values."""
 
 
 def exact(values: Tensor) -> Tensor:
@@ -30,10 +43,16 @@ class Evaluation:
 
     Args:
         metrics: by name, in addition to what the task logs.
+        warned: warnings that were logged, which are not repeated.
+
+    Attributes:
+        undefined: name -> why a metric has no value.
     """
 
-    def __init__(self, task: Task, metrics: dict[str, Metric]) -> None:
+    def __init__(self, task: Task, metrics: dict[str, Metric], warned: set[str] | None = None) -> None:
         self.task, self.metrics = task, metrics
+        self.undefined: dict[str, str] = {}
+        self._warned = set() if warned is None else warned
         self._loss: Tensor | float = 0.0
         self._weight: Tensor | int = 0
         self._count: Tensor | int = 0
@@ -52,18 +71,39 @@ class Evaluation:
                 metric.update(outputs, targets)
 
     def compute(self) -> dict[str, float]:
-        """Metric name -> value over all targets.
+        """Metric name -> value over all targets, `NAME/KEY` of one with several; NaN with a warning if undefined.
 
         Raises:
             ValueError: there were none.
-            ConfigError: a metric is not a single number.
+            ConfigError: a metric is neither a number nor a dict of numbers.
         """
         if not int(self._count):
             raise ValueError("no targets that count")
         means = {"loss": float(self._loss) / float(self._weight)}
         means |= {name: float(value) / int(self._count) for name, value in self._sums.items()}
         values = self.task.summarize(means)
-        return {**values, **{name: _number(name, metric.compute()) for name, metric in self.metrics.items()}}
+        for name, metric in self.metrics.items():
+            values |= self._values(name, metric)
+        return values
+
+    def _values(self, name: str, metric: Metric) -> dict[str, float]:
+        try:
+            value = metric.compute()
+        except Undefined as error:
+            value = error
+        except ConfigError as error:
+            raise error.under(f"metrics.{name}") from error
+        values = {name: value}
+        if isinstance(value, Mapping):
+            values = {f"{name}/{key}": item for key, item in value.items()}
+        undefined = {key: str(item) for key, item in values.items() if isinstance(item, Undefined)}
+        self.undefined |= undefined
+        for reason in dict.fromkeys(undefined.values()):
+            text = f"metrics.{first_few([key for key in undefined if undefined[key] == reason], 5)}: {reason}"
+            if text not in self._warned:
+                self._warned.add(text)
+                log.warning("%s (logged as null)", text)
+        return {key: math.nan if key in undefined else _number(key, item) for key, item in values.items()}
 
     @property
     def confusion(self) -> Tensor | None:
@@ -76,8 +116,9 @@ def _number(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
         shape = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        problem = f"gives {shape}, neither a number nor a dict of numbers"
         remedy = "most classes of torchmetrics have an argument for that, such as average=macro"
-        raise ConfigError(f"metrics.{name}", ConfigError.MISSING, f"gives {shape}, not one number", remedy) from error
+        raise ConfigError(f"metrics.{name}", ConfigError.MISSING, problem, remedy) from error
 
 
 class FunctionMetric:
@@ -109,14 +150,18 @@ class _OfConfusion:
 
     Args:
         num_classes: K.
-        threshold: above which a single output means class 1.
+        threshold: above which a single output means class 1; None: the task's.
     """
 
     higher_is_better = True
+    tasks: ClassVar[Sequence[str]] = (*PER_CLASS, *PER_TOKEN)
 
-    def __init__(self, num_classes: int, threshold: float = 0.0, device: torch.device | str = "cpu") -> None:
+    def __init__(self, num_classes: int, threshold: float | None = None, device: torch.device | str = "cpu") -> None:
         self.threshold = threshold
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+
+    def set_task(self, task: Task) -> None:
+        self.threshold = task.threshold if self.threshold is None else self.threshold
 
     def to(self, device: torch.device) -> _OfConfusion:
         self.confusion = self.confusion.to(device)
@@ -127,7 +172,7 @@ class _OfConfusion:
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         # index_add_ of integers: bincount has no deterministic kernel on a GPU
-        pair = targets * len(self.confusion) + predicted_classes(outputs, self.threshold)
+        pair = targets * len(self.confusion) + predicted_classes(outputs, self.threshold or 0.0)
         self.confusion.view(-1).index_add_(0, pair, torch.ones_like(pair))
 
 
@@ -181,9 +226,16 @@ class _Mean:
 class TopAccuracy(_Mean):
     """The fraction of targets among the `k` classes with the largest logits."""
 
+    tasks = (*PER_CLASS, *PER_TOKEN)
+
     def __init__(self, k: int) -> None:
         self.k = k
         super().__init__()
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        if not 1 <= self.k < (num_classes := max(outputs.shape[-1], 2)) or outputs.shape[-1] == 1:
+            raise ConfigError("k", self.k, f"must be 1 or more, and less than the {num_classes} classes")
+        super().update(outputs, targets)
 
     def summed(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.topk(self.k, dim=-1).indices == targets[..., None]).sum()
@@ -216,6 +268,8 @@ class MeanSquaredError(_Mean):
 
 class RootMeanSquaredError(MeanSquaredError):
     """Of values (N, D), in the data's units; the mean of the D roots."""
+
+    tasks = VALUES
 
     def compute(self) -> float:
         return float((exact(torch.as_tensor(self._sum)) / self._count).sqrt().mean())

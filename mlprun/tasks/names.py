@@ -33,8 +33,13 @@ def names(task: str, num_outputs: int, added: Iterable[str] = ()) -> list[str]:
 
 
 def check_monitor(monitor: str, task: str, num_outputs: int, added: Iterable[str]) -> None:
-    """Raise ConfigError if the task has no such metric; any `val/` name passes for a custom task."""
+    """Raise ConfigError if the task has no such metric; any `val/` name passes for a custom task.
+
+    `val/NAME/KEY` passes for one of `added`, which may have several values.
+    """
     known = [f"val/{name}" for name in names(task, num_outputs, added)]
+    if "/".join(monitor.split("/")[:2]) in (f"val/{name}" for name in added):
+        return
     if monitor not in known and not (task == CUSTOM and monitor.startswith("val/")):
         raise ConfigError("monitor", monitor, f"no such metric for {task}", suggestion(monitor, known))
 

@@ -38,6 +38,7 @@ class Supervised(Task):
         # Above the threshold a single output means class 1.
         is_logit = type(criterion) not in TAKE_VALUES or isinstance(criterion, nn.BCEWithLogitsLoss)
         self.threshold = 0.0 if is_logit else 0.5
+        self.softmax = type(criterion) not in TAKE_VALUES
 
     @property
     def reduction(self) -> str:
@@ -110,10 +111,6 @@ class Supervised(Task):
             remedy = "set it to the number of target values of an example"
             raise ConfigError("data.num_outputs", self.num_outputs, problem, remedy)
         return cast(Tensor, self.criterion(outputs, targets))
-
-    def probabilities(self, outputs: Tensor) -> Tensor | None:
-        """The probability of each class, (N, max(K, 2)), from outputs (N, K); None if they are no such scores."""
-        return None
 
     def predicted_classes(self, outputs: Tensor) -> Tensor | None:
         """Class indices (N,) of outputs (N, K); None unless each example has one class."""

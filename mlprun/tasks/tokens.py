@@ -83,6 +83,9 @@ class TokenClassification(Supervised):
     def metrics(self, device: torch.device) -> dict[str, Metric]:
         return {"top5_accuracy": TopAccuracy(5)} if self.num_outputs >= TOP5_FROM else {}
 
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        return outputs.softmax(-1) if type(self.criterion) in (nn.CrossEntropyLoss, NLL) else None
+
     def output_shape(self, inputs: Tensor) -> list[int]:
         return [*inputs.shape[:2], self.num_outputs]
 

@@ -80,6 +80,7 @@ class Learner:
         self.model, self.task, self.optimizer, self.schedule = model, task, optimizer, schedule
         self.device, self.seed = device, seed
         self._metrics = metrics or (lambda: task.metrics(device))
+        self._warned: set[str] = set()  # of metrics
         self.accumulate, self.grad_clip, self.on_nan = accumulate, grad_clip, on_nan
         self._in_evaluation = list(in_evaluation)
         self._forward: nn.Module = cast(nn.Module, torch.compile(model)) if compiled else model
@@ -260,7 +261,7 @@ class Learner:
 
     def evaluate(self, batches: Iterable[AnyBatch]) -> Evaluation:
         """The metrics over a split, with the model in evaluation mode and no gradients."""
-        evaluation = Evaluation(self.task, self._metrics())
+        evaluation = Evaluation(self.task, self._metrics(), self._warned)
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():

@@ -17,7 +17,7 @@ SHORT = ("epochs=2", "data.limit=200", "data.limit_eval=100")
 
 # The numbers that a user's own task, metric or model logs, by page, and the way of the monitor.
 LOGGED = {
-    "metrics": ("ece", False),
+    "metrics": ("auroc", True),
     "vae": ("kl", None),
     "dict_batches": ("mae", None),
     "siamese": ("accuracy", True),

@@ -45,6 +45,10 @@ class PerClass:
     def compute(self): return self.outputs.mean(0)
     def reset(self): pass
 
+class Two(PerClass):
+    higher_is_better = None
+    def compute(self): return {"low": self.outputs.min(), "high": self.outputs.max()}
+
 class NoReset:
     def update(self, outputs, targets): pass
     def compute(self): return 0.0
@@ -110,6 +114,19 @@ def test_a_task_that_cannot_work_is_refused_before_the_first_step(words, message
         (["+metrics.none._target_=mine.NoReset"], "metrics.none._target_=mine.NoReset: has no reset"),
         (["+metrics.wide._target_=mine.Wide"], r"metrics.wide: Wide does not take outputs of shape \[2, 10\]"),
         (["+metrics.mean._target_=mine.mean_output", "monitor=val/maen"], "did you mean 'val/mean'"),
+        (["metrics=rmse"], "metrics.rmse: does not suit data.task=classification\n  it is for regression"),
+        (["data=diabetes", "metrics=auroc"], "metrics.auroc: does not suit data.task=regression"),
+        (["metrics=f_beta", "metrics.f_beta.average=mcro"], "metrics.f_beta.average=mcro: not known.*macro, micro"),
+        (["metrics=f_beta", "metrics.f_beta.average=binary"], "metrics.f_beta.average=binary: there are 10 classes"),
+        (["metrics=f_beta", "metrics.f_beta.beta=0"], "metrics.f_beta.beta=0: must be greater than 0"),
+        (["metrics=calibration_error", "metrics.calibration_error.num_bins=0"], "num_bins=0: must be 1 or more"),
+        (["metrics=calibration_error", "loss=hinge"], "metrics.calibration_error: needs probabilities"),
+        (["metrics=top_k_accuracy", "metrics.top_k_accuracy.k=10"], "k=10: must be .* less than the 10 classes"),
+        (["metrics=per_class_recall", "monitor=val/per_class_recall"], "is not logged.*val/per_class_recall/0, "),
+        (["metrics=per_class_recall", "monitor=val/per_class_recall/x"], "is not logged.*val/per_class_recall/9"),
+        (["metrics=auroc", "monitor=val/auroc/1"], "monitor=val/auroc/1: is not logged"),
+        (["+metrics.two._target_=mine.Two", "monitor=val/two/low"], r"\+metrics.two.higher_is_better=true"),
+        (["+metrics.two._target_=mine.Two", "+metrics.two.higher_is_better={low:1}"], "must be true or false"),
     ],
 )  # fmt: skip
 def test_a_metric_that_cannot_work_is_refused_before_the_first_step(words, message):
@@ -120,14 +137,24 @@ def test_a_metric_that_cannot_work_is_refused_before_the_first_step(words, messa
 
 def test_a_metric_of_several_numbers_says_how_to_make_them_one():
     experiment = prepare(config_of("data.limit=64", "data.limit_eval=64", "+metrics.each._target_=mine.PerClass"))
-    with pytest.raises(ConfigError, match=r"metrics.each: gives shape \[10\], not one number"):
+    with pytest.raises(ConfigError, match=r"metrics.each: gives shape \[10\], neither a number nor a"):
         experiment.build_learner().evaluate(experiment.eval_batches(experiment.splits.val)).compute()
 
 
+def test_a_metric_may_give_several_values_each_with_its_direction():
+    both = "+metrics.two.higher_is_better={low:false,high:true}"
+    words = ["data.limit=64", "data.limit_eval=64", "+metrics.two._target_=mine.Two", both, "monitor=val/two/low"]
+    experiment = prepare(config_of(*words))
+    assert experiment.plan.mode == "min"
+    assert experiment.higher_is_better["two/high"] is True
+    values = experiment.build_learner().evaluate(experiment.eval_batches(experiment.splits.val)).compute()
+    assert values["two/low"] < values["two/high"]
+
+
 def test_metrics_keep_their_order_and_know_which_way_is_better():
-    config = config_of("+metrics.mean._target_=mine.mean_output", "metrics=[rmse,balanced_accuracy]")
+    config = config_of("+metrics.mean._target_=mine.mean_output", "metrics=[calibration_error,balanced_accuracy]")
     metrics = build_metrics(config, build_task(config), torch.device("cpu"))
-    assert list(metrics) == ["macro_f1", "rmse", "balanced_accuracy", "mean"]
+    assert list(metrics) == ["macro_f1", "calibration_error", "balanced_accuracy", "mean"]
     assert [metric.higher_is_better for metric in metrics.values()] == [True, False, True, None]
 
 
