@@ -35,7 +35,14 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 
-from mlprun.config.overrides import TEXT_KEYS, check_sweep, parse_override, quote_numbers, refuse_none
+from mlprun.config.overrides import (
+    TEXT_KEYS,
+    TEXT_LISTS,
+    check_sweep,
+    parse_override,
+    quote_numbers,
+    refuse_none,
+)
 from mlprun.errors import ConfigError
 
 VERSION_BASE = "1.3"
@@ -91,7 +98,8 @@ class Loader(ConfigLoaderImpl):
             parser = OverridesParser.create(config_loader=self)
             override = parse_override(parser, line)
             is_choice = self.is_choice(override)
-            if (is_choice or override.key_or_group in TEXT_KEYS) and (quoted := quote_numbers(line)) != line:
+            is_text = override.key_or_group in (*TEXT_KEYS, *TEXT_LISTS)
+            if (is_choice or is_text) and (quoted := quote_numbers(line)) != line:
                 override = parse_override(parser, quoted)
                 if not is_choice:  # Hydra itself parses those again
                     override.input_line = line  # as in messages and records

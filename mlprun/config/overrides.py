@@ -19,6 +19,7 @@ TEXT_KEYS = (
     *("data.name", "data.root", "data.text.vocabulary", "monitor", "sweep.name", "trainer.weights"),
     *("hydra.job.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),
 )
+TEXT_LISTS = ("trainer.freeze",)  # keys whose values are lists of names
 # A quoted text, which stays as it is; or what stands between the commas and brackets of a list of values.
 _VALUES = re.compile(
     r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<![^,(\[])\s*(?P<value>[^,()\[\]{}'"]+?)\s*(?=[,)\]]|$)"""

@@ -112,20 +112,23 @@ class ExpectedData:
             )
 
     def check_batch(self, targets: Tensor, name: str) -> None:
-        """Raise a DataError for targets of lazy data that a loss would accept in silence."""
-        # other labels that are no class raise an error; NumPy takes a tenth of torch's time for so few numbers
-        if self.task == "classification" and not targets.is_floating_point() and (targets.numpy() == IGNORED).any():
-            count = int((targets == IGNORED).sum())
+        """Raise a DataError for targets of lazy data that a loss may accept in silence (its `ignore_index`)."""
+        # too large labels raise an error; NumPy takes a tenth of torch's time for so few numbers
+        if self.task == "classification" and not targets.is_floating_point() and (targets.numpy() < 0).any():
+            count, low = int((targets < 0).sum()), int(targets.min())
+            which = f"are {low}" if bool((targets[targets < 0] == low).all()) else "are negative"
             raise DataError(
-                f"data: {count} of the {len(targets)} labels of a {name} batch are {IGNORED}, which a loss ignores"
+                f"data: {count} of the {len(targets)} labels of a {name} batch {which}, which a loss may ignore"
                 "\n  labels are 0 to num_outputs - 1: leave out examples without a label"
             )
         if self.task == "multi_label":
             self._check_labels(targets, name)
 
     def watch(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
-        """`check_batch` of an evaluation."""
+        """`check_batch` of an evaluation, whose loss NaN inputs would make NaN; in training that ends the run."""
         self.check_batch(targets, "val or test")
+        refuse_non_finite(inputs, "inputs", "a val or test batch")
+        refuse_non_finite(targets, "targets", "a val or test batch")
 
     def has_target(self, targets: Tensor) -> bool:
         """Whether any target counts."""

@@ -145,7 +145,8 @@ def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) ->
 def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
     """The rows of a .csv file, or the row that the word itself is, such as `5.1,3.5,1.4,0.2`.
 
-    A first line without a number is a header, and so is 0,1,2,…, which pandas writes of an array.
+    A first line without a number is a header, and so is 0,1,2,…, which pandas writes of an array. A lone 0 above one
+    column may be either, and counts as a value.
     """
     path = Path(word)
     if path.suffix.lower() != ".csv" and not path.is_file():
@@ -170,6 +171,8 @@ def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:
         notes = (f"note: {path.name}: its first line, {','.join(rows[0][1][:4])}{',…' * (len(rows[0][1]) > 4)}, "
                  "is taken for a header",)  # fmt: skip
         rows = rows[1:]
+    elif len(rows) > 1 and rows[0][1] == ["0"]:
+        notes = (f"note: {path.name}: its first line, 0, is taken for a value; if it is a header, remove it",)
     if not rows:
         raise DataError(f"{word}: holds no row of numbers")
     names = [f"{path.name}, line {number}" for number, _ in rows]

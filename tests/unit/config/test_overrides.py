@@ -36,6 +36,11 @@ def test_a_name_is_the_word_that_was_typed(composer, name):
     assert {key: find_node(cfg, key)._value() for key in TEXT_KEYS} == dict.fromkeys(TEXT_KEYS, name)
 
 
+def test_so_are_the_names_in_a_list(composer):
+    cfg = composer.compose([f"trainer.freeze=[{','.join(NAMES)}]"])
+    assert [*cfg.trainer.freeze] == NAMES
+
+
 def test_so_it_is_in_a_sweep_and_a_list_and_beside_quotes(composer):
     lines = ["trainer.weights=2024_10,83e2,'1_0',choice.pt", "data.name=choice(1_0,2)", "data=text_folder", "seed=1_0"]
     points = [composer.compose(point) for point in composer.points(lines)]

@@ -116,6 +116,7 @@ def test_a_class_that_lazy_data_lack_is_reported_after_a_pass(caplog, kind, targ
     ("targets", "task", "said"),
     [
         ([0, 1, 2, *[0] * 20, IGNORED], "classification", "1 of the 4 labels of a training batch are -100"),
+        ([0, 1, 2, *[0] * 20, -1], "classification", "1 of the 4 labels of a training batch are -1"),
         ([torch.tensor([1.0, 0.0, 1.0])] * 9 + [torch.tensor([0.0, 1.0, 2.0])], "multi_label", "not all 0 or 1"),
     ],
 )
@@ -125,6 +126,16 @@ def test_targets_that_a_loss_ignores_are_refused(targets, task, said):
         read(splits)
     with pytest.raises(DataError, match=said.replace("training", "val or test").replace("of the 4", "of the .*")):
         list(EvalBatches(splits.test, 4, splits.normalizer, CPU, **splits.reading()))
+
+
+@pytest.mark.parametrize("is_target", [False, True])
+def test_nan_in_an_evaluation_is_refused_and_counted(is_target):
+    splits = split(Lazy([torch.zeros(1)] * 24), "regression", num_outputs=1)
+    inputs, targets = torch.ones(4, 2), torch.ones(4, 1)
+    (targets if is_target else inputs)[2, 0] = torch.nan
+    said = f"example 2 of a val or test batch has NaN or infinite {'targets' if is_target else 'inputs'} "
+    with pytest.raises(DataError, match=said):
+        splits.reading()["watch"](inputs, targets, 0)
 
 
 def test_tokens_of_which_none_counts_are_refused_after_a_pass():

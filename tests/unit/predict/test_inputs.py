@@ -107,3 +107,10 @@ def test_a_first_line_of_words_or_of_column_numbers_is_a_header(tmp_path, table,
     assert [row.name for row in rows] == [f"rows.csv, {name}" for name in names]
     assert [bool(row.notes) for row in rows] == [noted, *[False] * (len(rows) - 1)]
     assert not noted or rows[0].notes == ("note: rows.csv: its first line, 0,1, is taken for a header",)
+
+
+def test_a_lone_0_above_one_column_is_a_value_and_noted(tmp_path):
+    (tmp_path / "rows.csv").write_text("0\n1.5\n")
+    first, second = from_numbers(str(tmp_path / "rows.csv"), [1])
+    assert (first.inputs.item(), second.inputs.item(), second.notes) == (0, 1.5, ())
+    assert first.notes == ("note: rows.csv: its first line, 0, is taken for a value; if it is a header, remove it",)
