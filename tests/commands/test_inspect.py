@@ -106,17 +106,9 @@ def test_a_line_is_looked_at_and_leaves_pictures_and_no_run(mlprun_process):
     assert "inspect" not in mlprun_process("runs").out
 
 
-def test_it_says_how_it_is_used(mlprun):
-    result = mlprun("inspect", "--help")
-    assert result.status == 0
-    assert "usage: mlprun inspect" in result.out
-    assert "--config-dir" in result.out
-
-
 @pytest.mark.parametrize(
     "line",
-    [["optm=adam"], ["optim.learning_rate=1"], ["model=mpl"], ["optim=lbfgs"], ["scheduler.warmup=3"], ["word"],
-     ["data=iris", "model=cnn"], ["device=cuda:99"], ["loss=mse"], ["model=custom", "model._target_=no.such"]],
+    [["optm=adam"], ["optim=lbfgs"], ["word"], ["data=iris", "model=cnn"], ["device=cuda:99"]],
 )  # fmt: skip
 def test_what_is_wrong_is_said_as_a_training_says_it(mlprun, line):
     looked, trained = mlprun("inspect", *line), mlprun(*line)
@@ -163,7 +155,7 @@ def test_a_folder_of_ones_own_is_used_as_it_is_and_that_of_a_run_is_refused(mlpr
 
 @pytest.mark.parametrize(
     "line",
-    [["scheduler=one_cycle"], ["scheduler=cosine", "scheduler.warmup=3 steps"], ["scheduler=step"],
+    [["scheduler=cosine", "scheduler.warmup=3 steps"],
      ["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "+scheduler.max_lr=0.1",
       "+scheduler.total_steps=100%", "optim=momentum"]],
 )  # fmt: skip
@@ -266,8 +258,8 @@ def test_a_long_name_moves_the_column_and_not_a_line():
 
 @pytest.mark.parametrize(
     "line",
-    [["model=mlp"], ["model=mlp", "model.dropout=0.4"], ["model=cnn", "model.dropout=0.4"], ["data=diabetes"],
-     ["data=diabetes", "loss=l1"], ["loss=hinge"], ["loss=cross_entropy", "+loss.weight=[1,2,3,4,5,6,7,8,9,10]"],
+    [["model=cnn", "model.dropout=0.4"], ["data=diabetes", "loss=l1"], ["loss=hinge"],
+     ["loss=cross_entropy", "+loss.weight=[1,2,3,4,5,6,7,8,9,10]"],
      ["data=moons", "data.num_outputs=1", "loss=bce", "+loss.pos_weight=3"], ["loss=mse", "loss.one_hot=true"]],
 )  # fmt: skip
 def test_the_gradients_of_what_mlprun_ships_are_right(mlprun, line):

@@ -65,7 +65,7 @@ def test_what_is_left_out_is_said(mlprun, tmp_path):
 
 
 def test_a_run_of_ours_is_drawn(mlprun):
-    mlprun("-m", "debug=fast", "data=iris", "seed=0,1", "optim.lr=0.1,0.01", "sweep.name=s")
+    mlprun("-m", "debug=fast", "data=iris", "seed=0,1", "hydra/launcher=basic", "sweep.name=s")
     assert mlprun("plot", "outputs/sweeps/s").out == "outputs/sweeps/s/curves.png\n"
     mlprun("debug=fast", "data=diabetes", "hydra.run.dir=one")
     result = mlprun("plot", "one")

@@ -200,20 +200,19 @@ def test_scores_are_called_scores(mlprun, trained):
     assert max(found["scores"], key=found["scores"].get) == found["predicted"]
 
 
-@pytest.mark.parametrize("reason", [errno.EACCES, errno.EROFS, errno.ENOSPC])
-def test_a_run_that_may_only_be_read_predicts_without_pictures(mlprun, trained, tmp_path, monkeypatch, reason):
+def test_a_run_that_may_only_be_read_predicts_without_pictures(mlprun, trained, tmp_path, monkeypatch):
     run = trained("debug=fast", "data=digits")
     save_image(tmp_path / "x.png", np.zeros((8, 8)))
 
     def refuse(folder: Path) -> None:
-        raise OSError(reason, os.strerror(reason), str(folder))
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
 
     monkeypatch.setattr("mlprun.cli.predict.make_folder", refuse)
     result = mlprun("predict", "run", "x.png")
     assert result.status == 0
     assert result.out.startswith("x.png: ")
     assert "picture" not in result.out
-    warning = f"warning: no pictures: run/predictions cannot be written: {os.strerror(reason)}\n"
+    warning = f"warning: no pictures: run/predictions cannot be written: {os.strerror(errno.EROFS)}\n"
     assert result.err.count(warning) == 1
     result = mlprun("predict", "run", "x.png", "--json")
     assert (result.status, result.err) == (0, "")
@@ -288,15 +287,6 @@ def test_everything_is_checked_before_anything_is_predicted(mlprun, trained, tmp
     assert (result.status, result.out) == (status, "")
     assert result.err.startswith(f"error: {said}")
     assert not (run / "predictions").exists()
-
-
-def test_a_run_without_a_checkpoint_says_so(mlprun, trained):
-    run = trained("debug=fast", "data=iris")
-    (run / "checkpoints" / "best.pt").unlink()
-    result = mlprun("predict", str(run), "1,2,3,4")
-    assert (result.status, result.out) == (1, "")
-    assert "has no best checkpoint" in result.err
-    assert "is not a run" in mlprun("predict", "elsewhere", "1,2,3,4").err
 
 
 @pytest.mark.parametrize("word", ["-5e-1", "-.5", "-1", "-inf", "-1,2", "-1e3", "-NaN", "--5", "-x"])

@@ -41,18 +41,12 @@ def test_a_grid_is_one_run_a_point_and_ends_with_a_leaderboard_best_first(mlprun
     assert shown == f"mlprun debug=fast data=iris model={rows[0]['model']} optim={rows[0]['optim']}"
 
 
-@pytest.mark.parametrize(
-    ("words", "key", "values"),
-    [
-        (["seed=range(0,3)"], "seed", [0, 1, 2]),
-        (["data=glob(iri*)"], "batch_size", [32]),
-        (["batch_size=choice(8,16)"], "batch_size", [8, 16]),
-    ],
-)
-def test_ranges_choices_and_globs_are_swept_as_hydra_does(mlprun, words, key, values):
+def test_ranges_choices_and_globs_are_swept_as_hydra_does(mlprun):
+    words = ["seed=range(0,2)", "data=glob(iri*)", "batch_size=choice(8,16)"]
     result = mlprun("-m", "debug=one_batch", *words)
     assert result.status == 0, result.err
-    assert sorted(r["config"][key] for r in records(result.folder).values()) == values
+    found = [(r["config"]["seed"], r["config"]["batch_size"]) for r in records(result.folder).values()]
+    assert sorted(found) == [(0, 8), (0, 16), (1, 8), (1, 16)]
 
 
 def test_a_point_that_is_named_twice_is_run_once(mlprun):
@@ -103,13 +97,6 @@ def test_the_same_line_again_does_nothing_twice_and_a_wider_one_adds(mlprun):
     assert json.loads((folder / "sweep.json").read_text())["status"] == "completed"
 
 
-def test_a_point_is_what_it_is_not_how_it_was_typed(mlprun):
-    first = mlprun("-m", *FAST, "sweep.name=x", "optim.lr=0.1,0.2")
-    again = mlprun("-m", "sweep.name=x", "data=iris", "debug=fast", "optim.lr=2e-1,1e-1", "checkpoint.keep=3")
-    assert (first.status, again.status) == (0, 0)
-    assert "0 of 2 runs to do" in again.out
-
-
 def test_code_that_changed_since_is_told(mlprun):
     folder = mlprun("--version").folder
     module = "import torch\ndef net():\n    return torch.nn.Linear(4, 3)\n"
@@ -136,26 +123,15 @@ def rows(path):
 """
 
 
-@pytest.mark.parametrize(
-    ("line", "file", "change", "name"),
-    [
-        (["data=text_folder", "data.root=mine", "model=embedding_average"],
-         "mine/good/0.txt", lambda text: text.replace("good", "bad!"), "data.root=mine"),  # as long as before
-        (["data=custom", "data.dataset._target_=users_rows.rows", "+data.dataset.path=rows.csv",
-          "data.input_shape=[2]", "data.num_outputs=2", "model=linear"],
-         "rows.csv", lambda text: text.replace("3,3,1", "3,3,0"), "rows.csv"),
-    ],
-)  # fmt: skip
-def test_data_that_changed_since_is_told_and_not_averaged(mlprun, line, file, change, name):
-    folder = mlprun("--version").folder
-    for kind in ("good", "bad"):
-        write(folder / "mine" / kind, {f"{i}.txt": f"this is {kind} no {i % 7}" for i in range(20)})
-    write(folder, {"users_rows.py": ROWS, "rows.csv": "".join(f"{i % 5},{i % 4},{i % 2}\n" for i in range(60))})
-    line = ["-m", "debug=fast", *line, "sweep.name=grown"]
+def test_data_that_changed_since_is_told_and_not_averaged(mlprun):
+    folder, name = mlprun("--version").folder, "rows.csv"
+    write(folder, {"users_rows.py": ROWS, name: "".join(f"{i % 5},{i % 4},{i % 2}\n" for i in range(60))})
+    line = ["-m", "debug=fast", "data=custom", "data.dataset._target_=users_rows.rows", f"+data.dataset.path={name}"]
+    line += ["data.input_shape=[2]", "data.num_outputs=2", "model=linear", "sweep.name=grown"]
     first = mlprun(*line, "seed=0,1")
     assert first.status == 0, first.err
     assert "changed" not in mlprun(*line, "seed=0,1").err
-    (folder / file).write_text(change((folder / file).read_text()))
+    (folder / name).write_text((folder / name).read_text().replace("3,3,1", "3,3,0"))
     wider = mlprun(*line, "seed=0,1,2")
     assert f"warning: {name} changed since 2 runs were made: kept; sweep.stale=redo runs them again" in wider.err
     assert "1 of 3 runs to do" in wider.out

@@ -172,11 +172,6 @@ def test_options_of_other_runs_are_refused(mlprun, run, words, says):
     assert (result.status, says in result.err) == (2, True), result.err
 
 
-def test_a_folder_is_not_read_as_its_name(mlprun, run):
-    result = mlprun("predict", run, "texts")
-    assert (result.status, result.err) == (1, "error: texts: is a folder: name the .txt files in it\n")
-
-
 def test_inspect_tells_of_the_tokens(mlprun, reviews):
     result = mlprun("inspect", *CLASSIFIER, "model=lstm", "batch_size=4")
     assert result.status == 0, result.err

@@ -269,14 +269,6 @@ def assert_short(result, said):
         assert part in result.err
 
 
-def test_no_torch_is_imported_for_a_typo(mlprun_shell):
-    for line in (["lr=0.1"], ["-m", "optim=sgd,admw"], ["batch_size=0"]):
-        result = mlprun_shell(*line, PYTHONPROFILEIMPORTTIME="1")
-        assert result.status == 2
-        assert "hydra.core" in result.err
-        assert "| torch" not in result.err
-
-
 @pytest.mark.parametrize("target", ["Raises", "RaisesLater", "Wraps +model.width._target_=my_module.Inner"])
 def test_the_users_own_frames_are_shown_when_the_users_own_code_raises(mlprun, target):
     folder = mlprun("--version").folder
@@ -309,9 +301,8 @@ def test_an_output_folder_that_cannot_be_written(mlprun, line):
         assert_short(result, ["cannot be written", "hydra.run.dir=…"])
 
 
-@pytest.mark.parametrize("name", ["mlp", "cifar_quick"])
-def test_a_users_yaml_may_not_bear_the_name_of_one_of_ours(mlprun, name):
-    folder = mlprun("--version").folder
+def test_a_users_yaml_may_not_bear_the_name_of_one_of_ours(mlprun):
+    name, folder = "cifar_quick", mlprun("--version").folder
     (folder / "conf" / "model").mkdir(parents=True)
     (folder / "conf" / "model" / f"{name}.yaml").write_text("_target_: my_module.Net\n")
     result = mlprun("--config-dir", "conf")
@@ -328,15 +319,6 @@ def test_a_typo_in_a_users_yaml_is_found(mlprun):
     assert_short(result, ["trainer.grad_clp", "did you mean 'trainer.grad_clip'?"])
 
 
-def test_a_diverging_run_fails_names_the_step_and_leaves_no_checkpoint(mlprun):
-    result = mlprun("optim=sgd", "optim.lr=1e12", "epochs=2")
-    assert result.status == 1
-    assert_short(result, ["step 1: loss or gradient is not finite", "optim.lr (now 1e+12)", "trainer.grad_clip"])
-    assert result.record()["status"] == "failed"
-    assert "not finite" in result.record()["error"]
-    assert list((result.runs[0] / "checkpoints").iterdir()) == []
-
-
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_line_that_could_not_begin_may_be_tried_again_in_the_same_directory(mlprun, tmp_path, is_there):
     if is_there:
@@ -344,15 +326,6 @@ def test_a_line_that_could_not_begin_may_be_tried_again_in_the_same_directory(ml
     assert mlprun("debug=fast", "hydra.run.dir=mine", "loss=mse").status == 2
     assert (tmp_path / "mine").exists() == is_there
     assert mlprun("debug=fast", "hydra.run.dir=mine").status == 0
-
-
-def test_a_directory_that_holds_a_run_is_not_trained_over(mlprun):
-    assert mlprun("debug=fast", "hydra.run.dir=mine").status == 0
-    before = {file: file.stat().st_mtime_ns for file in (mlprun("--version").folder / "mine").rglob("*")}
-    result = mlprun("debug=fast", "seed=1", "hydra.run.dir=mine")
-    assert result.status == 2
-    assert_short(result, ["hydra.run.dir=mine", "holds a run of another config: seed: 0 | 1"])
-    assert before == {file: file.stat().st_mtime_ns for file in (result.folder / "mine").rglob("*")}
 
 
 def test_a_user_without_a_home_is_asked_for_the_folder_of_the_data(mlprun, monkeypatch):

@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mlprun.analysis.diff import compare_tensors
-from mlprun.config.checks import check
-from mlprun.config.compose import Composer
-from mlprun.config.identity import fingerprint, identity
 from mlprun.runs import checkpoint
 from tests.helpers.lines import Line, finish, wait_until
 from tests.helpers.runs import RUN, SMALL, assert_identical, last_step, record_of
@@ -130,7 +127,6 @@ def test_reproduce_says_that_the_file_has_changed(mlprun, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param([], id="adam"),
         pytest.param(["optim=muon", "trainer.accumulate=2", "trainer.grad_clip=0.5"], id="muon, accumulated, clipped"),
         pytest.param(["optim=adamw", "trainer.decay_all=false", "scheduler=cosine"], id="groups"),
     ],
@@ -200,14 +196,3 @@ def test_batch_norm_that_is_frozen_takes_a_batch_of_one(mlprun):
     line = [*FAST, "model=mlp", "model.batch_norm=true", "data.limit=33"]
     assert "only one to normalise" in mlprun(*line).err
     assert mlprun(*line, "trainer.freeze=[hidden.1,hidden.4]").status == 0
-
-
-def test_a_run_that_uses_none_of_it_is_the_run_that_it_was_before():
-    now = check(Composer().compose([])).to_dict()
-    before = json.loads(json.dumps(now))
-    for group, key in (("trainer", "weights"), ("trainer", "freeze"), ("data", "normalize_targets")):
-        del before[group][key]
-    assert fingerprint(before) == fingerprint(now)
-    assert identity(before) == identity(now)
-    for line in ("trainer.weights=w.pt", "trainer.freeze=[hidden]"):
-        assert fingerprint(check(Composer().compose([line])).to_dict()) != fingerprint(now)

@@ -7,8 +7,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from mlprun.runs import repository
 from mlprun.runs.secret_files import has_secret_name
 from tests.helpers.files import write
@@ -60,14 +58,8 @@ CODE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SECRET)
-def test_a_file_known_to_hold_secrets(name):
-    assert has_secret_name(name)
-
-
-@pytest.mark.parametrize("name", CODE)
-def test_a_file_of_code(name):
-    assert not has_secret_name(name)
+def test_files_that_are_known_to_hold_secrets_and_files_of_code():
+    assert [name for name in SECRET + CODE if has_secret_name(name)] == SECRET
 
 
 def test_the_patch_leaves_out_secrets_and_the_record_names_them(tmp_path):

@@ -179,7 +179,6 @@ def test_six_sigterms_at_random_moments(tmp_path, uninterrupted):
         ("batch", signal.SIGTERM),  # broken off: a minute's sleep does not keep it
         ("evaluation batch", signal.SIGTERM),
         ("step", signal.SIGINT),  # done to its end
-        ("evaluation batch", signal.SIGUSR1),  # as a cluster warns of its limit
         pytest.param("checkpoint", signal.SIGTERM, marks=IN_PROC),
         ("del", signal.SIGTERM),  # what is raised there would be lost
         ("swallowing batch", signal.SIGTERM),  # and here it is
@@ -217,7 +216,6 @@ NOTE = "\nstopping as soon as it is safe; Ctrl-C again quits immediately\n"
 @pytest.mark.parametrize(
     ("place", "number", "send"),
     [
-        ("batch", signal.SIGTERM, os.killpg),
         ("batch", signal.SIGUSR2, os.killpg),  # as Slurm signals all processes of a job
         ("batch", signal.SIGTERM, os.kill),
         ("fork", signal.SIGINT, os.killpg),  # before a worker is its own
@@ -367,17 +365,6 @@ def real_process(folder: Path, *words: str, terminal: int | None = None, **envir
         process.wait()
 
 
-@pytest.mark.parametrize(("number", "delay"), [(signal.SIGTERM, 0.0), (signal.SIGINT, 1.0)])
-def test_asked_while_it_imports(tmp_path, number, delay):
-    words = [f"hydra.run.dir={RUN}", "epochs=100000"]
-    with real_process(tmp_path, *words) as process:
-        wait_until((tmp_path / RUN / "run.json").exists)
-        time.sleep(delay)
-        process.send_signal(number)
-        assert process.wait(2 * SOON) == STATUS[number]
-    assert_stopped((tmp_path / "output.txt").read_text().replace(NOTE, ""), tmp_path, number.name)
-
-
 # Stands in for torch until it has written what it finds, and `hold` is gone.
 FIRST_TORCH = """
 import os, signal, sys, time
@@ -429,19 +416,6 @@ def test_a_time_limit_stops_a_run_wherever_it_is(folder, whole):
         assert_stopped(line.output, folder, "trainer.max_time")
     finish(folder, "resume", RUN, "trainer.max_time=null")
     assert_identical(folder / RUN, whole)
-
-
-@IN_PROC
-def test_a_time_limit_ends_busy_workers_too(folder, whole_with_workers):
-    (folder / "hold").write_text("batch")
-    line = [*USERS, "epochs=6", "data.num_workers=2", "eval_every=20 steps"]
-    for words in (line, ["resume", RUN]):
-        with Line(folder, *words, "trainer.max_time=2s") as started:
-            assert started.wait(SOON) == 143, started.output
-            assert_stopped(started.output, folder, "trainer.max_time")
-    let_go(folder)
-    finish(folder, "resume", RUN, "trainer.max_time=null")
-    assert_identical(folder / RUN, whole_with_workers)
 
 
 SWEEP = ["-m", "hydra.sweep.dir=sweep", *USERS[1:], "epochs=60", "+model.held=false,true,null"]

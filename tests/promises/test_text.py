@@ -99,9 +99,7 @@ def bag_of_words(texts) -> float:
     "model",
     [
         pytest.param(["model=embedding_average", "model.width=16"], id="embedding average"),
-        pytest.param(["model=rnn", *GRU[1:], "trainer.grad_clip=1"], id="rnn"),
         pytest.param(["model=lstm", *GRU[1:]], id="lstm"),
-        pytest.param(GRU, id="gru"),
         pytest.param([*TRANSFORMER, "optim.lr=0.003"], id="transformer"),
     ],
 )
@@ -111,16 +109,9 @@ def test_every_classifier_reaches_what_a_bag_of_words_reaches(mlprun, texts, bag
     assert result.record()["metrics"]["test/accuracy"] >= bag_of_words - 0.03
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        pytest.param(["model=lstm", "model.width=16", "model.hidden_size=32"], id="lstm"),
-        pytest.param([*TRANSFORMER, "model.num_layers=2"], id="transformer"),
-    ],
-)
-def test_a_language_model_falls_below_the_unigram_entropy(mlprun, book, model):
+def test_a_language_model_falls_below_the_unigram_entropy(mlprun, book):
     """No model that tells each character by its frequency alone has a lower loss than that entropy."""
-    result = mlprun(*running(book, "corpus", "epochs=6", "batch_size=16", "optim.lr=0.01", *model))
+    result = mlprun(*running(book, "corpus", "epochs=4", "batch_size=16", "optim.lr=0.01", *TRANSFORMER))
     assert result.status == 0, result.err
     whole = book.read_text()
     counts = Counter(whole[: round(0.81 * len(whole))])
@@ -179,10 +170,6 @@ AVERAGE = ["model=embedding_average", "model.word_dropout=0.2"]
                 f / "book.txt", "corpus_masked", "data.text.vocab_size=100", *TRANSFORMER, "epochs=8"
             ),
             id="masked words",
-        ),
-        pytest.param(
-            lambda f: running(f / "book.txt", "corpus", *TRANSFORMER, "model.dropout=0.1", "epochs=4"),
-            id="language model",
         ),
         pytest.param(
             lambda f: classified(
@@ -282,32 +269,6 @@ def test_rows_that_were_learnt_are_not_left_out_because_there_are_more_of_them(m
     assert f"{key}={learnt + 8}: pretrained has {learnt}, so that none of its encoder." in refused.err
     assert f"write {key}={learnt}" in refused.err
     assert mlprun(*line, "epochs=1").status == 0
-
-
-OWN = """
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, vocab_size, max_length, num_outputs):
-        super().__init__()
-        self.tokens, self.places = nn.Embedding(vocab_size, 8), nn.Embedding(max_length, 8)
-        self.head = nn.Linear(8, num_outputs)
-    def forward(self, ids):
-        return self.head((self.tokens(ids) + self.places.weight[: ids.shape[1]]).mean(1))
-"""
-
-
-def test_which_rows_of_a_users_own_model_differ_is_said(mlprun, texts, tmp_path):
-    """Of a model that has learnt places as an embedding too."""
-    (tmp_path / "own.py").write_text(OWN)
-    line = classified(texts, "model=custom", "model._target_=own.Net", "+model.vocab_size=${data.text.vocab_size}")
-    line += ["+model.max_length=${data.text.max_length}", "+model.num_outputs=${data.num_outputs}", "epochs=1"]
-    line += ["data.text.vocab_size=100"]
-    first = mlprun(*line, "data.text.max_length=32", "hydra.run.dir=first")
-    assert first.status == 0, first.err
-    refused = mlprun(*line, "data.text.max_length=40", "trainer.weights=first", "data.text.vocabulary=first")
-    assert refused.status == 2
-    assert "data.text.max_length=40: first has 32, so that none of its places.weight" in refused.err
 
 
 def test_a_run_is_neither_scored_nor_continued_on_other_tokens(mlprun, texts, tmp_path):

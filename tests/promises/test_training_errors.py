@@ -298,23 +298,6 @@ def test_running_statistics_stay_finite(folder):
         assert_finite(state["optimizer"])
 
 
-def test_lbfgs_skips_in_a_whole_run(folder):
-    words = [
-        *SHORT,
-        DATA,
-        *FRAGILE,
-        "+loss.below=0.1",
-        "optim=lbfgs",
-        "batch_size=all",
-        "steps=25",
-        "optim.max_iter=4",
-    ]
-    finish(folder, *words, "trainer.on_nan=skip", "eval_every=5 steps")
-    assert record_of(folder / RUN)["skipped_steps"] > 1
-    assert_finite(checkpoint.load(folder / RUN / "checkpoints" / "last.pt")["optimizer"])
-    assert rows_of(folder / RUN)[-1]["val/loss"] < rows_of(folder / RUN)[0]["val/loss"] < 1
-
-
 def test_after_too_many_in_a_row_it_gives_up_also_across_a_resume(folder, fails):
     below = 0.05
     bad = bad_steps(below, 40)
@@ -345,7 +328,7 @@ def test_a_run_with_skips_that_is_killed_and_resumed_is_the_same(folder, tmp_pat
     ]  # fmt: skip
     finish(whole, *words)
     assert record_of(whole / RUN)["skipped_steps"] > 20
-    for share in (0.2, 0.5, 0.8):
+    for share in (0.3, 0.7):
         with Line(folder, *(["resume", RUN] if (folder / RUN).exists() else words)) as line:
             wait_until(lambda: last_step(folder) >= share * record_of(whole / RUN)["steps"])  # noqa: B023
             line.signal(signal.SIGKILL)
@@ -451,8 +434,11 @@ def test_out_of_memory_elsewhere(fails, words, said):
                 ],
                 id=f"label {label}, {' '.join(loss) or 'cross entropy'}",
             )
-            for name, label in (("Label", "3"), ("Negative", "-1"))
-            for loss in ([], ["loss=mse", "loss.one_hot=true"], ["loss=hinge"])
+            for name, label, loss in (
+                ("Label", "3", []),
+                ("Label", "3", ["loss=mse", "loss.one_hot=true"]),
+                ("Negative", "-1", ["loss=hinge"]),
+            )
         ),
         *(
             pytest.param(
@@ -496,10 +482,10 @@ class Net(nn.Module):
 """
 
 
-@pytest.mark.parametrize("words", [["optim=adamw", "trainer.decay_all=false"], ["trainer.freeze=[net.1.*]"]])
-def test_lazy_layers_have_shapes_wherever_a_run_is_read(mlprun, tmp_path, words):
+def test_lazy_layers_have_shapes_wherever_a_run_is_read(mlprun, tmp_path):
     (tmp_path / "lazy.py").write_text(LAZY)
-    line = ["model=custom", "model._target_=lazy.Net", "+model.num_outputs=10", "debug=fast", *words]
+    line = ["model=custom", "model._target_=lazy.Net", "+model.num_outputs=10", "debug=fast"]
+    line += ["optim=adamw", "trainer.decay_all=false", "trainer.freeze=[net.1.*]"]
     assert mlprun(*line, "hydra.run.dir=run").status == 0
     for verb in (["eval", "run"], ["predict", "run", "--index", "0"], ["resume", "run", "epochs=3"], ["inspect", *line,
                  "inspect.check_gradients=true"]):  # fmt: skip

@@ -86,14 +86,6 @@ def test_a_writer_of_ones_own_gets_everything(mlprun, tmp_path):
     assert [step for kind, step, *_ in found if kind == "histograms"] == [0, 3, 6, 8]
 
 
-def test_a_range_tests_picture_reaches_it(mlprun, tmp_path):
-    write(tmp_path, {"users.py": USERS})
-    result = mlprun("experiment=lr_range_test", "data.limit=300", DIARY)
-    assert result.status == 0, result.err
-    kind, _, images = entries(result.runs[0])[-1]
-    assert (kind, list(images)) == ("images", ["pictures/lr_range"])
-
-
 def test_what_a_writer_of_ones_own_wrote_is_the_same_after_a_kill(tmp_path):
     for name in ("whole", "broken"):
         write(tmp_path / name, {"users.py": USERS})

@@ -28,6 +28,8 @@ def imports(file: Path, *, late: bool = True) -> set[str]:
     return found
 
 
+IMPORTS = {name: imports(file) for name, file in FILES.items()}
+
 # Each line may import from the lines above it, and within itself.
 LAYERS = [
     "formatting process version_one",
@@ -49,13 +51,13 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_a_module_imports_from_its_layer_and_those_below_only(name):
-    package = name.split(".")[1]
-    if package.startswith("__"):
-        return
-    others = {m.split(".")[1] for m in imports(FILES[name]) if m.startswith("mlprun.")} - {package, "__version__"}
-    assert [other for other in sorted(others) if LEVEL[other] >= LEVEL[package]] == []
+def test_a_module_imports_from_its_layer_and_those_below_only():
+    above = []
+    for name, package in ((name, name.split(".")[1]) for name in FILES):
+        if not package.startswith("__"):
+            others = {m.split(".")[1] for m in IMPORTS[name] if m.startswith("mlprun.")} - {package, "__version__"}
+            above += [(name, other) for other in others if LEVEL[other] >= LEVEL[package]]
+    assert above == []
 
 
 def test_a_new_module_has_a_layer():
@@ -65,21 +67,19 @@ def test_a_new_module_has_a_layer():
 KNOW_HYDRA = ("mlprun.config.", "mlprun.cli.")
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_only_config_and_the_command_line_know_hydra(name):
-    knows = {module.split(".")[0] for module in imports(FILES[name])} & {"hydra", "omegaconf"}
-    assert not knows or name.startswith(KNOW_HYDRA)
+def test_only_config_and_the_command_line_know_hydra():
+    know = {name for name in FILES if {m.split(".")[0] for m in IMPORTS[name]} & {"hydra", "omegaconf"}}
+    assert [name for name in know if not name.startswith(KNOW_HYDRA)] == []
 
 
-@pytest.mark.parametrize("name", sorted(n for n in FILES if n.startswith("mlprun.models")))
-def test_models_know_nothing_of_mlprun_but_its_errors(name):
-    known = {m for m in imports(FILES[name]) if m.startswith("mlprun")}
+def test_models_know_nothing_of_mlprun_but_its_errors():
+    known = {m for name in FILES if name.startswith("mlprun.models") for m in IMPORTS[name] if m.startswith("mlprun")}
     assert {m for m in known if not m.startswith(("mlprun.errors", "mlprun.models"))} == set()
 
 
 def test_one_module_can_call_any_target():
     """Whoever imports Hydra's `instantiate`, under whatever name, can run any importable."""
-    callers = {name for name, file in FILES.items() if any(INSTANTIATE.match(module) for module in imports(file))}
+    callers = {name for name in FILES if any(INSTANTIATE.match(module) for module in IMPORTS[name])}
     assert callers == {"mlprun.config.instantiate"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlprun.analysis.diff import compare_tensors
@@ -122,11 +122,13 @@ CHECKPOINTS = st.dictionaries(
 )
 
 
+@settings(max_examples=50)
 @given(CHECKPOINTS)
 def test_a_checkpoint_does_not_differ_from_its_copy(checkpoint):
     assert compare_tensors(checkpoint, copy.deepcopy(checkpoint)) == []
 
 
+@settings(max_examples=50)
 @given(CHECKPOINTS, st.data())
 def test_a_flipped_bit_is_found_wherever_it_is(checkpoint, data):
     path: list[str] = []

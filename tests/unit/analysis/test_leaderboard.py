@@ -356,12 +356,6 @@ def test_a_real_sweep_and_its_best_line(mlprun):
     assert len(configurations([*runs, (Path("again"), again)])) == 4
 
 
-def test_a_run_made_longer_is_pasted_as_long_as_it_is(mlprun):
-    assert mlprun("debug=fast", "data=iris", "epochs=1", "hydra.run.dir=outputs/a").status == 0
-    assert mlprun("resume", "outputs/a", "epochs=2").status == 0
-    assert "best    mlprun debug=fast data=iris epochs=2" in leaderboard(read_runs(Path("outputs")))
-
-
 def test_what_is_equal_is_not_called_best():
     """A swept key that the monitor cannot see, or that moves the last bits only."""
     equal = [run("trainer.accumulate=1", value=0.1853), run("trainer.accumulate=4", value=0.1853 * (1 + 1e-7))]

@@ -42,7 +42,7 @@ LINES = st.builds(
 IMAGES = ["data=image_folder", "data.num_outputs=2"]
 
 
-@settings(max_examples=120)
+@settings(max_examples=40)
 @given(st.lists(LINES, max_size=3))
 def test_any_line_gives_a_config_or_one_clear_error(lines):
     found = said = None
@@ -57,7 +57,7 @@ def test_any_line_gives_a_config_or_one_clear_error(lines):
         assert 1 <= len(said.splitlines()) <= 25
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.lists(LINES, max_size=3))
 def test_any_line_of_a_resume_changes_the_config_or_is_one_clear_error(lines):
     before = check(COMPOSER.compose([]))
@@ -71,7 +71,7 @@ def test_any_line_of_a_resume_changes_the_config_or_is_one_clear_error(lines):
     assert identity(after.to_dict(), length=False) == identity(before.to_dict(), length=False)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.lists(LINES, max_size=3))
 @example(["seed=0", "hydra.run.dir=null"])
 @example(["epochs=???"])
@@ -105,7 +105,7 @@ def test_a_point_is_known_by_what_decides_its_result(lines, other, same):
     assert len(marks) == (1 if same else 2)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**63 - 1), lr=st.floats(0, 1e3), hidden=st.lists(st.integers(1, 9), max_size=3))
 def test_a_config_survives_its_record(seed, lr, hidden):
     line = [f"seed={seed}", f"optim.lr={lr}", f"model.hidden={hidden}"]

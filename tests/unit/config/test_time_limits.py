@@ -35,13 +35,13 @@ def test_what_is_no_time_is_named(text, said):
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("text", TIMES)
+@pytest.mark.parametrize("text", ["2h", "1 h 30 m", "02:00:00", "1-00:00:00"])
 def test_times_as_typed(mlprun, text):
     result = mlprun(f"trainer.max_time={text}", "--cfg", "job", "-p", "trainer.max_time")
     assert (result.status, result.out) == (0, f"{text}\n"), result.err
 
 
-@pytest.mark.parametrize("text", NO_TIMES)
+@pytest.mark.parametrize("text", ["5", "-1h", "1h 30"])
 def test_what_is_no_time_is_one_message(mlprun, text):
     result = mlprun(f"trainer.max_time={text}")
     assert (result.status, result.out) == (2, "")

@@ -164,8 +164,8 @@ def test_values_of_no_known_range_are_refused(tmp_path, name, content, message) 
         read_image(str(path), (3, 8, 8))
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 24), (3, 30, 10), (1, 160, 240)])
-@pytest.mark.parametrize("extension", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("shape", [(3, 16, 24), (1, 160, 240)])
+@pytest.mark.parametrize("extension", ["jpg", "tif", "webp"])
 def test_every_exif_orientation_is_shown_upright(tmp_path: Path, extension: str, shape: tuple[int, int, int]) -> None:
     upright = Image.fromarray(np.add.outer(np.arange(160), np.arange(240) * 0.4).clip(0, 255).astype(np.uint8))
     upright.paste(255, (0, 0, 60, 40))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from mlprun.data.folders import num_class_folders
 from mlprun.data.image_folder import ImageFolder, image_folder
@@ -141,7 +140,7 @@ def test_resize_covers_squashes_or_pads(tmp_path: Path, resize: str, left: int, 
     assert [int(pixels[8, 0]), int(pixels[8, 12]), int(pixels[0, 12])] == [left, 100, top]
 
 
-@pytest.mark.parametrize("size", [(40, 30), (30, 40), (5, 7), (24, 16), (3000, 40), (1600, 1200)])
+@pytest.mark.parametrize("size", [(30, 40), (5, 7), (3000, 40)])
 @pytest.mark.parametrize("extension", ["png", "jpg"])
 def test_resized_to_cover_and_centre_cropped(tmp_path: Path, size: tuple[int, int], extension: str) -> None:
     paint_gradient(tmp_path / "a" / f"1.{extension}", size)
@@ -187,14 +186,6 @@ def test_flip_alone_and_crop_alone(tmp_path: Path) -> None:
     assert seen == {plain.numpy().tobytes(), plain.flip(-1).numpy().tobytes()}
     # Rising everywhere but in the padding: never mirrored.
     assert all(cropped[0][0][0, 8, 10] > cropped[0][0][0, 8, 5] for _ in range(20))
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_read_by_loader_workers(root: Path, num_workers: int) -> None:
-    source = image_folder(root, [3, 8, 8], flip=True)
-    assert source.augmented is not None
-    images, targets = next(iter(DataLoader(source.augmented, batch_size=6, num_workers=num_workers)))
-    assert (images.shape, targets.tolist()) == ((6, 3, 8, 8), [0, 0, 0, 1, 1, 1])
 
 
 @pytest.mark.parametrize(

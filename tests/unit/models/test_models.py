@@ -47,15 +47,6 @@ def num_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("num_outputs", [1, 10])
-@pytest.mark.parametrize(("model", "shape"), SHAPES)
-def test_a_batch_becomes_one_row_of_outputs_per_example(model: Model, shape: list[int], num_outputs: int) -> None:
-    outputs = model(shape, num_outputs)(torch.randn(3, *shape))
-    assert outputs.shape == (3, num_outputs)
-    assert outputs.dtype == torch.float32
-    assert outputs.requires_grad
-
-
 @pytest.mark.parametrize(("model", "shape"), SHAPES)
 def test_a_model_runs_on_the_meta_device(model: Model, shape: list[int]) -> None:
     with torch.device("meta"):
@@ -64,7 +55,7 @@ def test_a_model_runs_on_the_meta_device(model: Model, shape: list[int]) -> None
     assert outputs.is_meta
 
 
-@pytest.mark.parametrize(("model", "shape"), SHAPES)
+@pytest.mark.parametrize(("model", "shape"), SHAPES[1::3])
 def test_the_global_generator_decides_the_weights(model: Model, shape: list[int]) -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)

@@ -79,13 +79,6 @@ every_model = pytest.mark.parametrize(("make", "task", "arguments"), CASES)
 
 
 @every_model
-def test_outputs_are_one_row_a_text_or_one_a_token(make: Make, task: str, arguments: dict[str, Any]) -> None:
-    outputs = make(task, **arguments)(padded(sentences(7, 3)))
-    assert outputs.shape == ((2, 7, OUTPUTS) if task in PER_TOKEN else (2, OUTPUTS))
-    assert outputs.dtype == torch.float32
-
-
-@every_model
 def test_a_text_gives_the_same_alone_and_in_a_padded_batch(make: Make, task: str, arguments: dict[str, Any]) -> None:
     model, texts = made(make, task, **arguments), sentences(7, 1, 4)
     for length in (7, LONGEST):

@@ -90,7 +90,7 @@ SOMETHING = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(
     data=st.data(),
     keys=st.sets(

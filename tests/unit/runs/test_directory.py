@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,15 +17,6 @@ CONFIG = {"seed": 3, "optim": {"lr": 0.1}}
 
 
 # -------------------------------------------------------------------------------------------------- claim
-
-
-def test_claims_by_many_threads_give_as_many_directories(tmp_path):
-    pattern = str(tmp_path / "2026-11-21" / "10-33-12_digits_mlp")
-    with ThreadPoolExecutor(50) as pool:
-        claimed = list(pool.map(lambda _: claim(pattern), range(400)))
-    assert len(set(claimed)) == 400
-    assert sorted(claimed) == sorted((tmp_path / "2026-11-21").glob("10-*"))
-    assert all(path.name.startswith("10-33-12_digits_mlp_") and path.is_dir() for path in claimed)
 
 
 def test_claims_by_many_processes_give_as_many_directories(tmp_path):
@@ -141,25 +131,6 @@ def test_run_json_is_never_seen_half_written(run):
     assert seen == sorted(seen)
 
 
-def test_a_record_that_cannot_be_written_leaves_the_old_one(run):
-    """A process that may write no file beyond 100 bytes stands for a full disk."""
-    program = (
-        "import resource, sys, pathlib\n"
-        "from mlprun.errors import RunError\n"
-        "from mlprun.runs.directory import RunDirectory\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "try:\n"
-        "    RunDirectory(pathlib.Path(sys.argv[1])).update(notes='x' * 10_000)\n"
-        "except RunError as error:\n"
-        "    print(error)\n"
-    )
-    before, names = run.record_file.read_bytes(), sorted(os.listdir(run.path))
-    done = subprocess.run([sys.executable, "-c", program, str(run.path)], capture_output=True, text=True, check=True)
-    assert "the output folder cannot be written: File too large" in done.stdout
-    assert run.record_file.read_bytes() == before
-    assert sorted(os.listdir(run.path)) == names
-
-
 def test_a_run_that_goes_on_keeps_what_its_record_says_of_its_beginning(run):
     run.finish("completed", steps=5, metrics={"val/loss": 0.5})
     before = run.read()
@@ -194,27 +165,3 @@ def test_two_processes_cannot_have_a_run_at_once(run):
         other.wait()
         with run.held():
             assert (run.path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
-
-
-def test_a_directory_that_cannot_be_made(tmp_path):
-    (tmp_path / "outputs").write_text("")
-    with pytest.raises(RunError, match=r"outputs/run: the output folder cannot be written: Not a directory"):
-        RunDirectory(tmp_path / "outputs" / "run").start(CONFIG, "mlprun", [])
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (None, "is not a run: it has no run.json"),
-        ("", "cannot be read"),
-        ('{"status": "compl', "cannot be read"),
-        ("[1, 2]", "is damaged"),
-        (b"\xff\xfe\x00", "cannot be read"),
-    ],
-)
-def test_a_record_that_cannot_be_read(tmp_path, content, said):
-    if content is not None:
-        (tmp_path / "run.json").write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(RunError, match=said) as refusal:
-        RunDirectory(tmp_path).read()
-    assert str(tmp_path) in str(refusal.value)

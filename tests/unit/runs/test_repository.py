@@ -40,8 +40,7 @@ CONFIGURED = {
 }
 
 
-@pytest.mark.parametrize("configured", CONFIGURED)
-@pytest.mark.parametrize("below", ["", "sub"])
+@pytest.mark.parametrize(("configured", "below"), [*((name, "") for name in CONFIGURED), ("relative", "sub")])
 def test_the_patch_brings_the_code_back(repository, tmp_path, below, configured):
     """Applied to the commit, from wherever the run was started and whatever the user's git is set to."""
     repository.change()
@@ -123,7 +122,7 @@ def left_out(repository: Repository, patch: Path) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", ["pictures/one.jpg", "two.PNG", "weights.pt", "table.parquet", "texts.tar.gz"])
+@pytest.mark.parametrize("name", ["pictures/one.PNG", "texts.tar.gz"])
 def test_data_is_not_in_the_patch_new_or_changed_or_removed(repository, tmp_path, name):
     patch = tmp_path / "code.patch"
     repository.write("model.py", "changed\n")

@@ -172,14 +172,6 @@ def test_the_noise_scale_is_that_of_whole_batches_and_zero_for_full_ones():
     assert TrainBatches(TRAINING, "all", AS_STORED, CPU, seed=0).noise_scale(0.05) == {"optim/noise_scale": 0.0}
 
 
-def test_a_stream_has_no_noise_scale():
-    class Stream(IterableDataset[Any]):
-        def __iter__(self):
-            return iter([(INPUTS[i], LABELS[i]) for i in range(23)])
-
-    assert TrainBatches(Stream(), 5, AS_STORED, CPU, seed=0).noise_scale(0.05) == {}
-
-
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_training_values_are_means_by_example_since_the_last_row(reduction):
     """Eight steps of 5, 5, 5, 5, 3, 5, 5, 5 examples; nothing learns, so that the mean can be computed at the end."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_lr
 
@@ -139,6 +139,7 @@ DRAWN: list[tuple[Factor, tuple[Any, ...], Callable[[Any], int] | None]] = [
 
 @pytest.mark.parametrize(("factor", "arguments", "peak"), DRAWN)
 def test_factor_is_a_fraction_and_its_peak_is_one(factor: Factor, arguments: Any, peak: Any) -> None:
+    @settings(max_examples=30)
     @given(st.tuples(*arguments), st.integers(0, 10**7))
     def holds(drawn: tuple[Any, ...], step: int) -> None:
         assert 0 <= factor(step, *drawn) <= 1

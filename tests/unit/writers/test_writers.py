@@ -7,7 +7,6 @@ import gc
 import io
 import json
 import logging
-import math
 import os
 import resource
 import signal
@@ -226,19 +225,6 @@ def test_metrics_jsonl_has_a_flat_object_a_row(tmp_path):
     assert last == {"step": 10, "epoch": None, "train/loss": 1 / 3}  # unrounded
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_json_knows_no_nan(tmp_path, value):
-    lines = started(JsonLines(), tmp_path)
-    lines.write(1, 0.1, {"train/loss": value, "optim/lr": 0.1})
-    lines.finish("failed")
-
-    def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is not JSON")
-
-    text = (tmp_path / "metrics.jsonl").read_text()
-    assert json.loads(text, parse_constant=refuse) == {"step": 1, "epoch": 0.1, "train/loss": None, "optim/lr": 0.1}
-
-
 def test_a_file_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(RunError, match=r"nowhere/metrics\.jsonl cannot be written: No such file"):
         started(JsonLines(), tmp_path / "nowhere")
@@ -443,38 +429,6 @@ def test_a_torn_event_file_is_kept_up_to_the_tear(tmp_path):
     assert seen == {"all", "row", "neither"}
 
 
-def test_torn_rows_are_cut_off(tmp_path):
-    """Cut at every byte of the last two rows."""
-    attempt(tmp_path, 0, 40, None)
-    file = tmp_path / "metrics.jsonl"
-    content = file.read_bytes()
-    lengths = [len(line) for line in content.splitlines(keepends=True)]
-    for cut in range(sum(lengths[:2]), len(content) + 1):
-        file.write_bytes(content[:cut])
-        lines = started(JsonLines(), file.parent, NUM_STEPS)
-        whole = 4 if cut == len(content) else 3 if cut >= sum(lengths[:3]) else 2
-        assert rows(tmp_path) == expected_rows(10 * whole), cut
-        lines.write(NUM_STEPS, NUM_STEPS / 7, values_at(NUM_STEPS))
-        assert rows(tmp_path) == expected_rows(10 * whole) + expected_rows(NUM_STEPS)[-1:], cut
-
-
-@pytest.mark.parametrize("damage", ["{", "", "[20]", "20", "null", '{"epoch": 1}', '{"step": "20"}', "\xff", "\0\0"])
-def test_a_damaged_row_is_named(tmp_path, damage):
-    attempt(tmp_path, 0, 40, None)
-    file = tmp_path / "metrics.jsonl"
-    lines = file.read_bytes().splitlines()
-    lines[1] = damage.encode("latin-1")
-    file.write_bytes(b"\n".join(lines) + b"\n")
-    with pytest.raises(RunError) as caught:
-        started(JsonLines(), file.parent, 30)
-    assert str(caught.value).startswith(f"{file}, line 2: ")
-    assert file.read_bytes() == b"\n".join(lines) + b"\n"  # left for the user to mend
-    lines[1], lines[3] = json.dumps({"step": 20}).encode(), lines[1]
-    file.write_bytes(b"\n".join(lines) + b"\n")
-    started(JsonLines(), file.parent, 20)  # after the checkpoint nothing counts
-    assert [row["step"] for row in rows(tmp_path)] == [10, 20]
-
-
 def killed_at(line: int, action: Callable[[], object]) -> bool:
     """Do it in a process of its own that is killed before the n-th line of writers.py; whether it came so far."""
     child = os.fork()
@@ -503,7 +457,7 @@ def killed_at(line: int, action: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize(("first", "kept"), [(30, 10), (None, None)])
-@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [15, pytest.param(1, marks=pytest.mark.long)])
 def test_a_kill_at_any_line_of_a_start_leaves_one_whole_story(tmp_path, first, kept, stride):
     """Either the old or the new; and the next start makes it right. With two old files there, and with one."""
     line, seen, before = 1, set(), expected(50)
@@ -571,7 +525,7 @@ def test_tensorboard_without_its_data_server_forgets_it_too(tmp_path):
 # any moments ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     attempts=st.lists(st.tuples(st.integers(0, 70), st.floats(0, 1), st.floats(0, 1)), max_size=5),
     save_every=st.integers(1, 35),

@@ -36,7 +36,7 @@ def test_the_frames_of_a_clip_are_known_without_torch(changed, num_samples, num_
     assert log_mel(torch.zeros(2, num_samples), frames).shape == (2, *frames.shape)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     sample_rate=st.sampled_from([8000, 16000, 22050, 44100]), num_mels=st.integers(1, 128), f_min=st.floats(0, 300),
     window_ms=st.floats(15, 60),
@@ -58,7 +58,7 @@ def test_the_filters_cover_the_spectrum_and_none_is_empty(sample_rate, num_mels,
     assert float(filters.max()) <= 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.floats(100, 3800))
 def test_a_pure_tone_is_in_its_band_all_the_time(frequency):
     assert abs(mel(loudest(sine(frequency))) - mel(frequency)) <= 0.51 * (mel(4000) - mel(20)) / 33 + 10

@@ -236,7 +236,7 @@ TEXTS = st.lists(ANY, min_size=1, max_size=8).filter(lambda texts: any(text.stri
 KINDS = st.sampled_from(["words", "characters", "bpe"])
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(TEXTS, st.sampled_from(["characters", "bpe"]))
 def test_characters_and_byte_pairs_decode_exactly(texts, kind):
     tokenizer = make(texts, kind, vocab_size=10_000)
@@ -244,7 +244,7 @@ def test_characters_and_byte_pairs_decode_exactly(texts, kind):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(TEXTS, ANY, KINDS, st.booleans(), st.integers(1, 3))
 def test_every_id_is_one_of_the_vocabulary_and_none_is_padding(texts, other, kind, lowercase, ngrams):
     tokenizer = make(texts, kind, lowercase=lowercase, ngrams=1 if kind == "bpe" else ngrams, vocab_size=300)
@@ -255,7 +255,7 @@ def test_every_id_is_one_of_the_vocabulary_and_none_is_padding(texts, other, kin
     tokenizer.decode(ids)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(TEXTS, KINDS, st.randoms(use_true_random=False))
 def test_the_order_of_the_texts_does_not_matter(texts, kind, rng: random.Random):
     shuffled = [*texts]
@@ -263,7 +263,7 @@ def test_the_order_of_the_texts_does_not_matter(texts, kind, rng: random.Random)
     assert make(shuffled, kind, vocab_size=280) == make(texts, kind, vocab_size=280)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(TEXTS, KINDS)
 def test_plain_values_make_the_same_tokenizer(texts, kind):
     tokenizer = make(texts, kind)
