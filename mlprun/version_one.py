@@ -83,7 +83,7 @@ def downgrade_config(config: dict[str, Any]) -> dict[str, Any]:
             return next((word for word, layer in _LAYERS.items() if layer == item), item)
         return _OLD_TARGETS.get(item, item) if key == "_target_" and isinstance(item, str) else item
 
-    return _changed(config, change)  # type: ignore[no-any-return]
+    return _changed(config, change)  # type: ignore[no-any-return]  # of a dict, a dict
 
 
 def _changed(value: Any, change: Callable[[str, Any], Any]) -> Any:

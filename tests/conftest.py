@@ -12,7 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import tests.helpers.composed  # noqa: F401
+import tests.helpers.composed  # noqa: F401  imported for its effect
 from mlprun.cli import main
 from tests.helpers.files import find_mnist
 from tests.helpers.lines import Line, Result

@@ -45,6 +45,7 @@ def to_config(cfg: DictConfig) -> Config:
     keep_environment(cfg, config)
     # a group that an argument repeats, `audio: ${data.audio}`, becomes a plain dict, as in a record
     config.data.dataset = {
+        # an instance, as configs hold no classes
         name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
         for name, value in config.data.dataset.items()
     }

@@ -61,6 +61,7 @@ class Composer:
         A search space that is not a grid (`interval(0, 1)`) is left to its sweeper.
         """
         swept = self.compose(overrides, multirun=True)
+        # a DictConfig gives a dict
         parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
         lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
         # Whether a result depends on data.root is known when each point has its data set.

@@ -1,11 +1,13 @@
-"""All private names of Hydra and OmegaConf that mlprun uses, until there are public ones.
+"""All private names of Hydra and OmegaConf that mlprun uses.
 
-- `ConfigLoaderImpl`: `hydra.compose` reports neither the key at fault nor the options of a group, and reads all YAML
-  again for every point of a sweep.
-- `Hydra`, `Callbacks`, `get_args_parser`, `create_config_search_path`: `hydra.main` parses the command line twice and
-  composes three times.
-- `_get_node`, `_is_none`, `_is_missing`, `_set_value` and the like of OmegaConf: public access resolves
-  interpolations, and there is no public conversion of a single value.
+- `ConfigLoaderImpl`, `IConfigRepository`, `create_config_search_path`: needed because `hydra.compose` reports neither the
+  key at fault nor the options of a group, and reads all YAML again for every point of a sweep, until it does neither.
+- `get_overrides_dirname`: needed because `Loader.load_configuration` replaces the method that calls it, until a config
+  can be composed from one that is loaded.
+- `Hydra`, `Callbacks`, `get_args_parser`: needed because `hydra.main` parses the command line twice and composes three
+  times, until it accepts a composed config.
+- `_get_node`, `_is_none`, `_is_missing`, `_set_value` and the like of OmegaConf: needed because public access resolves
+  interpolations and nothing public converts a single value, until OmegaConf has public access to nodes.
 """
 
 from __future__ import annotations
@@ -223,6 +225,7 @@ class Loader(ConfigLoaderImpl):
 
 def job_context(cfg: DictConfig) -> HydraContext:
     """As `Loader.context`, for a job that composes nothing."""
+    # the loader is only for composing
     return HydraContext(config_loader=None, callbacks=Callbacks(cfg))  # type: ignore[arg-type]
 
 

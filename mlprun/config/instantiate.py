@@ -45,7 +45,7 @@ def locate(target: str, key: str) -> Callable[..., Any]:
                 raise ConfigError(key, target, f"{shown} has no '{name}'", hint)
             located = getattr(located, name)
         if callable(located):
-            return located  # type: ignore[no-any-return]
+            return located  # type: ignore[no-any-return]  # getattr gives Any
         if cut < len(parts) or cut == 1:  # else try shorter: torchvision.models.alexnet is a module and a function
             raise ConfigError(key, target, "is not a class or function")
     remedy = "give the full path, such as torch.optim.Adam, or my_module.MyNet for my_module.py in this folder"
@@ -131,8 +131,9 @@ def bind(node: Node, key: str, num_arguments: int) -> Callable[..., Any]:
         built = construct(node, key)
         if not callable(built):
             raise ConfigError(f"{key}._target_", node["_target_"], "gives nothing that can be called")
-        return built  # type: ignore[no-any-return]
+        return built  # type: ignore[no-any-return]  # an instance of any class
     _check_arguments(target, node, key, num_arguments)
+    # Hydra gives Any
     return instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")  # type: ignore[no-any-return]
 
 

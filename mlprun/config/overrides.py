@@ -20,7 +20,7 @@ TEXT_KEYS = (
     *("hydra.job.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),
 )
 TEXT_LISTS = ("trainer.freeze",)  # keys whose values are lists of names
-# A quoted text, which stays as it is; or what stands between the commas and brackets of a list of values.
+# A quoted text, which stays as it is; or what is between the commas and brackets of a list of values.
 _VALUES = re.compile(
     r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<![^,(\[])\s*(?P<value>[^,()\[\]{}'"]+?)\s*(?=[,)\]]|$)"""
 )

@@ -86,7 +86,7 @@ def from_record(stored: dict[str, Any]) -> Config:
     """The `Config` recorded in `run.json`; keys that are newer than the run get their defaults."""
     try:
         cfg = OmegaConf.merge(OmegaConf.structured(Config), with_own_writers({}) | stored)
-        return check(cfg)  # type: ignore[arg-type]
+        return check(cfg)  # type: ignore[arg-type]  # merged into a DictConfig, it is one
     except OmegaConfBaseException as error:
         raise_explained(error)
 

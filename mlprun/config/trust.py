@@ -212,6 +212,7 @@ def _downloads(target: str, node: dict[str, Any]) -> str:
         return ""
     words = {name: value for name, value in node.items() if not str(name).startswith("_")}
     try:
+        # something without a signature raises a TypeError
         bound = inspect.signature(_resolve(target)).bind_partial(*node.get("_args_", ()), **words)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         return str(error)

@@ -31,6 +31,7 @@ class LSTMByHand(nn.LSTM):
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
 
+    # nn.LSTM's takes a state too
     def forward(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # type: ignore[override]
         """(batch, length, input_size) -> (batch, length, hidden_size) and the last h and c, (1, batch, hidden_size)."""
         # W x + b of all steps at once

@@ -127,6 +127,7 @@ class TrainBatches(_Batches):
         self.num_examples = size(part)
         if self.num_examples is None and batch_size == "all":
             raise TypeError("batch_size=all needs data of a known length")
+        # None and `all` are refused above
         self.batch_size = int(self.num_examples if batch_size == "all" else batch_size)  # type: ignore[arg-type]
         if self.num_examples is not None:
             self.batch_size = min(self.batch_size, self.num_examples)

@@ -108,7 +108,7 @@ def sample_examples(part: Dataset[Any], seed: int) -> Examples:
     if isinstance(part, IterableDataset):
         examples = list(StreamHead(part, STATISTICS_SAMPLE))
     else:
-        count = len(part)  # type: ignore[arg-type]
+        count = len(part)  # type: ignore[arg-type]  # no stream, so it has a length
         chosen = torch.randperm(count, generator=randomness.generator(seed, "statistics"))[:STATISTICS_SAMPLE]
         examples = [part[int(i)] for i in chosen.sort().values]
     inputs, targets = (torch.stack([torch.as_tensor(example[i]) for example in examples]) for i in (0, 1))

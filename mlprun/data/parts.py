@@ -22,7 +22,7 @@ log = logging.getLogger("mlprun")
 def size(part: Part) -> int | None:
     """Number of examples, or None if unknown."""
     try:
-        return len(part)  # type: ignore[arg-type]
+        return len(part)  # type: ignore[arg-type]  # torch's Dataset declares no length
     except (TypeError, NotImplementedError):
         return None
 
@@ -80,6 +80,7 @@ def limit_examples(part: Part, limit: int | None, seed: int) -> Part:
         return part
     if isinstance(part, IterableDataset):
         return StreamHead(part, limit)
+    # no stream here, so it has a length
     order = torch.randperm(len(part), generator=randomness.generator(seed, "limit"))  # type: ignore[arg-type]
     return take(part, order[:limit].sort().values)
 

@@ -151,7 +151,7 @@ def _split_examples(
     source: Source, val: Part | None, task: str, val_fraction: float, test_fraction: float, seed: int
 ) -> tuple[Tensor, Part, Part]:
     """The indices of the examples to train on, in a random order, and the val and test parts."""
-    count, test = len(source.train), source.test  # type: ignore[arg-type]
+    count, test = len(source.train), source.test  # type: ignore[arg-type]  # no stream, so it has a length
     indices = torch.arange(count)
     if test is None:
         targets = known_targets(source.train) if task == "classification" else None

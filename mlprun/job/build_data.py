@@ -174,4 +174,5 @@ def trial_batch(splits: Splits) -> AnyBatch:
 def first_batch(splits: Splits, part: Part, size: int, device: torch.device, padding: int | None) -> AnyBatch:
     """The first `size` examples of a part, as in an evaluation."""
     how = splits.reading() | {"padding": padding}
+    # a batch of any structure
     return next(iter(EvalBatches(part, size, splits.normalizer, device, **how)))  # type: ignore[no-any-return]

@@ -123,6 +123,7 @@ def build_schedule(config: Config, optimizer: torch.optim.Optimizer, plan: Plan)
         return durations.parse(value, key=key).steps(plan.steps_per_epoch, plan.num_steps - warmup)
 
     try:
+        # `locate` gives any callable
         arguments = (torch_arguments if is_torch else checked_arguments)(target, node, to_steps)  # type: ignore[arg-type]
     except ConfigError as error:
         raise error.under("scheduler") from error
@@ -136,7 +137,7 @@ def build_schedule(config: Config, optimizer: torch.optim.Optimizer, plan: Plan)
             raise ConfigError("scheduler._target_", name, f"returns {built!r} for step 0, which is not a number")
         return FactorSchedule(target, warmup, **arguments)
     built.warmup_steps = warmup
-    return built  # type: ignore[no-any-return]
+    return built  # type: ignore[no-any-return]  # a Schedule, or of a class with its methods
 
 
 def scheduled(config: Config, module: nn.Module, plan: Plan, steps: Iterable[int]) -> list[list[tuple[float, float]]]:

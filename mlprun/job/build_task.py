@@ -105,7 +105,7 @@ def _build_metric(node: dict[str, Any], key: str, task: Task, device: torch.devi
     metric = metric.to(device) if hasattr(metric, "to") else metric
     if higher_is_better is not None:
         metric.higher_is_better = higher_is_better
-    return metric  # type: ignore[no-any-return]
+    return metric  # type: ignore[no-any-return]  # of any class; checked above
 
 
 def higher_is_better(config: Config, task: Task, metrics: dict[str, Metric]) -> dict[str, bool | None]:

@@ -21,10 +21,10 @@ from mlprun.runs.record import section
 def where_it_began(
     path: Path, folder: str | None, config: Mapping[str, Any] | None, *, is_own: bool, trust: bool, data: bool = True
 ) -> Iterator[Path]:
-    """Stand in the folder where the run or sweep in `path` was started; yields its path from there.
+    """Change to the folder where the run or sweep in `path` was started, and yield its path from there.
 
-    Not if the folder is gone, if the project was moved or copied to where the user stands, or if the record is a
-    stranger's, who could name a folder with modules of their own.
+    The current folder stays the same if that one is gone, if the project was moved or copied to the current one, or if
+    the record is a stranger's, who could name a folder with modules of their own.
 
     Args:
         folder: as recorded.
@@ -42,19 +42,19 @@ def where_it_began(
         yield path
     elif trust or (is_own and there.stat().st_uid == os.geteuid()):  # another's may have been made since
         if used is None or any((there / name).exists() for name in used):
-            _say(f"in {there}, where it was started")
+            _say(f"working in {there}, where it was started")
         run = path.resolve()
         with contextlib.chdir(there):
             find_own_modules()
             yield run
         find_own_modules()
     elif used is None:
-        remedy = "resume it from there, or add --trust if you trust whoever made it"
-        raise RunError(f"{path} was started in {there}, where its classes are found\n  {remedy}")
+        remedy = "if you trust its author, add --trust; else resume it from that folder"
+        raise RunError(f"{path} is not signed by you and was started in another folder, {there}\n  {remedy}")
     else:
         if missing:
-            problem = f"{missing[0]} is not in the current folder, but in {there}, where the run was started"
-            _say(f"warning: {problem}\n  go there, or add --trust if you trust whoever made the run")
+            problem = f"{missing[0]} is not in the current folder; the run was started in {there}, which has it"
+            _say(f"warning: {problem}\n  change to that folder, or add --trust if you trust the run's author")
         yield path
 
 
@@ -69,10 +69,10 @@ def where_run_began(path: Path, *, trust: bool, data: bool = True) -> Iterator[P
 
 def _warn_of_gone(there: Path, root: object, *, is_sweep: bool) -> None:
     if is_sweep:
-        _say(f"{there}, where the sweep was started, is gone: relative paths start in the current folder")
+        _say(f"{there}, where the sweep was started, no longer exists: relative paths start at the current folder")
     elif isinstance(root, str) and not os.path.isabs(root) and not os.path.exists(os.path.expanduser(root)):
-        problem = f"{root} is not in the current folder, and {there}, where the run was started, is gone"
-        _say(f"warning: {problem}\n  go to the folder that holds it now, or add data.root=FOLDER")
+        problem = f"{root} is not in the current folder, and {there}, where the run was started, no longer exists"
+        _say(f"warning: {problem}\n  change to the folder that contains it now, or add data.root=FOLDER")
 
 
 @cache  # once, also if one function calls another that goes there

@@ -37,7 +37,7 @@ class _Key(Generic[T]):
         self.name = name
 
     def __get__(self, record: Mapping[str, Any], owner: type) -> T:
-        value: T = record.get(self.name)  # type: ignore[assignment]
+        value: T = record.get(self.name)  # type: ignore[assignment]  # checked in the next line
         return value if isinstance(value, self.kind) else copy.copy(self.empty)
 
 

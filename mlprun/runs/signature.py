@@ -1,7 +1,7 @@
-"""Signatures that tell the user's own records from a stranger's, which need checks before anything in them is called.
+"""Signs records, so that a user's own can be told from a stranger's, whose targets are checked before they are called.
 
-The key is the user's and lies outside of any project, so whoever makes a run directory for others cannot sign it; a
-run that is copied or moved stays its owner's.
+The key belongs to the user and is kept outside of all projects, so nobody else can sign a run directory for them. A run
+that is copied or moved keeps its signature.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ def _read_key(file: Path) -> bytes:
     with open(descriptor, "rb") as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077 or status.st_uid != os.geteuid():
-            raise OSError(errno.EPERM, "must be a file that only you can read: chmod 600, or remove it", str(file))
+            raise OSError(errno.EPERM, "must be readable by you alone: chmod 600, or remove it", str(file))
         text = stream.read(2 * KEY_BYTES)
     try:
         key = bytes.fromhex(text.decode("ascii"))
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise OSError(errno.EINVAL, "is damaged: remove it, and a new one is made", str(file))
+        raise OSError(errno.EINVAL, "is damaged: remove it; mlprun will make a new one", str(file))
     return key
 
 

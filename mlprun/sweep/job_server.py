@@ -130,6 +130,7 @@ def _enter_job(server: int, order: Order) -> None:
     os.close(file)
     # Line-buffered: nothing is lost when a job dies.
     sys.stdout, sys.stderr = (
+        # open until the job ends
         open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         for number in (1, 2)
     )

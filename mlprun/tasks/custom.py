@@ -80,4 +80,4 @@ def _training_step(model: nn.Module, batch: Any) -> Values:
     if step is None:
         remedy = 'write one that takes a batch and gives {"loss": …}, or choose another task'
         raise ConfigError("task", "model", f"{type(model).__name__} has no method training_step", remedy)
-    return step(batch)  # type: ignore[no-any-return]
+    return step(batch)  # type: ignore[no-any-return]  # the user's method gives Any

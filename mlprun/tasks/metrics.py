@@ -24,7 +24,7 @@ PER_CLASS, PER_TOKEN = ("classification", CUSTOM), ("token_classification", "lan
 VALUES = ("regression", CUSTOM)
 
 
-class Undefined(ValueError):  # noqa: N818
+class Undefined(ValueError):  # noqa: N818  reads as an outcome, not as an error
     """Why a metric has no value for a split: raised by its `compute`, or in the place of one of several values."""
 
 

@@ -46,7 +46,7 @@ class Supervised(Task):
         return cast(str, getattr(self.criterion, "reduction", "mean"))
 
     @property
-    def sums_loss(self) -> bool:  # type: ignore[override]
+    def sums_loss(self) -> bool:  # type: ignore[override]  # a constant elsewhere
         return self.reduction == "sum"
 
     def to(self, kind: torch.device | torch.dtype) -> Task:

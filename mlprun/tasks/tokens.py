@@ -32,7 +32,7 @@ class TokenClassification(Supervised):
     higher_is_better = MappingProxyType({"loss": False, "accuracy": True, "perplexity": False})
 
     @property
-    def values_per_token(self) -> int:  # type: ignore[override]
+    def values_per_token(self) -> int:  # type: ignore[override]  # a constant elsewhere
         return self.num_outputs
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Schedule(ABC):
         """The state that a resume needs, as plain values and tensors; empty for a function of the step."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (most have no state)
         pass
 
     def recompute(self, optimizer: Optimizer, state: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def shown_as(tag: str) -> str:
 class TensorBoard(Writer):
     """TensorBoard's event file of one run, with its row of the HParams table, its command and its config.
 
-    torch's SummaryWriter would add a sub-run for the hyperparameters; here they stand in the run's own file.
+    torch's SummaryWriter would add a sub-run for the hyperparameters; here they are in the run's own file.
     Events reach the system as they are written, and no thread writes them: a TensorBoard that watches sees them at
     once, and no worker process is forked while a lock is held.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-import matplotlib.backends.backend_agg  # noqa: F401
+import matplotlib.backends.backend_agg  # noqa: F401  imported for its effect
 
 import mlprun.cli.main
 import mlprun.data.tabular
@@ -17,9 +17,9 @@ import mlprun.tasks.classification
 import mlprun.writers.console
 import mlprun.writers.image_files
 import mlprun.writers.jsonl
-import mlprun.writers.tensorboard  # noqa: F401
+import mlprun.writers.tensorboard  # noqa: F401  imported for its effect
 import tests.helpers.composed
-import tests.helpers.servers  # noqa: F401
+import tests.helpers.servers  # noqa: F401  imported for its effect
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 

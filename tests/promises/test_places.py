@@ -78,4 +78,4 @@ def test_a_sweep_goes_on_where_its_project_is_now(tmp_path, mlprun_process):
     (tmp_path / "old").rename(tmp_path / "new")
     result = mlprun_process("resume", "new/outputs/sweeps/s")
     assert (result.status, len([*tmp_path.glob("new/outputs/sweeps/s/seed=*")])) == (0, 2), result.err
-    assert f"{tmp_path / 'old'}, where the sweep was started, is gone" in result.err
+    assert f"{tmp_path / 'old'}, where the sweep was started, no longer exists" in result.err

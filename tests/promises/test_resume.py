@@ -85,7 +85,7 @@ def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
     steps = record_of(whole / RUN)["steps"]
     for share in (0.15, 0.35, 0.55):  # what is left gives time to kill it
         with Line(broken, *(["resume", RUN] if (broken / RUN).exists() else words)) as line:
-            wait_until(lambda: last_step(broken) >= share * steps)  # noqa: B023
+            wait_until(lambda: last_step(broken) >= share * steps)  # noqa: B023  called before the next one
             line.signal(signal.SIGKILL)
             assert line.wait() == -signal.SIGKILL, line.output
     output = finish(broken, "resume", RUN)

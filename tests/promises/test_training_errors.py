@@ -330,6 +330,7 @@ def test_a_run_with_skips_that_is_killed_and_resumed_is_the_same(folder, tmp_pat
     assert record_of(whole / RUN)["skipped_steps"] > 20
     for share in (0.3, 0.7):
         with Line(folder, *(["resume", RUN] if (folder / RUN).exists() else words)) as line:
+            # called before the next one
             wait_until(lambda: last_step(folder) >= share * record_of(whole / RUN)["steps"])  # noqa: B023
             line.signal(signal.SIGKILL)
     finish(folder, "resume", RUN)

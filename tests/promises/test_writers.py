@@ -93,7 +93,7 @@ def test_what_a_writer_of_ones_own_wrote_is_the_same_after_a_kill(tmp_path):
     for step in (40, 90):
         words = ["resume", RUN] if (tmp_path / "broken" / RUN).exists() else LINE
         with Line(tmp_path / "broken", *words) as line:
-            wait_until(lambda: last_step(tmp_path / "broken") >= step)  # noqa: B023
+            wait_until(lambda: last_step(tmp_path / "broken") >= step)  # noqa: B023  called before the next one
             line.signal(signal.SIGKILL)
             assert line.wait() == -signal.SIGKILL, line.output
     finish(tmp_path / "broken", "resume", RUN)

@@ -35,7 +35,7 @@ class TokenIds(Inputs):
     padding: int | None = field(default=PADDING, kw_only=True)
 
     @property
-    def bucketing(self) -> int:  # type: ignore[override]
+    def bucketing(self) -> int:  # type: ignore[override]  # a constant elsewhere
         return int(self.options["bucketing"])
 
     def decode(self, ids: Tensor) -> str:

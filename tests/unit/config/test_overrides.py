@@ -107,6 +107,7 @@ def test_text_keys_are_all_names_and_paths_of_the_schema():
 
 
 class Reader:
+    # as users write it
     def __init__(self, root: str | Path, other: Optional[str] = None, size: int | str = 0) -> None:  # noqa: UP045
         self.values = root, other, size
 

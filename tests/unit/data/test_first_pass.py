@@ -153,7 +153,7 @@ def test_texts_that_are_read_lazily_are_counted_in_the_first_pass(tmp_path, capl
     texts = {f"train/{c}/{i}.txt": f"word{i} " + "same " * (i % 3) * 8 for c in "ab" for i in range(8)}
     source = text_folder(write(tmp_path, texts | {f"test/{c}/0.txt": "same" for c in "ab"}), TEXT, hold)
     splits = split(Source(source.train, source.test, val=source.test, inputs=source.inputs), input_shape=[8])
-    splits.inputs.options.update(TEXT | {"min_frequency": 2})  # type: ignore[attr-defined]
+    splits.inputs.options.update(TEXT | {"min_frequency": 2})
     read(splits, 5)
     assert "10 of the 16 texts of the first pass fill data.text.max_length=8" in caplog.text
 

@@ -87,7 +87,7 @@ def test_a_sweep(folders, monkeypatch, capsys):
     sweep = folders / "project" / "run"
     assert stood(sweep, folders / "project", None) == folders / "project"
     assert stood(sweep, folders / "gone", None) == folders / "other"
-    assert "is gone: relative paths start in the current folder" in capsys.readouterr().err
+    assert "no longer exists: relative paths start at the current folder" in capsys.readouterr().err
     with pytest.raises(RunError, match="resume it from there, or add --trust"):
         stood(sweep, folders / "project", None, is_own=False)
     monkeypatch.chdir(folders / "copy")

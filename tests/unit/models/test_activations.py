@@ -38,4 +38,4 @@ def test_the_slope_of_leaky_relu_can_be_set() -> None:
 def test_an_activation_may_be_a_class() -> None:
     assert isinstance(make_activation(nn.Hardswish), nn.Hardswish)
     with pytest.raises(ConfigError, match="each layer needs its own"):
-        make_activation(nn.Hardswish())  # type: ignore[arg-type]
+        make_activation(nn.Hardswish())

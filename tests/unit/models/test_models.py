@@ -261,7 +261,7 @@ def test_bad_arguments_name_the_key_and_the_remedy(
 def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str) -> None:
     node = OmegaConf.load(next(file for file in choice_files("model") if file.stem == name))
     whole = OmegaConf.create({"data": {"input_shape": [1, 16, 16], "num_outputs": 7}, "model": node})
-    arguments: dict[str, Any] = OmegaConf.to_container(whole.model, resolve=True)  # type: ignore[assignment]
+    arguments: dict[str, Any] = OmegaConf.to_container(whole.model, resolve=True)
     model = pkgutil.resolve_name(arguments.pop("_target_"))
     assert model(**arguments)(torch.zeros(2, 1, 16, 16)).shape == (2, 7)
     assert list(arguments) == list(inspect.signature(model).parameters)

@@ -279,7 +279,7 @@ def test_the_yaml_names_every_argument_and_repeats_the_defaults(name: str, task:
     node = OmegaConf.load(CONF / "model" / f"{name}.yaml")
     data = {"text": {"vocab_size": 30, "max_length": 16}, "num_outputs": 7, "task": task}
     whole = OmegaConf.create({"data": data, "model": node})
-    arguments: dict[str, Any] = OmegaConf.to_container(whole.model, resolve=True)  # type: ignore[assignment]
+    arguments: dict[str, Any] = OmegaConf.to_container(whole.model, resolve=True)
     model = pkgutil.resolve_name(arguments.pop("_target_"))
     if name == "embedding_average" and task in PER_TOKEN:
         with pytest.raises(ConfigError, match="task="):

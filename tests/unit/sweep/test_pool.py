@@ -555,6 +555,7 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
 
 
 def test_a_signal_while_the_server_imports(tmp_path):
+    # one program
     (tmp_path / "slow_module.py").write_text("import pathlib, time; pathlib.Path(__file__).with_name('began').touch(); time.sleep(600)")  # fmt: skip  # noqa: E501
     call = (
         f"sys.path.append({str(tmp_path)!r}); pool.start_server(['slow_module']); signals.install();"

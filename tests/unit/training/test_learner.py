@@ -144,7 +144,7 @@ class Midpoint(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+    def step(self, closure: Callable[[], torch.Tensor]) -> torch.Tensor:
         group = self.param_groups[0]
         start = [p.clone() for p in group["params"]]
         for share in (0.5, 1.0):
@@ -156,7 +156,7 @@ class Midpoint(torch.optim.Optimizer):
 
 
 class NeverCalls(torch.optim.SGD):
-    def step(self, closure: Callable[[], torch.Tensor]) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], torch.Tensor]) -> None:
         super().step()
 
 

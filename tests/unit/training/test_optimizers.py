@@ -33,7 +33,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, num_steps: int) ->
         loss.backward()
         return loss
 
-    return [optimizer.step(closure).item() for _ in range(num_steps)]  # type: ignore[arg-type]
+    return [optimizer.step(closure).item() for _ in range(num_steps)]
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda p: p.stem)

@@ -261,7 +261,7 @@ def own(step: int, length: Steps, power: float = 1.0) -> float:
     return max(0.0, 1 - step / length) ** power
 
 
-def unreadable(step: int, power: Missing) -> float:  # type: ignore[name-defined]  # noqa: F821
+def unreadable(step: int, power: Missing) -> float:  # noqa: F821  the name is to be missing
     return float(power)
 
 

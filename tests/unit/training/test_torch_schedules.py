@@ -87,6 +87,7 @@ def test_torch_scheduler_is_stepped_once_an_update_also_after_a_resume(
 class Own(torch_lr.LRScheduler):
     """A user's scheduler, with a state of its own."""
 
+    # torch's name
     def __init__(self, optimizer: torch.optim.Optimizer, T_max: int, sharpness: int = 3) -> None:  # noqa: N803
         self.T_max = T_max
         self.sharpness = sharpness
