@@ -163,15 +163,6 @@ def test_the_data_root_on_the_line_beats_the_environment_which_beats_the_cache(m
     assert "root: /from/cache/mlprun/data\n" in mlprun(*shown).out
 
 
-def test_early_stopping_ends_a_run_that_no_longer_improves(mlprun):
-    result = mlprun("optim.lr=0.1", "early_stopping.patience=2", "epochs=50")
-    record = result.record()
-    evaluations = [row["val/loss"] for row in rows_of(result.runs[0]) if "val/loss" in row]
-    assert record["ended_by"] == "early_stopping"
-    assert evaluations.index(min(evaluations)) == len(evaluations) - 3
-    assert "early stopping: val/loss did not improve for 2 evaluations" in result.out
-
-
 def test_debug_profile_writes_a_trace(mlprun):
     result = mlprun("debug=profile")
     trace = json.loads((result.runs[0] / "trace.json").read_text())
@@ -192,13 +183,6 @@ def test_debug_anomaly_names_the_users_operation(mlprun):
     assert result.status == 1
     assert "MulBackward0" in result.err
     assert "torch.sqrt(0 * self.weight.sum())" in result.err
-
-
-def test_batches_of_all_and_of_one(mlprun):
-    whole = mlprun("batch_size=all", "epochs=2", "data=iris")
-    assert whole.record()["steps"] == 2
-    single = mlprun("batch_size=1", "epochs=1", "data=iris", "hydra.run.dir=outputs/single")
-    assert json.loads((single.folder / "outputs/single/run.json").read_text())["steps"] == 108
 
 
 def test_torch_compile_gives_the_plain_state_dict(mlprun):

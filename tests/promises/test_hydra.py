@@ -246,11 +246,16 @@ def test_two_runs_do_not_share_a_directory(mlprun, subdir, first, second):
         assert len(run_seeds(results[0].folder / "there")) == len(first.split(","))
 
 
-def test_what_is_swept_may_stand_in_a_file(mlprun):
-    swept = GLOBAL + "hydra: {sweeper: {params: {seed: '3,4'}}}\n"
-    write(mlprun("--version").folder, {"mine/experiment/swept.yaml": swept})
-    line = ["-m", *FAST, "--config-dir", "mine", "experiment=swept", IN_PROCESS, "hydra.sweep.dir=there"]
-    result = mlprun(*line)
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ("hydra: {sweeper: {params: {seed: '3,4'}}}", ["-m", "hydra.sweep.dir=there"]),
+        ("hydra: {mode: MULTIRUN, sweep: {dir: there}}", ["seed=3,4"]),
+    ],
+)
+def test_what_is_swept_and_that_it_is_may_stand_in_a_file(mlprun, node, words):
+    write(mlprun("--version").folder, {"mine/experiment/swept.yaml": f"{GLOBAL}{node}\n"})
+    result = mlprun(*FAST, "--config-dir", "mine", "experiment=swept", IN_PROCESS, *words)
     assert result.status == 0, result.err
     assert sorted(run_seeds(result.folder).values()) == [3, 4]
 
@@ -262,14 +267,6 @@ def test_a_launcher_may_be_chosen_in_a_file_and_the_line_wins(mlprun, chosen):
     line = ["--config-dir", "mine", "experiment=own", *([chosen] if chosen else [])]
     node = shown(mlprun, *line, "--cfg", "hydra")["hydra"]
     assert node["launcher"]["_target_"].rpartition(".")[2] == ("PoolLauncher" if chosen else "BasicLauncher")
-
-
-def test_a_file_may_make_the_line_a_sweep(mlprun):
-    swept = GLOBAL + "hydra: {mode: MULTIRUN, sweep: {dir: there}}\n"
-    write(mlprun("--version").folder, {"mine/experiment/swept.yaml": swept})
-    result = mlprun(*FAST, "--config-dir", "mine", "experiment=swept", "seed=3,4", IN_PROCESS)
-    assert result.status == 0, result.err
-    assert sorted(run_seeds(result.folder).values()) == [3, 4]
 
 
 PLUGINS = """

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
 from tests.helpers.runs import record_of, rows_of
 
 
@@ -21,13 +17,3 @@ def test_more_training_than_data_overfits_and_patience_ends_it(mlprun):
     assert rows[-1]["val/loss"] > full["metrics"]["val/loss"] + 0.02
     assert stopped["ended_by"] == "early_stopping"
     assert stopped["steps"] < full["steps"]
-
-
-def test_a_larger_batch_has_a_smaller_noise_scale(mlprun):
-    scales = {}
-    for batch_size in ("8", "32", "all"):
-        run = mlprun("experiment=batch_size", "epochs=1", f"batch_size={batch_size}", f"hydra.run.dir=b{batch_size}")
-        row = json.loads((run.folder / f"b{batch_size}" / "metrics.jsonl").read_text().splitlines()[-1])
-        scales[batch_size] = row["optim/noise_scale"]
-    assert scales["8"] == pytest.approx(0.05 * (1294 / 8 - 1))
-    assert scales["8"] > scales["32"] > scales["all"] == 0

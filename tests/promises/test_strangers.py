@@ -132,6 +132,7 @@ PIPES = [
     (point("output.log"), "sweep"),
 ]
 EVIL = {"_target_": "os.system", "_args_": ["touch ran"]}
+# Attacks by the name alone: test_trust.py.
 CALLED = {
     "a model": config(model=EVIL),
     "a loss": config(loss={"_target_": "torch.nn.MSELoss", "reduction": EVIL}),
@@ -143,15 +144,6 @@ CALLED = {
     "a partial": config(model={**EVIL, "_partial_": True}),
     "a text made a node": config(model__bias="${oc.create:{_target_:os.system,_args_:[touch ran]}}"),
     "a secret of the environment": config(model__bias="${oc.env:HOME}"),
-    "torch.hub": config(model={"_target_": "torch.hub.load", "repo_or_dir": "theirs", "model": "x", "source": "local"}),
-    "torch.load": config(model={"_target_": "torch.load", "f": "theirs/evil.pt", "weights_only": False}),
-    "torch.save": config(model={"_target_": "torch.save", "obj": "x", "f": f"{OUTSIDE}/bashrc"}),
-    "torch.jit": config(model={"_target_": "torch.jit.load", "f": "theirs/evil.pt"}),
-    "torch.package": config(model={"_target_": "torch.package.PackageImporter", "file_or_buffer": "theirs/evil.pt"}),
-    "torch.compile": config(model={"_target_": "torch.compile", "backend": EVIL}),
-    "a C++ extension": config(model={"_target_": "torch.utils.cpp_extension.load_inline", "name": "x"}),
-    "torchvision.io": config(model={"_target_": "torchvision.io.write_file", "filename": f"{OUTSIDE}/x", "data": 0}),
-    "an archive": config(model={"_target_": "torchvision.datasets.utils.extract_archive", "from_path": "x.tar"}),
     "a download": config(data__dataset={"_target_": "torchvision.datasets.MNIST", "root": OUTSIDE, "download": True}),
     "a download by position": config(
         data__dataset={"_target_": "torchvision.datasets.MNIST", "_args_": [OUTSIDE, True, None, None, True]}
@@ -167,7 +159,6 @@ CALLED = {
     "a mirror": config(
         data__dataset={"_target_": "mlprun.data.mnist.idx", "name": "mnist", "root": "d", "mirrors": ["http://evil"]}
     ),
-    "an installed program": config(model={"_target_": "pip.main", "_args_": [["install", "evil"]]}),
 }
 SWEPT = {
     "a callback": ["+hydra.callbacks.evil={_target_:os.system}"],
@@ -235,19 +226,21 @@ def test_a_pipe_is_not_waited_for(there, mlprun, pending, path, line):
     attack(there, mlprun, pipe(named(path, pending)), line)
 
 
-@pytest.mark.parametrize("name", CALLED)
-def test_a_config_calls_nothing(there, mlprun, name):
-    assert "add --trust" in attack(there, mlprun, CALLED[name], "eval")
+def test_a_config_calls_nothing(there, mlprun):
+    record = there / RUN / "run.json"
+    whole = record.read_text()
+    for name, plant in CALLED.items():
+        assert "add --trust" in attack(there, mlprun, plant, "eval"), name
+        record.write_text(whole)
 
 
-@pytest.mark.parametrize("name", SWEPT)
-def test_a_line_of_a_sweep_calls_nothing(there, mlprun, name):
+def test_a_line_of_a_sweep_calls_nothing(there, mlprun):
     (there / "theirs/conf").mkdir()
     callback = "hydra: {callbacks: {evil: {_target_: os.system}}}\n"
     (there / "theirs/conf/evil.yaml").write_text(f"defaults: [config]\n{callback}")
-    plant = replaced("theirs/x", Path.touch)
-    edit(there / SWEEP / "sweep.json", lines=[["-m", *TRAIN, "seed=0,1", *SWEPT[name]]])
-    assert "--trust" in attack(there, mlprun, plant, "sweep")
+    for name, words in SWEPT.items():
+        edit(there / SWEEP / "sweep.json", lines=[["-m", *TRAIN, "seed=0,1", *words]])
+        assert "--trust" in attack(there, mlprun, lambda _: None, "sweep"), name
 
 
 # ---------------------------------------------------------------------------------------- what stands beside
@@ -393,11 +386,14 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("name", SHOWN)
-@pytest.mark.parametrize("line", ["runs", pytest.param("show", marks=pytest.mark.long)])
-def test_control_characters_are_shown_as_escapes(there, mlprun, name, line):
-    printed = attack(there, mlprun, lambda folder: edit(folder / RUN / "run.json", **SHOWN[name]), line)
-    assert not set("\x07\x9b\u202e") & set(printed)
+def test_control_characters_are_shown_as_escapes(there, mlprun):
+    record = there / RUN / "run.json"
+    whole = record.read_text()
+    for name, values in SHOWN.items():
+        for line in ("runs", "show"):
+            printed = attack(there, mlprun, lambda _, values=values: edit(record, **values), line)
+            assert not set("\x07\x9b\u202e") & set(printed), name
+            record.write_text(whole)
 
 
 def test_a_cell_of_the_leaderboard_starts_no_formula():

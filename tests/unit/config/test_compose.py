@@ -172,8 +172,3 @@ def test_the_points_of_a_sweep():
         ["~optim.betas", "seed=1"],
         ["~optim.betas", "seed=2"],
     ]
-
-
-@pytest.mark.parametrize("typed", ["'100 steps'", "100 steps", "5%", "2 epochs", "0.5 epochs"])
-def test_durations_parse_as_people_say_them(typed):
-    assert check(COMPOSER.compose([f"eval_every={typed}"])).eval_every == typed.strip("'")

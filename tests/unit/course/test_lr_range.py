@@ -121,14 +121,6 @@ def test_the_suggested_rate_trains(mlprun):
     assert trained["metrics"]["test/accuracy"] > 0.94
 
 
-def test_a_range_without_a_good_rate_says_so(mlprun):
-    result = mlprun("experiment=lr_range_test", "optim.lr=1e-5", "epochs=5", "hydra.run.dir=outputs/test")
-    assert result.status == 0, result.err
-    assert "no suggestion" in result.out + result.err
-    assert result.record()["range_test"] == {"suggested_lr": None, "lowest_lr": None, "explodes_lr": None}
-    assert (result.folder / "outputs" / "test" / "lr_range.png").exists()
-
-
 def test_a_range_test_that_diverged_has_ended_and_is_not_resumed(mlprun):
     lines = ("data=diabetes", "model=linear", "optim=sgd", "optim.lr=1e6", "eval_every=10%", "logging.every='1 step'")
     result = mlprun(*lines, "scheduler=range_test", "scheduler.start_factor=1e-10", "hydra.run.dir=outputs/test")
@@ -140,10 +132,6 @@ def test_a_range_test_that_diverged_has_ended_and_is_not_resumed(mlprun):
     again = mlprun("resume", "outputs/test")
     assert again.status == 0
     assert "already completed" in again.out
-
-
-def test_any_other_schedule_that_diverges_is_a_failure(mlprun):
-    assert mlprun("data=diabetes", "model=linear", "optim=sgd", "optim.lr=1e6", "eval_every='1 step'").status == 1
 
 
 def test_noise_near_zero_is_no_explosion():

@@ -25,9 +25,7 @@ from tests.helpers.downloads import (
     idx_contents,
     leftovers,
 )
-from tests.helpers.files import REPOSITORY, idx_bytes, write
-
-REAL = Path(os.environ.get("MLPRUN_DATA") or REPOSITORY.parent / "shared" / "data")
+from tests.helpers.files import idx_bytes, write
 
 
 def check_idx(source: Source) -> None:
@@ -169,17 +167,3 @@ def test_read_only_folder_keeps_no_fingerprints(tmp_path: Path, caplog: pytest.L
     check_idx(idx("mnist", tmp_path))
     assert not caplog.records
     assert set(os.listdir(raw)) == set(IDX_FILES)
-
-
-@pytest.mark.mnist
-@pytest.mark.skipif(not (REAL / "MNIST").is_dir(), reason=f"no MNIST in {REAL}")
-def test_real_mnist() -> None:
-    before = sorted(os.listdir(REAL / "MNIST" / "raw"))
-    source = idx("mnist", REAL)
-    assert isinstance(source.train, Examples)
-    assert isinstance(source.test, Examples)
-    assert (len(source.train), len(source.test)) == (60_000, 10_000)
-    assert source.train.targets[:5].tolist() == [5, 0, 4, 1, 9]
-    assert source.train.inputs.float().mean() / 255 == pytest.approx(0.1307, abs=1e-4)
-    if not (REAL / "MNIST" / "raw").stat().st_mode & 0o222:
-        assert sorted(os.listdir(REAL / "MNIST" / "raw")) == before

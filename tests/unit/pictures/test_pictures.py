@@ -22,7 +22,6 @@ IMAGES = ["data=digits", "epochs=2", "data.limit=200"]
     ("name", "words"),
     [
         ("boundary", PLANE),
-        ("boundary", ["data=spirals", "epochs=2"]),
         ("boundary", ["data=moons", "data.num_outputs=1", "loss=bce", "epochs=2"]),
         ("fit", ["data=synthetic_regression", "data.dataset.num_features=1", "data.input_shape=[1]", "epochs=2"]),
         ("predictions", ["data=synthetic_regression", "epochs=2"]),
@@ -123,13 +122,6 @@ def test_what_cannot_be_drawn_is_said_before_the_first_step(mlprun, tmp_path, wo
     assert result.status == 2
     assert said in result.err
     assert "Traceback" not in result.err
-    assert not result.runs
-
-
-def test_a_sweep_says_it_before_its_first_run(mlprun):
-    result = mlprun("-m", "seed=0,1", "logging.pictures=[boundry]", "debug=fast")
-    assert result.status == 2
-    assert "did you mean 'boundary'?" in result.err
     assert not result.runs
 
 
