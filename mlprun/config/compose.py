@@ -76,7 +76,7 @@ class Composer:
             elif override.is_discrete_sweep():
                 axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             elif self.is_grid(swept):
-                problem = "is no list of values, and the sweep is a grid"
+                problem = "is not a list of values, and the sweep is a grid"
                 remedy = "write range(0,5), choice(a,b) or a,b; an interval needs another hydra/sweeper"
                 raise ConfigError(key, typed_value(override), problem, remedy)
         for point in itertools.product(*axes.values()):

@@ -1,7 +1,7 @@
 """All private names of Hydra and OmegaConf that mlprun uses.
 
-- `ConfigLoaderImpl`, `IConfigRepository`, `create_config_search_path`: needed because `hydra.compose` reports neither the
-  key at fault nor the options of a group, and reads all YAML again for every point of a sweep, until it does neither.
+- `ConfigLoaderImpl`, `IConfigRepository`, `create_config_search_path`: needed because `hydra.compose` names neither the
+  key at fault nor the options of a group, and reads all YAML again for every point of a sweep, until that changes.
 - `get_overrides_dirname`: needed because `Loader.load_configuration` replaces the method that calls it, until a config
   can be composed from one that is loaded.
 - `Hydra`, `Callbacks`, `get_args_parser`: needed because `hydra.main` parses the command line twice and composes three

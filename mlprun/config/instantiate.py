@@ -130,7 +130,7 @@ def bind(node: Node, key: str, num_arguments: int) -> Callable[..., Any]:
     if isinstance(target, type):
         built = construct(node, key)
         if not callable(built):
-            raise ConfigError(f"{key}._target_", node["_target_"], "gives nothing that can be called")
+            raise ConfigError(f"{key}._target_", node["_target_"], "does not return anything that can be called")
         return built  # type: ignore[no-any-return]  # an instance of any class
     _check_arguments(target, node, key, num_arguments)
     # Hydra gives Any

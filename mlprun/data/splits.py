@@ -101,7 +101,7 @@ def make_splits(
     if nested and isinstance(source.train, Examples):
         raise ConfigError("data.input_shape", None, "these data are pairs of input and target", "give the shape")
     if nested and normalize != "none":
-        problem = "does not reach examples of any structure (data.input_shape=null)"
+        problem = "has no effect on examples of any structure (data.input_shape=null)"
         remedy = "scale them in the data set, and set data.normalize=none"
         raise ConfigError("data.normalize", normalize, problem, remedy)
     if task == "classification" and not source.class_names:

@@ -75,7 +75,7 @@ def build_splits(config: Config) -> Splits:
         limit_eval=data.limit_eval,
     )
     if data.resize != source.resize:
-        problem = f"does not reach data.dataset, of which the images are resized by {source.resize!r}"
+        problem = f"does not reach data.dataset, whose images are resized by {source.resize!r}"
         raise ConfigError("data.resize", data.resize, problem, "leave it out; it is for data=image_folder")
     return replace(splits, inputs=_checked_inputs(config, splits))
 
@@ -96,7 +96,7 @@ def _named_files(*nodes: Any) -> dict[str, str]:
 
 def _dataset(built: Any, key: str) -> Dataset[Any]:
     if not isinstance(built, Dataset):
-        problem = "is neither a torch.utils.data.Dataset nor gives a mlprun.data.source.Source"
+        problem = "is not a torch.utils.data.Dataset and does not return a mlprun.data.source.Source"
         remedy = "derive your class from torch.utils.data.Dataset or IterableDataset"
         raise ConfigError(f"{key}._target_", type(built).__name__, problem, remedy)
     return built
@@ -115,10 +115,10 @@ def _check_augment(config: Config, source: Source, inputs: Inputs) -> None:
         raise ConfigError(key, value, f"is for images, and these inputs have the shape {shape}", "leave it out")
     if augment.crop >= min(input_shape[1:]):
         problem = f"may move images of {input_shape[1]}x{input_shape[2]} pixels out of sight"
-        raise ConfigError(key, value, problem, f"choose at most {min(input_shape[1:]) - 1}; usual is an eighth")
+        raise ConfigError(key, value, problem, f"choose at most {min(input_shape[1:]) - 1}; an eighth is usual")
     if isinstance(source.train, Dataset) and source.augmented is None:
         remedy = "do it in its __getitem__, whose random numbers are seeded by (seed, epoch, index)"
-        raise ConfigError(key, value, "does not reach a data set of your own", remedy)
+        raise ConfigError(key, value, "has no effect on a data set of your own", remedy)
 
 
 def _checked_inputs(config: Config, splits: Splits) -> Inputs:

@@ -64,7 +64,7 @@ def build_model(config: Config) -> nn.Module:
     except ConfigError as error:
         raise with_remedy(error) from error
     if not isinstance(built, nn.Module):
-        raise ConfigError("model._target_", config.model["_target_"], "does not give a torch.nn.Module")
+        raise ConfigError("model._target_", config.model["_target_"], "does not return a torch.nn.Module")
     if not any(p.requires_grad for p in built.parameters()):
         raise ConfigError("model", ConfigError.MISSING, "has no parameter to train")
     return built
@@ -94,7 +94,7 @@ def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
         groups = [group for group in groups if group["params"]]
     built = construct(config.optim, "optim", groups)
     if not isinstance(built, torch.optim.Optimizer):
-        raise ConfigError("optim._target_", config.optim["_target_"], "does not give a torch.optim.Optimizer")
+        raise ConfigError("optim._target_", config.optim["_target_"], "does not return a torch.optim.Optimizer")
     if needs_closure(built) and config.trainer.precision == "fp16":
         problem = f"cannot be scaled within a step of {type(built).__name__.lower()}"
         raise ConfigError("trainer.precision", "fp16", problem, "use fp32 or bf16")

@@ -33,11 +33,11 @@ def build_task(config: Config, target_normalizer: Normalizer | None = None, clas
     if "_target_" not in node:
         if (built_in := TARGETS.get(config.data.task)) is None:
             remedy = "write task=custom task._target_=my_module.my_task, or task=model for a model with a training_step"
-            raise ConfigError("data.task", config.data.task, "names no built-in task", remedy)
+            raise ConfigError("data.task", config.data.task, "is not a built-in task", remedy)
         node["_target_"] = built_in
     target = locate(node["_target_"], "task._target_")
     if target is ModelStep and config.trainer.compile:
-        problem, remedy = "does not reach a model's own training_step", "write the step as a function: task=custom"
+        problem, remedy = "has no effect on a model's own training_step", "write the step as a function: task=custom"
         raise ConfigError("trainer.compile", True, problem, remedy)
     if isinstance(target, type) and issubclass(target, Task):
         given = _criterion(config) if issubclass(target, Supervised) else ()
@@ -59,7 +59,7 @@ def _criterion(config: Config) -> tuple[nn.Module, int, bool]:
             node[name] = torch.tensor(node[name], dtype=torch.float32)
     criterion = construct(node, "loss")
     if not isinstance(criterion, nn.Module):
-        raise ConfigError("loss._target_", node["_target_"], "does not give a torch.nn.Module")
+        raise ConfigError("loss._target_", node["_target_"], "does not return a torch.nn.Module")
     if config.data.normalize_targets and isinstance(criterion, nn.BCELoss | nn.BCEWithLogitsLoss):
         problem = f"{type(criterion).__name__} takes probabilities, in [0, 1]"
         raise ConfigError("data.normalize_targets", True, problem, "leave it out")

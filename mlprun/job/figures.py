@@ -34,7 +34,7 @@ def picture_functions(config: Config) -> dict[str, Callable[[Learner, Splits], A
     for name in config.logging.pictures:
         tag = f"pictures/{name.rpartition('.')[2]}"
         if tag in functions:
-            raise ConfigError("logging.pictures", name, f"there are two that would be called {tag}", "rename one")
+            raise ConfigError("logging.pictures", name, f"there are two pictures called {tag}", "rename one")
         functions[tag] = locate(PICTURES.get(name, name), "logging.pictures")
     return functions
 

@@ -49,7 +49,7 @@ def where_it_began(
             yield run
         find_own_modules()
     elif used is None:
-        remedy = "if you trust its author, add --trust; else resume it from that folder"
+        remedy = "resume it from there, or add --trust if you trust its author"
         raise RunError(f"{path} is not signed by you and was started in another folder, {there}\n  {remedy}")
     else:
         if missing:

@@ -91,7 +91,7 @@ def _completed(run: RunDirectory) -> RunRecord:
     record = run.read()
     if record.status != "completed":
         error = record.error.partition("\n")[0]
-        remedy = "wait for its end; if it was killed, finish it" if record.status == "running" else "finish it first"
+        remedy = "wait until it ends; if it was killed, finish it" if record.status == "running" else "finish it first"
         raise RunError(
             f"{run.path} is '{record.status}'{f' ({error})' if error else ''}, and only a completed run can be compared"
             f"\n  {remedy}: {resume_line(run.path)}"

@@ -54,7 +54,7 @@ def _check_root(before: RunRecord, root: str | None, differing: list[Difference]
     if root == section(before.config, "data").get("root"):
         return
     if differing:
-        problem = "\n  ".join(["holds other data than the run was trained on:", *map(str, differing)])
+        problem = "\n  ".join(["does not hold the data that the run was trained on:", *map(str, differing)])
         raise ConfigError("data.root", root, problem, "name a folder with the same files, or start a new run")
     if not (section(before.data, "fingerprints") or section(before.data, "digests")):
         log.warning("data.root=%s: whether these are the data of the run is unknown: it has no record of them", root)

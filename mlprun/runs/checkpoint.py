@@ -89,11 +89,11 @@ def read_torch_file(file: BinaryIO, device: torch.device | str = "cpu") -> Any:
     """Read a file of `torch.save` without running code in it, and verify its checksums; raises any exception."""
     if expected := _stored_sum(file):
         if _compute_sum(file) != expected:
-            raise ValueError("its bytes have another SHA-256 than when it was written")
+            raise ValueError("it has changed since it was written (SHA-256)")
     elif zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:  # torch.load itself ignores the checksums
             if name := archive.testzip():
-                raise ValueError(f"{name} has another checksum than when it was written")
+                raise ValueError(f"{name} has changed since it was written (CRC)")
     file.seek(0)
     return torch.load(file, map_location=device, weights_only=True)
 

@@ -39,9 +39,9 @@ def _read(path: Path) -> RunRecord:
     if not record.has_config or not isinstance(record.config.get("monitor"), str):
         problem = "it holds no config with a monitor"
     elif not all(isinstance(record.config.get(group, {}), dict) for group in ("data", "trainer")):
-        problem = "its config's groups are none"
+        problem = "groups of its config are not mappings"
     elif not isinstance(section(record.config, "data").get("dataset", {}), dict):
-        problem = "its config's data.dataset is none"
+        problem = "data.dataset in its config is not a mapping"
     elif not record.status:
         problem = "it does not say how the run ended"
     return RunRecord(status="failed", error=f"run.json is damaged: {problem}") if problem else record

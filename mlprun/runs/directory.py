@@ -141,7 +141,7 @@ class RunDirectory:
                     raise RunError(f"{self.path} is in use: {holder}\n  wait for it, or stop it first") from error
                 log.warning("%s: no lock (%s): make sure that no two processes use this run", self.path, error.strerror)
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()} has it since {now_utc()}\n")
+            file.write(f"process {os.getpid()} on {platform.node()} has held it since {now_utc()}\n")
             file.flush()
             yield
 

@@ -22,7 +22,7 @@ class DamagedRowError(RunError):
     def __init__(self, path: Path, number: int, reason: str, remedy: str) -> None:
         super().__init__(f"{path}, line {number}: damaged, not an object with a `step`\n  {remedy}")
         self.number = number
-        self.reason = reason  # `is no JSON (…)` or `is no object with a step`
+        self.reason = reason  # `is not JSON (…)` or `is not an object with a step`
 
 
 def format_row(step: int, epoch: float | None, values: Mapping[str, float]) -> str:
@@ -31,7 +31,7 @@ def format_row(step: int, epoch: float | None, values: Mapping[str, float]) -> s
     return json.dumps({"step": step, "epoch": epoch, **finite}) + "\n"
 
 
-def read_rows(path: Path, *, keep_torn: bool = False, remedy: str = "mend the line or remove it") -> list[Row]:
+def read_rows(path: Path, *, keep_torn: bool = False, remedy: str = "repair or remove the line") -> list[Row]:
     """All rows of a file; RunError if it cannot be read, or a row is damaged (DamagedRowError).
 
     Args:
@@ -63,7 +63,7 @@ def cut_rows(path: Path, until: int) -> None:
 
 
 def _rows_until(path: Path, until: int) -> Iterator[tuple[Row, int]]:
-    for row, size in _rows(path, keep_torn=False, remedy="mend the line or remove it, then resume"):
+    for row, size in _rows(path, keep_torn=False, remedy="repair or remove the line, then resume"):
         if row["step"] > until:
             break
         yield row, size
@@ -78,7 +78,7 @@ def _rows(path: Path, keep_torn: bool, remedy: str) -> Iterator[tuple[Row, int]]
             try:
                 row = parse_json(line)
             except ValueError as error:
-                raise DamagedRowError(path, number, f"is no JSON ({error})", remedy) from error
+                raise DamagedRowError(path, number, f"is not JSON ({error})", remedy) from error
             if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-                raise DamagedRowError(path, number, "is no object with a step", remedy)
+                raise DamagedRowError(path, number, "is not an object with a step", remedy)
             yield row, len(line)

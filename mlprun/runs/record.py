@@ -191,14 +191,14 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read: {error}") from error
     if not isinstance(record, dict):
-        raise RunError(f"{file} is damaged: it holds no object")
+        raise RunError(f"{file} is damaged: it does not hold an object")
     if record.pop(SUM, expected := _sum_of({key: value for key, value in record.items() if key != SUM})) != expected:
         warn_of_change(file)
     return record
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a text in UTF-8; ValueError if it is no JSON, or so deep that Python could not walk through it."""
+    """The value of a text in UTF-8; ValueError if it is not JSON, or so deep that Python could not walk through it."""
     try:
         value = json.loads(text.decode(), parse_int=_parse_int)
     except RecursionError:
@@ -214,7 +214,7 @@ def parse_json(text: bytes) -> Any:
 
 def _parse_int(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
-        raise ValueError(f"it has a number of {len(digits)} digits")
+        raise ValueError(f"it contains a number with {len(digits)} digits")
     return int(digits)
 
 

@@ -58,7 +58,7 @@ def test_a_run_is_resumed_with_data_that_moved_and_not_with_others(moved, mlprun
     (moved / "others" / "neg" / "7.txt").write_text("text 7 is new\n")
     before = (moved / "project" / "run" / "run.json").read_bytes()
     result = mlprun("resume", "project/run", "epochs=2", "data.root=others")
-    assert (result.status, "others: holds other data than the run was trained on" in result.err) == (2, True)
+    assert (result.status, "others: does not hold the data that the run was trained on" in result.err) == (2, True)
     assert (moved / "project" / "run" / "run.json").read_bytes() == before
     assert mlprun("resume", "project/run", "epochs=2", "data.root=store/texts").status == 0
     record = record_of(moved / "project" / "run")

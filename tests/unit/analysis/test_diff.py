@@ -255,10 +255,10 @@ def test_the_most_telling_value_comes_first(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ([A, '{"step": 20, "train/lo'], "is damaged: line 2 is no JSON"),
-        ([A, "\n", B], "is damaged: line 2 is no JSON"),
-        (["[]\n", A], "is damaged: line 1 is no object with a step"),
-        ([A, B, '{"epoch": 2}\n'], "is damaged: line 3 is no object with a step"),
+        ([A, '{"step": 20, "train/lo'], "is damaged: line 2 is not JSON"),
+        ([A, "\n", B], "is damaged: line 2 is not JSON"),
+        (["[]\n", A], "is damaged: line 1 is not an object with a step"),
+        ([A, B, '{"epoch": 2}\n'], "is damaged: line 3 is not an object with a step"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, lines, said):

@@ -93,7 +93,7 @@ def test_a_function_with_its_arguments_is_a_task():
         (["task._target_=mine.halved", "trainer.accumulate=2"], "trainer.accumulate=2: cannot weight micro-batches"),
         (["task._target_=mine.plain", "monitor=val/size"], "monitor=val/size: .*unknown.*task.higher_is_better.size"),
         (["task._target_=mine.plain", "monitor=val/sise", "+task.higher_is_better.sise=true"], "val/loss, val/size"),
-        (["task=model", "trainer.compile=true"], "trainer.compile=true: does not reach a model's own training_step"),
+        (["task=model", "trainer.compile=true"], "trainer.compile=true: has no effect on a model's own training_step"),
         (["task._target_=mine.plain", "metrics=balanced_accuracy"], "metrics: data.task=custom gives them nothing"),
     ],
 )  # fmt: skip

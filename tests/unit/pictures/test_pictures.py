@@ -129,4 +129,4 @@ def test_two_pictures_of_one_name_are_refused(mlprun, tmp_path):
     (tmp_path / "my_pictures.py").write_text("def fit(learner, splits):\n    return None\n")
     result = mlprun("logging.pictures=[fit,my_pictures.fit]")
     assert result.status == 2
-    assert "there are two that would be called pictures/fit" in result.err
+    assert "there are two pictures called pictures/fit" in result.err

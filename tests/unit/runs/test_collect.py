@@ -60,7 +60,7 @@ def test_a_folder_that_is_none_is_an_error(tmp_path, name):
         (b"", "cannot be read"),
         (b'{"status": "comp', "cannot be read"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"[1]", "holds no object"),
+        (b"[1]", "does not hold an object"),
         (b'{"status": "completed"}', "no config"),
         (b'{"status": "completed", "config": {"seed": 0}}', "no config"),
         (b'{"status": "completed", "config": {"monitor": "val/loss", "trainer": null}}', "groups"),

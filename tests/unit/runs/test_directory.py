@@ -159,7 +159,10 @@ def test_two_processes_cannot_have_a_run_at_once(run):
     )
     with subprocess.Popen([sys.executable, "-c", program, str(run.path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "mine\n"
-        with pytest.raises(RunError, match=rf"run is in use: process {other.pid} on .* has it since 20"), run.held():
+        with (
+            pytest.raises(RunError, match=rf"run is in use: process {other.pid} on .* has held it since 20"),
+            run.held(),
+        ):
             pass
         other.kill()  # it leaves no lock behind, however it ends
         other.wait()

@@ -40,7 +40,7 @@ def test_half_a_line_is_no_row_and_no_error(tmp_path):
     with pytest.raises(DamagedRowError) as caught:
         read_rows(path, keep_torn=True)
     assert caught.value.number == 3
-    assert caught.value.reason.startswith("is no JSON (")
+    assert caught.value.reason.startswith("is not JSON (")
 
 
 @pytest.mark.parametrize("line", ["{", "", "[3]", "null", '{"epoch": 1}', '{"step": "3"}', '{"step": null}', "\0"])
@@ -50,7 +50,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
     for read in (lambda: read_rows(path), lambda: count_rows(path, 4), lambda: cut_rows(path, 4)):
         with pytest.raises(RunError) as caught:
             read()
-        assert str(caught.value).startswith(f"{path}, line 3: damaged, not an object with a `step`\n  mend the line")
+        assert str(caught.value).startswith(f"{path}, line 3: damaged, not an object with a `step`\n  repair or remove")
     assert path.read_bytes() == before
 
 

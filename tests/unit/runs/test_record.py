@@ -107,7 +107,7 @@ def test_a_record_of_version_one_has_this_versions_names(tmp_path):
     assert read_record(file).config["data"]["_target_"] == "mlprun.data.text.documents.text_folder"
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "cannot be read"), ("[]", "is damaged: it holds no object")])
+@pytest.mark.parametrize(("text", "said"), [("{", "cannot be read"), ("[]", "is damaged: it does not hold an object")])
 def test_a_damaged_file_is_named(tmp_path, text, said):
     file = tmp_path / "run.json"
     file.write_text(text)

@@ -89,7 +89,7 @@ def test_a_damaged_value_is_named_with_what_it_should_be(tmp_path, values, messa
     ("text", "message"),
     [
         ("{", "cannot be read: "),
-        ("[]", "is damaged: it holds no object"),
+        ("[]", "is damaged: it does not hold an object"),
         ('{"lines": [], "typed_in": ""}', "is damaged: it has no needs, points"),
     ],
 )
