@@ -175,9 +175,13 @@ def same_json(first: Any, second: Any) -> bool:
 def compare_rows(first: Path, second: Path) -> RowDifference | None:
     """The first step at which two metrics.jsonl differ bit for bit, apart from timings; None if there is none.
 
-    Null (a value that was not finite) equals null. RunError if a file is missing or damaged.
+    If an older version wrote one of them, training means over other steps are left out (`num_other_windows`). Null (a
+    value that was not finite) equals null. RunError if a file is missing or damaged.
     """
     ours, theirs = _computed(first), _computed(second)
+    for step in _other_windows(ours, theirs):
+        for rows in (ours, theirs):
+            rows[step] = {k: v for k, v in rows[step].items() if not k.startswith("train/") and k != "optim/grad_norm"}
     for same, step in enumerate(sorted({*ours, *theirs})):
         if step not in ours:
             return RowDifference(step, [Difference("step", MISSING, step)], same)
@@ -201,6 +205,23 @@ def _computed(file: Path) -> dict[int, Row]:
             f"{file} is damaged: line {error.number} {error.reason}\n  without that line, the rest can be compared"
         ) from error
     return by_step
+
+
+def num_other_windows(first: Path, second: Path) -> int:
+    """How many steps' training means `compare_rows` leaves out."""
+    return len(_other_windows(_computed(first), _computed(second)))
+
+
+def _other_windows(ours: dict[int, Row], theirs: dict[int, Row]) -> set[int]:
+    """Steps whose training means are of other steps in the other run, if only because one logged every evaluation.
+
+    Versions before 27 November 2026 did: an evaluation cut the window of `logging.every` steps in two.
+    """
+    logged = [[step for step in sorted(rows) if "train/loss" in rows[step]] for rows in (ours, theirs)]
+    if any("val/loss" not in rows.get(step, {}) for step in {*logged[0]} ^ {*logged[1]} for rows in (ours, theirs)):
+        return set()
+    windows = [set(zip([0, *ends], ends, strict=False)) for ends in logged]
+    return {end for _, end in windows[0] ^ windows[1]}
 
 
 def compare_tensors(first: Any, second: Any, path: str = "") -> list[str]:

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlprun.analysis.diff import compare_records, compare_rows, compare_tensors, differences
+from mlprun.analysis.diff import compare_records, compare_rows, compare_tensors, differences, num_other_windows
 from mlprun.config.project import find_project
 from mlprun.config.schema import Config
 from mlprun.config.stored import from_record, with_found_root, with_own_writers
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, RunError
-from mlprun.formatting import first_few
+from mlprun.formatting import first_few, pluralize
 from mlprun.job.changes import identity_without_root
 from mlprun.job.outcome import resume_line
 from mlprun.job.place import where_run_began
@@ -179,7 +179,10 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
         report = ["different" + f": {headline}" * bool(headline), *lines, *problems, "possible causes:"]
         return False, report + (causes or [f"  {line}" for line in _unrecorded(record.config)])
     rows = len(read_rows(again.metrics_file))
+    left_out = 0 if problems else num_other_windows(original.metrics_file, again.metrics_file)
     report = [f"identical: {rows} rows of metrics.jsonl, the test scores, and every bit of best.pt and last.pt"]
+    if left_out:
+        report.append(f"  without the training means of {pluralize(left_out, 'row')}, which an older version cut")
     if problems:
         report = ["no difference, but not all could be compared:", *problems]
     return not problems, report + (["although these differ:", *changed] if changed else [])

@@ -8,6 +8,7 @@ from typing import Any
 
 from mlprun.analysis.diff import Difference, compare_records
 from mlprun.errors import ConfigError, RunError
+from mlprun.formatting import pluralize
 from mlprun.job.attempt import Attempt
 from mlprun.job.build_learner import build_plan, scheduled
 from mlprun.job.changes import SECTIONS, changes, identity_without_root
@@ -124,4 +125,7 @@ def _length_lines(experiment: Experiment, length: dict[str, Any], step: int) -> 
     if step == old.num_steps and step % new.eval_every:
         reasons.append(f"  eval_every: the evaluation at step {step} was that of the end")
     effect = "differs from an uninterrupted run's:" if reasons else "is that of an uninterrupted run"
-    return [f"the length is {new.num_steps} steps now; the result {effect}", *reasons]
+    lines = [f"the length is {new.num_steps} steps now; the result {effect}", *reasons]
+    if step == old.num_steps and (partial := step % new.log_every):
+        lines.append(f"  metrics.jsonl also has the training means of {pluralize(partial, 'step')} up to step {step}")
+    return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -26,7 +26,7 @@ class Plan:
     num_steps: int
     steps_per_epoch: int | None  # None for data of unknown length
     eval_every: int  # the last step is always evaluated and saved
-    log_every: int
+    log_every: int  # training means are of this many steps; at the end, of what is left
     save_every: int
     monitor: str  # the metric that selects the best checkpoint, such as `val/loss`
     mode: Literal["min", "max"]
@@ -38,8 +38,8 @@ class Plan:
 class Progress:
     """The progress of a run; all of it is saved.
 
-    `sums` are scalars on the device since values were last logged: of the loss times the targets, of the values that
-    the task logs, of `optim/grad_norm`, and of `num_targets` unless these are the examples.
+    `sums` are scalars on the device since the last multiple of `log_every`: of the loss times the targets, of the
+    values that the task logs, of `optim/grad_norm`, and of `num_targets` unless these are the examples.
     """
 
     step: int = 0  # optimizer updates completed
@@ -52,7 +52,7 @@ class Progress:
     examples: int = 0  # in `sums`
     updates: int = 0  # in `sums`
     skipped: int = 0  # steps skipped so far (`on_nan=skip`)
-    num_rows: int = 0  # how many times values were logged
+    num_rows: int = 0  # of metrics.jsonl
     pending: bool = False  # the last step still has to be logged, evaluated and saved as planned
 
     def record_evaluation(self, value: float, values: Values, plan: Plan) -> bool:
@@ -163,38 +163,42 @@ def train(
                     progress.step, progress.pending = progress.step + 1, True
                     window.add(update)
                     writer.tick(progress.step)
-            step, ended = progress.step, progress.step >= plan.num_steps
-            evaluating = ended or step % plan.eval_every == 0
-            logging = evaluating or step % plan.log_every == 0
-            saving = ended or step % plan.save_every == 0
-            if logging or saving:
+            step = progress.step
+            evaluating = step >= plan.num_steps or step % plan.eval_every == 0
+            logging, saving = step % plan.log_every == 0, step % plan.save_every == 0
+            if evaluating or logging or saving:
                 learner.check_finite()
-            values = {**window.means(), "optim/lr": learner.lr, **batches.noise_scale(learner.lr)} if logging else {}
+            means = window.means() if evaluating or logging else {}
+            window.stop_clock()
             # A request to stop may interrupt this: the step stays pending and is evaluated after a resume.
             scores = evaluate() if evaluating else {}
             drawn = (draw if evaluating else nothing)(step)
             with signals.deferred:
-                improved = False
-                if logging:  # before anything else changes: if a writer fails, the step is still pending
+                after = replace(progress, pending=False)
+                improved = evaluating and after.record_evaluation(scores[plan.monitor], scores, plan)
+                ended = bool(after.ended_by(plan))
+                if means:  # before anything changes: if a writer fails, the step is still pending
+                    if not (logging or ended):
+                        writer.running_means(step, means)  # an evaluation does not end the window
+                        means = {}
                     epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
-                    writer.write(step, epoch, values | scores | drawn.values)
+                    at_step = {"optim/lr": learner.lr, **batches.noise_scale(learner.lr)}
+                    writer.write(step, epoch, means | at_step | scores | drawn.values)
                     writer.images(step, drawn.images)
                     writer.histograms(step, drawn.histograms)
-                    progress.num_rows += 1
-                    window.restart()
+                    after.num_rows += 1
                 if evaluating:
                     learner.schedule.observe(scores[plan.monitor], plan.mode)
-                    improved = progress.record_evaluation(scores[plan.monitor], scores, plan)
-                progress.pending = False
-                saving = saving or bool(progress.ended_by(plan))
-                if improved or saving:
+                vars(progress).update(vars(after))
+                if logging:  # not the last, partial window, so that a longer run logs the same means
+                    window.restart()
+                if improved or saving or ended:
                     writer.flush()  # a checkpoint must not count rows that a crash could lose
                 if improved:
                     saver.save_best(state())
-                if saving:
+                if saving or ended:
                     saver.save_last(state())
-            if evaluating or saving:
-                window.start_clock()
+            window.start_clock()
     except DivergedError:
         if progress.best is None or not learner.schedule.may_diverge:
             raise
@@ -216,15 +220,19 @@ _NORM, _COUNT = "optim/grad_norm", "num_targets"
 
 
 class _Window:
-    """Training values summed on the device between two logged steps."""
+    """Training values summed on the device over `plan.log_every` steps."""
 
     def __init__(self, progress: Progress, learner: Learner) -> None:
         self.progress, self.sums_loss = progress, learner.task.sums_loss
+        self._sec, self._examples_timed = 0.0, 0
         self.start_clock()
 
     def start_clock(self) -> None:
-        # Also after an evaluation or a save, which the training speed leaves out.
-        self._since, self._examples_timed = time.perf_counter(), 0
+        self._since = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Until `start_clock`: the training speed leaves out what is evaluated, drawn and written."""
+        self._sec += time.perf_counter() - self._since
 
     def add(self, update: Update) -> None:
         progress, loss = self.progress, update.loss
@@ -244,7 +252,7 @@ class _Window:
         self._examples_timed += update.num_examples
 
     def means(self) -> Values:
-        """The means over the window; waits for the device."""
+        """The means over the window so far; waits for the device."""
         progress = self.progress
         sums = {"loss": math.nan, _NORM: math.nan}  # if every step was skipped
         if progress.sums is not None:
@@ -253,9 +261,10 @@ class _Window:
         count = sums.pop(_COUNT, max(progress.examples, 1)) or math.nan  # no target counted
         values = {f"train/{name}": value / count for name, value in sums.items()}
         values[_NORM] = norm
-        values["perf/examples_per_sec"] = self._examples_timed / max(time.perf_counter() - self._since, 1e-9)
+        elapsed_sec = self._sec + time.perf_counter() - self._since
+        values["perf/examples_per_sec"] = self._examples_timed / max(elapsed_sec, 1e-9)
         return values
 
     def restart(self) -> None:
         self.progress.sums, self.progress.examples, self.progress.updates = None, 0, 0
-        self.start_clock()
+        self._sec, self._examples_timed = 0.0, 0

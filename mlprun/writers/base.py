@@ -58,6 +58,12 @@ class Writer:
             values: tag (`train/loss`, `val/accuracy`, `optim/lr`) -> number.
         """
 
+    def running_means(self, step: int, values: Values) -> None:
+        """Show the training means since the last row, at an evaluation between two; `write` of this step follows.
+
+        They are of fewer steps than those that `write` records, and not part of the record.
+        """
+
     def images(self, step: int, images: dict[str, Pixels]) -> None:
         """Record pictures: tag (`pictures/filters`, `test/confusion_matrix`) -> uint8 of shape (H, W, 3)."""
 

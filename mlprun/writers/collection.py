@@ -29,6 +29,9 @@ class Writers(Writer):
     def write(self, step: int, epoch: float | None, values: Values) -> None:
         self._each("write", step, epoch, values)
 
+    def running_means(self, step: int, values: Values) -> None:
+        self._each("running_means", step, values)
+
     def images(self, step: int, images: dict[str, Pixels]) -> None:
         if images:
             self._each("images", step, images)

@@ -251,6 +251,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_tensor(broken_off):
 @pytest.mark.parametrize("scheduler", ["constant", "cosine"])
 def test_a_finished_run_is_made_longer(tmp_path, scheduler):
     words = ["data.limit=300", f"scheduler={scheduler}", "optim=momentum", "data.augment.crop=1"]
+    words.append("logging.every=1 epoch" if scheduler == "constant" else "logging.every=4 steps")
     finish(tmp_path, *words, "epochs=6", "hydra.run.dir=long")
     finish(tmp_path, *words, "epochs=3", f"hydra.run.dir={RUN}")
     output = finish(tmp_path, "resume", RUN, "epochs=6")
@@ -260,7 +261,13 @@ def test_a_finished_run_is_made_longer(tmp_path, scheduler):
     assert rates[half:] == wanted[half:]  # recomputed for the new length, whatever came before
     if scheduler == "constant":
         assert "the result is that of an uninterrupted run" in output
-        assert_identical(tmp_path / RUN, tmp_path / "long")
+        if scheduler == "constant":
+            assert_identical(tmp_path / RUN, tmp_path / "long")
+        else:
+            end = record_of(tmp_path / RUN)["resumed"][0]["step"]
+            assert f"also has the training means of {end % 4} steps up to step {end}\n" in output
+            ours, theirs = (rows_of(tmp_path / name) for name in (RUN, "long"))
+            assert [row for row in ours if row["step"] != end] == [row for row in theirs if row["step"] != end]
     else:
         assert "the result differs from an uninterrupted run's:" in output
         assert rates[:half] != wanted[:half]

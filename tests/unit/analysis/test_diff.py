@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlprun.analysis.diff import MISSING, WIDTH, Difference, compare_records, compare_rows
+from mlprun.analysis.diff import MISSING, WIDTH, Difference, compare_records, compare_rows, num_other_windows
 from mlprun.errors import RunError
 from tests.helpers.records import LABELS, NAMES, PLAIN, RECORD, SECTIONS, SHA, changed, show
 
@@ -198,6 +198,9 @@ def metrics(path: Path, *lines: dict[str, Any] | str) -> Path:
 
 A = {"step": 10, "epoch": 0.5, "train/loss": 0.7, "optim/lr": 0.1, "perf/examples_per_sec": 900.0}
 B = {"step": 20, "epoch": 1.0, "train/loss": 0.6, "val/loss": 0.65, "val/accuracy": 0.8, "eval_sec": 0.2}
+# Evaluations at steps 20 and 40, the end: older versions logged the training means at each of them.
+OLD_GRID = [A, B, A | {"step": 30, "train/loss": 0.5}, B | {"step": 40}]
+NEW_GRID = [A, {k: v for k, v in B.items() if k != "train/loss"}, A | {"step": 30}, B | {"step": 40}]
 
 
 @pytest.mark.parametrize(
@@ -221,6 +224,11 @@ B = {"step": 20, "epoch": 1.0, "train/loss": 0.6, "val/loss": 0.65, "val/accurac
         ([B], [A, B], "they differ from step 10, which only b has: step: (not there) | 10"),
         ([A, A, B], [A, B], None),  # a run that was resumed may have done a step twice
         ([A, A | {"train/loss": 0.8}], [A], "they differ from step 10: train/loss: 0.8 | 0.7"),
+        (OLD_GRID, NEW_GRID, None),  # what both have is the same
+        ([A | {"train/loss": 0.8}, *OLD_GRID[1:]], NEW_GRID, "they differ from step 10: train/loss: 0.8 | 0.7"),
+        ([*OLD_GRID[:3], OLD_GRID[3] | {"train/loss": 9}], NEW_GRID, "they differ from step 40: train/loss: 9 | 0.6"),
+        ([A, B | {"val/loss": 9}, *OLD_GRID[2:]], NEW_GRID, "they differ from step 20: val/loss: 9 | 0.65"),
+        ([A, B], [A, {"step": 20}], "they differ from step 20: train/loss: 0.6 | (not there)"),  # no evaluation
     ],
 )
 def test_the_first_step_at_which_two_runs_part(tmp_path, first, second, said):
@@ -231,6 +239,11 @@ def test_the_first_step_at_which_two_runs_part(tmp_path, first, second, said):
         else ": ".join([found.headline(("a", "b")).partition(" (")[0], *map(str, found.differences[:1])])
     )
     assert text == said
+
+
+def test_training_means_over_other_steps_are_counted(tmp_path):
+    old, new = metrics(tmp_path / "old", *OLD_GRID), metrics(tmp_path / "new", *NEW_GRID)
+    assert [num_other_windows(*pair) for pair in ((old, new), (new, old), (old, old))] == [2, 2, 0]
 
 
 def test_the_most_telling_value_comes_first(tmp_path):

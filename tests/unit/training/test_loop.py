@@ -36,9 +36,13 @@ class Rows(Writer):
     def __init__(self) -> None:
         self.rows: list[tuple[int, float | None, dict[str, float]]] = []
         self.ticks: list[int] = []
+        self.running: list[tuple[int, dict[str, float]]] = []
 
     def write(self, step: int, epoch: float | None, values: dict[str, float]) -> None:
         self.rows.append((step, epoch, dict(values)))
+
+    def running_means(self, step: int, values: dict[str, float]) -> None:
+        self.running.append((step, dict(values)))
 
     def tick(self, step: int) -> None:
         self.ticks.append(step)
@@ -133,9 +137,9 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.parametrize(
     ("planned", "evaluated", "logged", "saved"),
     [
-        ({}, [4, 8, 12, 14], [3, 4, 6, 8, 9, 12, 14], [*range(1, 15)]),
-        ({"save_every": 5}, [4, 8, 12, 14], [3, 4, 6, 8, 9, 12, 14], [5, 10, 14]),
-        # The last step is always evaluated and saved, and evaluations bring the training values along.
+        ({}, [4, 8, 12, 14], [3, 6, 9, 12, 14], [*range(1, 15)]),
+        ({"save_every": 5}, [4, 8, 12, 14], [3, 6, 9, 12, 14], [5, 10, 14]),
+        # The last step is always evaluated, logged and saved.
         ({"eval_every": 100, "log_every": 100, "save_every": 100}, [14], [14], [14]),
         ({"eval_every": 7, "log_every": 1, "save_every": 7}, [7, 14], [*range(1, 15)], [7, 14]),
         ({"num_steps": 1}, [1], [1], [1]),
@@ -148,10 +152,12 @@ def test_evaluations_logs_and_checkpoints_come_at_their_steps(planned, evaluated
     assert run.progress.step == num_steps
     assert run.rows.ticks == [*range(1, num_steps + 1)]
     assert run.rows.steps("val/loss") == run.rows.steps("val/accuracy") == evaluated
-    assert run.rows.steps("train/loss") == run.rows.steps("optim/lr") == logged
-    assert [step for step, *_ in run.rows.rows] == logged  # one row a step
+    assert run.rows.steps("train/loss") == run.rows.steps("perf/examples_per_sec") == logged
+    rows = sorted({*evaluated, *logged})
+    assert [step for step, *_ in run.rows.rows] == run.rows.steps("optim/lr") == rows  # one row a step
+    assert [step for step, _ in run.rows.running] == [step for step in rows if step not in logged]
     assert list(run.shelf.last) == saved
-    assert [epoch for _, epoch, _ in run.rows.rows] == [step / 5 for step in logged]
+    assert [epoch for _, epoch, _ in run.rows.rows] == [step / 5 for step in rows]
 
 
 def test_a_row_holds_what_the_documentation_names():
@@ -160,7 +166,9 @@ def test_a_row_holds_what_the_documentation_names():
     tags = {"train/loss", "train/accuracy", "optim/grad_norm", "optim/lr", "optim/noise_scale",
             "perf/examples_per_sec"}  # fmt: skip
     assert set(run.rows.rows[0][2]) == tags
-    assert set(run.rows.rows[1][2]) == tags | {"val/loss", "val/accuracy", "val/macro_f1"}
+    val = {"val/loss", "val/accuracy", "val/macro_f1"}
+    assert set(run.rows.rows[1][2]) == val | {"optim/lr", "optim/noise_scale"}  # these are of the step, no means
+    assert set(run.rows.rows[-1][2]) == val | tags
     assert all(type(value) is float for _, _, values in run.rows.rows for value in values.values())
 
 
@@ -197,6 +205,34 @@ def test_evaluating_and_saving_more_often_changes_no_weight():
     often, seldom = Run(eval_every=1, log_every=1), Run(eval_every=14, log_every=14, save_every=14)
     often.go(), seldom.go()
     assert equal(often.weights(), seldom.weights())
+
+
+def test_an_evaluation_does_not_change_what_is_logged():
+    """Every training mean is of `log_every` steps, or of what is left at the end; an early end is one, too."""
+    often, seldom = Run(eval_every=1), Run(eval_every=14)
+    often.go(), seldom.go()
+    means = [
+        [(step, values["train/loss"], values["optim/grad_norm"]) for step, _, values in run.rows.rows
+         if "train/loss" in values]
+        for run in (often, seldom)
+    ]  # fmt: skip
+    assert means[0] == means[1]
+    assert [step for step, *_ in means[0]] == [3, 6, 9, 12, 14]
+
+    stopped = Run(eval_every=4, patience=1)
+    stopped.scores = [1.0, 2.0]
+    assert stopped.go() == "early_stopping"
+    assert stopped.rows.steps("train/loss") == [3, 6, 8]
+    assert stopped.rows.rows[-1][2]["train/loss"] == pytest.approx(dict(often.rows.running)[8]["train/loss"])
+
+
+def test_a_longer_run_logs_the_means_of_one_that_did_not_end_before():
+    short, longer, whole = Run(num_steps=4), Run(num_steps=9), Run(num_steps=9)
+    short.go(), whole.go()
+    longer.restore(short.shelf.last[4])
+    longer.go()
+    assert longer.rows.rows
+    assert longer.rows.after(4) == whole.rows.after(4)
 
 
 def test_a_checkpoint_is_complete():
@@ -262,7 +298,7 @@ def test_nothing_diverged_is_saved():
     assert list(run.shelf.last) == [1, 2, 3]
     saved = torch.load(io.BytesIO(run.shelf.last[3]), weights_only=True)
     assert all(torch.isfinite(value).all() for value in saved["model"].values())
-    assert run.rows.steps("train/loss") == [1, 2, 3]
+    assert run.rows.steps("val/loss") == [1, 2, 3]
 
 
 # -------------------------------------------------------------------------------------------- continuing

@@ -572,13 +572,24 @@ def test_the_console_shows_a_line_an_evaluation(caplog):
         with caplog.at_level(logging.INFO, "mlprun"):
             console.tick(1)
             console.write(50, 0.5, {"train/loss": 0.6, "optim/lr": 0.1})
-            console.write(100, 1.0, {"train/loss": 0.51239, "optim/lr": 0.1, "val/loss": 0.4, "val/accuracy": 0.9})
+            console.write(100, 1.0, {"train/loss": 0.42478, "optim/lr": 0.1, "val/loss": 0.4, "val/accuracy": 0.9})
+            console.running_means(120, {"train/loss": 0.5, "optim/grad_norm": 2.0})  # at an evaluation between two rows
+            console.write(120, 1.2, {"optim/lr": 0.1, "val/loss": 0.39})
+            console.write(150, 1.5, {"train/loss": 0.35})  # 20 steps of 0.5, and 30 of 0.25
+            console.running_means(180, {"train/loss": 0.2})
+            console.write(180, 1.8, {"val/loss": 0.38})
+            console.write(200, 2.0, {"train/loss": math.nan, "val/loss": 0.37})
+            console.write(250, 2.5, {"train/loss": 0.125, "val/loss": 0.36})
             console.write(1000, None, {"val/loss": 0.25})
             console.finish("completed")
     finally:
         log.removeHandler(caplog.handler)
     assert list(dict.fromkeys(record.getMessage() for record in caplog.records)) == [
         "step  100/1000  epoch   1.00  train/loss 0.5124  val/loss 0.4000  val/accuracy 0.9000",
+        "step  120/1000  epoch   1.20  train/loss 0.5000  val/loss 0.3900",
+        "step  180/1000  epoch   1.80  train/loss 0.2250  val/loss 0.3800",
+        "step  200/1000  epoch   2.00  train/loss nan  val/loss 0.3700",
+        "step  250/1000  epoch   2.50  train/loss 0.1250  val/loss 0.3600",
         "step 1000/1000  val/loss 0.2500",
     ]
 
@@ -694,7 +705,7 @@ class Remembers(Writer):
 
     def __init__(self, fails: str = "", error: Exception | None = None) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        for method in ("start", "write", "images", "histograms", "tick", "flush", "finish"):
+        for method in ("start", *METHODS):
             setattr(self, method, partial(self._call, method, error if method == fails else None))
 
     def _call(self, method: str, error: Exception | None, *arguments: Any) -> None:
@@ -709,13 +720,13 @@ class Remembers(Writer):
 
 def call(writer: Writer, method: str) -> None:
     arguments = {
-        "write": (1, None, {}), "images": (1, {"a": picture_at(1)}), "histograms": (1, {"a": np.zeros((1, 3))}),
-        "tick": (1,), "flush": (), "finish": ("failed",),
+        "write": (1, None, {}), "running_means": (1, {}), "images": (1, {"a": picture_at(1)}),
+        "histograms": (1, {"a": np.zeros((1, 3))}), "tick": (1,), "flush": (), "finish": ("failed",),
     }  # fmt: skip
     getattr(writer, method)(*arguments[method])
 
 
-METHODS = ("write", "images", "histograms", "tick", "flush", "finish")
+METHODS = ("write", "running_means", "images", "histograms", "tick", "flush", "finish")
 
 
 def test_the_base_class_does_nothing(tmp_path):
