@@ -3,46 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlprun.pictures.labels import pixel_font, pixel_text
 
-LABELLED_CLASSES = 20
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+SIDE = 640  # of the matrix in pixels, if its cells may be as large or as small as they like
+CELLS = (22, 120)  # the smallest cell with a count, the largest
+FEW_CLASSES = 20  # with more, letters are small and zeros are left out, which would hide the other counts
+NAMED_CLASSES = 100  # with more, the picture is the matrix alone
+LONGEST_NAME = 24  # characters
+DARKEST = np.array([8.0, 48.0, 107.0])  # a dark blue, of a share of 1; 0 is white
 
 
 def heat_map(counts: np.ndarray[Any, Any], names: Sequence[str]) -> np.ndarray[Any, Any]:
     """A confusion matrix (K, K) as uint8 (height, width, 3): rows are true classes, columns predicted ones.
 
-    Each row is shaded by its own sum, so that rare classes are visible. At most `LABELLED_CLASSES` classes get names
-    and counts.
+    Each row is shaded by its own sum, so that rare classes are visible, and ends with its recall. More than
+    `NAMED_CLASSES` classes have neither names nor counts.
     """
     from PIL import Image, ImageDraw
 
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    labelled = len(counts) <= LABELLED_CLASSES
-    side = max(2, (640 if labelled else 512) // len(counts))
-    # from white to a dark blue
-    shade = 255 - share[:, :, None] * (255 - np.array([8.0, 48.0, 107.0]))
-    cells = np.kron(shade, np.ones((side, side, 1))).astype(np.uint8)
-    if not labelled:
-        return cells
-    margin = 110
-    picture = Image.new("RGB", (margin + cells.shape[1] + 10, margin + cells.shape[0] + 10), "white")
-    picture.paste(Image.fromarray(cells), (margin, margin))
-    draw, font = ImageDraw.Draw(picture), pixel_font(14)
-    draw.text((margin, 8), "predicted", "black", font)
-    draw.text((8, margin - 24), "true", "black", font)
-    names = [pixel_text(name[:13], font) for name in names]
-    wide = max(font.getlength(name) for name in names) > side
+    if len(counts) > NAMED_CLASSES:
+        return _cells(share, max(2, 512 // len(counts)))
+    size = 14 if len(counts) <= FEW_CLASSES else 10
+    font, title = pixel_font(size), pixel_font(14)
+    widest_count = int(font.getlength(str(counts.max())))
+    side = min(max(SIDE // len(counts), CELLS[0], widest_count + 4), CELLS[1])
+    names = [pixel_text(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", font) for name in names]
+    longest = int(max(font.getlength(name) for name in names))
+    upright = longest > side - 6  # then the names above the columns are turned
+    left, top = longest + 16 + 24, (longest if upright else size) + 16 + 24
+    extent, recalls = side * len(counts), int(max(font.getlength("100.0 %"), title.getlength("recall")))
+    picture = Image.new("RGB", (left + extent + 12 + recalls + 10, top + extent + 10), "white")
+    picture.paste(Image.fromarray(_cells(share, side)), (left, top))
+    draw = ImageDraw.Draw(picture)
+    draw.text((left + extent // 2, 6), "predicted", "black", title, anchor="ma")
+    picture.paste(_turned("true", title), (4, top + extent // 2 - int(title.getlength("true")) // 2))
+    draw.text((left + extent + 12, top - 8), "recall", "black", title, anchor="ls")
     for row, name in enumerate(names):
-        middle = margin + row * side + side // 2
-        draw.text((margin - 8, middle), name, "black", font, anchor="rm")
-        lift = 18 * (row % 2) if wide else 0  # alternating, so that long names do not touch
-        draw.text((middle, margin - 8 - lift), name, "black", font, anchor="mb")
-        for column in range(len(counts)):
+        middle = side * row + side // 2
+        draw.text((left - 8, top + middle), name, "black", font, anchor="rm")
+        if upright:
+            turned = _turned(name, font)
+            picture.paste(turned, (left + middle - turned.width // 2, top - 8 - turned.height))
+        else:
+            draw.text((left + middle, top - 8), name, "black", font, anchor="ms")
+        total = counts[row].sum()
+        recall = f"{100 * share[row, row]:.1f} %" if total else "–"
+        draw.text((left + extent + 12, top + middle), recall, "black", font, anchor="lm")
+        for column, count in enumerate(counts[row].tolist()):
+            if count == 0 and len(counts) > FEW_CLASSES:
+                continue
             ink = "white" if share[row, column] > 0.5 else "black"
-            center = (margin + column * side + side // 2, middle)
-            draw.text(center, str(counts[row, column]), ink, font, anchor="mm")
+            center = (left + side * column + side // 2, top + middle)
+            draw.text(center, str(count), ink, font, anchor="mm")
+    draw.rectangle((left - 1, top - 1, left + extent, top + extent), outline="gray")
     return np.asarray(picture)
+
+
+def _cells(share: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
+    shade = 255 - share[:, :, None] * (255 - DARKEST)
+    return np.kron(shade, np.ones((side, side, 1))).astype(np.uint8)
+
+
+def _turned(text: str, font: FreeTypeFont) -> Any:
+    """The text, read from below."""
+    from PIL import Image, ImageDraw
+
+    left, top, right, bottom = font.getbbox(text)
+    picture = Image.new("RGB", (int(right - left) + 2, int(bottom - top) + 2), "white")
+    ImageDraw.Draw(picture).text((1 - left, 1 - top), text, "black", font)
+    return picture.transpose(Image.Transpose.ROTATE_90)

@@ -782,17 +782,17 @@ def test_what_only_some_show(tmp_path):
 # ------------------------------------------------------------------------------------------- pictures
 
 
-@pytest.mark.parametrize(("classes", "side"), [(100, 5), (600, 2)])
+@pytest.mark.parametrize(("classes", "side"), [(101, 5), (600, 2)])
 def test_the_heat_map_of_many_classes_is_a_square_of_squares(classes, side):
     picture = heat_map(np.ones((classes, classes), dtype=np.int64), ["x"] * classes)
     assert (picture.shape, picture.dtype) == ((classes * side, classes * side, 3), np.uint8)
 
 
 def test_a_heat_map_shades_each_row_by_its_true_class():
-    counts = np.zeros((30, 30), dtype=np.int64)
+    counts = np.zeros((128, 128), dtype=np.int64)
     counts[0, :2], counts[1, 1] = (900, 100), 3
-    picture = heat_map(counts, ["x"] * 30)
-    side = len(picture) // 30
+    picture = heat_map(counts, ["x"] * 128)
+    side = len(picture) // 128
     often, seldom, never, always = (picture[r * side, c * side] for r, c in ((0, 0), (0, 1), (1, 0), (1, 1)))
     assert never.tolist() == [255, 255, 255]  # white
     assert always.tolist() == [8, 48, 107]  # dark
@@ -800,11 +800,27 @@ def test_a_heat_map_shades_each_row_by_its_true_class():
     assert picture[-1].min() == 255  # a class without examples divides by nothing
 
 
-def test_a_heat_map_of_few_classes_names_them():
-    counts = np.array([[5, 0], [1, 4]])
-    picture = heat_map(counts, ["ant", "bee"])
-    assert picture.shape[0] == picture.shape[1] > 640
-    assert (picture[:110] < 128).any(), "the predicted classes are written above"
-    assert (picture[110:, :100] < 128).any(), "the true ones on the left"
-    assert not np.array_equal(picture, heat_map(counts, ["ant", "fly"]))
-    assert not np.array_equal(picture, heat_map(counts * 2, ["ant", "bee"])), "and the counts in the cells"
+@pytest.mark.parametrize("classes", [2, 10, 62])
+def test_a_heat_map_shows_names_counts_and_recall(classes):
+    """Each is seen by what changes in the picture; a long name takes room, and is cut from 24 characters on."""
+    counts, names = 40 * np.eye(classes, dtype=np.int64), [*(f"c{i}" for i in range(classes - 1)), "the last"]
+    picture = heat_map(counts, names)
+    height, width, _ = picture.shape
+    assert height < width < 1700
+
+    def changed(counts, names) -> tuple[list[int], list[int]]:
+        other = heat_map(counts, names)
+        assert other.shape == picture.shape
+        return tuple(np.flatnonzero((picture != other).any((axis, 2))).tolist() for axis in (1, 0))
+
+    rows, columns = changed(counts, ["d", *names[1:]])
+    assert rows[0] < height / 2 > rows[-1], "above the first column, and left of the first row"
+    assert columns[0] < width / 2 > columns[-1]
+    wrong = counts.copy()
+    wrong[1, :2] = 20, 20
+    rows, columns = changed(wrong, names)
+    assert 0 < rows[0] < rows[-1] < height, "the row of the second class"
+    assert rows[-1] - rows[0] < height / classes
+    assert columns[-1] > width - 60, "its recall, at the right"
+    assert heat_map(counts, ["n" * 24, *names[1:]]).shape[1] > width
+    assert heat_map(counts, ["n" * 30, *names[1:]]).shape == heat_map(counts, ["n" * 99, *names[1:]]).shape
