@@ -12,8 +12,8 @@ from mlprun.pictures.labels import pixel_font, pixel_text
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-SIDE = 640  # of the matrix in pixels, if its cells may be as large or as small as they like
-CELLS = (22, 120)  # the smallest cell with a count, the largest
+SIDE = 280  # of the matrix in pixels: TensorBoard shows a picture 345 pixels wide, and blurs the letters of a wider one
+CELLS = (22, 70)  # the smallest cell and the largest
 FEW_CLASSES = 20  # with more, letters are small and zeros are left out, which would hide the other counts
 NAMED_CLASSES = 100  # with more, the picture is the matrix alone
 LONGEST_NAME = 24  # characters
@@ -34,7 +34,7 @@ def heat_map(counts: np.ndarray[Any, Any], names: Sequence[str]) -> np.ndarray[A
     size = 14 if len(counts) <= FEW_CLASSES else 10
     font, title = pixel_font(size), pixel_font(14)
     widest_count = int(font.getlength(str(counts.max())))
-    side = min(max(SIDE // len(counts), CELLS[0], widest_count + 4), CELLS[1])
+    side = min(max(SIDE // len(counts), CELLS[0], widest_count + 6), CELLS[1])
     names = [pixel_text(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", font) for name in names]
     longest = int(max(font.getlength(name) for name in names))
     upright = longest > side - 6  # then the names above the columns are turned

@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import logging
+import math
 import os
 import resource
 import signal
