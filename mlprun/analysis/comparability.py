@@ -13,7 +13,14 @@ from mlprun.runs.record import RunRecord, section
 Facts = dict[str, Any]  # key -> value; of two results that compare, no key that both have differs
 T = TypeVar("T")
 
-_SPLIT = ("split_seed", "val_fraction", "test_fraction", "limit_eval")  # of `data`: what chooses val and test
+_SPLIT = (
+    "split_seed",
+    "val_fraction",
+    "test_fraction",
+    "limit_eval",
+    "num_folds",
+    "groups",
+)  # of `data`: what chooses val and test
 _EXACT = "examples.val"
 
 
@@ -21,7 +28,7 @@ def facts(config: dict[str, Any], record: RunRecord) -> Facts:
     """What results must share to compare, as far as a run recorded it.
 
     Args:
-        config: the run's `identity`.
+        config: the run's `identity`, without what runs of a configuration differ in.
     """
     data, dataset = section(config, "data"), section(section(config, "data"), "dataset")
     known: Facts = {f"data.{key}": data[key] for key in _SPLIT if key in data}
@@ -32,7 +39,8 @@ def facts(config: dict[str, Any], record: RunRecord) -> Facts:
         known |= {"data.normalize_targets": data.get("normalize_targets")}
         known |= {key: config.get(key) for key in ("loss", "task")}
     # Examples and their number depend on how data is split and encoded: they compare where all of this is equal.
-    plain = {**data, "dataset": {name: value for name, value in dataset.items() if value not in where}}
+    fold = section(record.config, "data").get("fold")
+    plain = {**data, "fold": fold, "dataset": {name: value for name, value in dataset.items() if value not in where}}
     encoding = hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:10]
     files = {key: value for key, value in compared_data(record).items() if key not in ("tokens", "weights")}
     return known | {f"{key} {encoding}" if key in PART_KEYS else key: value for key, value in files.items()}

@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed form a configuration; how configurations differ."""
+"""Runs that differ only in their seed or fold form a configuration; how configurations differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlprun.analysis.diff import MISSING, Difference, flatten
 from mlprun.analysis.statistics import mean_or_none, separable
 from mlprun.formatting import as_typed
 from mlprun.runs.collect import Run, sort_by_name
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import RunRecord, section
 
 UNFINISHED = ("running", "interrupted")
 SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the first that a data set has is shown
@@ -22,14 +22,14 @@ SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the fir
 
 @dataclass
 class Configuration:
-    """A config and its runs with one or several seeds."""
+    """A config and its runs with one or several seeds, or of the folds of a cross-validation."""
 
-    config: dict[str, Any]  # shared by its runs: without the seed and the keys that no result depends on
+    config: dict[str, Any]  # shared by its runs: without seed, fold and the keys that no result depends on
     typed: dict[str, str]  # `{"optim": "adam", "optim.lr": "0.1"}`, of one of them, less keys not in `config`
-    runs: list[Run] = field(default_factory=list)  # completed, the newest per seed, originals before reproductions
+    runs: list[Run] = field(default_factory=list)  # completed, the newest per repeat, originals before reproductions
     failed: list[Run] = field(default_factory=list)  # ended without a result
     unfinished: list[Run] = field(default_factory=list)  # running or interrupted
-    repeats: list[Run] = field(default_factory=list)  # older completed runs of a seed
+    repeats: list[Run] = field(default_factory=list)  # older completed runs of the same seed and fold
     facts: Facts = field(default_factory=dict)  # see `comparability.facts`
 
     @property
@@ -44,6 +44,10 @@ class Configuration:
     @property
     def data(self) -> str:
         return str(self.config.get("data", {}).get("name", ""))
+
+    @property
+    def varied(self) -> str:
+        return varied(self.runs)
 
     @property
     def values(self) -> list[float]:
@@ -67,8 +71,19 @@ class Configuration:
         return "failed" if self.failed else self.unfinished[0][1].status
 
 
+def repeat_of(record: RunRecord) -> tuple[Any, Any]:
+    """The seed and the fold of a run, in which the runs of a configuration differ."""
+    return record.config.get("seed"), section(record.config, "data").get("fold")
+
+
+def varied(runs: Iterable[Run]) -> str:
+    """What the runs of a configuration differ in: `seed`, `fold`, or `run` if in both."""
+    seeds, folds = ({repeat_of(record)[i] for _, record in runs} for i in (0, 1))
+    return "seed" if folds <= {None} else "run" if len(seeds) > 1 else "fold"
+
+
 def configurations(runs: Iterable[Run]) -> list[Configuration]:
-    """Group the runs by resolved config without the seed, and by their data; runs without a config are left out.
+    """Group the runs by resolved config without seed and fold, and by their data; runs without a config are left out.
 
     Runs whose code, device or packages differ are in the same configuration.
     """
@@ -79,6 +94,7 @@ def configurations(runs: Iterable[Run]) -> list[Configuration]:
         if record.has_config:
             shared = identity(record.config)
             shared.pop("seed", None)
+            section(shared, "data").pop("fold", None)
             known = (facts(shared, record), (path, record))
             groups.setdefault(digest(shared), (shared, []))[1].append(known)
     return [
@@ -96,17 +112,17 @@ def _configuration(config: dict[str, Any], known: Facts, runs: list[Run]) -> Con
         if _find(config, key) is not MISSING or _find(first.config, key) is MISSING:
             typed[key] = value
     result = Configuration(config, typed, facts=known)
-    by_seed: dict[str, Run] = {}
+    by_repeat: dict[str, Run] = {}
     for path, record in sorted(runs, key=lambda run: (not run[1].is_reproduction, run[1].started_at)):
         if record.status in UNFINISHED:
             result.unfinished.append((path, record))
         elif record.status != "completed" or record.metric(result.monitor) is None:
             result.failed.append((path, record))
         else:
-            seed = str(record.config.get("seed", path))
-            result.repeats += [by_seed[seed]] if seed in by_seed else []
-            by_seed[seed] = (path, record)
-    result.runs = sort_by_name(by_seed.values())
+            repeat = str(repeat_of(record) if "seed" in record.config else path)
+            result.repeats += [by_repeat[repeat]] if repeat in by_repeat else []
+            by_repeat[repeat] = (path, record)
+    result.runs = sort_by_name(by_repeat.values())
     return result
 
 

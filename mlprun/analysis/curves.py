@@ -1,4 +1,4 @@
-"""Curves of metrics.jsonl: of a run, of the seeds of a configuration, of a sweep."""
+"""Curves of metrics.jsonl: of a run, of the seeds or folds of a configuration, of a sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlprun.analysis.configurations import configurations, label_each
+from mlprun.analysis.configurations import configurations, label_each, repeat_of
 from mlprun.errors import RunError
 from mlprun.runs import metrics
 from mlprun.runs.collect import Run, read_runs
@@ -24,7 +24,7 @@ Curve = tuple[list[float], list[float]]  # x and y
 
 @dataclass(frozen=True)
 class Series:
-    """Runs that share a colour and a label: one, or one per seed."""
+    """Runs that share a colour and a label: one, or one per seed or fold."""
 
     label: str
     runs: list[Run]
@@ -120,12 +120,15 @@ def _numerically(label: str) -> list[tuple[float, str]]:
 
 
 def _labels(series: Sequence[Series]) -> list[str]:
-    """Label the series by config keys, then seeds, then directories, until they differ."""
+    """Label the series by config keys, then seeds and folds, then directories, until they differ."""
     if len(series) == 1:
         return [""]
     names = label_each([configurations([each.runs[0]])[0] for each in series])
-    seeds = [f"seed={s.runs[0][1].config.get('seed')}" if len(s.runs) == 1 else "" for s in series]
-    for details in (seeds, [s.runs[0][0].name for s in series]):
+    repeats = [repeat_of(s.runs[0][1]) if len(s.runs) == 1 else None for s in series]
+    words = [
+        f"seed={each[0]}" + ("" if each[1] is None else f" data.fold={each[1]}") if each else "" for each in repeats
+    ]
+    for details in (words, [s.runs[0][0].name for s in series]):
         pairs = zip(names, details, strict=True)
         names = [f"{name} {detail}".strip() if names.count(name) > 1 else name for name, detail in pairs]
     return names

@@ -1,4 +1,4 @@
-"""The leaderboard: configurations ranked by their mean over seeds, with tests of significance, and failed runs."""
+"""The leaderboard: configurations ranked by their mean over seeds or folds, with tests of significance, failed runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _block_lines(block: Block, rows: int) -> list[str]:
     if block.ranked and (len(block.ranked) > 1 or not block.apart):  # alone, it is the best of nothing
         sign = 1 if better == "lower" else -1
         run = min(best.runs, key=lambda run: sign * (run[1].metric(best.monitor) or 0.0))
-        its = f"  the best of its {len(best.runs)} seeds" if len(best.runs) > 1 else ""
+        its = f"  the best of its {pluralize(len(best.runs), best.varied)}" if len(best.runs) > 1 else ""
         equal = len(_equal_to_best(block))
         lines += [f"{'best ' if equal == 1 else 'equal'}   {_line_to_paste(best)}", f"run     {run[0]}{its}"]
     return lines
@@ -71,21 +71,25 @@ def _equal_to_best(block: Block) -> list[Configuration]:
 
 def _notes(block: Block) -> list[str]:
     best, tests = block.all[0], block.separable[1:]
+    varied = "/".join(sorted({c.varied for c in block.ranked}))
     notes = []
     if block.ranked and (equal := len(_equal_to_best(block))) > 1:
         notes.append(f"the first {equal} are equal in {best.monitor}: it does not choose between them")
     if tests and max(len(c.runs) for c in block.ranked) == 1:
-        notes.append("one seed each: differences may be chance; add seed=0,1,2,3,4")
+        remedy = "seed=0,1,2,3,4" if varied == "seed" else "the other folds"
+        notes.append(f"one {varied} each: differences may be chance; add {remedy}")
     elif tests:
         tested = [c for c, test in zip(block.ranked[1:], tests, strict=True) if test is not None]
         counts = sorted({len(c.runs) for c in (best, *tested)})
-        how = f"at {'-'.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} seeds (Welch's t-test, 95%)"
+        how = f"at {'-'.join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))} {varied}s (Welch's t-test, 95%)"
         if same := tests.count(False):
             notes.append(f"= not separable from the best {how}: {pluralize(same, 'configuration')}")
         elif tested:
             notes.append(f"the best is separable from {'all others' if None not in tests else 'the others'} {how}")
         if unknown := tests.count(None):
-            notes.append(f"? not tested, needs 2 or more seeds: {pluralize(unknown, 'configuration')}")
+            notes.append(f"? not tested, needs 2 or more {varied}s: {pluralize(unknown, 'configuration')}")
+    if any(c.varied != "seed" and len(c.runs) > 1 for c in block.ranked):
+        notes.append("folds share training examples: the intervals and tests are too narrow")
     if block.ranked and best.failed:
         count = pluralize(best.num_runs, "run")
         notes.append(f"of the best's {count}, {len(best.failed)} failed: its mean leaves them out")
@@ -95,7 +99,7 @@ def _notes(block: Block) -> list[str]:
     if any(difference.key.startswith(("loss", "task")) for difference in block.apart):
         notes.append(f"the losses differ, so {best.monitor} does not compare them: choose another monitor")
     if repeats := sum(len(c.repeats) for c in block.all):
-        notes.append(f"{pluralize(repeats, 'older run')} of the same seed: ignored")
+        notes.append(f"{pluralize(repeats, 'older run')} of the same {varied.replace('run', 'seed and fold')}: ignored")
     return notes
 
 
@@ -103,7 +107,11 @@ def _line_to_paste(best: Configuration) -> str:
     path, record = min(best.runs, key=lambda run: run[1].is_reproduction)
     if record.overrides is None or record.is_reproduction or not record.is_own:  # a stranger's line is not for pasting
         return shlex.join(["mlprun", "reproduce", str(path)])
-    overrides = [line for line in override_lines(record) if not re.match(r"[+~]*(seed=|(hydra|sweep)[=./@])", line)]
+    overrides = [
+        line
+        for line in override_lines(record)
+        if not re.match(r"[+~]*(seed=|data\.(num_folds|fold)=|(hydra|sweep)[=./@])", line)
+    ]
     options = []
     with contextlib.suppress(ValueError):  # an open quote
         words = iter(shlex.split(record.command))

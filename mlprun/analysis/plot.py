@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlprun.analysis.configurations import varied
 from mlprun.analysis.curves import Curve, Series, curve, default_metrics, mean_curve, metrics_of
 from mlprun.formatting import truncate
 from mlprun.pictures.figures import evenly_spaced, new_panels, palette
@@ -24,7 +25,7 @@ X_LABELS = {"step": "step (optimizer updates)", "epoch": "epoch", "optim/lr": "l
 
 
 def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> Figure:
-    """A panel for each metric and a line for each series: one run, or the mean of several seeds with their range."""
+    """A panel for each metric and a line for each series: a run, or the mean and range of its seeds or folds."""
     figure, panels = _panels([1.0] * len(metrics), x)
     for panel, metric in zip(panels, metrics, strict=True):
         for each, colour in zip(series, palette(len(series)), strict=True):
@@ -37,7 +38,8 @@ def draw(series: Sequence[Series], metrics: Sequence[str], x: str = "step") -> F
     counts = sorted({len(each.runs) for each in series})
     if counts[-1] > 1:
         several = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-        panels[0].set_title(f"mean of {several} seeds; the band is from the smallest to the largest", fontsize=10)
+        kind = "/".join(sorted({varied(each.runs) for each in series if len(each.runs) > 1}))
+        panels[0].set_title(f"mean of {several} {kind}s; the band is from the smallest to the largest", fontsize=10)
     elif len(series) == 1:
         panels[0].set_title(figure_text(_title(series[0].runs[0])), fontsize=10)
     if len(series) > 1:

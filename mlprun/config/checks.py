@@ -62,6 +62,7 @@ def check_config(config: Config) -> Config:
     data = config.data
     check_monitor(config.monitor, data.task, data.num_outputs, config.metrics)
     check_data(data.task, data.name, data.input_shape, data.normalize_targets)
+    _check_folds(data.num_folds, data.fold)
     for key, option, value in iter_options(Config, config):
         if option.unit == DURATION and parse_duration(value, key=key).amount == 0:
             raise ConfigError(key, value, "must be longer than 0")
@@ -71,6 +72,18 @@ def check_config(config: Config) -> Config:
         problem = f"cannot split a batch of {config.batch_size} examples into so many parts"
         raise ConfigError("trainer.accumulate", accumulate, problem, f"choose at most batch_size={config.batch_size}")
     return config
+
+
+def _check_folds(num_folds: int | None, fold: int | None) -> None:
+    if num_folds is None:
+        if fold is not None:
+            raise ConfigError("data.fold", fold, "there are no folds", "add data.num_folds=5")
+    elif fold is None:
+        remedy = f"write data.fold=0, or run all: mlprun -m data.num_folds={num_folds} 'data.fold=range(0,{num_folds})'"
+        raise ConfigError("data.num_folds", num_folds, "one of the folds must be val", remedy)
+    elif fold >= num_folds:
+        problem = f"the {num_folds} folds are 0 to {num_folds - 1}"
+        raise ConfigError("data.fold", fold, problem, f"choose one of them, or data.num_folds={fold + 1}")
 
 
 def _check_numbers(value: Any, key: str, *, is_users_own: bool = False) -> None:

@@ -130,6 +130,17 @@ class DataConfig:
     split_seed: int = option(
         0, "seed of the splits, so that runs with different `seed`s share their splits", check=at_least(0)
     )
+    num_folds: int | None = option(
+        None,
+        "divide train and val into so many folds, of which one is val; null: use `val_fraction`",
+        check=at_least(2),
+    )
+    fold: int | None = option(
+        None, "the fold that is val, from 0; `-m 'data.fold=range(0,5)'` runs each of five", check=at_least(0)
+    )
+    groups: str | None = option(
+        None, "name of the groups of examples that no two splits or folds share, such as patients; null: none"
+    )
     normalize: str = option(
         "standardize", "scaling of inputs by the training split", check=choice("none", "minmax", "standardize")
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, Subset
+from torch.utils.data import ConcatDataset, IterableDataset, Subset
 
 from mlprun import randomness
 from mlprun.data.source import Examples, Part
@@ -38,6 +38,9 @@ def known_targets(part: Part) -> Tensor | None:
     if isinstance(part, Subset):
         of_all = known_targets(part.dataset)
         return None if of_all is None else of_all[torch.as_tensor(part.indices)]
+    if isinstance(part, ConcatDataset):
+        known = [targets for each in part.datasets if (targets := known_targets(each)) is not None]
+        return torch.cat(known) if len(known) == len(part.datasets) else None
     try:
         targets = torch.as_tensor(getattr(part, "targets", None))
     except (TypeError, ValueError, RuntimeError):  # missing, or such as names

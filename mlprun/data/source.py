@@ -6,7 +6,7 @@ of the user's own. Functions here and in the sibling files take plain arguments 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,6 +64,7 @@ class Inputs:
 
     section: ClassVar[str] = ""  # of `data`, with the keys of this kind
     why_not_augment: ClassVar[str] = ""  # why `data.augment` does not suit these inputs; empty if it may
+    why_not_folds: ClassVar[str] = ""  # likewise `data.num_folds`
     bucketing: ClassVar[int] = 0  # sort the examples of so many batches by length
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     padding: int | None = field(default=None, kw_only=True)
@@ -126,6 +127,7 @@ class Source:
         perturb: changes each batch at random, in training, val and test alike (masked words).
         resize: how images were resized, so that `predict` does the same; see `image_folder`.
         describe: gives lines about the files for `inspect`.
+        groups: name -> the group of each training example, and then of each of `val`; `data.groups` names one.
     """
 
     train: Part
@@ -139,3 +141,4 @@ class Source:
     perturb: Perturb | None = None
     resize: str = "cover"
     describe: Callable[[], list[str]] | None = None
+    groups: Mapping[str, Sequence[Any]] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from mlprun import randomness
 from mlprun.data.checks import ExpectedData
 from mlprun.data.first_pass import FirstPass
+from mlprun.data.folds import Folds, assign, find_groups, hold_out_groups, pool
 from mlprun.data.normalize import STATISTICS_SAMPLE, Normalizer, make_normalizer, sample_examples
 from mlprun.data.own_generators import warn_of_own_generators
 from mlprun.data.parts import StreamPart, known_targets, limit_examples, named_classes, size, take
@@ -82,6 +83,8 @@ def make_splits(
     normalize_targets: bool = False,
     limit: int | None,
     limit_eval: int | None,
+    folds: Folds | None = None,
+    groups: str | None = None,
 ) -> Splits:
     """Check the data against the config, and split it.
 
@@ -92,6 +95,8 @@ def make_splits(
         normalize: `none`, `minmax` or `standardize`.
         normalize_targets: scale the targets of a regression by mean and standard deviation of the training split's.
         limit, limit_eval: number of training, and of val and test examples to use, None for all.
+        folds: of train and val, whose own val part is then one with train.
+        groups: name of the groups of examples that no two parts share.
 
     Raises:
         DataError: NaN, an empty class, too few examples.
@@ -114,11 +119,15 @@ def make_splits(
             expected.check(part, name)
     for part in {id(part): part for part in (source.augmented or source.train, val, source.test)}.values():
         warn_of_own_generators(part)
+    if folds is not None:
+        source, val = pool(source, val, folds), None
+    group_of = None if groups is None else find_groups(source, groups)
     if isinstance(source.train, IterableDataset):
         train, val, test = _split_stream(source, source.train, val, val_fraction, test_fraction, split_seed)
         plain_train = train = limit_examples(train, limit, split_seed)
     else:
-        indices, val, test = _split_examples(source, val, task, val_fraction, test_fraction, split_seed)
+        fractions = val_fraction, test_fraction
+        indices, val, test = _split_examples(source, val, task, fractions, split_seed, folds, group_of)
         indices = indices[:limit].sort().values
         plain_train = take(source.train, indices)
         train = plain_train if source.augmented is None else take(source.augmented, indices)
@@ -148,16 +157,36 @@ def _class_counts(expected: ExpectedData, part: Part) -> Tensor | None:
 
 
 def _split_examples(
-    source: Source, val: Part | None, task: str, val_fraction: float, test_fraction: float, seed: int
+    source: Source,
+    val: Part | None,
+    task: str,
+    fractions: tuple[float, float],
+    seed: int,
+    folds: Folds | None,
+    groups: Tensor | None,
 ) -> tuple[Tensor, Part, Part]:
     """The indices of the examples to train on, in a random order, and the val and test parts."""
     count, test = len(source.train), source.test  # type: ignore[arg-type]  # no stream, so it has a length
-    indices = torch.arange(count)
-    if test is None:
-        targets = known_targets(source.train) if task == "classification" else None
+    val_fraction, test_fraction = fractions
+    indices, classes = torch.arange(count), None
+    if task == "classification" and (test is None or folds is not None):
+        targets = known_targets(source.train)
         classes = None if targets is None or targets.numel() != count else targets.flatten()
-        indices, test_indices = hold_out(count, classes, test_fraction, seed)
+    if test is None:
+        if groups is None:
+            indices, test_indices = hold_out(count, classes, test_fraction, seed)
+        else:
+            indices, test_indices = hold_out_groups(groups, test_fraction, seed, "test")
         test = take(source.train, test_indices)
+    classes, groups = (None if each is None else each[indices] for each in (classes, groups))
+    chosen = None
+    if folds is not None:
+        chosen = assign(len(indices), folds, seed, classes, groups, source.class_names) == folds.held_out
+    elif val is None and groups is not None:
+        chosen = torch.zeros(len(indices), dtype=torch.bool)
+        chosen[hold_out_groups(groups, val_fraction, seed, "val")[1]] = True
+    if chosen is not None:
+        val, indices = take(source.train, indices[chosen]), indices[~chosen]
     # Permuted also with a val part of its own: `limit` must not take one class of files sorted by class.
     indices = indices[torch.randperm(len(indices), generator=randomness.generator(seed, "val"))]
     if val is None:

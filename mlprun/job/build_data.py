@@ -15,6 +15,7 @@ from mlprun import randomness
 from mlprun.config.instantiate import construct
 from mlprun.config.schema import INPUT_SECTIONS, Config, DataConfig
 from mlprun.data.batches import EvalBatches, TrainBatches
+from mlprun.data.folds import Folds
 from mlprun.data.nested import AnyBatch
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.splits import Splits, make_splits
@@ -73,6 +74,8 @@ def build_splits(config: Config) -> Splits:
         normalize_targets=data.normalize_targets,
         limit=data.limit,
         limit_eval=data.limit_eval,
+        folds=None if data.num_folds is None or data.fold is None else Folds(data.num_folds, data.fold),
+        groups=data.groups,
     )
     if data.resize != source.resize:
         problem = f"does not reach data.dataset, whose images are resized by {source.resize!r}"

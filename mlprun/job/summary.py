@@ -23,6 +23,7 @@ def data_line(config: Config, sizes: dict[str, int | None], targets: str) -> str
     """
     data = config.data
     counts = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
+    counts += "" if data.num_folds is None else f" (val is fold {data.fold} of {data.num_folds}, from 0)"
     inputs = "examples" if data.input_shape is None else f"inputs {'x'.join(map(str, data.input_shape))}"
     return f"data    {data.name}: {counts}; {inputs}, {targets}"
 

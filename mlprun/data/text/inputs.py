@@ -38,6 +38,10 @@ class TokenIds(Inputs):
     def bucketing(self) -> int:  # type: ignore[override]  # a constant elsewhere
         return int(self.options["bucketing"])
 
+    @property
+    def why_not_folds(self) -> str:  # type: ignore[override]  # a constant elsewhere
+        return "" if self.tokenizer is None else "the vocabulary is that of all folds, and must not know the val texts"
+
     def decode(self, ids: Tensor) -> str:
         """A text or, without a tokenizer, its ids."""
         numbers = ids.tolist()

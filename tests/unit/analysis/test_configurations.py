@@ -122,3 +122,36 @@ def test_a_seed_counts_once():
     (found,) = configurations(runs)
     assert [path.name for path, _ in found.runs] == ["newer", "original"]
     assert "2 older runs of the same seed: ignored" in leaderboard(runs)
+
+
+def folds(lr: str, values: list[float], **record) -> list:
+    made = []
+    for fold, value in enumerate(values):
+        data = {"sizes": {"val": 9}, "digests": {"val": f"{record.get('digests', '')}{fold}"}}
+        line = f"optim.lr={lr}", "data.num_folds=3", f"data.fold={fold}", f"seed={record.get('seed', 0)}"
+        made.append(run(*line, value=value, data=data))
+    return made
+
+
+def test_folds_are_averaged_as_seeds_are(tmp_path):
+    """Each has val examples of its own, and the configurations compare fold by fold."""
+    runs = [*folds("0.1", [0.5, 0.25, 0.75]), *folds("0.2", [0.5, 1.5, 1.0])]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    rows = read_csv(tmp_path)
+    assert [(row["optim.lr"], row["n"], row["mean"]) for row in rows] == [("0.1", "3", "0.5"), ("0.2", "3", "1.0")]
+    assert "data.fold" not in rows[0]
+    lines = leaderboard(runs)
+    assert "= not separable from the best at 3 folds (Welch's t-test, 95%): 1 configuration" in lines
+    assert any("the best of its 3 folds" in line for line in lines)
+    assert any("folds share training examples" in line for line in lines)
+    assert "best    mlprun optim.lr=0.1" in lines  # which trains on all of them
+
+
+def test_folds_of_several_seeds_and_other_folds_of_changed_data():
+    both = [*folds("0.1", [0.5, 0.25, 0.75]), *folds("0.1", [0.5, 0.25, 0.75], seed=1)]
+    (found,) = configurations(both)
+    assert (len(found.runs), found.varied) == (6, "run")
+    changed = folds("0.1", [0.5, 0.25, 0.75], digests="other ")
+    assert len(configurations([*folds("0.1", [0.5, 0.25, 0.75]), *changed])) == 2
+    ordinary = run("optim.lr=0.1", value=0.25)
+    assert len([line for line in leaderboard([*both, ordinary]) if "is better" in line]) == 2  # other val examples
