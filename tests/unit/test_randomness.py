@@ -54,17 +54,6 @@ def test_seed_torch_is_what_manual_seed_would_be():
     assert all(map(torch.equal, drawn, again))
 
 
-def test_noise_of_a_step_is_that_of_the_uninterrupted_run():
-    def noise(step: int) -> torch.Tensor:
-        randomness.seed_torch(0, "noise", step)
-        return torch.nn.functional.dropout(torch.ones(50))
-
-    whole = [noise(step) for step in range(6)]
-    torch.rand(17)  # a crash, another job: whatever drew before
-    assert all(torch.equal(noise(step), whole[step]) for step in (4, 5, 1))
-    assert not torch.equal(whole[0], whole[1])
-
-
 def test_seed_all_seeds_python_numpy_and_torch():
     def draw(*key: object) -> tuple[float, float, float]:
         randomness.seed_all(*key)

@@ -281,20 +281,3 @@ def test_a_damaged_line_is_named(tmp_path, lines, said):
         with pytest.raises(RunError) as refusal:
             compare_rows(*pair)
         assert f"{damaged} {said}" in str(refusal.value)
-
-
-def test_a_last_line_without_its_end_is_whole(tmp_path):
-    assert compare_rows(metrics(tmp_path / "a", A, B), metrics(tmp_path / "b", A, json.dumps(B))) is None
-
-
-@pytest.mark.parametrize("make", [Path.touch, None, Path.mkdir])
-def test_a_file_that_cannot_be_read_is_named(tmp_path, make):
-    whole, other = metrics(tmp_path / "whole.jsonl"), tmp_path / "other.jsonl"
-    if make:
-        make(other)
-    if make is Path.touch:
-        assert compare_rows(whole, other) is None
-        return
-    with pytest.raises(RunError, match="cannot be read") as refusal:
-        compare_rows(whole, other)
-    assert str(other) in str(refusal.value)

@@ -261,10 +261,3 @@ def test_the_order_of_the_texts_does_not_matter(texts, kind, rng: random.Random)
     shuffled = [*texts]
     rng.shuffle(shuffled)
     assert make(shuffled, kind, vocab_size=280) == make(texts, kind, vocab_size=280)
-
-
-@settings(max_examples=30)
-@given(TEXTS, KINDS)
-def test_plain_values_make_the_same_tokenizer(texts, kind):
-    tokenizer = make(texts, kind)
-    assert Tokenizer.from_plain(tokenizer.to_plain()) == tokenizer
