@@ -25,6 +25,7 @@ from mlprun.writers.base import Bins, Pixels, RunInfo, Values, Writer
 
 # tags of the run's end, of its start in the HParams table, and of its texts: a run that goes on writes them itself
 WRITTEN_ANEW = ("test/", "run/", metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
+BY_LAYER = ("activation_norm", "dead_relus", "gradient_norm", "update_ratio", "weight_norm")  # of logging.histograms
 EVENT_FILES = f"events.out.tfevents.{10 * '[0-9]'}.*"
 
 
@@ -37,7 +38,9 @@ def shown_as(tag: str) -> str:
     first, _, rest = tag.partition("/")
     if first in ("train", "val"):
         return f"{rest}/{first}"
-    return f"training/{rest}" if first in ("optim", "perf") else tag
+    if first in ("optim", "perf"):
+        return f"training/{rest}"
+    return f"training/{tag}" if first in BY_LAYER else tag
 
 
 class TensorBoard(Writer):

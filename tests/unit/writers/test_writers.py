@@ -127,6 +127,8 @@ def test_scalars_are_read_back_under_their_tags_and_steps(tmp_path):
         ("val/top/5", "top/5/val"),
         ("optim/lr", "training/lr"),  # after the metrics
         ("perf/examples_per_sec", "training/examples_per_sec"),
+        ("activation_norm/output", "training/activation_norm/output"),
+        ("training/activation_norm/output", "training/activation_norm/output"),
         ("test/loss", "test/loss"),
         ("noise/variance", "noise/variance"),
         ("loss/train", "loss/train"),
