@@ -17,7 +17,7 @@ from mlprun.runs.collect import Run, sort_by_name
 from mlprun.runs.record import RunRecord, section
 
 UNFINISHED = ("running", "interrupted")
-SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the first that a data set has is shown
+SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the first of a data set is shown
 
 
 @dataclass
@@ -55,6 +55,13 @@ class Configuration:
 
     def metric(self, name: str) -> list[float]:
         return [value for _, record in self.runs if (value := record.metric(name)) is not None]
+
+    @property
+    def tested(self) -> list[str]:
+        """The test metrics to show: the monitored one, and the usual one of such data."""
+        usual = next((name for name in SCORES if self.metric(name)), None)
+        names = (f"test/{self.monitor.rpartition('/')[2]}", usual)
+        return [name for name in dict.fromkeys(names) if name and self.metric(name)]
 
     @property
     def num_runs(self) -> int:
@@ -194,6 +201,9 @@ def label_each(entries: list[Configuration]) -> list[str]:
 def _cells(entries: list[Configuration], key: str) -> list[str]:
     values = [_find(c.config, key) for c in entries]
     pairs = list(zip(entries, values, strict=True))
+    if key.endswith("._target_"):  # who did not type the class has a choice
+        group = key.removesuffix("._target_")
+        return [c.typed.get(key) or _name(group, _find(c.config, group)) for c in entries]
     if not any(isinstance(value, dict) and value for value in values):
         return [c.typed.get(key, "") if value is MISSING else _cell(value) for c, value in pairs]
     # A group: two configurations have the same option if all keys of the group that nobody typed are equal.
@@ -203,14 +213,16 @@ def _cells(entries: list[Configuration], key: str) -> list[str]:
         for value in values
     ]
     options = {rest: c.typed[key] for c, rest in zip(entries, untyped, strict=True) if key in c.typed}
-    names = [options.get(rest) or _name(value) for rest, value in zip(untyped, values, strict=True)]
+    names = [options.get(rest) or _name(key, value) for rest, value in zip(untyped, values, strict=True)]
     return [c.typed.get(key) or name for c, name in zip(entries, names, strict=True)]
 
 
-def _name(group: Any) -> str:
-    if not isinstance(group, dict):
-        return "" if group is MISSING else _cell(group)
-    return str(group.get("name") or str(group.get("_target_", "")).rpartition(".")[2])
+def _name(group: str, node: Any) -> str:
+    from mlprun.config.choices import choice_of  # late: imports Hydra
+
+    if not isinstance(node, dict):
+        return "" if node is MISSING else _cell(node)
+    return str(node.get("name") or choice_of(group, node) or str(node.get("_target_", "")).rpartition(".")[2])
 
 
 def _find(config: dict[str, Any], key: str) -> Any:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from mlprun.analysis.configurations import (
-    SCORES,
     Block,
     Configuration,
     comparable_blocks,
@@ -28,9 +27,10 @@ from mlprun.analysis.statistics import interval, mean_or_none, sd_or_none
 from mlprun.files import atomic_write, naming_path
 from mlprun.formatting import csv_cell, first_few, pluralize, truncate_middle
 from mlprun.runs.collect import Run, sort_by_name
+from mlprun.terminal import width
 from mlprun.text_table import render
 
-WIDTH = 120  # of a line; paths and commands to paste may be longer
+WIDTH = 120  # of a line, except on a terminal of another width; paths and commands to paste may be longer
 LISTED = 10  # failed or unfinished runs
 
 
@@ -57,7 +57,7 @@ def _block_lines(block: Block, rows: int) -> list[str]:
     if block.ranked and (len(block.ranked) > 1 or not block.apart):  # alone, it is the best of nothing
         sign = 1 if better == "lower" else -1
         run = min(best.runs, key=lambda run: sign * (run[1].metric(best.monitor) or 0.0))
-        its = f"  the best of its {pluralize(len(best.runs), best.varied)}" if len(best.runs) > 1 else ""
+        its = f"  best of {pluralize(len(best.runs), best.varied)}" if len(best.runs) > 1 else ""
         equal = len(_equal_to_best(block))
         lines += [f"{'best ' if equal == 1 else 'equal'}   {_line_to_paste(best)}", f"run     {run[0]}{its}"]
     return lines
@@ -138,7 +138,7 @@ def _failed_lines(runs: list[Run]) -> list[str]:
         if not reason:
             reason = "no finite value to rank it by" if record.status == "completed" else record.status
         file = path / "train.log"
-        lines += [f"failed  {file if file.exists() else path}", f"  {truncate_middle(reason, WIDTH - 2)}"]
+        lines += [f"failed  {file if file.exists() else path}", f"  {truncate_middle(reason, width(WIDTH) - 2)}"]
     return lines + ([f"… {len(runs) - LISTED} more failed"] if len(runs) > LISTED else [])
 
 
@@ -148,6 +148,7 @@ class _Column:
     cells: list[str]
     right: bool = True
     flexible: bool = False  # may be truncated
+    spare: int = 0  # the highest is hidden first where the terminal is narrow, 0 never
 
 
 def _table(block: Block, rows: int) -> list[str]:
@@ -179,11 +180,12 @@ def _table(block: Block, rows: int) -> list[str]:
         places = max(places, min(8, 1 - _exponent(spread)))
         limits = [interval(c.values) for c in entries]
         halves = [None if limit is None else (limit[1] - limit[0]) / 2 for limit in limits]
-        columns += [_Column("sd", _format_numbers(spread, places)), _Column("±95%", _format_numbers(halves, places))]
-    if score := _test_metric(block.all):
-        scores = [mean_or_none(c.metric(score)) for c in entries]
-        columns.append(_Column(score, _format_numbers(scores, _decimal_places(scores))))
-    columns.append(_Column("sec", _format_numbers([c.elapsed_sec for c in entries], 1)))
+        columns.append(_Column("sd", _format_numbers(spread, places), spare=3))
+        columns.append(_Column("±95%", _format_numbers(halves, places), spare=4))
+    for place, name in enumerate(_tested(block.all)):
+        scores = [mean_or_none(c.metric(name)) for c in entries]
+        columns.append(_Column(name, _format_numbers(scores, _decimal_places(scores)), spare=min(place + 1, 2)))
+    columns.append(_Column("sec", _format_numbers([c.elapsed_sec for c in entries], 1), spare=5))
     if all(c.num_runs == 1 for c in block.all):
         paths = [(c.runs or c.failed or c.unfinished)[0][0] for c in block.all]
         above = os.path.commonpath([path.absolute().parent for path in paths])
@@ -191,12 +193,13 @@ def _table(block: Block, rows: int) -> list[str]:
         columns.append(_Column("run", names, right=False, flexible=True))
     table = zip_longest(*([column.title, *column.cells[: len(entries)]] for column in columns), fillvalue="")
     align = "".join("<>"[column.right] for column in columns)
-    return render(table, align, max_width=WIDTH, flexible=[i for i, column in enumerate(columns) if column.flexible])
+    flexible = [i for i, column in enumerate(columns) if column.flexible]
+    spare = sorted((i for i, column in enumerate(columns) if column.spare), key=lambda i: -columns[i].spare)
+    return render(table, align, max_width=width(WIDTH), flexible=flexible, spare=spare)
 
 
-def _test_metric(entries: Iterable[Configuration]) -> str | None:
-    names = {name for c in entries for name in SCORES if c.metric(name)}
-    return next((name for name in SCORES if name in names), None)
+def _tested(entries: Iterable[Configuration]) -> list[str]:
+    return list(dict.fromkeys(name for c in entries for name in c.tested))
 
 
 def _exponent(values: Iterable[float | None]) -> int:
@@ -232,7 +235,7 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
     blocks = comparable_blocks(configurations(runs))
     swept = differing_columns([c for block in blocks for c in block.all])
     swept = {key: cells for key, cells in swept.items() if key not in ("data", "monitor")}
-    scores = [name for name in SCORES if any(_test_metric(block.all) == name for block in blocks)]
+    scores = list(dict.fromkeys(name for block in blocks for name in _tested(block.all)))
     header = ["rank", *swept, "n", "data", "monitor", "mean", "sd", "ci95_low", "ci95_high",
               *(f"{name}_mean" for name in scores), "elapsed_sec_mean", "separable_from_best",
               "runs", "failed_runs", "unfinished_runs"]  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlprun.analysis.configurations import override_lines
 from mlprun.analysis.diff import MISSING, NAMES, Difference, compare_records, compare_rows, same_json
 from mlprun.errors import RunError
 from mlprun.formatting import as_typed, pluralize
@@ -26,6 +27,7 @@ def _one(path: Path, record: RunRecord) -> list[str]:
         ("status", record.status),
         ("error", record.error.partition("\n")[0]),
         ("command", record.command),
+        *(("set", line) for line in override_lines(record)),
         ("folder", record.folder),
         ("git", _commit(record.git, path)),
         ("mlprun", _version(record.get("mlprun"))),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlprun.config.stored import take_root
 from mlprun.errors import ConfigError
-from mlprun.runs.log import print_line
+from mlprun.terminal import print_line
 
 REMEDY = "only data.root=FOLDER can, which says where the data lie now"
 

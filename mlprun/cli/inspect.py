@@ -9,7 +9,7 @@ from mlprun.cli.line import check_words, typed_line
 from mlprun.config.checks import check
 from mlprun.config.project import find_project
 from mlprun.errors import ConfigError
-from mlprun.process import without_collections
+from mlprun.terminal import importing_torch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     if not is_chosen:
         folder = find_project().outputs / Path("inspect", f"{folder.parent.name}_{folder.name}")
 
-    with without_collections():
+    with importing_torch():
         from mlprun.inspection.inspect import inspect
 
     return inspect(config, folder, claim=not is_chosen)

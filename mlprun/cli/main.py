@@ -17,9 +17,9 @@ from mlprun.cli.train import train
 from mlprun.cli.usage import parse
 from mlprun.config.own_modules import find_own_modules
 from mlprun.errors import UserError
-from mlprun.formatting import printable
 from mlprun.process import fast_exit
 from mlprun.streams import accept_any_text
+from mlprun.terminal import print_line
 
 ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs outside of mlprun/cli
 CALLS_STORED_TARGETS = ("eval", "predict", "resume", "reproduce")
@@ -56,9 +56,7 @@ def main() -> NoReturn:
     except Exception as error:  # a bug in mlprun or in Hydra
         if os.environ.get("MLPRUN_TRACEBACK") == "1":
             raise
-        print(
-            f"error: {type(error).__name__}: {printable(str(error))}\n  MLPRUN_TRACEBACK=1 shows where", file=sys.stderr
-        )
+        print_line(f"error: {type(error).__name__}: {error}\n  MLPRUN_TRACEBACK=1 shows where", sys.stderr)
         status = 1
     signals.disarm()
     sys.exit(status)

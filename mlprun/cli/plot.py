@@ -14,7 +14,7 @@ from mlprun.errors import ConfigError, RunError, suggestion
 from mlprun.formatting import first_few
 from mlprun.pictures.figures import save
 from mlprun.runs.collect import read_runs
-from mlprun.runs.log import print_line
+from mlprun.terminal import print_line
 
 FORMATS = (".png", ".pdf", ".svg")
 

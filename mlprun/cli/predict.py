@@ -20,7 +20,7 @@ from mlprun.predict.answers import as_json, as_lines, draw
 from mlprun.predict.generate import complete, completes, unused_options
 from mlprun.predict.predict import Answer, predict, text_of
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.log import print_line
+from mlprun.terminal import print_line
 
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # as a colleague's run
 

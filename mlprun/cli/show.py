@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, command: str) -> int:
     from mlprun.analysis.show import show
-    from mlprun.runs.log import print_line
+    from mlprun.terminal import print_line
 
     for line in show(*((path, RunDirectory(path).read()) for path in (options.run, options.other) if path)):
         print_line(line)

@@ -27,7 +27,8 @@ from mlprun.formatting import pluralize
 from mlprun.process import is_guest, num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory, claim, make, now_utc
-from mlprun.runs.log import print_line, read_warnings
+from mlprun.runs.log import read_warnings
+from mlprun.terminal import print_line
 
 if TYPE_CHECKING:
     from mlprun.runs.sweep_record import SweepRecord
@@ -80,6 +81,8 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     planning.check_directories(composer, line.words, sweep_dir)
     if num_repeated:
         print_line(f"{pluralize(num_repeated, 'repeated point')} skipped", sys.stderr)
+    if not settings.dry_run:
+        print_line(f"check   {pluralize(len(points), 'run')} before the first starts")
     points, checked = _check(points, settings, builds=cfg.hydra.launcher._target_ == POOL and not settings.dry_run)
     _warn_of_outdated(points, settings.stale)
     if settings.dry_run:
@@ -123,10 +126,10 @@ def _run_points(
     record.write(sweep_dir)
     is_pooled = cfg.hydra.launcher._target_ == POOL
     at_a_time = min(record.num_workers, len(record.gpus) or num_cores())
-    suffix = f"  {at_a_time} at a time" if is_pooled and to_do else ""
+    suffix = f", {at_a_time} at a time" if is_pooled and to_do else ""
     is_grid = line.composer.is_grid(cfg)
     count = f"{len(to_do)} of {len(points)} runs to do" if is_grid else "a search"
-    print_line(f"sweep   {count} in {sweep_dir}{suffix}")
+    print_line(f"sweep   {count}{suffix}: {sweep_dir}")
     for point in redone:  # only now: a redo that cannot work keeps the earlier run
         if point.path is not None:
             shutil.rmtree(point.path)

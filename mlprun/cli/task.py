@@ -21,6 +21,7 @@ from mlprun.formatting import printable
 from mlprun.job.outcome import Outcome
 from mlprun.job.run import run_job
 from mlprun.process import is_guest
+from mlprun.terminal import print_line
 
 SAFE_PATH = "mlprun"  # the value of PYTHONSAFEPATH for the processes of a launcher
 
@@ -73,4 +74,4 @@ def report(error: UserError) -> None:
         import traceback
 
         traceback.print_exception(error)
-    print(f"error: {printable(str(error))}", file=sys.stderr)
+    print_line(f"error: {error}", sys.stderr)

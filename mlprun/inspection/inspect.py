@@ -8,7 +8,6 @@ from typing import Any
 
 from mlprun.config.schema import Config
 from mlprun.errors import RunError, UserError
-from mlprun.formatting import printable
 from mlprun.inspection.examples import data_lines, first_examples
 from mlprun.inspection.gradients import check_gradients
 from mlprun.inspection.schedule import draw_schedule, length_lines, schedule_figure
@@ -19,6 +18,7 @@ from mlprun.job.prepare import prepare
 from mlprun.pictures.figures import save
 from mlprun.pictures.samples import samples_figure
 from mlprun.runs import directory
+from mlprun.terminal import print_line, wrapped
 from mlprun.training import finetune
 
 
@@ -30,7 +30,7 @@ def inspect(config: Config, folder: Path, *, claim: bool) -> int:
     """
     try:
         return _inspect(config, folder, claim=claim)
-    except (UserError, BrokenPipeError):  # `mlprun inspect | head`
+    except UserError:
         raise
     except Exception as error:
         raise RunError(explain(error, config)) from error
@@ -81,9 +81,11 @@ def _save(pictures: dict[str, Any], folder: Path, *, claim: bool) -> None:
         if claim:
             shutil.rmtree(folder)
         raise
-    print_lines(f"drawn   {folder}: {', '.join(pictures)}")
+    print_line(f"drawn   {folder}: {', '.join(pictures)}")
 
 
 def print_lines(*lines: str) -> None:
+    """Print lines, on a terminal wrapped between words."""
     for line in lines:
-        print(printable(line), flush=True)
+        for part in wrapped(line, summary.INDENT):
+            print_line(part)

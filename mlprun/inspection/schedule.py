@@ -15,6 +15,7 @@ from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
 from mlprun.formatting import pluralize
 from mlprun.job.build_learner import build_optimizer, build_schedule, scheduled
+from mlprun.job.summary import length_line
 from mlprun.pictures.figures import new_panels
 from mlprun.pictures.labels import figure_text
 from mlprun.training.loop import Plan
@@ -29,7 +30,7 @@ NUM_DRAWN = 20_000  # steps
 def length_lines(config: Config, plan: Plan, batches: TrainBatches, *, sums_loss: bool) -> list[str]:
     """The number of steps, evaluations and checkpoints, and the gradient noise scale."""
     size = batches.batch_size
-    lines = [f"length  {plan.num_steps:,} steps of {size} examples"]
+    lines = [length_line(config, plan.num_steps, size)]
     if plan.steps_per_epoch is not None and batches.num_examples is not None:
         lines[0] += f"; {pluralize(plan.steps_per_epoch, 'step')} per epoch"
         if left := batches.num_examples % size:

@@ -28,10 +28,11 @@ def resume_line(path: Path) -> str:
     return f"mlprun resume {shlex.quote(str(path))}"
 
 
-def result_line(metrics: dict[str, float], best_step: int, monitor: str) -> str:
+def result_lines(metrics: dict[str, float], best_step: int, monitor: str) -> list[str]:
+    """The step of the best checkpoint, and its test metrics."""
     shown = (name for name in metrics if name.startswith("test/") and name.count("/") == 1)  # of each class: run.json
     scores = "  ".join(f"{name.removeprefix('test/')} {format_metric(metrics[name])}" for name in shown)
-    return f"test    {scores}  (best checkpoint: step {best_step}, {monitor} {format_metric(metrics[monitor])})"
+    return [f"best    step {best_step}, {monitor} {format_metric(metrics[monitor])}", f"test    {scores}"]
 
 
 def shorter_than_done(config: Config, steps: int, num_steps: int) -> ConfigError:

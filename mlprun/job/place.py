@@ -13,8 +13,8 @@ from typing import Any
 from mlprun.config.own_modules import find_own_modules
 from mlprun.errors import RunError
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.log import print_line
 from mlprun.runs.record import section
+from mlprun.terminal import print_line
 
 
 @contextlib.contextmanager

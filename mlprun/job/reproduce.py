@@ -25,9 +25,9 @@ from mlprun.job.outcome import resume_line
 from mlprun.job.place import where_run_began
 from mlprun.job.run import run_job
 from mlprun.runs.directory import RunDirectory, claim
-from mlprun.runs.log import print_line
 from mlprun.runs.metrics import read_rows
 from mlprun.runs.record import RunRecord
+from mlprun.terminal import print_line
 from mlprun.text_table import render
 
 CHECKPOINTS = ("best.pt", "last.pt")

@@ -22,12 +22,12 @@ from mlprun.config.stored import from_record, resumed, with_found_root
 from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, DivergedError, RunError, UserError
 from mlprun.job.explain_error import explain
-from mlprun.job.outcome import Outcome, result_line, resume_line, shorter_than_done
+from mlprun.job.outcome import Outcome, result_lines, resume_line, shorter_than_done
 from mlprun.job.place import where_run_began
-from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.log import RunLog, print_line
+from mlprun.runs.log import RunLog
 from mlprun.runs.record import RunRecord
+from mlprun.terminal import importing_torch, print_line
 
 log = logging.getLogger("mlprun")
 _RAISED = {"is_raised": True}  # of a line that the Python API raises instead of printing it
@@ -152,7 +152,8 @@ def _result(directory: RunDirectory, record: RunRecord, config: Config) -> Outco
     print_line(f"already completed, nothing to do  {directory.path}")
     if record.ended_by == "early_stopping":
         print_line(f"it ended by early stopping at step {record.steps} of {record.num_steps or '?'}")
-    print_line(result_line(outcome.metrics, record.best_step or 0, record.monitor))
+    for line in result_lines(outcome.metrics, record.best_step or 0, record.monitor):
+        print_line(line)
     return outcome
 
 
@@ -169,8 +170,8 @@ def _attempt(
         log.debug("command: %s", command)
         try:
             with signals.after(None if limit is None else parse_seconds(limit, "trainer.max_time")):
-                # torch is imported here, when the run has its directory and its record
-                with without_collections():
+                log.info("run     %s", directory.path)
+                with importing_torch():  # only now that the run has its directory and its record
                     from mlprun.job.torch_state import restored
                     from mlprun.job.train import train_run
                 with restored():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlprun.config.schema import Config
+from mlprun.formatting import pluralize
+from mlprun.terminal import width
 from mlprun.text_table import render
 
 if TYPE_CHECKING:
@@ -44,12 +46,13 @@ def model_lines(
     layers = list(fit.layers)
     if most is not None and len(layers) > most:
         layers[5:-5] = []
-    rows = [("layer", "", "   output", "parameters", "multiply-adds")] if macs else []
+    rows = [("layer", "class", "output", "parameters", "multiply-adds")]
     for layer in layers:
         shape = "x".join(map(str, layer.output_shape))
-        work = f"{layer.macs:,}" if macs and layer.macs else ""
-        rows.append((layer.name or "(model)", layer.kind, f"-> {shape}", f"{layer.num_parameters:,}", work))
-    table = render(rows, "<<<>>", indent=INDENT)
+        count, work = f"{layer.num_parameters:,}", f"{layer.macs:,}" if layer.macs else ""
+        rows.append((layer.name or "(model)", layer.kind, shape, count, work))
+    shown, align = [row if macs else row[:-1] for row in rows], "<<<>>" if macs else "<<<>"
+    table = render(shown, align, INDENT, max_width=width() - len(INDENT), flexible=[0, 1, 2])
     if len(layers) < len(fit.layers):
         table.insert(len(table) - 5, f"{INDENT}… {len(fit.layers) - 10} more layers")
     return lines + table
@@ -62,6 +65,15 @@ def optim_line(config: Config) -> str:
     loss = config.task or config.loss  # a task of one's own has its own loss
     names = [_class_name(node) for node in (config.optim, config.scheduler, loss)]
     return f"optim   {names[0]}{lr}, {names[1]}; {names[2]}"
+
+
+def length_line(config: Config, num_steps: int, batch_size: int) -> str:
+    """The number of steps, and how a batch is split."""
+    parts = min(config.trainer.accumulate, batch_size)
+    whole, rest = divmod(batch_size, parts)
+    sizes = f"{whole}" + f" or {whole + 1}" * bool(rest)
+    split = f", {parts} x {sizes} by trainer.accumulate" if parts > 1 else ""
+    return f"length  {pluralize(num_steps, 'step')} of {pluralize(batch_size, 'example')}{split}"
 
 
 def _class_name(node: dict[str, object]) -> str:

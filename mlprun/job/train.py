@@ -25,7 +25,7 @@ from mlprun.job.build_writers import build_writers
 from mlprun.job.figures import build_drawing
 from mlprun.job.hparams import hyperparameters
 from mlprun.job.memory import peak_mem_mib
-from mlprun.job.outcome import Outcome, result_line
+from mlprun.job.outcome import Outcome, result_lines
 from mlprun.job.prepare import Experiment, checkpoint_extras, prepare
 from mlprun.job.profile import ProfiledBatches
 from mlprun.job.resume import resume_training
@@ -67,7 +67,7 @@ def train_run(
     if progress.step == 0:
         learner.schedule.apply(learner.optimizer, 0)  # histograms of updates use the first step's rate
         first = draw(0)  # before anything is printed: a picture may not fit the data
-    _log_start(experiment, directory)
+    _log_start(experiment)
     writer.start(_describe(attempt))
     batches, val = experiment.batches, experiment.eval_batches(experiment.splits.val)
     if config.trainer.profile:
@@ -122,15 +122,14 @@ def _record_start(attempt: Attempt, earlier: tuple[RunRecord, RunRecord] | None,
     )
 
 
-def _log_start(experiment: Experiment, directory: RunDirectory) -> None:
+def _log_start(experiment: Experiment) -> None:
     config, num_trained = experiment.config, experiment.num_trained_parameters
     for line in (
         summary.data_line(config, experiment.split_sizes, experiment.task.describe_targets()),
         *summary.model_lines(config, experiment.summary, num_trained, most=12),
         summary.optim_line(config),
-        f"length  {experiment.plan.num_steps:,} steps of {experiment.batches.batch_size} examples",
+        summary.length_line(config, experiment.plan.num_steps, experiment.batches.batch_size),
         f"device  {experiment.device_name}, {pluralize(experiment.num_threads, 'thread')}",
-        f"run     {directory.path}",
     ):
         log.info("%s", line)
     if config.trainer.freeze and config.trainer.weights is None:
@@ -150,6 +149,8 @@ def _describe(attempt: Attempt) -> RunInfo:
         progress.step,
         keep_until=progress.step - progress.pending if progress.step else None,
         command=record.command,
+        best=progress.best,
+        higher_is_better=attempt.experiment.plan.mode == "max",
     )
 
 
@@ -241,6 +242,7 @@ def _finish(attempt: Attempt, reason: str, metrics: dict[str, float]) -> Outcome
     )
     if reason == "early_stopping":
         log.info("early stopping: %s did not improve for %d evaluations", monitor, progress.stale)
-    log.info("%s", result_line(metrics, progress.best_step, monitor))
+    for line in result_lines(metrics, progress.best_step, monitor):
+        log.info("%s", line)
     assert progress.best is not None  # else there was no best checkpoint to test
     return Outcome("completed", directory.path, metrics, progress.best)

@@ -14,10 +14,9 @@ from mlprun.config.trust import check_targets
 from mlprun.errors import ConfigError, DataError, RunError
 from mlprun.job.changes import are_test_examples_others, changes_since, data_changes, true_config
 from mlprun.job.place import where_run_began
-from mlprun.process import without_collections
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.log import print_line
 from mlprun.runs.record import RunRecord, section
+from mlprun.terminal import importing_torch, print_line
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +142,7 @@ def _load(path: Path, *, trust: bool, data: bool, root: Path | None) -> Finished
     if not trust:
         check_targets(stored, Path.cwd(), path, signed)
 
-    with without_collections():
+    with importing_torch():
         import torch
 
         from mlprun.data.normalize import Normalizer

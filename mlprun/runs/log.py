@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
 import sys
 import warnings
 from pathlib import Path
-from typing import TextIO, cast
-
-from tqdm import tqdm
+from typing import cast
 
 from mlprun.files import naming_path, open_to_read, open_to_write
 from mlprun.formatting import printable
 from mlprun.process import is_guest
+from mlprun.terminal import print_line
 
 log = logging.getLogger("mlprun")
 
@@ -65,21 +63,24 @@ class _File(logging.FileHandler):
 
 
 class Terminal(logging.Handler):
-    """Prints information to stdout, and warnings and errors to stderr, above a progress bar."""
+    """Prints information to stdout, and warnings and errors to stderr, above a progress bar.
+
+    A record's `shown` replaces its message there, and its `best` is the part to highlight.
+    """
 
     anomaly = ""  # the warning of torch's anomaly detection
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "is_raised", False) and is_guest():  # the exception says it
             return
-        text = record.getMessage()
+        text = getattr(record, "shown", record.getMessage())
         if record.name == "py.warnings":
             if "Traceback of forward call" in text:
                 self.anomaly = text
                 return
             text = f"warning: {_short(text)}"  # train.log has it whole
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
-        print_line(text, stream)
+        print_line(text, stream, best=getattr(record, "best", ""))
 
 
 def _short(warning: str) -> str:
@@ -104,13 +105,3 @@ def read_warnings(path: Path) -> list[str]:
                 found[-1].append(line.rstrip("\n"))
     texts = ["\n".join(lines) for lines in found]
     return [*dict.fromkeys(_short(text) if re.match(r".+:\d+: \w+: ", text) else text for text in texts)]
-
-
-def print_line(text: str, stream: TextIO | None = None) -> None:
-    """Print a line above a progress bar. A closed pipe (`| head`) or terminal does not stop the work."""
-    stream = stream or sys.stdout
-    try:
-        tqdm.write(printable(text), file=stream)
-        stream.flush()
-    except OSError:  # a pipe without a reader, or a terminal that was closed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -91,6 +92,11 @@ class RunRecord(dict[str, Any]):
     def overrides(self) -> list[str] | None:
         lines = self.get("overrides")
         return [str(line) for line in lines] if isinstance(lines, list) else None
+
+    @property
+    def is_debug(self) -> bool:
+        """Whether `debug=…` was typed."""
+        return any(re.match(r"\+{0,2}debug(@.*)?=(?!null$)", line) for line in self.overrides or [])
 
     @property
     def folder(self) -> str | None:

@@ -16,15 +16,15 @@ from tqdm import tqdm
 
 from mlprun.config.schema import Config
 from mlprun.errors import RunError
-from mlprun.formatting import format_duration, format_metric
+from mlprun.formatting import format_duration, format_metric, truncate
 from mlprun.process import num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.log import print_line
 from mlprun.runs.record import RunRecord
 from mlprun.runs.sweep_record import Needs
 from mlprun.sweep import pool
 from mlprun.sweep.forkserver import OUTPUT, Job
+from mlprun.terminal import BEAT_SEC, is_live, print_line, width
 
 log = logging.getLogger("mlprun")
 
@@ -133,11 +133,15 @@ class _Progress:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        self._began, self._postfix = time.monotonic(), ""
-        hidden = not sys.stderr.isatty()
+        self._began = self._shown = time.monotonic()
+        self._postfix = ""
+        bar_format = "{l_bar}{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+        if self._num_jobs is None:
+            bar_format = "{n_fmt} runs [{elapsed}{postfix}]"
         self._bar = tqdm(
-            total=self._num_jobs, initial=self._num_done, unit="run", leave=False, smoothing=0.0, disable=hidden
-        )
+            total=self._num_jobs, initial=self._num_done, leave=False, smoothing=0.0, disable=not is_live(sys.stderr),
+            bar_format=bar_format, dynamic_ncols=True,
+        )  # fmt: skip
         try:
             yield
         finally:
@@ -147,10 +151,23 @@ class _Progress:
     def running(self, jobs: list[Job]) -> None:
         text = f"{len(jobs)} running"
         text += f", {self.num_failed} failed" if self.num_failed else ""
-        text += f", best {format_metric(self._best[0])} {self._best[1]}" if self._best else ""
+        text += f", best {format_metric(self._best[0])}" if self._best else ""
+        if self._bar.disable:
+            if time.monotonic() - self._shown >= BEAT_SEC:
+                self._print(text)
+            return
+        if self._best and (room := width() - 48 - len(text)) >= 20:  # beside bar and times
+            text += f" {truncate(self._best[1], room)}"
         if text != self._postfix:
             self._postfix = text
             self._bar.set_postfix_str(text)
+
+    def _print(self, text: str) -> None:
+        self._shown = time.monotonic()
+        count = f"{self._num_done:4}"
+        if self._num_jobs is not None:
+            count = f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}"
+        print_line(truncate(f"{count}  {text}{self._time_left()}", width()))
 
     def ended(self, path: Path, *, done_before: bool = False) -> None:
         record = _read(path)
@@ -164,10 +181,7 @@ class _Progress:
         self._num_run += not done_before
         self._bar.update(1)
         if self._bar.disable or record.status != "completed":
-            count = f"{self._num_done:4}"
-            if self._num_jobs is not None:
-                count = f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}"
-            print_line(f"{count}  {text}{self._time_left()}")
+            self._print(text)
 
     def _result(self, name: str, record: RunRecord, done_before: bool) -> str:
         if record.status != "completed":

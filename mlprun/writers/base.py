@@ -27,6 +27,8 @@ class RunInfo:
         keep_until: what an earlier attempt at this run wrote up to this step stays valid; what came after it, and all
             `test/…` values, will be written again. None: the run begins, and nothing stays valid.
         command: the command line that began the run.
+        best: the best value of the monitor so far; None before the first evaluation.
+        higher_is_better: whether that is the highest.
     """
 
     directory: Path
@@ -36,6 +38,8 @@ class RunInfo:
     step: int = 0
     keep_until: int | None = None
     command: str = ""
+    best: float | None = None
+    higher_is_better: bool = False
 
 
 class Writer:

@@ -80,12 +80,20 @@ class Line:
     target = staticmethod(run_line)
 
     def __init__(self, folder: Path, *words: str, split: bool = False, **environment: str) -> None:
-        self._output = folder / f"output-{random.randrange(10**9)}.txt"
+        self._output = self.new_output(folder)
         self._errors = self._output.with_suffix(".err") if split else self._output
         arguments = ([*words], str(folder), str(self._output), str(self._errors), environment)
         self._process = CONTEXT.Process(target=self.target, args=arguments)
         self._process.start()
         self.pid = self._process.pid
+
+    def new_output(self, folder: Path) -> Path:
+        """The file that it prints to."""
+        return folder / f"output-{random.randrange(10**9)}.txt"
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
 
     def __enter__(self) -> Line:
         return self

@@ -33,7 +33,7 @@ IMPORTS = {name: imports(file) for name, file in FILES.items()}
 # Each line may import from the lines above it, and within itself.
 LAYERS = [
     "formatting process version_one",
-    "errors text_table",
+    "errors terminal text_table",
     "files randomness signals streams",
     "models runs",
     "data writers",

@@ -21,6 +21,11 @@ ROWS = [("key", "first", "n"), ("optim.lr", "0.1", "12"), ("seed", "a longer val
                                                  "seed      a lon…alue   3"]),
         ({"max_width": 14, "flexible": [0, 1]}, ["key        n", "optim.lr  12", "seed       3",
                                                  "hidden column…"]),
+        ({"max_width": 20, "flexible": [1], "spare": [2]}, ["key       first", "optim.lr  0.1", "seed      a lon…alue",
+                                                            "hidden columns: n"]),
+        ({"max_width": 28, "flexible": [1], "spare": [2, 0]}, ["key       first            n",
+                                                               "optim.lr  0.1             12",
+                                                               "seed      a longer value   3"]),
         ({"max_width": 3, "flexible": [0, 1]}, [" n", "12", " 3", "hi…"]),
     ],
 )  # fmt: skip

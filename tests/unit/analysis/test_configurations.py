@@ -38,7 +38,7 @@ def test_runs_of_one_configuration_are_averaged(lines):
     (found,) = configurations(runs)
     assert found.values == [0.5, 0.25]
     titles = leaderboard(runs)[1].split()
-    assert titles == ["n", "val/loss", "sd", "±95%", "test/accuracy", "sec"]
+    assert titles == ["n", "val/loss", "sd", "±95%", "test/loss", "test/accuracy", "sec"]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,8 @@ def test_runs_of_one_configuration_are_averaged(lines):
         (("optim.lr=1e-5", "optim.lr=100000.5"), "optim.lr", ["1e-05", "100000.5"]),
         (("optim=sgd", "optim=adam"), "optim", ["sgd", "adam"]),
         (("model=linear", "model=mlp"), "model", ["linear", "mlp"]),
-        (("model=linear", "epochs=10"), "model", ["linear", "MLP"]),
+        (("model=linear", "epochs=10"), "model", ["linear", "mlp"]),
+        (("model._target_=my.Net", "model=mlp"), "model._target_", ["my.Net", "mlp"]),
         (("model.hidden=[4]", "model.hidden=[4, 8]"), "model.hidden", ["[4]", "[4,8]"]),
         (("trainer.grad_clip=1.5", "trainer.grad_clip=null"), "trainer.grad_clip", ["1.5", "null"]),
         (("steps=7", "steps=8"), "steps", ["7", "8"]),

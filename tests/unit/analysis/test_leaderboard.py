@@ -39,16 +39,16 @@ def test_the_whole_page():
     first = int(runs[0][0].name)
     assert leaderboard(runs) == [
         "digits  val/loss (lower is better)  5 configurations, 13 runs, 2 failed",
-        "      optim.lr       n  val/loss      sd    ±95%  test/accuracy  sec",
-        "1         0.01  3 of 4    0.5000  0.0200  0.0497         0.7500  2.0",
-        "2  =     0.003       3    0.5300  0.0608  0.1511         0.7500  2.0",
-        "3          0.1       3    0.6200  0.0400  0.0994         0.7500  2.0",
+        "      optim.lr       n  val/loss      sd    ±95%  test/loss  test/accuracy  sec",
+        "1         0.01  3 of 4    0.5000  0.0200  0.0497     0.5000         0.7500  2.0",
+        "2  =     0.003       3    0.5300  0.0608  0.1511     0.5000         0.7500  2.0",
+        "3          0.1       3    0.6200  0.0400  0.0994     0.5000         0.7500  2.0",
         "         1e+30  0 of 2    failed",
         "           0.5  0 of 1   running",
         "= not separable from the best at 3 seeds (Welch's t-test, 95%): 1 configuration",
         "of the best's 4 runs, 1 failed: its mean leaves them out",
         "best    mlprun optim.lr=0.01",
-        f"run     outputs/sweeps/it/{first + 5}  the best of its 3 seeds",
+        f"run     outputs/sweeps/it/{first + 5}  best of 3 seeds",
         "",
         "interrupted  outputs/sweeps/it/a  step 7 of 20",
         "running      outputs/sweeps/it/c",
@@ -73,7 +73,7 @@ def test_higher_is_better_for_accuracy():
     lines = leaderboard(runs)
     assert lines[0] == "digits  val/accuracy (higher is better)  3 configurations, 6 runs"
     assert [line.split()[1] for line in lines if re.match(r"\d ", line)] == ["0.2", "0.3", "0.1"]
-    assert f"run     {runs[3][0]}  the best of its 2 seeds" in lines
+    assert f"run     {runs[3][0]}  best of 2 seeds" in lines
 
 
 def test_other_data_and_other_metrics_are_tables_of_their_own(tmp_path):
@@ -94,8 +94,8 @@ def test_other_data_and_other_metrics_are_tables_of_their_own(tmp_path):
         "diabetes  val/loss (lower is better)  1 configuration, 1 run",
         "own  val/loss (lower is better)  1 configuration, 1 run",
     ]
-    scores = [re.search(r"test/\w+", line)[0] for line in lines if "sec" in line]
-    assert scores == ["test/accuracy", "test/accuracy", "test/accuracy", "test/r2", "test/loss"]
+    scores = [" ".join(re.findall(r"test/(\w+)", line)) for line in lines if "sec" in line]
+    assert scores == ["loss accuracy", "loss accuracy", "accuracy", "loss r2", "loss"]
     assert len([line for line in lines if line.startswith("best ")]) == 5
     write_csv(runs, tmp_path / "leaderboard.csv")
     rows = read_csv(tmp_path)
@@ -197,7 +197,7 @@ def test_a_page_is_120_columns_and_no_more_rows_than_asked_for(tmp_path):
     lines = leaderboard(runs[:9])
     table = lines[: lines.index(next(line for line in lines if line.startswith("best")))]
     assert max(map(len, table)) <= WIDTH
-    assert any(re.match(r"hidden columns: .*run$", line) for line in table)
+    assert any(line.startswith("hidden columns: ") for line in table)
     assert "…" in table[2]
     few = leaderboard(runs, rows=7)
     assert [line.split()[0] for line in few[2:9]] == [str(i) for i in range(1, 8)]
@@ -212,9 +212,9 @@ def test_a_page_is_120_columns_and_no_more_rows_than_asked_for(tmp_path):
 def test_words_stand_left_numbers_right_and_a_single_run_a_row_is_named():
     runs = [run("optim=adam", name="2026-11-21/long_name", value=0.1), run("optim=sgd", name="2026-11-22/b", value=12)]
     assert leaderboard(runs)[1:4] == [
-        "   optim  val/loss  test/accuracy  sec  run",
-        "1  adam     0.1000         0.7500  2.0  2026-11-21/long_name",
-        "2  sgd     12.0000         0.7500  2.0  2026-11-22/b",
+        "   optim  val/loss  test/loss  test/accuracy  sec  run",
+        "1  adam     0.1000     0.5000         0.7500  2.0  2026-11-21/long_name",
+        "2  sgd     12.0000     0.5000         0.7500  2.0  2026-11-22/b",
     ]
 
 
@@ -294,8 +294,8 @@ def test_the_csv_has_every_digit(tmp_path):
     assert b"\r" not in file.read_bytes()
     rows = read_csv(tmp_path)
     assert list(rows[0]) == [
-        "rank", "optim.lr", "n", "data", "monitor", "mean", "sd", "ci95_low", "ci95_high", "test/accuracy_mean",
-        "elapsed_sec_mean", "separable_from_best", "runs", "failed_runs", "unfinished_runs",
+        "rank", "optim.lr", "n", "data", "monitor", "mean", "sd", "ci95_low", "ci95_high", "test/loss_mean",
+        "test/accuracy_mean", "elapsed_sec_mean", "separable_from_best", "runs", "failed_runs", "unfinished_runs",
     ]  # fmt: skip
     assert [(row["rank"], row["optim.lr"], row["n"]) for row in rows] == [
         ("1", "0.1", "3"), ("2", "0.2", "2"), ("3", "0.3", "1"), ("", "0.4", "0"),

@@ -15,6 +15,7 @@ def test_what_a_run_is(tmp_path):
         f"run           {tmp_path}",
         "status        completed",
         "command       mlprun optim.lr=0.001",
+        "set           optim.lr=0.001",
         "folder        /home/ada/project",
         f"git           {'1' * 40}, with uncommitted changes: {tmp_path}/code.patch",
         f"mlprun        0.1.0, commit {'0' * 40}",
@@ -49,6 +50,7 @@ def test_what_a_run_is(tmp_path):
             "resumed       c, step 0, d, changed: steps, seed",
         ),
         ("resumed", [{}, {"at": "c"}], "resumed       c"),
+        ("overrides", ["model=mlp", "epochs=3"], "set           epochs=3"),
         ("reproduces", "outputs/run", "reproduces    outputs/run"),
     ],
 )  # fmt: skip

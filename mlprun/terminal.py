@@ -1,0 +1,79 @@
+"""What a terminal can show: its width, colour, and lines that are drawn again. Only this file decides it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import TextIO
+
+from tqdm import tqdm
+
+from mlprun.formatting import printable
+from mlprun.process import without_collections
+
+BEAT_SEC = 30.0  # without a terminal, the longest silence of a training or a sweep
+_GREEN, _BEST = "32", "1;32"  # codes of ANSI
+# The first words of a line, after a sweep's count: `error: …`, `best    …`, ` 3/12  failed      …`
+_LABELS = {"31": "error:|failed |not run ", "33": "warning:|interrupted ", _GREEN: "best  |equal  |completed "}
+_COUNT = re.compile(r" *\d+(/\d+)?  (?=\w)")
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether it is a terminal that can draw a line again, so that a bar, or colour, is of use."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width(otherwise: int = sys.maxsize) -> int:
+    """Columns of the terminal that stdout is, or COLUMNS; `otherwise` for a file or a pipe."""
+    return max(shutil.get_terminal_size((otherwise, 0)).columns, 20)
+
+
+def wrapped(line: str, indent: str) -> list[str]:
+    """Prose in the columns of the terminal, the further lines indented. Not for commands, which may be pasted."""
+    columns = width()
+    return wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [line]
+
+
+def print_line(text: str, stream: TextIO | None = None, *, best: str = "") -> None:
+    """Print a line above a progress bar, its label in colour. A closed pipe (`| head`) or terminal stops no work.
+
+    Args:
+        best: the part of the line to highlight.
+    """
+    stream = stream or sys.stdout
+    text = printable(text)
+    try:
+        tqdm.write(_coloured(text, best) if is_live(stream) and not os.environ.get("NO_COLOR") else text, file=stream)
+        stream.flush()
+    except OSError:  # a pipe without a reader, or a terminal that was closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _coloured(text: str, best: str) -> str:
+    if best:
+        return text.replace(best, f"\x1b[{_BEST}m{best}\x1b[0m", 1)
+    start = 0 if (count := _COUNT.match(text)) is None else count.end()
+    for code, labels in _LABELS.items():
+        if label := re.compile(labels).match(text, start):
+            return f"{text[:start]}\x1b[{code}m{label[0]}\x1b[0m{text[label.end() :]}"
+    return text
+
+
+@contextlib.contextmanager
+def importing_torch() -> Iterator[None]:
+    """Say that torch is imported, which takes seconds, where that can be wiped away again."""
+    text = "importing torch …"
+    says = "torch" not in sys.modules and is_live(sys.stderr)
+    if says:
+        print(text, end="\r", file=sys.stderr, flush=True)
+    try:
+        with without_collections():
+            yield
+    finally:
+        if says:
+            print(" " * len(text), end="\r", file=sys.stderr, flush=True)
