@@ -49,7 +49,8 @@ class Result:
         return record_of(run)
 
 
-def _enter(folder: str, output: str, errors: str, environment: dict[str, str]) -> None:
+def enter(folder: str, output: str, errors: str, environment: dict[str, str]) -> None:
+    """Be a process that a shell has started in this folder."""
     os.setsid()  # a group of its own, as a shell gives it
     multiprocessing.set_start_method("fork", force=True)  # for its own workers, as in any process
     os.environ.update(environment)
@@ -60,7 +61,12 @@ def _enter(folder: str, output: str, errors: str, environment: dict[str, str]) -
 
 def run_line(words: list[str], *where) -> None:
     """What the process of a `Line` does."""
-    _enter(*where)
+    enter(*where)
+    run_main(words)
+
+
+def run_main(words: list[str]) -> None:
+    """Run a line in this process, which ends with it."""
     sys.argv = ["mlprun", *words]
     from mlprun.cli import main
     from mlprun.sweep import pool
@@ -126,7 +132,7 @@ class Line:
 
 def _run_code(words: list[str], *where) -> None:
     code, *sys.argv[1:] = words
-    _enter(*where)
+    enter(*where)
     exec(code, {"__name__": "__main__"})
 
 

@@ -6,8 +6,6 @@ import errno
 import gc
 import io
 import json
-import logging
-import math
 import os
 import resource
 import signal
@@ -562,63 +560,6 @@ def test_kills_at_any_steps_leave_no_trace(attempts, save_every, watched):
         assert rows(run) == expected_rows(NUM_STEPS)
         if watched:
             assert story(accumulator) == expected(NUM_STEPS)
-
-
-# --------------------------------------------------------------------------------------- the terminal
-
-
-def test_the_console_shows_a_line_an_evaluation(caplog):
-    console = started(Console(), num_steps=1000)
-    log = logging.getLogger("mlprun")
-    log.addHandler(caplog.handler)
-    try:
-        with caplog.at_level(logging.INFO, "mlprun"):
-            console.tick(1)
-            console.write(50, 0.5, {"train/loss": 0.6, "optim/lr": 0.1})
-            console.write(100, 1.0, {"train/loss": 0.42478, "optim/lr": 0.1, "val/loss": 0.4, "val/accuracy": 0.9})
-            console.running_means(120, {"train/loss": 0.5, "optim/grad_norm": 2.0})  # at an evaluation between two rows
-            console.write(120, 1.2, {"optim/lr": 0.1, "val/loss": 0.39})
-            console.write(150, 1.5, {"train/loss": 0.35})  # 20 steps of 0.5, and 30 of 0.25
-            console.running_means(180, {"train/loss": 0.2})
-            console.write(180, 1.8, {"val/loss": 0.38})
-            console.write(200, 2.0, {"train/loss": math.nan, "val/loss": 0.37})
-            console.write(250, 2.5, {"train/loss": 0.125, "val/loss": 0.36})
-            console.write(1000, None, {"val/loss": 0.25})
-            console.finish("completed")
-    finally:
-        log.removeHandler(caplog.handler)
-    assert list(dict.fromkeys(record.getMessage() for record in caplog.records)) == [
-        "step  100/1000  epoch   1.00  train/loss 0.5124  val/loss 0.4000  val/accuracy 0.9000",
-        "step  120/1000  epoch   1.20  train/loss 0.5000  val/loss 0.3900",
-        "step  180/1000  epoch   1.80  train/loss 0.2250  val/loss 0.3800",
-        "step  200/1000  epoch   2.00  train/loss nan  val/loss 0.3700",
-        "step  250/1000  epoch   2.50  train/loss 0.1250  val/loss 0.3600",
-        "step 1000/1000  val/loss 0.2500",
-    ]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_the_bar_of_a_resumed_run_starts_where_the_run_does(monkeypatch):
-    """60 steps are left, of 1 s each: the 36 that another process did say nothing of this one's speed."""
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    clock = [1000.0]
-    monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
-    console = started(Console(), num_steps=100, step=36)
-    for step in range(37, 41):
-        clock[0] += 1.0
-        console.tick(step)
-    console.flush()
-    console.finish("completed")
-    shown = terminal.getvalue().split("\r")
-    assert any("36%" in text and "36/100" in text for text in shown[:2])
-    last = [text for text in shown if "/100" in text][-1]
-    assert "40%" in last
-    assert "40/100 [00:04<01:00," in last
 
 
 def test_flush_brings_all_files_to_the_disk(tmp_path, monkeypatch):
