@@ -29,14 +29,15 @@ def is_live(stream: TextIO) -> bool:
 
 
 def width(otherwise: int = sys.maxsize) -> int:
-    """Columns of the terminal that stdout is, or COLUMNS; `otherwise` for a file or a pipe."""
-    return max(shutil.get_terminal_size((otherwise, 0)).columns, 20)
+    """Columns of the terminal that stdout is; `otherwise` for a file or a pipe."""
+    return max(shutil.get_terminal_size((otherwise, 0)).columns, 20) if sys.stdout.isatty() else otherwise
 
 
 def wrapped(line: str, indent: str) -> list[str]:
     """Prose in the columns of the terminal, the further lines indented. Not for commands, which may be pasted."""
-    columns = width()
-    return wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [line]
+    if len(line) <= (columns := width()):
+        return [line]
+    return wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def print_line(text: str, stream: TextIO | None = None, *, best: str = "") -> None:

@@ -30,7 +30,7 @@ from mlprun.runs.collect import Run, sort_by_name
 from mlprun.terminal import width
 from mlprun.text_table import render
 
-WIDTH = 120  # of a line, except on a terminal of another width; paths and commands to paste may be longer
+WIDTH = 120  # of a line, except on a terminal; paths and commands to paste may be longer
 LISTED = 10  # failed or unfinished runs
 
 

@@ -9,7 +9,7 @@ def test_runs_shows_the_leaderboard_any_time(mlprun):
     swept = mlprun("-m", *FAST, "optim.lr=0.1,0.2", "seed=0,1")
     shown = mlprun("runs", "outputs", "--debug")
     assert shown.status == 0
-    table = swept.out[swept.out.index("iris") : swept.out.index("\nsweep ")]
+    table = swept.out[swept.out.index("iris") : swept.out.rindex("\nsweep ")]
     assert table.splitlines()[0] in shown.out
     assert "best    mlprun debug=fast data=iris optim.lr=" in shown.out
     assert mlprun("runs").out == "no runs\n4 debug runs left out; --debug includes them\n"

@@ -68,13 +68,14 @@ def test_where_there_is_colour(monkeypatch, stream, variable, value, live, colou
 
 
 def test_prose_is_wrapped_between_words(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("COLUMNS", "30")
     assert width(120) == 30
     line = "noise   lr (N/B - 1) = 0.001: scale, derived for SGD"
     assert wrapped(line, " " * 8) == ["noise   lr (N/B - 1) = 0.001:", "        scale, derived for SGD"]
     monkeypatch.setenv("COLUMNS", "3")
     assert width() == 20, "narrower ones are not served"
-    monkeypatch.setenv("COLUMNS", "")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert width(120) == 120
     assert wrapped(line, "") == [line]
 

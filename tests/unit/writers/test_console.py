@@ -104,13 +104,15 @@ def test_what_has_room_in_a_line(columns, monitor, left):
     assert "  ".join(fit(FIELDS, monitor, columns).values()) == left
 
 
-def test_the_log_has_the_whole_line(tmp_path, monkeypatch, capsys):
+def test_the_log_has_the_whole_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
     with RunLog(tmp_path / "train.log"):
         started(num_steps=9).write(1, 1.0, {"train/loss": 0.5, "val/loss": 0.25, "val/accuracy": 1.0, "val/f": 1.0})
     whole = "step 1/9  epoch  1.00  train/loss 0.5000  val/loss 0.2500  val/accuracy 1.0000  val/f 1.0000\n"
     assert (tmp_path / "train.log").read_text().endswith(whole)
-    assert capsys.readouterr().out == "step 1/9  train/loss 0.5000  val/loss 0.2500\n"
+    assert sys.stdout.getvalue() == "step 1/9  train/loss 0.5000  val/loss 0.2500\n"
 
 
 def test_a_line_every_half_minute_without_a_terminal(logged, clock):
