@@ -60,7 +60,7 @@ class Configuration:
     def tested(self) -> list[str]:
         """The test metrics to show: the monitored one, and the usual one of such data."""
         usual = next((name for name in SCORES if self.metric(name)), None)
-        names = (f"test/{self.monitor.rpartition('/')[2]}", usual)
+        names = (f"test/{self.monitor.removeprefix('val/')}", usual)
         return [name for name in dict.fromkeys(names) if name and self.metric(name)]
 
     @property

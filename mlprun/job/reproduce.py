@@ -121,7 +121,7 @@ def _device(config: Config, record: RunRecord) -> str:
         print_line(
             f"warning: the run was on {wanted} ({record.device.get('name')}), which is not available ({error.remedy})"
             "\n  on another device its results differ slightly",
-            file=sys.stderr,
+            sys.stderr,
         )
         return "auto"
 
