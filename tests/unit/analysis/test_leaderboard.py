@@ -284,6 +284,17 @@ def test_a_failure_names_its_log(tmp_path):
     ]
 
 
+def test_one_of_several_values_of_a_metric_is_monitored(tmp_path):
+    scores = {"val/recall/cat": 0.5, "test/recall/cat": 0.625, "test/accuracy": 0.75}
+    runs = [run("monitor=val/recall/cat", metrics=scores, higher_is_better={"recall": True})]
+    lines = leaderboard(runs)
+    assert lines[0].startswith("digits  val/recall/cat (higher is better)")
+    assert lines[1].split()[:2] == ["val/recall/cat", "test/recall/cat"]
+    assert lines[2].split()[1:3] == ["0.5000", "0.6250"]
+    write_csv(runs, tmp_path / "leaderboard.csv")
+    assert "test/recall/cat_mean" in (tmp_path / "leaderboard.csv").read_text()
+
+
 def test_the_csv_has_every_digit(tmp_path):
     values = {"0.1": [0.1 + 0.2, 1 / 3, 2 / 3], "0.2": [5.1, 5.2], "0.3": [7.0]}
     runs = [r for lr, some in values.items() for r in seeds(f"optim.lr={lr}", '+model.note=a;"b,', values=some)]

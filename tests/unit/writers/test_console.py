@@ -47,7 +47,8 @@ def test_a_line_for_each_evaluation(logged):
     console = started(num_steps=1000)
     console.tick(1)
     console.write(50, 0.5, {"train/loss": 0.6, "optim/lr": 0.1})
-    console.write(100, 1.0, {"train/loss": 0.42478, "optim/lr": 0.1, "val/loss": 0.4, "val/accuracy": 0.9})
+    scores = {"val/loss": 0.4, "val/accuracy": 0.9, "val/recall/cat": 0.5}  # the values of each class are in the files
+    console.write(100, 1.0, {"train/loss": 0.42478, "optim/lr": 0.1, **scores})
     console.running_means(120, {"train/loss": 0.5, "optim/grad_norm": 2.0})  # at an evaluation between two rows
     console.write(120, 1.2, {"optim/lr": 0.1, "val/loss": 0.39})
     console.write(150, 1.5, {"train/loss": 0.35})  # 20 steps of 0.5, and 30 of 0.25
