@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -25,12 +26,37 @@ _COUNT = re.compile(r" *\d+(/\d+)?  (?=\w)")
 
 def is_live(stream: TextIO) -> bool:
     """Whether it is a terminal that can draw a line again, so that a bar, or colour, is of use."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    # `!mlprun …` in a notebook has a terminal, but what it draws again is printed below
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and "JPY_PARENT_PID" not in os.environ
 
 
 def width(otherwise: int = sys.maxsize) -> int:
     """Columns of the terminal that stdout is; `otherwise` for a file or a pipe."""
     return max(shutil.get_terminal_size((otherwise, 0)).columns, 20) if sys.stdout.isatty() else otherwise
+
+
+def progress_bar(**how: Any) -> tqdm[Any] | None:
+    """A bar on stderr, or in the output of a notebook's cell, with tqdm's arguments; None where it cannot be drawn."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if getattr(shell, "kernel", None) is not None:
+        return tqdm(file=_CellOutput(), ncols=100, ascii=False, **how | {"mininterval": 0.5})
+    return tqdm(leave=False, dynamic_ncols=True, **how) if is_live(sys.stderr) else None
+
+
+class _CellOutput(io.StringIO):
+    """A file of one line, which is an output of the cell that is running."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        super().__init__()
+        self._handle: Any = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+
+    def write(self, text: str) -> int:
+        if line := text.strip():
+            self._handle.update({"text/plain": line}, raw=True)
+        return len(text)
 
 
 def wrapped(line: str, indent: str) -> list[str]:
@@ -50,7 +76,8 @@ def print_line(text: str, stream: TextIO | None = None, *, best: str = "") -> No
     text = printable(text)
     try:
         tqdm.write(_coloured(text, best) if is_live(stream) and not os.environ.get("NO_COLOR") else text, file=stream)
-        stream.flush()
+        if isinstance(stream, io.TextIOWrapper):  # a notebook makes an output of its own of what is flushed
+            stream.flush()
     except OSError:  # a pipe without a reader, or a terminal that was closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

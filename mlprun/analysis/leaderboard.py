@@ -224,13 +224,13 @@ def _format_numbers(values: Sequence[float | None], places: int) -> list[str]:
     return [one(value) for value in values]
 
 
-def write_csv(runs: Sequence[Run], path: Path) -> None:
-    """Write every configuration as a row, in the leaderboard's order, with all digits.
+def full_table(runs: Sequence[Run]) -> tuple[list[str], list[list[Any]]]:
+    """A header, and a row for every configuration, in the leaderboard's order, with all digits.
 
-    Columns: `rank` (from 1 for each data set and metric; empty without a result), the keys that differ, `n`, `data`,
-    `monitor`, `mean`, `sd`, `ci95_low`, `ci95_high`, the mean of the test metrics (`test/accuracy_mean`),
-    `elapsed_sec_mean`, `separable_from_best` (true, false, or empty without a test), and the directories of the `n`
-    runs, of the failed and of the unfinished ones, relative to the file and joined by `;`.
+    Columns: `rank` (from 1 for each data set and metric; None without a result), the keys that differ (texts), `n`,
+    `data`, `monitor`, `mean`, `sd`, `ci95_low`, `ci95_high`, the mean of the test metrics (`test/accuracy_mean`),
+    `elapsed_sec_mean`, `separable_from_best` (None without a test), and the directories of the `n` runs, of the failed
+    and of the unfinished ones.
     """
     blocks = comparable_blocks(configurations(runs))
     swept = differing_columns([c for block in blocks for c in block.all])
@@ -242,16 +242,29 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
     rows: list[list[Any]] = []
     for block in blocks:
         for place, (c, test) in enumerate(zip_longest(block.all, block.separable), start=1):
-            values, tested = c.values, "" if test is None else str(test).lower()
-            groups = (c.runs, c.failed, c.unfinished)
-            folders = [[os.path.relpath(run, path.parent) for run, _ in group] for group in groups]
+            values, groups = c.values, (c.runs, c.failed, c.unfinished)
             rows.append([
                 place if values else None, *(cells[len(rows)] for cells in swept.values()),
                 len(values), c.data, c.monitor, mean_or_none(values), sd_or_none(values),
                 *(interval(values) or (None, None)),
-                *(mean_or_none(c.metric(name)) for name in scores), c.elapsed_sec, tested, *map(";".join, folders),
+                *(mean_or_none(c.metric(name)) for name in scores), c.elapsed_sec, test,
+                *([run for run, _ in group] for group in groups),
             ])  # fmt: skip
+    return header, rows
+
+
+def write_csv(runs: Sequence[Run], path: Path) -> None:
+    """Write the full table; directories are relative to the file and joined by `;`."""
+
+    def text(cell: Any) -> Any:
+        if isinstance(cell, list):
+            return ";".join(os.path.relpath(run, path.parent) for run in cell)
+        return str(cell).lower() if isinstance(cell, bool) else cell
+
+    header, rows = full_table(runs)
     table = io.StringIO(newline="")
-    csv.writer(table, lineterminator="\n").writerows([[csv_cell(cell) for cell in row] for row in (header, *rows)])
+    csv.writer(table, lineterminator="\n").writerows(
+        [[csv_cell(text(cell)) for cell in row] for row in (header, *rows)]
+    )
     with naming_path(path), atomic_write(path) as file:
         file.write(table.getvalue().encode())

@@ -63,6 +63,10 @@ class Line:
             if override.key_or_group == node or override.key_or_group.startswith(f"{node}."):
                 raise ConfigError(str(override.input_line), ConfigError.MISSING, problem, remedy)
 
+    def refuse_inspect(self) -> None:
+        """Raise ConfigError if an override sets a key of `mlprun inspect`."""
+        self.refuse("inspect", "is for mlprun inspect", "write mlprun inspect …, or leave it out")
+
 
 def typed_line(arguments: list[str], command: str | None = None) -> Line:
     """`parse_line` for a line typed in a project: it starts from the project's YAML and defaults, and records them."""

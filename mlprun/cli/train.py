@@ -40,7 +40,7 @@ def train(arguments: list[str]) -> int:
         line.composer.compose(line.words)
         line.composer.loader.show(options)
         return 0
-    line.refuse("inspect", "is for mlprun inspect", "write mlprun inspect …, or leave it out")
+    line.refuse_inspect()
     if options.multirun or line.composer.is_multirun(line.words):
         from mlprun.cli.sweep import sweep
 

@@ -17,6 +17,7 @@ import os
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.default_element import ResultDefault
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -35,6 +37,7 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, ListConfig, OmegaConf, ValueNode, open_dict
 
 from mlprun.config.overrides import (
@@ -56,6 +59,17 @@ def set_up() -> None:
     version.setbase(VERSION_BASE)
     setup_globals()
     JobRuntime.instance().set("name", "mlprun")
+
+
+@contextmanager
+def globals_restored() -> Iterator[None]:
+    """Put back, after a block in another's program, what `set_up` and Hydra's jobs set: that program may use Hydra."""
+    base, runtime, config = VersionBase.instance(), JobRuntime.instance(), HydraConfig.instance()
+    before = base.getbase(), runtime.conf.copy(), config.cfg
+    try:
+        yield
+    finally:
+        base.version_base, runtime.conf, config.cfg = before
 
 
 def argument_parser() -> ArgumentParser:

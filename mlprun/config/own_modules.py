@@ -45,11 +45,12 @@ def find_own_modules() -> None:
 @contextmanager
 def own_modules_found() -> Iterator[None]:
     """As `find_own_modules`, for a block in another's program."""
+    before = [finder for finder in sys.meta_path if isinstance(finder, OwnModules)]
     find_own_modules()
     try:
         yield
     finally:
-        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, OwnModules)]
+        sys.meta_path[:] = [*(finder for finder in sys.meta_path if not isinstance(finder, OwnModules)), *before]
 
 
 def _asking_file() -> str:

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mlprun import signals
@@ -154,7 +155,7 @@ def _result(directory: RunDirectory, record: RunRecord, config: Config) -> Outco
         print_line(f"it ended by early stopping at step {record.steps} of {record.num_steps or '?'}")
     for line in result_lines(outcome.metrics, record.best_step or 0, record.monitor):
         print_line(line)
-    return outcome
+    return replace(outcome, directory=directory.path)
 
 
 def _attempt(

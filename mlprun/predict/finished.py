@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlprun.analysis.diff import Difference
+from mlprun.config.checks import check_config
 from mlprun.config.schema import Config
 from mlprun.config.stored import from_record, with_found_root, with_own_writers
 from mlprun.config.trust import check_targets
@@ -114,7 +115,15 @@ class Finished:
         return test if isinstance(test, Examples) else None
 
 
-def load(path: Path, *, trust: bool = False, data: bool = False, root: Path | None = None) -> Finished:
+def load(
+    path: Path,
+    *,
+    trust: bool = False,
+    data: bool = False,
+    root: Path | None = None,
+    checkpoint: str = "best",
+    device: str | None = None,
+) -> Finished:
     """Load a run's model with the weights of its best checkpoint, and set the run's threads and precision.
 
     What has changed since the run is reported: code and, with `data`, the environment.
@@ -125,18 +134,21 @@ def load(path: Path, *, trust: bool = False, data: bool = False, root: Path | No
         trust: also call stored targets that are neither a library's nor from the current folder.
         data: read the data set too; ConfigError if its inputs mean something else now.
         root: where the data lie now; None: where they were, or in MLPRUN_DATA.
+        checkpoint: `best` or `last`.
+        device: None: the run's.
     """
     with where_run_began(path, trust=trust, data=data and root is None) as there:
-        return _load(there, trust=trust, data=data, root=root)
+        return _load(there, trust=trust, data=data, root=root, name=checkpoint, on=device)
 
 
-def _load(path: Path, *, trust: bool, data: bool, root: Path | None) -> Finished:
+def _load(path: Path, *, trust: bool, data: bool, root: Path | None, name: str, on: str | None) -> Finished:
     directory = RunDirectory(path)
     record = directory.read()
     if record.missing("config") or record.num_threads is None:
         raise RunError(f"{directory.record_file} has no config and device: the run never began")
-    if not directory.best.is_file():
-        raise RunError(f"{path} has no best checkpoint: its status is '{record.status}'")
+    file = directory.checkpoints / f"{name}.pt"
+    if not file.is_file():
+        raise RunError(f"{path} has no {name} checkpoint: its status is '{record.status}'")
     stored = with_found_root(with_own_writers(record.config), root)
     signed = record.signed_config and with_found_root(record.signed_config, root)
     if not trust:
@@ -152,19 +164,19 @@ def _load(path: Path, *, trust: bool, data: bool, root: Path | None) -> Finished
         from mlprun.job.prepare import configure_torch
         from mlprun.runs import checkpoint
 
-    device = configure_torch(from_record(stored))
-    state = checkpoint.load(directory.best, device)
-    if (known := record.get("best_sha256")) and known != checkpoint.sum_of(directory.best):
-        problem = f"{directory.best} is not the checkpoint that the run ended with"
+    device = configure_torch(_moved(from_record(stored), on))
+    state = checkpoint.load(file, device)
+    if file == directory.best and (known := record.get("best_sha256")) and known != checkpoint.sum_of(file):
+        problem = f"{file} is not the checkpoint that the run ended with"
         print_line(f"warning: {problem} (step {record.best_step}): it is of step {state.step}", sys.stderr)
     stored, edits = true_config(stored, state.get("config"))
     if edits:
         warn_of(f"{directory.record_file} is not the config of the run; that of the checkpoint is used", edits)
         if not trust:
             check_targets(stored, Path.cwd(), path, signed)
-    config = from_record(stored)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    used = {"type": str(device), "name": name, "num_threads": record.num_threads}
+    config = _moved(from_record(stored), on)
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    used = {"type": str(device), "name": device_name, "num_threads": record.num_threads}
     found = changes_since(record, used if data else None)
     if others := [d for differing in found.values() for d in differing]:
         warn_of("since the run began these have changed, and its results may too", others)
@@ -177,17 +189,25 @@ def _load(path: Path, *, trust: bool, data: bool, root: Path | None) -> Finished
     scaling = state.target_normalizer
     targets = None if scaling is None else Normalizer(**scaling)
     if splits is not None:
-        splits.inputs.check_checkpoint(state, directory.best)
+        splits.inputs.check_checkpoint(state, file)
         found["data"] = data_changes(record, data_entry(splits))
         splits = replace(splits, normalizer=Normalizer(**state.normalizer), target_normalizer=targets)
     try:
         model.load_state_dict(state.model)  # before the optimizer, which needs the shapes of lazy layers
     except (RuntimeError, KeyError, ValueError) as error:
-        raise RunError(f"checkpoint {directory.best} does not fit the run's config: {error}") from error
+        raise RunError(f"checkpoint {file} does not fit the run's config: {error}") from error
     plan = build_plan(config, record.steps_per_epoch)
     learner = build_learner(config, model, plan, device, targets, state.class_names)
     model.eval()
     return Finished(config, learner, device, state, splits, record, found)
+
+
+def _moved(config: Config, device: str | None) -> Config:
+    """The config of the run on another device, in fp32 where that has no fp16."""
+    if device is None:
+        return config
+    precision = "fp32" if device == "cpu" and config.trainer.precision == "fp16" else config.trainer.precision
+    return check_config(replace(config, device=device, trainer=replace(config.trainer, precision=precision)))
 
 
 def warn_of(problem: str, found: list[Difference]) -> None:

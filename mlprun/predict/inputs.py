@@ -100,6 +100,43 @@ def _notes_on_file(file: str, pixels: Tensor) -> list[str]:
     return notes
 
 
+def from_array(values: object, input_shape: Sequence[int], wanted: ImageFormat | None = None) -> Tensor:
+    """Inputs (N, *input_shape) from a tensor, an array or nested lists, uint8 or float32, not scaled.
+
+    Args:
+        wanted: the run's images, if they are images of known range.
+    """
+    try:
+        inputs = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))  # a copy, writable
+    except (TypeError, ValueError) as error:
+        remedy = "give a tensor, an array or lists of numbers; or names of files, one for each input"
+        raise DataError(f"inputs: are no array of numbers, but {type(values).__name__}\n  {remedy}") from error
+    shape, example = tuple(inputs.shape), tuple(input_shape)
+    if shape[1:] != example or not shape or not len(inputs):
+        remedy = "for one example, write inputs[None]" if shape == example else "the first dimension counts examples"
+        raise DataError(f"inputs: have the shape {shape}, not (N, {', '.join(map(str, example))})\n  {remedy}")
+    if inputs.is_complex():
+        raise DataError(f"inputs: are complex numbers ({inputs.dtype})\n  give real ones")
+    inputs = inputs.detach().cpu().contiguous()  # other strides give other last bits
+    inputs = inputs if inputs.dtype == torch.uint8 else inputs.float()
+    if inputs.is_floating_point() and not inputs.isfinite().all():
+        where = int((~inputs.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise DataError(f"inputs[{where}]: holds NaN or infinity\n  replace them, or leave the example out")
+    if wanted is not None:
+        _check_range(inputs, wanted)
+    return inputs
+
+
+def _check_range(inputs: Tensor, wanted: ImageFormat) -> None:
+    """Refuse images of another range than the run's: 0 to 1 for 0 to 255, or the other way round."""
+    low, high, slack = float(inputs.min()), float(inputs.max()), 0.01 * (wanted.high - wanted.low)
+    is_outside = low < wanted.low - slack or high > wanted.high + slack
+    is_tiny = wanted.high > 2 and high <= 1 and bool((inputs != inputs.round()).any())
+    if is_outside or is_tiny:
+        problem = f"go from {low:g} to {high:g}, and the images of the run from {wanted.low:g} to {wanted.high:g}"
+        raise DataError(f"inputs: {problem}\n  give them as the run's data set does, before it is normalised")
+
+
 def from_sound(file: str, frames: Frames) -> Input:
     """Read a WAV file as a log-mel spectrogram, cropped to its middle or padded with silence on both sides."""
     path = _file(file, "sounds")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from mlprun.data.batches import EvalBatches
     from mlprun.data.nested import Batch
     from mlprun.data.normalize import Normalizer
     from mlprun.data.splits import Splits
@@ -99,7 +100,8 @@ def _predict(
     invert: bool,
     value_range: tuple[float, float] | None,
 ) -> Answer:
-    from mlprun.data.normalize import Normalizer
+    import torch
+
     from mlprun.data.sequences import concat_batches
 
     task = run.task
@@ -114,10 +116,10 @@ def _predict(
             texts = [one_line(decode(ids)) for ids in concat_batches(batches).inputs.tolist()]
             names = [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
     else:
-        given = _read(run, words, invert=invert, value_range=value_range)
+        given = read_inputs(run, words, invert=invert, value_range=value_range)
         names, notes = [each.name for each in given], [each.notes for each in given]
-        normalizer = Normalizer(**{name: value.cpu() for name, value in run.state.normalizer.items()})
-        batches = _input_batches(run, given, normalizer)
+        normalizer = normalizer_of(run)
+        batches = list(batches_of(run, torch.stack([each.inputs for each in given])))
     inputs = concat_batches(batches).inputs
     outputs, targets = run.learner.predict(batches)
     probabilities, classes = task.probabilities(outputs), task.predicted_classes(outputs)
@@ -139,23 +141,40 @@ def _predict(
     )
 
 
-def _input_batches(run: Finished, given: list[Input], normalizer: Normalizer) -> list[Batch]:
+def normalizer_of(run: Finished) -> Normalizer:
+    """The scaling of the run's inputs, on the CPU."""
+    from mlprun.data.normalize import Normalizer
+
+    return Normalizer(**{name: value.cpu() for name, value in run.state.normalizer.items()})
+
+
+def batches_of(run: Finished, inputs: torch.Tensor) -> EvalBatches:
+    """Batches of inputs (N, *input_shape) that are not scaled yet, on the run's device."""
     import torch
 
     from mlprun.data.batches import EvalBatches
     from mlprun.data.source import Examples
 
     padding = None if run.state.tokenizer is None else PADDING
-    # images of more than 8 bits are floats
-    examples = Examples(torch.stack([each.inputs for each in given]), torch.zeros(len(given), dtype=torch.int64))
-    return list(EvalBatches(examples, len(given), normalizer, run.device, padding=padding))
+    examples = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+    return EvalBatches(examples, len(inputs), normalizer_of(run), run.device, padding=padding)
 
 
 def _frames(config: Config) -> Frames | None:
     return None if config.data.audio is None else Frames(**dataclasses.asdict(config.data.audio))
 
 
-def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tuple[float, float] | None) -> list[Input]:
+def words_of(run: Finished) -> str | None:
+    """What the inputs of a run are if they are words alone; None if they may be arrays."""
+    if run.state.tokenizer is not None:
+        return "texts"
+    return None if run.config.data.audio is None else "names of .wav files"
+
+
+def read_inputs(
+    run: Finished, words: Sequence[str], *, invert: bool = False, value_range: tuple[float, float] | None = None
+) -> list[Input]:
+    """The inputs that words of the command line are or name, see `predict`; DataError if one does not fit."""
     from mlprun.predict.inputs import from_image, from_numbers, from_sound, is_image
 
     if (frames := _frames(run.config)) is not None:
@@ -170,7 +189,7 @@ def _read(run: Finished, words: Sequence[str], *, invert: bool, value_range: tup
         return [from_text(text, tokenizer, longest, None if text is word else word) for word, text in texts]
     if not is_image(shape):
         return [each for word in words for each in from_numbers(word, shape)]
-    wanted = _image_format(run, value_range)
+    wanted = image_format(run, value_range)
     if wanted is None:
         raise RunError(
             f"the data set, {run.config.data.dataset['_target_']}, does not say what black and white are in its images"
@@ -200,7 +219,8 @@ def text_of(word: str) -> str:
     return word
 
 
-def _image_format(run: Finished, value_range: tuple[float, float] | None) -> ImageFormat | None:
+def image_format(run: Finished, value_range: tuple[float, float] | None = None) -> ImageFormat | None:
+    """How the run's data stores images; None if it does not say what black and white are."""
     from mlprun.predict.inputs import ImageFormat
 
     stored = run.state.image_format
@@ -251,7 +271,7 @@ def _pixels(
     if not is_image(run.config.data.input_shape or []):
         return None
     raw = normalizer.inverse(inputs)
-    if (known := _image_format(run, value_range)) is not None:
+    if (known := image_format(run, value_range)) is not None:
         return ((raw - known.low) / (known.high - known.low)).clamp(0, 1)
     low, high = raw.amin((1, 2, 3), keepdim=True), raw.amax((1, 2, 3), keepdim=True)
     return (raw - low) / (high - low).clamp(min=1e-12)

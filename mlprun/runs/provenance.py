@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -52,10 +52,15 @@ def packages() -> dict[str, str]:
 
 def sources(folder: Path) -> dict[str, str]:
     """`{"models/net.py": "sha256:…"}`: the user's own imported modules, relative to `folder`."""
+    hashes = {Path(os.path.relpath(file, folder)).as_posix(): sha256 for file, sha256, _ in imported(folder)}
+    return dict(sorted(hashes.items()))
+
+
+def imported(folder: Path) -> Iterator[tuple[str, str, object]]:
+    """The file, its hash as it is now, and the spec of each of the user's own imported modules."""
     # An environment inside the folder has its own standard library and scripts, which are not the user's.
     prefixes = {os.path.abspath(prefix) + os.sep for prefix in (sys.prefix, sys.base_prefix)}
     environments = tuple(prefix for prefix in prefixes if prefix.startswith(os.path.abspath(folder) + os.sep))
-    hashes = {}
     for module in list(sys.modules.values()):
         try:
             file = getattr(module, "__file__", None)
@@ -63,10 +68,9 @@ def sources(folder: Path) -> dict[str, str]:
             if not isinstance(file, str) or not os.path.isabs(file) or file.startswith(environments):
                 continue
             if is_users_own(file):
-                hashes[Path(os.path.relpath(file, folder)).as_posix()] = _sha256(Path(file).read_bytes())
+                yield file, _sha256(Path(file).read_bytes()), module.__spec__
         except Exception:
             continue  # a vanished file or a lazy module must not end a run
-    return dict(sorted(hashes.items()))
 
 
 def files_now(recorded: Iterable[str], folder: Path) -> dict[str, str]:

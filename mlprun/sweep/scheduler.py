@@ -6,7 +6,6 @@ import contextlib
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -24,7 +23,7 @@ from mlprun.runs.record import RunRecord
 from mlprun.runs.sweep_record import Needs
 from mlprun.sweep import pool
 from mlprun.sweep.forkserver import OUTPUT, Job
-from mlprun.terminal import BEAT_SEC, is_live, print_line, width
+from mlprun.terminal import BEAT_SEC, print_line, progress_bar, width
 
 log = logging.getLogger("mlprun")
 
@@ -138,10 +137,8 @@ class _Progress:
         bar_format = "{l_bar}{bar:12}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
         if self._num_jobs is None:
             bar_format = "{n_fmt} runs [{elapsed}{postfix}]"
-        self._bar = tqdm(
-            total=self._num_jobs, initial=self._num_done, leave=False, smoothing=0.0, disable=not is_live(sys.stderr),
-            bar_format=bar_format, dynamic_ncols=True,
-        )  # fmt: skip
+        how = {"bar_format": bar_format, "smoothing": 0.0}
+        self._bar = progress_bar(total=self._num_jobs, initial=self._num_done, **how) or tqdm(disable=True)
         try:
             yield
         finally:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 
-from tqdm import tqdm
-
 from mlprun.formatting import format_duration, format_metric
-from mlprun.terminal import BEAT_SEC, is_live, width
+from mlprun.terminal import BEAT_SEC, progress_bar, width
 from mlprun.writers.base import RunInfo, Values, Writer
 
 log = logging.getLogger("mlprun")
@@ -28,12 +25,7 @@ class Console(Writer):
         self._train = _MeanSinceLine(run.step)
         self._logged: Values = {}  # the last training values
         self._began = self._shown = time.monotonic()
-        self._bar = None
-        if is_live(sys.stderr):
-            self._bar = tqdm(
-                total=run.num_steps, initial=run.step, unit="step", leave=False, mininterval=0.2, smoothing=0.05,
-                dynamic_ncols=True,
-            )  # fmt: skip
+        self._bar = progress_bar(total=run.num_steps, initial=run.step, unit="step", mininterval=0.2, smoothing=0.05)
 
     def tick(self, step: int) -> None:
         if self._bar is not None:

@@ -46,6 +46,7 @@ LAYERS = [
     "predict sweep",
     "inspection",
     "cli",
+    "api",
     "course",  # a client as any user is: nothing imports it
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
@@ -101,6 +102,7 @@ def test_the_ways_to_instantiate_are_known(tmp_path, code, found):
 
 def test_imports_make_no_circle():
     known = {name.removesuffix(".__init__"): file for name, file in FILES.items()}
+    del known["mlprun"]  # the API's names, for type checkers
     graph = {name: {m for m in imports(file) if m in known and m != name} for name, file in known.items()}
     done: set[str] = set()
     while ready := {name for name in graph if name not in done and graph[name] <= done}:
