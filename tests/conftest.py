@@ -19,6 +19,8 @@ from tests.helpers.lines import Line, Result
 
 # Runs are signed with a key of the tests' own.
 os.environ["XDG_DATA_HOME"] = os.path.join(tempfile.gettempdir(), f"mlprun-tests-{os.getuid()}")
+# Trackers are offline, and keep nothing in the tester's home.
+os.environ |= {"TRACKIO_DIR": os.path.join(os.environ["XDG_DATA_HOME"], "trackio"), "WANDB_MODE": "offline"}
 hypothesis.settings.register_profile("mlprun", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("mlprun")
 

@@ -184,6 +184,8 @@ def _name_problem(target: str, folder: Path, run: Path | None) -> str:
         return f"of {parts[0]} only what is in {', '.join(known)} may be called"
     if _within(module, *_NOT_FOR_TRAINING):
         return f"{module} is not for training"
+    if _within(module, "mlprun.writers.trackers"):
+        return "sends the run to a server"
     if library == "torchvision.datasets" and name not in _DATASETS:
         return "is not among torchvision's data sets that are known to read nothing but data"
     return ""

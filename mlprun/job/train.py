@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import logging
 import math
@@ -29,7 +30,7 @@ from mlprun.job.outcome import Outcome, result_lines
 from mlprun.job.prepare import Experiment, checkpoint_extras, prepare
 from mlprun.job.profile import ProfiledBatches
 from mlprun.job.resume import resume_training
-from mlprun.runs import checkpoint
+from mlprun.runs import checkpoint, sweep_record
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import RunRecord, section
 from mlprun.tasks.metrics import Evaluation, confusion_rows
@@ -140,7 +141,7 @@ def _log_start(experiment: Experiment) -> None:
 
 def _describe(attempt: Attempt) -> RunInfo:
     config, progress = attempt.experiment.config.to_dict(), attempt.progress
-    record = attempt.directory.read()
+    record, path = attempt.directory.read(), attempt.directory.path.resolve()
     return RunInfo(
         attempt.directory.path,
         config,
@@ -151,6 +152,8 @@ def _describe(attempt: Attempt) -> RunInfo:
         command=record.command,
         best=progress.best,
         higher_is_better=attempt.experiment.plan.mode == "max",
+        id=hashlib.sha256(f"{record.started_at} {path.name}".encode()).hexdigest()[:16],
+        group=path.parent.name if (path.parent / sweep_record.FILE_NAME).exists() else "",
     )
 
 

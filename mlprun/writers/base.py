@@ -29,6 +29,8 @@ class RunInfo:
         command: the command line that began the run.
         best: the best value of the monitor so far; None before the first evaluation.
         higher_is_better: whether that is the highest.
+        id: 16 hexadecimal digits, the run's own; the same after a resume, and wherever the directory is moved.
+        group: the name of the sweep that the run belongs to, or empty.
     """
 
     directory: Path
@@ -40,6 +42,8 @@ class RunInfo:
     command: str = ""
     best: float | None = None
     higher_is_better: bool = False
+    id: str = ""
+    group: str = ""
 
 
 class Writer:

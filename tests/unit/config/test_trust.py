@@ -30,7 +30,7 @@ CONF = sorted(
         for file in folder.glob("*/*.yaml")
         for node in [yaml.safe_load(file.read_text())]
         for node in [node, node.get("dataset") or {}]  # the data choices keep theirs one level below
-        if node.get("_target_", "???") != "???"
+        if not node.get("_target_", "???").startswith(("???", "mlprun.writers.trackers"))
     }
 )
 USUAL = [
@@ -72,7 +72,8 @@ BY_NAME = [
     "torchvision.datasets.utils.extract_archive", "torchvision.datasets.cifar.pickle.load",
     "torchvision.models.feature_extraction.create_feature_extractor", "torchvision.models.quantization.resnet18",
     "torchvision.models.feature_extraction.DualGraphModule", "mlprun.config.instantiate.locate", "mlprun.cli.main.main",
-    "mlprun", "mlprun.runs.provenance.subprocess.run", "mlprun.config.instantiate.importlib.import_module",
+    "mlprun.writers.trackers.MLflow", "mlprun.runs.provenance.subprocess.run",
+    "mlprun", "mlprun.config.instantiate.importlib.import_module",
     "mlprun.__main__.main",
     # private names
     "torch._C._jit_clear_class_registry", "torch.testing._internal.common_utils.run_tests", "torch.nn._reduction.x",
