@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from mlprun.config.stored import take_root
+from mlprun.cli.last import add_run_dir
 from mlprun.errors import ConfigError
 from mlprun.terminal import print_line
 
@@ -13,13 +12,14 @@ REMEDY = "only data.root=FOLDER can, which says where the data lie now"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    add_run_dir(parser)
     parser.add_argument("overrides", metavar="data.root=FOLDER", nargs="*", help="where the data lie now")
     help_ = "score the test split even if its data has changed since the run"
     parser.add_argument("--changed-data", action="store_true", help=help_)
 
 
 def run(options: argparse.Namespace, command: str) -> int:
+    from mlprun.config.stored import take_root
     from mlprun.predict.finished import evaluate
 
     root, others = take_root(options.overrides)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mlprun.cli.line import check_words, typed_line
+from mlprun.cli.line import typed_line
+from mlprun.cli.verbs import check_words
 from mlprun.config.checks import check
 from mlprun.config.project import find_project
 from mlprun.errors import ConfigError

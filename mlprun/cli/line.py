@@ -10,26 +10,11 @@ from pathlib import Path
 from hydra.core.override_parser.types import Override
 
 from mlprun.cli.usage import parse
+from mlprun.cli.verbs import check_words
 from mlprun.config.compose import Composer
 from mlprun.config.hydra_private import argument_parser
 from mlprun.config.project import find_project
-from mlprun.errors import ConfigError, close_matches
-
-VERBS = {
-    "new": "begin a project of your own: a model, a data set, an experiment and a test",
-    "inspect": "show data, model, schedule, devices and speed without training",
-    "eval": "evaluate a finished run's best checkpoint on the test split",
-    "resume": "resume a stopped run or sweep, or extend a finished run",
-    "reproduce": "repeat a run from its record in a new directory, and compare bit by bit",
-    "runs": "table and leaderboard of the runs in a folder",
-    "show": "show a run, or how the configs, code, environments and results of two differ",
-    "predict": "predict with the best checkpoint: images, rows of numbers, text, audio or test examples",
-    "plot": "plot the curves of one or several runs",
-    "experiments": "list the ready-made experiments, those of a topic, or show one",
-}
-
-_NO_VERB = "training needs no verb: mlprun model=mlp epochs=5"
-NO_VERBS = {"help": "write mlprun --help", "train": _NO_VERB, "run": _NO_VERB, "fit": _NO_VERB}
+from mlprun.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -95,21 +80,6 @@ def parse_line(arguments: list[str], command: str | None = None, config_dir: str
     options.config_name = options.config_name or "config"
     composer = Composer(options.config_dir, options.config_name)
     return Line(command or shlex.join(["mlprun", *arguments]), options, options.overrides, flags, composer)
-
-
-def check_words(words: list[str]) -> None:
-    """Raise ConfigError for a word that is not an override."""
-    for word in words:
-        if "=" not in word and not word.startswith("~"):
-            close = close_matches(word, VERBS)
-            remedy = "write key=value without spaces, or quote it: 'model.hidden=[128, 64]'; see mlprun --help"
-            if word in NO_VERBS:
-                remedy = NO_VERBS[word]
-            elif word in VERBS:
-                remedy = f"the verb comes first: mlprun {word} …"
-            elif close:
-                remedy = f"did you mean 'mlprun {close[0]}'?"
-            raise ConfigError(word, ConfigError.MISSING, "is neither a verb nor key=value", remedy)
 
 
 def first_folder(path: Path) -> Path:

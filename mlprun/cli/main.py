@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import multiprocessing
 import os
 import shlex
@@ -11,18 +9,15 @@ import sys
 from typing import NoReturn
 
 from mlprun import signals
-from mlprun.cli.line import VERBS
-from mlprun.cli.task import report
-from mlprun.cli.train import train
-from mlprun.cli.usage import parse
+from mlprun.cli.complete import answer
+from mlprun.cli.last import LAST
+from mlprun.cli.usage import parse, report
+from mlprun.cli.verbs import VERBS, parser_of
 from mlprun.config.own_modules import find_own_modules
 from mlprun.errors import UserError
 from mlprun.process import fast_exit
 from mlprun.streams import accept_any_text
 from mlprun.terminal import print_line
-
-ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs outside of mlprun/cli
-CALLS_STORED_TARGETS = ("eval", "predict", "resume", "reproduce")
 
 
 def program() -> NoReturn:
@@ -42,9 +37,11 @@ def main() -> NoReturn:
     accept_any_text()
     signals.install()
     arguments = sys.argv[1:]
+    if answer(arguments):
+        sys.exit(0)
     try:
         find_own_modules()
-        status = _verb(*arguments) if arguments[:1] and arguments[0] in VERBS else train(arguments)
+        status = _verb(*arguments) if arguments[:1] and arguments[0] in VERBS else _train(arguments)
     except UserError as error:
         report(error)
         status = error.exit_status
@@ -62,17 +59,20 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
+def _train(arguments: list[str]) -> int:
+    from mlprun.cli.train import train  # late: Hydra
+
+    return train(arguments)
+
+
 def _verb(verb: str, *arguments: str) -> int:
-    """Run a verb, a module with `add_arguments` and `run`; the exit status."""
-    module = importlib.import_module(ELSEWHERE.get(verb, f"mlprun.cli.{verb}"))
-    text = getattr(module, "HELP", VERBS[verb])
-    parser = argparse.ArgumentParser(f"mlprun {verb}", description=text, allow_abbrev=False)
-    module.add_arguments(parser)
-    if verb in CALLS_STORED_TARGETS:
-        help_ = "let this run's config import and call code from anywhere (only for runs you trust)"
-        parser.add_argument("--trust", action="store_true", help=help_)
+    """Run a verb; the exit status."""
+    module, parser = parser_of(verb)
     words = module.escaped(arguments) if hasattr(module, "escaped") else arguments
-    return int(module.run(parse(parser, words), shlex.join(["mlprun", verb, *arguments])))
+    options = parse(parser, words)
+    named = str(getattr(options, "run", LAST))  # `last` is another run tomorrow
+    typed = (named if word == LAST else word for word in arguments)
+    return int(module.run(options, shlex.join(["mlprun", verb, *typed])))
 
 
 if multiprocessing.parent_process() is not None:  # a spawned worker, which is about to unpickle the user's classes

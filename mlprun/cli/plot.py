@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlprun.analysis.curves import Series, collect, default_metrics, is_run, metrics_of
 from mlprun.analysis.plot import AXES, draw, draw_run
+from mlprun.cli.last import add_run_dir
 from mlprun.errors import ConfigError, RunError, suggestion
 from mlprun.formatting import first_few
 from mlprun.pictures.figures import save
@@ -20,7 +21,7 @@ FORMATS = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", type=Path, metavar="RUN_DIR", nargs="+", help="a run, a sweep or a folder of runs")
+    add_run_dir(parser, "paths", sweeps=True, nargs="+", help="a run, a sweep or a folder of runs")
     parser.add_argument(
         "--metric", action="append", metavar="NAME", help="metric to plot, such as val/accuracy; may be repeated"
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mlprun.cli.last import add_run_dir
 from mlprun.config.stored import take_root
 from mlprun.errors import ConfigError, RunError
 from mlprun.files import make_folder, naming_path
@@ -26,7 +27,7 @@ _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # as a 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    add_run_dir(parser)
     help_ = "an image; a .wav; numbers, 5.1,3.5,1.4,0.2, or a .csv; 'a text' or a .txt"
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help=help_)
     parser.add_argument(

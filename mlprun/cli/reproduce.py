@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from mlprun.cli.last import add_run_dir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    add_run_dir(parser)
 
 
 def run(options: argparse.Namespace, command: str) -> int:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from mlprun.cli.line import VERBS, Line, parse_line
+from mlprun.cli.last import add_run_dir
+from mlprun.cli.line import Line, parse_line
+from mlprun.cli.verbs import VERBS
 from mlprun.config.identity import RESUMABLE
 from mlprun.config.overrides import parse_override
 from mlprun.config.stored import take_root
@@ -25,7 +27,7 @@ CHANGEABLE = ("sweep.num_workers", "sweep.max_failures", "sweep.stale", "sweep.d
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    add_run_dir(parser, sweeps=True, help="a run or a sweep")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from mlprun.cli.last import add_run_dir
 from mlprun.runs.directory import RunDirectory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    parser.add_argument("other", type=Path, metavar="RUN_DIR", nargs="?")
+    add_run_dir(parser)
+    add_run_dir(parser, "other", nargs="?", help="another, for what differs")
 
 
 def run(options: argparse.Namespace, command: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mlprun.cli.usage import report
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer  # a launcher's process needs the resolvers
 from mlprun.config.environment import unresolved
@@ -21,11 +21,10 @@ from mlprun.formatting import printable
 from mlprun.job.outcome import Outcome
 from mlprun.job.run import run_job
 from mlprun.process import is_guest
-from mlprun.terminal import print_line
 
 SAFE_PATH = "mlprun"  # the value of PYTHONSAFEPATH for the processes of a launcher
 
-__all__ = ["Composer", "Task", "report"]
+__all__ = ["Composer", "Task"]
 
 
 @dataclass
@@ -66,12 +65,3 @@ def restore_safe_path() -> None:
     """Undo what the launcher was given: the user's own programs find their modules as ever."""
     if os.environ.get("PYTHONSAFEPATH") == SAFE_PATH:
         del os.environ["PYTHONSAFEPATH"]
-
-
-def report(error: UserError) -> None:
-    """Print an error, with its traceback if MLPRUN_TRACEBACK is 1."""
-    if os.environ.get("MLPRUN_TRACEBACK") == "1":
-        import traceback
-
-        traceback.print_exception(error)
-    print_line(f"error: {error}", sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shlex
 from pathlib import Path
 
@@ -32,6 +33,9 @@ def train(arguments: list[str]) -> int:
         return 0
     line = typed_line(arguments)
     options = line.options
+    if options.shell_completion and not re.fullmatch(r"(un)?install=(bash|zsh|fish)", " ".join(line.words)):
+        problem = "is for Hydra's scripts, and to install them"
+        raise ConfigError("--shell-completion", ConfigError.MISSING, problem, "write -sc install=bash; or zsh, fish")
     if options.help or options.hydra_help or options.shell_completion or options.info:
         line.composer.loader.show(options)
         return 0

@@ -1,14 +1,16 @@
-"""Errors in options, as short messages with a remedy."""
+"""Errors as short messages with a remedy, those in options too."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mlprun.errors import ConfigError, did_you_mean
+from mlprun.errors import ConfigError, UserError, did_you_mean
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -38,3 +40,14 @@ def _explained(message: str, parser: argparse.ArgumentParser, arguments: Sequenc
     keys = any(action.dest == "overrides" for action in parser._actions)
     remedy = f"keys have no dashes: write {name}={value}; {help_}" if keys and name else help_
     return ConfigError(word, ConfigError.MISSING, "there is no such option", remedy)
+
+
+def report(error: UserError) -> None:
+    """Print an error, with its traceback if MLPRUN_TRACEBACK is 1."""
+    from mlprun.runs.log import print_line
+
+    if os.environ.get("MLPRUN_TRACEBACK") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    print_line(f"error: {error}", sys.stderr)

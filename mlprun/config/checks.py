@@ -109,6 +109,9 @@ def _check_class_arguments(config: Config) -> None:
         raise ConfigError("loss.one_hot", one_hot, "must be true or false")
     if "_target_" not in config.data.dataset:
         raise ConfigError("data.dataset", ConfigError.MISSING, "needs a `_target_`: the class of the data set")
+    for name in ("val_dataset", "test_dataset"):
+        if (node := getattr(config.data, name)) and "_target_" not in node:
+            raise ConfigError(f"data.{name}", node, "needs a `_target_`: the class of the data set")
     for group in ("model", "optim", "scheduler", "loss"):
         if "_target_" not in getattr(config, group):
             raise ConfigError(group, ConfigError.MISSING, "needs a `_target_`: the class to build")

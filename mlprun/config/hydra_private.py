@@ -277,6 +277,11 @@ def is_missing(node: Any) -> bool:
     return bool(node._is_missing())
 
 
+def is_optional(node: Any) -> bool:
+    """Whether a node of mlprun's own keys may be null."""
+    return bool(node._is_optional() and node._metadata.ref_type is not Any)
+
+
 def is_null_group(node: Any) -> bool:
     """Whether a group of keys is null."""
     return isinstance(node, DictConfig) and node._is_none()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 import torch
@@ -16,6 +17,8 @@ from mlprun.tasks.losses import NLL, Hinge
 # The targets that known criteria take. Compared by exact class: a subclass of the user's may take anything.
 TAKE_CLASSES = (nn.CrossEntropyLoss, NLL, nn.MultiMarginLoss, Hinge)
 TAKE_VALUES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
+
+_KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false"}
 
 
 class Supervised(Task):
@@ -72,6 +75,10 @@ class Supervised(Task):
         except UserError:
             raise
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if match := re.search(r"argument '(\w+)'.* must be (\w+), not (\w+)", str(error)):  # of torch's function
+                value = getattr(self.criterion, match[1], ConfigError.MISSING)
+                if isinstance(value, str | list | dict):
+                    raise ConfigError(f"loss.{match[1]}", value, f"must be {_KINDS.get(match[2], match[2])}") from error
             shapes = f"outputs of shape {shape} and targets of shape {list(targets.shape)} ({targets.dtype})"
             problem = f"{type(self.criterion).__name__} does not fit {shapes}: {str(error).splitlines()[0]}"
             remedy = "for classes use loss=cross_entropy, for values loss=mse"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from mlprun.cli.line import VERBS
+from mlprun.cli.verbs import VERBS
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 from mlprun.config.schema import Config

@@ -368,24 +368,6 @@ def test_what_is_asked_of_hydra_is_answered(mlprun, words, said):
     assert not (result.folder / "outputs").exists()
 
 
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("mlprun model=res", {"model=resnet18"}),
-        ("mlprun optim=ada", {"optim=adadelta", "optim=adagrad", "optim=adam", "optim=adamw"}),
-        ("mlprun sched", {"scheduler=", "scheduler."}),
-        ("mlprun -m model=ml", {"model=mlp"}),
-        ("mlprun seed=1 trainer.prec", {"trainer.precision="}),
-        ("mlprun hydra/launcher=subm", {"hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm"}),
-    ],
-)
-def test_tab_completes(mlprun, monkeypatch, line, offered):
-    monkeypatch.setenv("COMP_LINE", line)
-    monkeypatch.setenv("COMP_POINT", str(len(line)))
-    result = mlprun("-sc", "query=bash")
-    assert (result.status, set(result.out.split())) == (0, offered)
-
-
 # ------------------------------------------------------------------------------------------------ what is typed
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 
 import pytest
 
+from mlprun.cli.verbs import VERBS
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
 from mlprun.config.hydra_private import iter_nodes
@@ -82,7 +84,37 @@ def test_what_is_built_from_ten_random_lines(seed, tmp_path, monkeypatch):
         assert not NAMES.search(said), (words, said)
 
 
+ARGUMENTS = "last nope . run sweep /etc/passwd '' é 5.1,3.5,1.4,0.2 text -1 0 a=b data.root=. epochs=3 =".split()
+OPTIONS = "--trust --index --json --x --metric --output --changed-data --range --cfg --help -m --nope --epochs".split()
+
+
+def random_command(draw: random.Random) -> list[str]:
+    """A random line of two steps, or a verb with random arguments."""
+    if draw.random() < 0.3:
+        chosen = [draw.choice(draw.choice([ARGUMENTS, ARGUMENTS, OPTIONS])) for _ in range(draw.choice([0, 1, 2, 3]))]
+        return [draw.choice([*VERBS]), *chosen]
+    words = random_line(draw)
+    short = [] if any("debug" in word for word in words) else ["debug=fast"]
+    return [*draw.choice([[], [], [], ["-m"], ["inspect"], ["--cfg", "job"]]), *short, "steps=2", *words]
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 60))])
+def test_five_random_lines_through_the_command(seed, tmp_path, mlprun_process):
+    draw = random.Random(f"command {seed}")
+    for _ in range(5):
+        words = random_command(draw)
+        done = mlprun_process(*words)
+        assert done.status in (0, 1, 2), words
+        assert not NAMES.search(done.out + done.err) or (words[:2] == ["--cfg", "job"] and not done.err), words
+        assert not (done.status and done.err == ""), words
+        if done.status == 2:
+            assert [path for path in tmp_path.iterdir() if path.suffix not in (".txt", ".err")] == [], words
+        for path in tmp_path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 SHOWN = {
+    "++data.test_dataset={a:1}": "data.test_dataset={a:1}: needs a `_target_`: the class of the data set",
     "data=reviews data.audio={seconds:2}": "data.audio={seconds:2}: is null with these choices, and has no keys",
     "logging=[1]": "logging=[1]: a list and a group of keys do not replace one another",
     "trainer=3": "trainer=3: is a group of keys, not a value",
@@ -95,6 +127,11 @@ SHOWN = {
     "seed=${nope}": "seed: refers to ${nope}, and there is no such key",
     "seed=${oc.env:NOPE_NOPE}": "seed: refers to the environment variable NOPE_NOPE, which is not set",
 }
+
+
+def test_a_value_that_a_loss_does_not_take_is_named():
+    said = answer(["loss.label_smoothing=abc"], build=True)
+    assert said == "loss.label_smoothing=abc: must be a number"
 
 
 @pytest.mark.parametrize("line", SHOWN)
