@@ -40,8 +40,8 @@ def newest_run_or_sweep(text: str) -> Path:
 def _newest(*, sweeps: bool) -> Path:
     """RunError if there is none."""
     from mlprun.runs.collect import read_runs  # late: TAB needs only the names above
-    from mlprun.runs.log import print_line
     from mlprun.runs.sweep_record import FILE_NAME
+    from mlprun.terminal import print_line
 
     folder = find_project().outputs
     runs = [(record.started_at, path) for path, record in (read_runs(folder) if folder.is_dir() else [])]

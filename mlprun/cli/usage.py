@@ -44,7 +44,7 @@ def _explained(message: str, parser: argparse.ArgumentParser, arguments: Sequenc
 
 def report(error: UserError) -> None:
     """Print an error, with its traceback if MLPRUN_TRACEBACK is 1."""
-    from mlprun.runs.log import print_line
+    from mlprun.terminal import print_line
 
     if os.environ.get("MLPRUN_TRACEBACK") == "1":
         import traceback

@@ -152,9 +152,12 @@ def test_bash_completes_after_hydras_own_installation(project):
     assert done.stderr == ""
     rule, *offered = done.stdout.splitlines()
     assert rule.endswith(" -F hydra_bash_completion mlprun")
-    assert offered == [
-        "last",
-        "",
-        " ".join(RUNS[:2]),
-        "device=cpu device=cuda",
-    ]
+    assert (
+        offered
+        == [
+            "last",
+            "outputs/2026-11-27",  # a file: the shell completes those
+            " ".join(RUNS[:2]),
+            "device=cpu device=cuda",
+        ]
+    )

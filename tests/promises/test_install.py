@@ -59,7 +59,7 @@ def test_what_needs_no_torch_imports_none(mlprun_shell, line, status):
     assert done.status == status
     assert bool(done.out) == (status == 0)
     imported = {row.rpartition("|")[2].strip().split(".")[0] for row in done.err.splitlines()}
-    assert "hydra" in imported
+    assert "mlprun" in imported
     assert not imported & {"torch", "torchvision", "sklearn", "tensorboard", "numpy"}
 
 
