@@ -50,7 +50,7 @@ def escaped(arguments: Sequence[str]) -> list[str]:
     """The arguments as argparse reads them: a space before numbers such as -1.5,2 and -5e-1, and data.root=… first."""
     is_number = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE).match
     words = [f" {word}" if is_number(word) else word for word in arguments]
-    roots = [word for word in words if word.startswith("data.root=")] if "--index" in words else []
+    roots = [word for word in words if word.startswith(("data.root=", "data.path="))] if "--index" in words else []
     for root in roots:  # else argparse takes it for an index
         words.remove(root)
         words.insert(words.index("--index"), root)

@@ -14,8 +14,8 @@ from mlprun.config.durations import parse as parse_duration
 from mlprun.config.durations import parse_seconds
 from mlprun.config.environment import keep_environment
 from mlprun.config.hydra_private import is_missing, iter_nodes
-from mlprun.config.options import CLOCK_TIME, DURATION, iter_options
-from mlprun.config.schema import Config
+from mlprun.config.options import CLOCK_TIME, DURATION, default_of, iter_options
+from mlprun.config.schema import TABLE_KEYS, Config, DataConfig
 from mlprun.config.suggest import raise_explained
 from mlprun.errors import ConfigError
 from mlprun.tasks.names import check_data, check_monitor
@@ -60,6 +60,7 @@ def check_config(config: Config) -> Config:
     _check_numbers(config.to_dict(), "")
     _check_class_arguments(config)
     data = config.data
+    _check_table_keys(data)
     check_monitor(config.monitor, data.task, data.num_outputs, config.metrics)
     check_data(data.task, data.name, data.input_shape, data.normalize_targets)
     _check_folds(data.num_folds, data.fold)
@@ -98,6 +99,15 @@ def _check_numbers(value: Any, key: str, *, is_users_own: bool = False) -> None:
         if isinstance(number, float) and (math.isnan(number) or (math.isinf(number) and not is_users_own)):
             remedy = f"if it is a name, quote it: \"{key}='{value}'\"" if is_users_own else ""
             raise ConfigError(key, value, "must be a finite number", remedy)
+
+
+def _check_table_keys(data: DataConfig) -> None:
+    """Refuse keys of tables that would have no effect."""
+    defaults = {spec.name: default_of(spec) for spec in dataclasses.fields(DataConfig)}
+    for name in TABLE_KEYS:
+        if (value := getattr(data, name)) != defaults[name] and name not in data.dataset:
+            problem = f"is for tables, and data={data.name} is none"
+            raise ConfigError(f"data.{name}", value, problem, "leave it out, or write data=csv")
 
 
 def _check_class_arguments(config: Config) -> None:

@@ -65,7 +65,7 @@ class Composer:
         parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
         lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
         # Whether a result depends on data.root is known when each point has its data set.
-        fixed = {*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS} - {*LENGTH_KEYS, "data.root"}
+        fixed = {*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS} - {*LENGTH_KEYS, "data.root", "data.path"}
         axes: dict[str, list[str]] = {}
         for override in self.parse(lines):
             key = override.get_key_element()

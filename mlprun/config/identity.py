@@ -22,7 +22,7 @@ from mlprun.version_one import upgrade_config
 RESUMABLE = ("epochs", "steps", "trainer.max_time", "device", "checkpoint", "logging", "writers")
 LENGTH_KEYS = ("epochs", "steps")
 # Further keys that no result depends on.
-RESULT_FREE = ("sweep", "inspect", "data.root")
+RESULT_FREE = ("sweep", "inspect", "data.root", "data.path")
 IMAGE_FOLDER = "mlprun.data.image_folder.image_folder"
 
 

@@ -16,7 +16,8 @@ from mlprun.errors import ConfigError
 LARGEST_SWEEP = 10**5  # values of one key
 # Keys whose values are names and paths: 2024_11 is no number there.
 TEXT_KEYS = (
-    *("data.name", "data.root", "data.text.vocabulary", "monitor", "sweep.name", "trainer.weights"),
+    *("data.name", "data.path", "data.root", "data.target", "data.text.vocabulary", "monitor", "sweep.name"),
+    "trainer.weights",
     *("hydra.job.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),
 )
 TEXT_LISTS = ("trainer.freeze",)  # keys whose values are lists of names

@@ -23,9 +23,11 @@ def _valid_if(is_valid: Callable[[Any], bool], text: str, problem: str) -> Range
     return Range(text, lambda value: None if is_valid(value) else problem)
 
 
-def choice(*known: str) -> Range:
+def choice(*known: str, optional: bool = False) -> Range:
+    """One of `known`; `optional`: or null."""
     text = ", ".join(f"`{name}`" for name in known)
-    return Range(text, lambda v: None if v in known else f"not known; {suggestion(str(v), known)}")
+    valid = (*known, None) if optional else known
+    return Range(text, lambda v: None if v in valid else f"not known; {suggestion(str(v), known)}")
 
 
 def at_least(low: float) -> Range:

@@ -17,7 +17,9 @@ from mlprun.config.project import find_project
 from mlprun.config.schema import Audio
 from mlprun.data.audio.mel import Frames
 from mlprun.data.folders import num_class_folders
+from mlprun.data.table.table import read_table
 from mlprun.errors import ConfigError
+from mlprun.tasks.names import LOSSES
 
 
 def conf_dirs() -> tuple[Path, Path]:
@@ -68,6 +70,25 @@ def _frames(audio: DictConfig) -> Frames:
     return Frames(**{str(name): value for name, value in audio.items()})
 
 
+def _table(what: str, dataset: DictConfig) -> object:
+    """What the file of data=csv says of the data, before they are loaded."""
+    if what == "name":
+        return Path(str(dataset.path or "csv")).stem
+    lists = {key: dataset.get(key) or [] for key in ("categorical", "numeric", "drop")}
+    task = None if what == "task" else dataset.get("task")
+    table = read_table(dataset.path, dataset.target, task=task, **lists)
+    if what == "num_inputs":
+        table.refuse_missing(dataset.get("impute"))
+    return getattr(table, what)
+
+
+def _loss_of(task: str) -> str:
+    if task not in LOSSES:
+        remedy = f"write loss=…; known are those of {', '.join(LOSSES)}"
+        raise ConfigError("loss", "by_task", f"there is none for data.task={task}", remedy)
+    return LOSSES[task]
+
+
 def file_name(text: str) -> str:
     """`text` without characters that are special in file names or in a shell, at most 120 characters."""
     return re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[\[\]{}'\"]", "", text))[:120].strip("-.")
@@ -78,4 +99,6 @@ OmegaConf.register_new_resolver("mlprun.outputs", lambda: str(find_project().out
 OmegaConf.register_new_resolver("mlprun.run_name", _run_name, replace=True)
 OmegaConf.register_new_resolver("mlprun.point_name", _point_name, replace=True)
 OmegaConf.register_new_resolver("mlprun.num_class_folders", num_class_folders, replace=True)
+OmegaConf.register_new_resolver("mlprun.table", _table, replace=True)
+OmegaConf.register_new_resolver("mlprun.loss_of", _loss_of, replace=True)
 OmegaConf.register_new_resolver("mlprun.num_frames", lambda audio: _frames(audio).num_frames, replace=True)

@@ -36,6 +36,9 @@ FOREIGN = (
 # Groups of `data` that are read by data sets of one kind of input only: those that take the group as an argument.
 INPUT_SECTIONS = ("text", "audio")
 
+# Keys of `data` that only data sets of tables read, which take them as arguments.
+TABLE_KEYS = ("path", "target", "categorical", "numeric", "drop", "impute")
+
 _PICTURES = {
     "images": ("feature_maps", "filters", "misclassified"),
     "plane": ("boundary", "fit", "predictions"),
@@ -123,6 +126,16 @@ class DataConfig:
     )
     num_outputs: int = option(MISSING, "classes, or target values per example", check=at_least(1))
     root: str | None = option(None, "folder of the files, for data that is read from files")
+    path: str | None = option(None, "the file of data=csv")
+    target: str | None = option(None, "the column of data=csv to predict")
+    categorical: list[str] = option([], "columns of data=csv that are categories, whatever they look like")
+    numeric: list[str] = option([], "likewise those that are numbers")
+    drop: list[str] = option([], "likewise those that are not used")
+    impute: str | None = option(
+        None,
+        "how missing values of data=csv are filled, by the training split; null: they are refused",
+        check=choice("median", "mean", "most_frequent", optional=True),
+    )
     val_fraction: float = option(0.1, "share of the training data that becomes the val split", check=between(0, 1))
     test_fraction: float = option(
         0.2, "share of the data that becomes the test split, if the data set has no test split", check=between(0, 1)

@@ -20,7 +20,8 @@ from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.errors import ConfigError
 from mlprun.files import expand_home
 
-_ROOTED = ("root", "dataset", "val_dataset", "test_dataset")  # where data.root is repeated
+_ROOTED = ("root", "path", "dataset", "val_dataset", "test_dataset")  # where data.root is repeated
+_ROOTS = ("data.root", "data.path")  # of data=csv both are the file
 # The writers of a record from before they were configured.
 _WRITERS = {
     "tensorboard": {"_target_": "mlprun.writers.tensorboard.TensorBoard"},
@@ -65,19 +66,21 @@ def with_found_root(stored: dict[str, Any], typed: Path | None) -> dict[str, Any
         return stored
     folder = expand_home(known).absolute()
     inside = folder / Path(root).name
-    return with_root(stored, str(inside if inside.is_dir() else folder))
+    return with_root(stored, str(inside if inside.exists() else folder))
 
 
 def take_root(lines: list[str]) -> tuple[Path | None, list[str]]:
-    """The folder that an override `data.root=FOLDER` names, absolute, and the other overrides."""
+    """The place that an override `data.root=FOLDER` or `data.path=FILE` names, absolute, and the other overrides."""
     root, others = None, []
     for line in lines:
-        if line.partition("=")[0] != "data.root":
+        key = line.partition("=")[0]
+        if key not in _ROOTS:
             others.append(line)
             continue
         override = parse_override(OverridesParser.create(), quote_numbers(line))
         if override.is_sweep_override() or not isinstance(value := override.value(), str) or not value:
-            raise ConfigError("data.root", typed_value(override), "must be one folder, where the data lie now")
+            what = "folder" if key == "data.root" else "file"
+            raise ConfigError(key, typed_value(override), f"must be one {what}, where the data lie now")
         root = expand_home(value).absolute()
     return root, others
 

@@ -16,7 +16,10 @@ from mlprun.config.hydra_private import converted, find_node, is_value
 from mlprun.config.schema import Config
 
 # Resolvers that read only their arguments. Others may read any key.
-KNOWN_RESOLVERS = ("mlprun.data_root", "mlprun.num_class_folders", "mlprun.num_frames", "oc.env", "now")
+KNOWN_RESOLVERS = (
+    *("mlprun.data_root", "mlprun.loss_of", "mlprun.num_class_folders", "mlprun.num_frames", "mlprun.table"),
+    *("oc.env", "now"),
+)
 
 
 class Template:

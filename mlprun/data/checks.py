@@ -28,6 +28,7 @@ class ExpectedData:
     input_shape: tuple[int, ...] | None
     num_outputs: int
     class_names: tuple[str, ...]
+    may_miss: bool = False  # NaN among the inputs is a missing value
 
     def check(self, part: Part, name: str) -> Tensor | None:
         """The inputs of a part, or of its first example; None without a shape."""
@@ -35,7 +36,8 @@ class ExpectedData:
             raise DataError(f"data: the {name} part is empty")
         if isinstance(part, Examples):
             self._check_shape(part.inputs.shape[1:])
-            refuse_non_finite(part.inputs, "inputs", f"the {name} part")
+            if not self.may_miss:
+                refuse_non_finite(part.inputs, "inputs", f"the {name} part")
             self._check_targets(part.targets, name)
             if self.task == "classification" and name == "training":
                 self._check_no_class_is_empty(part.targets)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from mlprun import randomness
 from mlprun.data.checks import refuse_non_finite
 from mlprun.data.parts import StreamHead
-from mlprun.data.source import Examples, Part
+from mlprun.data.source import Examples, Inputs, Part
 from mlprun.errors import ConfigError
 
 STATISTICS_SAMPLE = 2048  # training examples that are read for the statistics of lazy data
@@ -25,27 +25,40 @@ class Normalizer:
 
     Attributes:
         shift, scale: float32, shape (C, 1, 1) for images, (D,) for features, () for one scale for all.
+        fill: replaces NaN before scaling, (D,); None: there is none.
     """
 
     shift: Tensor
     scale: Tensor
+    fill: Tensor | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Scale a batch of shape (N, *input_shape); whole numbers other than bytes (token ids) pass unchanged."""
         if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
             return inputs
-        return inputs.to(torch.float32).sub(self.shift).div_(self.scale)
+        return self.filled(inputs.to(torch.float32)).sub(self.shift).div_(self.scale)
+
+    def filled(self, inputs: Tensor) -> Tensor:
+        """The inputs without missing values."""
+        return inputs if self.fill is None else torch.where(inputs.isnan(), self.fill, inputs)
 
     def inverse(self, scaled: Tensor) -> Tensor:
         """The values before scaling, as floats."""
         return scaled * self.scale + self.shift
 
     def to(self, device: torch.device) -> Normalizer:
-        return Normalizer(self.shift.to(device), self.scale.to(device))
+        return Normalizer(**{name: value.to(device) for name, value in self.stored().items()})
+
+    def stored(self) -> dict[str, Tensor]:
+        """What a checkpoint holds."""
+        fill = {} if self.fill is None else {"fill": self.fill}
+        return {"shift": self.shift, "scale": self.scale, **fill}
 
 
-def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | None, seed: int = 0) -> Normalizer:
-    """The scaling of `data.normalize`, from the training split.
+def make_normalizer(
+    part: Part, how: str, value_range: tuple[float, float] | None, seed: int = 0, kind: Inputs | None = None
+) -> Normalizer:
+    """The scaling of `data.normalize`, from the training split; missing values are filled before.
 
     Args:
         part: the split without random transformations.
@@ -53,7 +66,18 @@ def make_normalizer(part: Part, how: str, value_range: tuple[float, float] | Non
             smallest and largest value; `standardize` gives mean 0 and standard deviation 1, unless the variance is 0.
         value_range: the image format's range, or None.
         seed: chooses the sample of lazy data.
+        kind: of the inputs, which says what is filled, and what is not scaled; None: numbers.
     """
+    kind = Inputs() if kind is None else kind
+    without = Normalizer(torch.zeros(()), torch.ones(()), kind.fill(part))
+    filled = part
+    if without.fill is not None and isinstance(part, Examples):
+        filled = Examples(without.filled(part.inputs), part.targets)
+    scaling = _scaling(filled, how, value_range, seed)
+    return Normalizer(*kind.scaled(scaling.shift, scaling.scale, part), without.fill)
+
+
+def _scaling(part: Part, how: str, value_range: tuple[float, float] | None, seed: int) -> Normalizer:
     if how == "none":
         return Normalizer(torch.zeros(()), torch.ones(()))
     if how == "minmax" and value_range is not None:

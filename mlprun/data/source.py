@@ -60,17 +60,31 @@ class Inputs:
         options: `data.SECTION`; set when the data are split.
         padding: the token id that fills sequences up at their end, so that a batch may be cut to its longest; None if
             they are no sequences, or of unknown lengths.
+        summary: lines about them with which a run begins.
     """
 
     section: ClassVar[str] = ""  # of `data`, with the keys of this kind
     why_not_augment: ClassVar[str] = ""  # why `data.augment` does not suit these inputs; empty if it may
     why_not_folds: ClassVar[str] = ""  # likewise `data.num_folds`
     bucketing: ClassVar[int] = 0  # sort the examples of so many batches by length
+    may_miss: ClassVar[bool] = False  # NaN is a missing value, which `fill` fills
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     padding: int | None = field(default=None, kw_only=True)
+    summary: tuple[str, ...] = field(default=(), kw_only=True)
 
     def check(self, train: Part) -> None:
         """Raise ConfigError if the options do not suit the training part."""
+
+    def fill(self, train: Part) -> Tensor | None:
+        """What replaces NaN, by statistics of the training split, shape (D,); None: nothing is missing."""
+        return None
+
+    def scaled(self, shift: Tensor, scale: Tensor, train: Part) -> tuple[Tensor, Tensor]:
+        """Shift and scale by `data.normalize`, changed for inputs that they do not suit."""
+        return shift, scale
+
+    def check_split(self, train: Part, others: Mapping[str, Part]) -> None:
+        """Warn of what other parts have and the training split lacks."""
 
     def stored(self) -> dict[str, Any]:
         """What a checkpoint holds of these inputs, as plain values."""

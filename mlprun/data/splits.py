@@ -111,7 +111,9 @@ def make_splits(
         raise ConfigError("data.normalize", normalize, problem, remedy)
     if task == "classification" and not source.class_names:
         source = replace(source, class_names=named_classes(source.train, max(num_outputs, 2)))
-    expected = ExpectedData(task, None if input_shape is None else tuple(input_shape), num_outputs, source.class_names)
+    shape = None if input_shape is None else tuple(input_shape)
+    may_miss = source.inputs is not None and source.inputs.may_miss
+    expected = ExpectedData(task, shape, num_outputs, source.class_names, may_miss)
     val = source.val if val is None else val
     first = expected.check(source.train, "training")
     for part, name in ((source.test, "test"), (val, "val")):
@@ -139,11 +141,13 @@ def make_splits(
     if normalize_targets and not isinstance(plain_train, Examples):
         # one sample of lazy data serves both its inputs and its targets
         plain_train = sample_examples(plain_train, split_seed)
-    parts = {"train": train, "val": limit_examples(val, limit_eval, split_seed), "test": test, "augmented": None}
-    kind = {"inputs": source.inputs or kind_of(first)}
+    val = limit_examples(val, limit_eval, split_seed)
+    parts = {"train": train, "val": val, "test": test, "augmented": None}
+    kind = source.inputs or kind_of(first)
+    kind.check_split(plain_train, {"val": val, "test": test})
     return Splits(
-        **vars(source) | parts | kind,
-        normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed),
+        **vars(source) | parts | {"inputs": kind},
+        normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed, kind),
         target_normalizer=_target_normalizer(plain_train) if normalize_targets else None,
         expected=expected,
         nested=nested,

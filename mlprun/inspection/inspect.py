@@ -43,6 +43,7 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
     first = first_examples(batches)
 
     print_lines(summary.data_line(config, experiment.split_sizes, experiment.task.describe_targets()))
+    print_lines(*(summary.INDENT + line for line in splits.inputs.summary))
     print_lines(*(summary.INDENT + line for line in data_lines(config, splits, first, experiment.task)))
     print_lines(*summary.model_lines(config, experiment.summary, experiment.num_trained_parameters, macs=True))
     if weights is not None:

@@ -158,10 +158,10 @@ def checkpoint_extras(experiment: Experiment) -> dict[str, Any]:
     splits = experiment.splits
     extras: dict[str, Any] = {
         "config": experiment.config.to_dict(),
-        "normalizer": {"shift": splits.normalizer.shift, "scale": splits.normalizer.scale},
+        "normalizer": splits.normalizer.stored(),
         "class_names": list(splits.class_names),
         "image_format": splits.image_format(),
     }
     if (scaling := splits.target_normalizer) is not None:
-        extras["target_normalizer"] = {"shift": scaling.shift, "scale": scaling.scale}
+        extras["target_normalizer"] = scaling.stored()
     return extras | splits.inputs.stored()

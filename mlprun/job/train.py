@@ -127,6 +127,7 @@ def _log_start(experiment: Experiment) -> None:
     config, num_trained = experiment.config, experiment.num_trained_parameters
     for line in (
         summary.data_line(config, experiment.split_sizes, experiment.task.describe_targets()),
+        *(summary.INDENT + line for line in experiment.splits.inputs.summary),
         *summary.model_lines(config, experiment.summary, num_trained, most=12),
         summary.optim_line(config),
         summary.length_line(config, experiment.plan.num_steps, experiment.batches.batch_size),

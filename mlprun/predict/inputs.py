@@ -17,6 +17,8 @@ from mlprun.data.audio.mel import Frames
 from mlprun.data.audio.spectrogram import log_mel
 from mlprun.data.audio.wav import read_clip
 from mlprun.data.image_file import is_blank, read_facts, read_image
+from mlprun.data.table.inputs import Rows
+from mlprun.data.table.rows import read_rows
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
 from mlprun.formatting import one_line, pluralize
@@ -41,6 +43,7 @@ class Input:
     name: str  # for the terminal: `digits/seven.png`, `rows.csv, line 2`
     inputs: Tensor  # of `data.input_shape`, not scaled yet: uint8 or float32
     notes: tuple[str, ...] = ()  # how it was changed, and warnings
+    target: int | list[float] | None = None  # the true class or value, if the file has it
 
 
 def is_image(input_shape: Sequence[int]) -> bool:
@@ -177,6 +180,19 @@ def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) ->
     if max_length is not None and len(ids) > max_length:
         notes.append(f"note: cut to the first {max_length} of {len(ids)} tokens (data.text.max_length)")
     return ids[:max_length], tuple(notes)
+
+
+def from_table(file: str, rows: Rows, scale: Tensor) -> list[Input]:
+    """The rows of a CSV or Parquet file that has the run's columns, in any order, with or without the target.
+
+    Args:
+        scale: of the run's inputs, infinite for categories that no training row has.
+    """
+    read = read_rows(file, rows, torch.isfinite(scale).numpy())
+    inputs = torch.from_numpy(read.inputs)
+    names = [f"{Path(file).name}, row {number}" for number in range(1, len(inputs) + 1)]
+    given = [Input(*each) for each in zip(names, inputs, read.notes, read.targets, strict=True)]
+    return [replace(given[0], notes=(*read.about, *given[0].notes)), *given[1:]]
 
 
 def from_numbers(word: str, input_shape: Sequence[int]) -> list[Input]:

@@ -106,6 +106,7 @@ def _predict(
 
     task = run.task
     notes: list[tuple[str, ...]] = [()] * len(indices)
+    known: list[int | list[float] | None] = [None] * len(indices)
     if indices:
         assert run.splits is not None
         normalizer = run.splits.normalizer
@@ -118,6 +119,7 @@ def _predict(
     else:
         given = read_inputs(run, words, invert=invert, value_range=value_range)
         names, notes = [each.name for each in given], [each.notes for each in given]
+        known = [each.target for each in given]
         normalizer = normalizer_of(run)
         batches = list(batches_of(run, torch.stack([each.inputs for each in given])))
     inputs = concat_batches(batches).inputs
@@ -130,7 +132,7 @@ def _predict(
             outputs[i].tolist(),
             None if classes is None else int(classes[i]),
             None if probabilities is None else probabilities[i].tolist(),
-            targets[i].tolist() if indices else None,
+            targets[i].tolist() if indices else known[i],
             None if pixels is None else pixels[i].numpy(),
             notes[i],
         )
@@ -168,6 +170,8 @@ def words_of(run: Finished) -> str | None:
     """What the inputs of a run are if they are words alone; None if they may be arrays."""
     if run.state.tokenizer is not None:
         return "texts"
+    if "table" in run.state:  # whose columns are found by name
+        return "names of .csv or .parquet files"
     return None if run.config.data.audio is None else "names of .wav files"
 
 
@@ -175,7 +179,8 @@ def read_inputs(
     run: Finished, words: Sequence[str], *, invert: bool = False, value_range: tuple[float, float] | None = None
 ) -> list[Input]:
     """The inputs that words of the command line are or name, see `predict`; DataError if one does not fit."""
-    from mlprun.predict.inputs import from_image, from_numbers, from_sound, is_image
+    from mlprun.data.table.inputs import Rows
+    from mlprun.predict.inputs import from_image, from_numbers, from_sound, from_table, is_image
 
     if (frames := _frames(run.config)) is not None:
         return [from_sound(word, frames) for word in words]
@@ -187,6 +192,9 @@ def read_inputs(
         longest = run.config.data.text.max_length
         texts = [(word, text_of(word)) for word in words]
         return [from_text(text, tokenizer, longest, None if text is word else word) for word, text in texts]
+    if (table := run.state.get("table")) is not None:
+        rows, scale = Rows.from_plain(table), run.state.normalizer["scale"].cpu()
+        return [each for word in words for each in from_table(word, rows, scale)]
     if not is_image(shape):
         return [each for word in words for each in from_numbers(word, shape)]
     wanted = image_format(run, value_range)

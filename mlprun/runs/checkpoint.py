@@ -51,7 +51,7 @@ class Checkpoint(dict[str, Any]):
     schedule = _Dict()
     progress = _Dict()
     config = _Dict()  # with the names of this version
-    normalizer = _Dict()  # `shift` and `scale` of the inputs
+    normalizer = _Dict()  # `shift` and `scale` of the inputs; `fill` of those that may be missing
 
     @property
     def step(self) -> int:

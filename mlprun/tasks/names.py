@@ -17,6 +17,11 @@ METRICS = {
     "language_modeling": _TOKENS,
 }
 TASKS = (*METRICS, CUSTOM)
+LOSSES = {  # of loss=by_task
+    "classification": "torch.nn.CrossEntropyLoss",
+    "multi_label": "torch.nn.BCEWithLogitsLoss",
+    "regression": "torch.nn.MSELoss",
+}
 TARGETS = {  # what `data.task` selects when `task` is empty
     "classification": "mlprun.tasks.classification.Classification",
     "multi_label": "mlprun.tasks.regression.MultiLabel",

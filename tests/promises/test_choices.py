@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 
 from mlprun.config.checks import check
 from mlprun.config.compose import Composer
-from tests.helpers.files import choice_files
+from tests.helpers.files import choice_files, penguins
 
 FOLDERS = {"image_folder", "text_folder", "audio_folder", "arctic", "speech_commands"}  # their classes are counted
-FILES_NEEDED = {"mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", "nested", *FOLDERS}
+FILES_NEEDED = {"csv", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "custom", "nested", *FOLDERS}
 TEXTS = {"text_folder", *(n + m for n in ("reviews", "imdb", "corpus", "python_docs") for m in ("", "_masked"))}
 
 
@@ -40,7 +40,7 @@ def test_the_defaults_are_the_documented_ones():
 
 
 @pytest.mark.parametrize("group", ["data", "task", "metrics", "model", "optim", "scheduler", "loss", "writer", "debug"])
-def test_every_file_says_what_it_is_and_composes(group):
+def test_every_file_says_what_it_is_and_composes(group, tmp_path):
     """Those of `experiment`: test_experiments.py."""
     composer = Composer()
     assert choice_files(group)
@@ -53,6 +53,8 @@ def test_every_file_says_what_it_is_and_composes(group):
         line = [f"writer=[jsonl,{name}]" if group == "writer" else f"{group}={name}"]
         if name in FOLDERS:
             line += ["data.root=folder", "data.num_outputs=2"]
+        if name == "csv":
+            line += [f"data.path={penguins(tmp_path)}", "data.target=species", "data.impute=mean"]
         if name in ("custom", "nested"):
             target = "data.dataset" if group == "data" else group
             line += [f"{target}._target_=my_module.Mine"]

@@ -30,7 +30,7 @@ CONF = sorted(
         for file in folder.glob("*/*.yaml")
         for node in [yaml.safe_load(file.read_text())]
         for node in [node, node.get("dataset") or {}]  # the data choices keep theirs one level below
-        if not node.get("_target_", "???").startswith(("???", "mlprun.writers.trackers"))
+        if not node.get("_target_", "???").startswith(("???", "${", "mlprun.writers.trackers"))
     }
 )
 USUAL = [
