@@ -16,11 +16,11 @@ from mlprun.errors import ConfigError
 LARGEST_SWEEP = 10**5  # values of one key
 # Keys whose values are names and paths: 2024_11 is no number there.
 TEXT_KEYS = (
-    *("data.name", "data.path", "data.root", "data.target", "data.text.vocabulary", "monitor", "sweep.name"),
-    "trainer.weights",
+    *("data.groups", "data.name", "data.path", "data.root", "data.target", "data.text.vocabulary", "monitor"),
+    *("sweep.name", "trainer.weights"),
     *("hydra.job.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),
 )
-TEXT_LISTS = ("trainer.freeze",)  # keys whose values are lists of names
+TEXT_LISTS = ("data.categorical", "data.drop", "data.numeric", "trainer.freeze")  # keys whose values are lists of names
 # A quoted text, which stays as it is; or what is between the commas and brackets of a list of values.
 _VALUES = re.compile(
     r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<![^,(\[])\s*(?P<value>[^,()\[\]{}'"]+?)\s*(?=[,)\]]|$)"""

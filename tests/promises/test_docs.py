@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from tests.helpers.files import REPOSITORY, choice_files, find_mnist, save_image
+from tests.helpers.files import REPOSITORY, choice_files, find_mnist, penguins, save_image
 from tests.helpers.lines import finish
-from tests.helpers.pages import GENERATED, PAGES, commands, examples, write_files
+from tests.helpers.pages import GENERATED, PAGES, blocks, commands, examples, write_files
 
 README = PAGES["README.md"]
 # A page in docs/extending is a whole whose commands build on each other: test_extending.py.
@@ -57,6 +57,7 @@ def users_folder(tmp_path):
             tone = np.sin(np.arange(8000) * (i + 10 + 5 * len(name)) / 100)
             wavfile.write(tmp_path / "sounds" / name / f"{i}.wav", 8000, tone.astype(np.float32))
     shutil.copytree(tmp_path / "texts", tmp_path / "new_texts")
+    penguins(tmp_path)
     return tmp_path
 
 
@@ -130,6 +131,8 @@ def masked(line: str) -> str:
 def test_the_examples_print_what_is_shown(mlprun, tmp_path):
     for page in WITH_COMMANDS:
         write_files(page, tmp_path)
+    penguins(tmp_path)
+    (tmp_path / "new.csv").write_text("\n".join(blocks("docs/tables.md", "csv")))
     first_run: list[str] = []
     for command, shown in EXAMPLES.items():
         words = shlex.split(command, comments=True)[1:]

@@ -16,9 +16,12 @@ from pathlib import Path
 import pytest
 
 from mlprun.runs import checkpoint
+from tests.helpers.files import penguins
 from tests.helpers.lines import IN_PROC, Line, children, finish, is_running, wait_until
 from tests.helpers.runs import EVERYTHING, RUN, SMALL, assert_identical, last_step, record_of, rows_of
 from tests.helpers.users_code import NOISY, STREAM, USERS_DATA
+
+TABLE = ["data=csv", "data.path=penguins.csv", "data.target=species", "data.impute=median"]
 
 
 def line_of(folder: Path) -> list[str]:
@@ -73,6 +76,7 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
             [*NOISY, "model.dropout=0.2", "data.num_workers=2", "epochs=8", "eval_every=20 steps"], id="two workers"
         ),
         pytest.param([*STREAM, "steps=150"], id="a stream"),
+        pytest.param([*TABLE, "epochs=40", "model.dropout=0.2"], id="a table"),
     ],
 )  # fmt: skip
 def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
@@ -81,6 +85,7 @@ def test_whatever_is_trained_three_kills_do_not_show(tmp_path, words):
     for folder in (whole, broken):
         folder.mkdir()
         (folder / "users_data.py").write_text(USERS_DATA)
+        penguins(folder)
     finish(whole, *words)
     steps = record_of(whole / RUN)["steps"]
     for share in (0.15, 0.35, 0.55):  # what is left gives time to kill it

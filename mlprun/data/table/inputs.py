@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mlprun.data.nested import Batch
 from mlprun.data.source import Examples, Inputs, Part, Source
-from mlprun.data.table.columns import CATEGORY, NUMERIC, Column, Values, to_numbers
+from mlprun.data.table.columns import CATEGORY, NUMERIC, Column, Values, as_texts, to_numbers
 from mlprun.data.table.table import Table, class_indices, encode, read_table
 from mlprun.errors import ConfigError
 from mlprun.formatting import first_few, pluralize, printable
@@ -70,6 +70,7 @@ def table(
     return Source(
         Examples(torch.from_numpy(rows), targets),
         class_names=goal.categories,
+        groups={str(name): as_texts(read.cells[name]).to_numpy(object) for name in read.cells.columns},
         fingerprints={path: read.fingerprint},
         inputs=Rows(read.columns, goal, impute, summary=tuple(_summary(read, impute))),
     )
