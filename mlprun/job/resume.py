@@ -37,9 +37,9 @@ def resume_training(attempt: Attempt, before: RunRecord, now: RunRecord, command
     """
     differences = changes(before, now)  # an attempt that ended early may have recorded less
     _check_root(before, attempt.experiment.config.data.root, [d for d in differences["data"] if d.key != "weights"])
-    lines = _restore(attempt, before.steps)
     requested = [str(d) for d in differences["config"]]
     others = [str(d) for section in SECTIONS for d in differences[section]]
+    lines = _restore(attempt, before.steps, is_changed=bool(others))
     if others:
         lines += ["since the run began these have changed, and its result may too:", *(f"  {line}" for line in others)]
     for line in lines:
@@ -61,8 +61,8 @@ def _check_root(before: RunRecord, root: str | None, differing: list[Difference]
         log.warning("data.root=%s: whether these are the data of the run is unknown: it has no record of them", root)
 
 
-def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
-    """Load the newest checkpoint; returns lines for the user."""
+def _restore(attempt: Attempt, steps_before: int | None, *, is_changed: bool) -> list[str]:
+    """Load the newest checkpoint; returns lines for the user. `is_changed`: more than the length differs now."""
     experiment, progress = attempt.experiment, attempt.progress
     plan = experiment.plan
     recovered = attempt.saver.recover(experiment.device)
@@ -75,7 +75,7 @@ def _restore(attempt: Attempt, steps_before: int | None) -> list[str]:
     _load(attempt, recovered, new_length=longer)
     lines = [f"resumed at step {progress.step} of {plan.num_steps}, from {recovered.path}"]
     if longer:
-        lines += _length_lines(experiment, length, progress.step)
+        lines += _length_lines(experiment, length, progress.step, is_changed=is_changed)
     if recovered.best_is_lost:
         best = f"step {progress.best_step} ({experiment.config.monitor} {progress.best:g})"
         lines.append(f"the best checkpoint, of {best}, is lost: best.pt will be the best from here on")
@@ -106,7 +106,7 @@ def _load(attempt: Attempt, recovered: Recovered, *, new_length: bool) -> None:
         raise shorter_than_done(config, progress.step, experiment.plan.num_steps)
 
 
-def _length_lines(experiment: Experiment, length: dict[str, Any], step: int) -> list[str]:
+def _length_lines(experiment: Experiment, length: dict[str, Any], step: int, *, is_changed: bool) -> list[str]:
     """Whether a run of another length up to `step` ends like an uninterrupted one; if not, why."""
     config, steps_per_epoch = experiment.config, experiment.batches.steps_per_epoch
     before = replace(config, **length)
@@ -125,6 +125,8 @@ def _length_lines(experiment: Experiment, length: dict[str, Any], step: int) -> 
     if step == old.num_steps and step % new.eval_every:
         reasons.append(f"  eval_every: the evaluation at step {step} was that of the end")
     effect = "differs from an uninterrupted run's:" if reasons else "is that of an uninterrupted run"
+    if is_changed and not reasons:
+        effect = "would be that of an uninterrupted run without the changes below"
     lines = [f"the length is {new.num_steps} steps now; the result {effect}", *reasons]
     if step == old.num_steps and (partial := step % new.log_every):
         lines.append(f"  metrics.jsonl also has the training means of {pluralize(partial, 'step')} up to step {step}")

@@ -253,10 +253,12 @@ def test_a_checkpoint_that_does_not_fit_names_the_tensor(broken_off):
         assert "Traceback" not in line.output
 
 
-@pytest.mark.parametrize("scheduler", ["constant", "cosine"])
-def test_a_finished_run_is_made_longer(tmp_path, scheduler):
+@pytest.mark.parametrize(
+    ("scheduler", "log_every"), [("constant", "1 epoch"), ("constant", "4 steps"), ("cosine", "1 epoch")]
+)
+def test_a_finished_run_is_made_longer(tmp_path, scheduler, log_every):
     words = ["data.limit=300", f"scheduler={scheduler}", "optim=momentum", "data.augment.crop=1"]
-    words.append("logging.every=1 epoch" if scheduler == "constant" else "logging.every=4 steps")
+    words.append(f"logging.every={log_every}")
     finish(tmp_path, *words, "epochs=6", "hydra.run.dir=long")
     finish(tmp_path, *words, "epochs=3", f"hydra.run.dir={RUN}")
     output = finish(tmp_path, "resume", RUN, "epochs=6")
@@ -266,7 +268,7 @@ def test_a_finished_run_is_made_longer(tmp_path, scheduler):
     assert rates[half:] == wanted[half:]  # recomputed for the new length, whatever came before
     if scheduler == "constant":
         assert "the result is that of an uninterrupted run" in output
-        if scheduler == "constant":
+        if log_every == "1 epoch":
             assert_identical(tmp_path / RUN, tmp_path / "long")
         else:
             end = record_of(tmp_path / RUN)["resumed"][0]["step"]
@@ -317,11 +319,12 @@ def test_of_eight_that_resume_at_once_one_does(tmp_path):
 
 def test_what_changed_since_the_run_began_is_said(with_workers):
     with Line(with_workers, *SMALL, *NOISY) as line:
-        wait_until(lambda: last_step(with_workers) > 0)
+        wait_until(lambda: last_step(with_workers) > 7)  # the first checkpoint
         line.signal(signal.SIGKILL)
     (with_workers / "users_data.py").write_text(USERS_DATA + "\n# another version\n")
-    output = finish(with_workers, "resume", RUN, "trainer.max_time=1h")
+    output = finish(with_workers, "resume", RUN, "trainer.max_time=1h", "epochs=31")
     assert "since the run began these have changed, and its result may too:\n  sources.users_data.py: " in output
+    assert "the result would be that of an uninterrupted run without the changes below\n" in output
     resumed = record_of(with_workers / RUN)["resumed"]
     assert any("users_data.py" in line for line in resumed[-1]["changed"])
     assert "trainer.max_time: null | 1h" in resumed[-1]["changed"]
