@@ -60,6 +60,10 @@ def _explain(error: Exception, config: Config) -> str:
             f"(data.num_outputs={data.num_outputs}), or an index outside an embedding",
             "  the same command with device=cpu names it",
         ])  # fmt: skip
+    precision = config.trainer.precision
+    if precision != "fp32" and re.search("primitive descriptor|not implemented for '(BFloat16|Half)'", text):
+        problem = f"trainer.precision={precision}: the device cannot compute a layer in it: {first}"
+        return "\n".join([problem, *notes, "  set trainer.precision=fp32", *own])
     if "deterministic" in text and "implementation" in text:
         remedy = "  set trainer.deterministic=false to allow it; the run may then not be reproducible bit for bit"
         return "\n".join([first, *notes, remedy, *own])

@@ -287,8 +287,8 @@ def test_running_statistics_stay_finite(folder):
     words = [
         *SHORT,
         own("data", "ManyNans"),
-        "data.test_fraction=0.01",
-        "data.val_fraction=0.01",
+        "+data.val_dataset._target_=users.Data",
+        "+data.test_dataset._target_=users.Data",
         "model.batch_norm=true",
     ]
     finish(folder, *words, "trainer.on_nan=skip", "epochs=4")
@@ -432,16 +432,20 @@ def test_out_of_memory_elsewhere(fails, words, said):
             pytest.param(
                 [own("data", name), *loss],
                 [
-                    rf"error: data: at step \d, a label is {label} \(data.num_outputs=3\)",
+                    r"error: data: at step \d, a label is 3 \(data.num_outputs=3\)",
                     r"  labels are 0 to 2: correct data.num_outputs, or the labels of the data set",
                 ],
-                id=f"label {label}, {' '.join(loss) or 'cross entropy'}",
+                id=f"label 3, {' '.join(loss) or 'cross entropy'}",
             )
-            for name, label, loss in (
-                ("Label", "3", []),
-                ("Label", "3", ["loss=mse", "loss.one_hot=true"]),
-                ("Negative", "-1", ["loss=hinge"]),
-            )
+            for name, loss in (("Label", []), ("Label", ["loss=mse", "loss.one_hot=true"]))
+        ),
+        pytest.param(
+            [own("data", "Negative"), "loss=hinge"],
+            [
+                r"error: data: \d+ of the 32 labels of a training batch are -1, which a loss may ignore",
+                r"  labels are 0 to num_outputs - 1: leave out examples without a label",
+            ],
+            id="label -1, loss=hinge",
         ),
         *(
             pytest.param(

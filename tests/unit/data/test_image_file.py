@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image, ImageCms
@@ -95,6 +96,10 @@ OPAQUE = {
 def test_other_modes_become_rgb_or_grey(tmp_path: Path, name: str) -> None:
     image, expected = OPAQUE[name]
     image.save(tmp_path / name)
+    try:
+        Image.open(tmp_path / name).load()
+    except OSError:  # YCbCr TIFF, before 13.0
+        pytest.skip(f"Pillow {PIL.__version__} cannot read what it has written")
     tolerance = 15 if "LAB" in name else 2  # sRGB's blue is out of the profile's gamut
     assert np.ravel(corners(tmp_path / name)) == pytest.approx(np.ravel(expected), abs=tolerance)
     assert np.ravel(corners(tmp_path / name, 1)) == pytest.approx([grey(color) for color in expected], abs=tolerance)

@@ -90,3 +90,17 @@ def test_an_operation_without_a_deterministic_kernel_is_told(config):
     lines = explain(noted(RuntimeError(text)), config).splitlines()
     assert lines[0] == text
     assert lines[-1].startswith("  set trainer.deterministic=false to allow it")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "could not create a primitive descriptor for the LSTM forward propagation primitive. Run workload with …",
+        "\"addmm_impl_cpu_\" not implemented for 'Half'",
+    ],
+)
+def test_a_precision_that_the_device_lacks_is_named(config, text):
+    config = replace(config, trainer=replace(config.trainer, precision="bf16"))
+    first, *others = explain(noted(RuntimeError(text)), config).splitlines()
+    assert first == f"trainer.precision=bf16: the device cannot compute a layer in it: {text}"
+    assert others[-1] == "  set trainer.precision=fp32"
