@@ -12,7 +12,7 @@ from mlprun.pictures.labels import pixel_font, pixel_text
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-SIDE = 280  # of the matrix in pixels: TensorBoard shows a picture 345 pixels wide, and blurs the letters of a wider one
+WIDTH = 350  # pixels: TensorBoard shows a picture this wide, and leaves out or repeats columns and rows of another
 CELLS = (22, 70)  # the smallest cell and the largest
 FEW_CLASSES = 20  # with more, letters are small and zeros are left out, which would hide the other counts
 NAMED_CLASSES = 100  # with more, the picture is the matrix alone
@@ -34,13 +34,14 @@ def heat_map(counts: np.ndarray[Any, Any], names: Sequence[str]) -> np.ndarray[A
     size = 14 if len(counts) <= FEW_CLASSES else 10
     font, title = pixel_font(size), pixel_font(14)
     widest_count = int(font.getlength(str(counts.max())))
-    side = min(max(SIDE // len(counts), CELLS[0], widest_count + 6), CELLS[1])
     names = [pixel_text(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", font) for name in names]
     longest = int(max(font.getlength(name) for name in names))
+    left, right = longest + 16 + 24, 12 + int(max(font.getlength("100.0 %"), title.getlength("recall"))) + 3
+    side = min(max((WIDTH - left - right) // len(counts), CELLS[0], widest_count + 6), CELLS[1])
+    extent = side * len(counts)
     upright = longest > side - 6  # then the names above the columns are turned
-    left, top = longest + 16 + 24, (longest if upright else size) + 16 + 24
-    extent, recalls = side * len(counts), int(max(font.getlength("100.0 %"), title.getlength("recall")))
-    picture = Image.new("RGB", (left + extent + 12 + recalls + 10, top + extent + 10), "white")
+    top = (longest if upright else size) + 16 + 24
+    picture = Image.new("RGB", (max(left + extent + right, WIDTH), top + extent + 10), "white")
     picture.paste(Image.fromarray(_cells(share, side)), (left, top))
     draw = ImageDraw.Draw(picture)
     draw.text((left + extent // 2, 6), "predicted", "black", title, anchor="ma")

@@ -25,22 +25,28 @@ from mlprun.writers.base import Bins, Pixels, RunInfo, Values, Writer
 
 # tags of the run's end, of its start in the HParams table, and of its texts: a run that goes on writes them itself
 WRITTEN_ANEW = ("test/", "run/", metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
-BY_LAYER = ("activation_norm", "dead_relus", "gradient_norm", "update_ratio", "weight_norm")  # of logging.histograms
+BY_LAYER = frozenset(  # what logging.histograms adds, for each layer or parameter
+    "activation_norm activations dead_relus gradient_norm gradients update_ratio updates weight_norm weights".split()
+)
 EVENT_FILES = f"events.out.tfevents.{10 * '[0-9]'}.*"
 
 
 def shown_as(tag: str) -> str:
-    """The tag in TensorBoard, which groups tags by their first part and sorts the groups alphabetically.
+    """The tag in TensorBoard, which groups tags by their first part, sorts the groups, and opens the first two.
 
-    `train/loss` and `val/loss` are `loss/train` and `loss/val`; `optim/lr` is `training/lr`, after the metrics. The
-    values of `test/…`, one each, keep a place of their own.
+    `train/loss` and `val/loss` are `loss/train` and `loss/val`. What is no metric comes after them: `optim/lr` is
+    `training/lr`, and `weights/LAYER` is `training_weights/LAYER`. The values of `test/…`, one each, keep a place of
+    their own. A tag that is already TensorBoard's stays: any version may have written what a resumed run keeps.
     """
+    if tag.endswith(("/train", "/val")):
+        return tag
     first, _, rest = tag.partition("/")
     if first in ("train", "val"):
         return f"{rest}/{first}"
     if first in ("optim", "perf"):
         return f"training/{rest}"
-    return f"training/{tag}" if first in BY_LAYER else tag
+    layer_tag = tag.removeprefix("training/")
+    return f"training_{layer_tag}" if layer_tag.partition("/")[0] in BY_LAYER else tag
 
 
 class TensorBoard(Writer):
@@ -130,7 +136,7 @@ class TensorBoard(Writer):
 
         described = create_summary_metadata(display_name=None, description=None)
         content = [
-            Summary.Value(tag=tag, metadata=described, tensor=make_tensor_proto(bins, dtype=np.float64))
+            Summary.Value(tag=shown_as(tag), metadata=described, tensor=make_tensor_proto(bins, dtype=np.float64))
             for tag, bins in histograms.items()
         ]
         self._add(Summary(value=content), step)
@@ -169,7 +175,7 @@ def _beginning(old: Path | None, keep_until: int | None) -> Iterator[bytes]:
             continue
         kept = []
         for value in event.summary.value:
-            if value.HasField("simple_value"):  # an older version wrote the tags of metrics.jsonl
+            if not value.HasField("image"):  # an older version wrote the tags of metrics.jsonl
                 value.tag = shown_as(value.tag)
             if not value.tag.startswith(WRITTEN_ANEW):
                 kept.append(value)

@@ -20,11 +20,14 @@ def test_histograms_of_every_layer_and_parameter(mlprun):
     (run,) = result.runs
     read = EventAccumulator(str(run), size_guidance={"tensors": 0}).Reload()
     parameters = [f"{layer}.{kind}" for layer in ("hidden.0", "hidden.2", "output") for kind in ("weight", "bias")]
-    wanted = {f"{what}/{name}" for what in ("weights", "gradients", "updates") for name in parameters}
-    wanted |= {f"activations/{layer}" for layer in ("hidden.0", "hidden.1", "hidden.2", "hidden.3", "output")}
+    wanted = {f"training_{what}/{name}" for what in ("weights", "gradients", "updates") for name in parameters}
+    wanted |= {f"training_activations/{layer}" for layer in ("hidden.0", "hidden.1", "hidden.2", "hidden.3", "output")}
     assert wanted <= set(read.Tags()["tensors"])
+    groups = {tag.partition("/")[0] for kind in ("scalars", "tensors") for tag in read.Tags()[kind]}
+    assert {group for group in groups if not group.startswith(("run", "test", "training"))} == {
+        "accuracy", "loss", "macro_f1"}  # fmt: skip
     evaluated = [0, *[row["step"] for row in rows_of(run) if "val/loss" in row]]
-    assert [event.step for event in read.Tensors("weights/output.weight")] == evaluated
+    assert [event.step for event in read.Tensors("training_weights/output.weight")] == evaluated
     start = rows_of(run)[0]
     assert start["step"] == 0
     assert {"gradient_norm/output.weight", "update_ratio/output.weight", "weight_norm/output.weight",

@@ -125,8 +125,10 @@ def test_scalars_are_read_back_under_their_tags_and_steps(tmp_path):
         ("val/top/5", "top/5/val"),
         ("optim/lr", "training/lr"),  # after the metrics
         ("perf/examples_per_sec", "training/examples_per_sec"),
-        ("activation_norm/output", "training/activation_norm/output"),
-        ("training/activation_norm/output", "training/activation_norm/output"),
+        ("activation_norm/output", "training_activation_norm/output"),
+        ("training/activation_norm/output", "training_activation_norm/output"),  # an older version's
+        ("weights/output.weight", "training_weights/output.weight"),
+        ("train/weights/left", "weights/left/train"),  # a metric of the user's
         ("test/loss", "test/loss"),
         ("noise/variance", "noise/variance"),
         ("loss/train", "loss/train"),
@@ -134,6 +136,7 @@ def test_scalars_are_read_back_under_their_tags_and_steps(tmp_path):
 )
 def test_train_and_val_are_side_by_side_and_before_the_rest(tag, shown):
     assert shown_as(tag) == shown
+    assert shown_as(shown) == shown  # a resumed run names again what it keeps
 
 
 def test_texts_have_the_command_and_the_config_once(tmp_path):
@@ -150,12 +153,22 @@ def test_texts_have_the_command_and_the_config_once(tmp_path):
     assert texts == {"run/command": ["    mlprun optim.lr=0.1\n"], "run/config": [config]}
 
 
-def test_curves_of_an_older_version_go_on_under_the_new_names(tmp_path, monkeypatch):
+@pytest.mark.parametrize("begun", ["by an older version", "by this one"])
+def test_each_tag_of_a_resumed_run_has_one_name(tmp_path, monkeypatch, begun):
+    def attempted(start: int, stop: int, keep_until: int | None) -> None:
+        board, _ = attempt(tmp_path, start, stop, keep_until)
+        board.write(stop, None, {"weight_norm/output": 2.0})
+        board.histograms(stop, {"weights/output": np.ones((1, 3))})
+
     with monkeypatch.context() as older:
-        older.setattr(tensorboard, "shown_as", lambda tag: tag)
-        attempt(tmp_path, 0, 30, None)
-    attempt(tmp_path, 30, 60, 30)
-    assert story(read(tmp_path)) == expected(60)
+        if begun == "by an older version":
+            older.setattr(tensorboard, "shown_as", lambda tag: tag)
+        attempted(0, 30, None)
+    attempted(30, 60, 30)
+    found = read(tmp_path)
+    assert story(found) == expected(60) | {"training_weight_norm/output": [(30, 2.0), (60, 2.0)]}
+    assert sorted(found.Tags()["tensors"]) == ["run/command", "run/config", "training_weights/output"]
+    assert [event.step for event in found.Tensors("training_weights/output")] == [30, 60]
 
 
 def test_a_picture_is_read_back(tmp_path):
