@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # Control characters, which a terminal would obey; marks that change the direction of a text; halves of a character.
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -37,6 +39,19 @@ def as_typed(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(as_typed, value)) + "]"
     return " ".join(str(value).splitlines())
+
+
+def json_line(value: object) -> str:
+    """JSON on one line: null for what is not finite, paths as texts."""
+    return json.dumps(_as_json(value), allow_nan=False, default=str)
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def pluralize(number: int, noun: str) -> str:

@@ -112,12 +112,12 @@ def configurations(runs: Iterable[Run]) -> list[Configuration]:
 
 
 def _configuration(config: dict[str, Any], known: Facts, runs: list[Run]) -> Configuration:
-    first, typed = runs[0][1], {}
-    for line in override_lines(first):
-        name, _, value = line.lstrip("+~").partition("=")
-        key = name.partition("@")[0]
-        if _find(config, key) is not MISSING or _find(first.config, key) is MISSING:
-            typed[key] = value
+    first = runs[0][1]
+    typed = {
+        key: value
+        for key, value in typed_values(first).items()
+        if find_value(config, key) is not MISSING or find_value(first.config, key) is MISSING
+    }
     result = Configuration(config, typed, facts=known)
     by_repeat: dict[str, Run] = {}
     for path, record in sorted(runs, key=lambda run: (not run[1].is_reproduction, run[1].started_at)):
@@ -141,6 +141,12 @@ def override_lines(record: RunRecord) -> list[str]:
         overrides = [line for line in overrides if line.partition("=")[0] != key]
         overrides.append(f"{key}={_cell(record.config.get(key))}")
     return overrides
+
+
+def typed_values(record: RunRecord) -> dict[str, str]:
+    """Key or group -> its value in the overrides."""
+    parts = [line.lstrip("+~").partition("=") for line in override_lines(record)]
+    return {name.partition("@")[0]: value for name, _, value in parts}
 
 
 @dataclass
@@ -178,7 +184,7 @@ def differing_columns(entries: list[Configuration]) -> dict[str, list[str]]:
 
     Values come from the resolved config, so defaults appear too; the option of a group is shown as typed.
     """
-    typed = {key: _cells(entries, key) for key in dict.fromkeys(key for c in entries for key in c.typed)}
+    typed = {key: group_cells(entries, key) for key in dict.fromkeys(key for c in entries for key in c.typed)}
     columns = {key: cells for key, cells in typed.items() if len(set(cells)) > 1}
     # Keys that nobody typed may differ too (an edited YAML file): add as many as tell all apart.
     flats = [flatten(c.config) for c in entries]
@@ -198,12 +204,13 @@ def label_each(entries: list[Configuration]) -> list[str]:
     return [" ".join(f"{key}={cells[i]}" for key, cells in columns.items() if cells[i]) for i in range(len(entries))]
 
 
-def _cells(entries: list[Configuration], key: str) -> list[str]:
-    values = [_find(c.config, key) for c in entries]
+def group_cells(entries: list[Configuration], key: str) -> list[str]:
+    """The value of a key in each configuration, or of a group the choice, as typed."""
+    values = [find_value(c.config, key) for c in entries]
     pairs = list(zip(entries, values, strict=True))
     if key.endswith("._target_"):  # who did not type the class has a choice
         group = key.removesuffix("._target_")
-        return [c.typed.get(key) or _name(group, _find(c.config, group)) for c in entries]
+        return [c.typed.get(key) or choice_name(group, find_value(c.config, group)) for c in entries]
     if not any(isinstance(value, dict) and value for value in values):
         return [c.typed.get(key, "") if value is MISSING else _cell(value) for c, value in pairs]
     # A group: two configurations have the same option if all keys of the group that nobody typed are equal.
@@ -213,11 +220,12 @@ def _cells(entries: list[Configuration], key: str) -> list[str]:
         for value in values
     ]
     options = {rest: c.typed[key] for c, rest in zip(entries, untyped, strict=True) if key in c.typed}
-    names = [options.get(rest) or _name(key, value) for rest, value in zip(untyped, values, strict=True)]
+    names = [options.get(rest) or choice_name(key, value) for rest, value in zip(untyped, values, strict=True)]
     return [c.typed.get(key) or name for c, name in zip(entries, names, strict=True)]
 
 
-def _name(group: str, node: Any) -> str:
+def choice_name(group: str, node: Any) -> str:
+    """The choice of a group, from its part of the config."""
     from mlprun.config.choices import choice_of  # late: imports Hydra
 
     if not isinstance(node, dict):
@@ -225,7 +233,8 @@ def _name(group: str, node: Any) -> str:
     return str(node.get("name") or choice_of(group, node) or str(node.get("_target_", "")).rpartition(".")[2])
 
 
-def _find(config: dict[str, Any], key: str) -> Any:
+def find_value(config: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key, MISSING if there is none."""
     node: Any = config
     for name in re.split(r"[./]", key):
         node = node.get(name, MISSING) if isinstance(node, dict) else MISSING

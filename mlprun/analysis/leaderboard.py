@@ -9,12 +9,14 @@ import math
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import Any
 
+from mlprun.analysis.columns import Columns, View
 from mlprun.analysis.configurations import (
     Block,
     Configuration,
@@ -24,33 +26,38 @@ from mlprun.analysis.configurations import (
     override_lines,
 )
 from mlprun.analysis.statistics import interval, mean_or_none, sd_or_none
+from mlprun.analysis.where import as_number
 from mlprun.files import atomic_write, naming_path
-from mlprun.formatting import csv_cell, first_few, pluralize, truncate_middle
+from mlprun.formatting import as_typed, csv_cell, first_few, pluralize, truncate_middle
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.terminal import width
 from mlprun.text_table import render
 
 WIDTH = 120  # of a line, except on a terminal; paths and commands to paste may be longer
 LISTED = 10  # failed or unfinished runs
+DEFAULT = View()
 
 
-def leaderboard(runs: Sequence[Run], rows: int = 50) -> list[str]:
+def leaderboard(runs: Sequence[Run], rows: int = 50, view: View = DEFAULT) -> list[str]:
     """Lines for the terminal: tables of at most `rows` per data set and metric, then unfinished and failed runs."""
     entries = configurations(runs)
     unfinished = [run for c in entries for run in c.unfinished]
     failed = [*(run for run in runs if not run[1].has_config), *(run for c in entries for run in c.failed)]
-    sections = [_block_lines(block, rows) for block in comparable_blocks(entries)]
+    blocks = comparable_blocks(entries)
+    columns = Columns(blocks)
+    starts = accumulate([0, *(len(block.all) for block in blocks)])
+    sections = [_block_lines(block, rows, view, columns, start) for block, start in zip(blocks, starts, strict=False)]
     sections += [_unfinished_lines(sort_by_name(unfinished)), _failed_lines(sort_by_name(failed))]
     lines = [line for section in sections if section for line in ("", *section)]
     return lines[1:] or ["no runs"]
 
 
-def _block_lines(block: Block, rows: int) -> list[str]:
+def _block_lines(block: Block, rows: int, view: View, columns: Columns, start: int) -> list[str]:
     best = block.all[0]
     better = "higher" if best.higher_is_better else "lower"
     counted = f"{pluralize(len(block.all), 'configuration')}, {pluralize(sum(c.num_runs for c in block.all), 'run')}"
     counted += f", {failed} failed" if (failed := sum(len(c.failed) for c in block.all)) else ""
-    lines = [f"{best.data}  {best.monitor} ({better} is better)  {counted}", *_table(block, rows)]
+    lines = [f"{best.data}  {best.monitor} ({better} is better)  {counted}", *_table(block, rows, view, columns, start)]
     if len(block.all) > rows:
         lines.append(f"… {len(block.all) - rows} more (leaderboard.csv has all)")
     lines += _notes(block)
@@ -151,13 +158,45 @@ class _Column:
     spare: int = 0  # the highest is hidden first where the terminal is narrow, 0 never
 
 
-def _table(block: Block, rows: int) -> list[str]:
-    entries = block.all[:rows]
-    num_ranked = min(len(block.ranked), rows)
-    columns = [_Column("", [str(place) for place in range(1, num_ranked + 1)])]
+def _table(block: Block, rows: int, view: View, all_columns: Columns, start: int) -> list[str]:
+    numbers = all_columns.order(view, range(start, start + len(block.all)))[:rows]
+    order = [number - start for number in numbers]
+    num_ranked = len(block.ranked)
+    columns = [_Column("", [str(i + 1) if i < num_ranked else "" for i in order])]
     marks = [{None: "?", False: "=", True: ""}[test] for test in block.separable[1:]]
     if max((len(c.runs) for c in block.ranked), default=0) > 1 and any(marks):
-        columns.append(_Column("", ["", *marks]))
+        marks = ["", *marks, *[""] * len(block.others)]
+        columns.append(_Column("", [marks[i] for i in order]))
+    if view.columns:
+        chosen = {name: all_columns.cells(name, "--columns") for name in view.columns if name != "rank"}
+        columns += [_chosen_column(name, [cells[i] for i in numbers]) for name, cells in chosen.items()]
+    else:
+        columns += _usual_columns(block, [block.all[i] for i in order], order)
+    table = zip_longest(*([column.title, *column.cells] for column in columns), fillvalue="")
+    align = "".join("<>"[column.right] for column in columns)
+    flexible = [i for i, column in enumerate(columns) if column.flexible]
+    spare = sorted((i for i, column in enumerate(columns) if column.spare), key=lambda i: -columns[i].spare)
+    max_width = sys.maxsize if view.wide else width(WIDTH)
+    return render(table, align, max_width=max_width, flexible=flexible, spare=spare)
+
+
+def _chosen_column(name: str, cells: list[Any]) -> _Column:
+    numbers = [cell for cell in cells if cell is not None]
+    if numbers and all(isinstance(cell, float) for cell in numbers):
+        return _Column(name, _format_numbers(cells, _decimal_places(cells)))
+    texts = [_as_text(cell) for cell in cells]
+    return _Column(name, texts, all(not text or as_number(text) is not None for text in texts), flexible=True)
+
+
+def _as_text(cell: Any) -> str:
+    """A cell of the full table: nothing for None, directories joined by `;`."""
+    if cell is None:
+        return ""
+    return ";".join(map(str, cell)) if isinstance(cell, list) else as_typed(cell)
+
+
+def _usual_columns(block: Block, entries: list[Configuration], order: list[int]) -> list[_Column]:
+    columns = []
     for key, cells in differing_columns(block.all).items():
         is_number = all(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|null|", cell) for cell in cells)
         for digits in (4, 6, 9):  # shorten the long numbers of a random search, unless two would look alike
@@ -166,15 +205,15 @@ def _table(block: Block, rows: int) -> list[str]:
                 break
         else:
             short = cells
-        columns.append(_Column(key, short, is_number, flexible=True))
+        columns.append(_Column(key, [short[i] for i in order], is_number, flexible=True))
     if any(c.num_runs > 1 for c in entries):
         counts = [str(c.num_runs) if len(c.runs) == c.num_runs else f"{len(c.runs)} of {c.num_runs}" for c in entries]
         columns.append(_Column("n", counts))
 
     means = [mean_or_none(c.values) for c in entries]
     places = _decimal_places(means)
-    statuses = [c.status for c in entries[num_ranked:]]
-    columns.append(_Column(block.all[0].monitor, [*_format_numbers(means[:num_ranked], places), *statuses]))
+    results = zip(entries, _format_numbers(means, places), strict=True)
+    columns.append(_Column(block.all[0].monitor, [number if c.runs else c.status for c, number in results]))
     spread = [sd_or_none(c.values) for c in entries]
     if any(sd is not None for sd in spread):
         places = max(places, min(8, 1 - _exponent(spread)))
@@ -189,13 +228,9 @@ def _table(block: Block, rows: int) -> list[str]:
     if all(c.num_runs == 1 for c in block.all):
         paths = [(c.runs or c.failed or c.unfinished)[0][0] for c in block.all]
         above = os.path.commonpath([path.absolute().parent for path in paths])
-        names = [os.path.relpath(path, above) for path in paths]
+        names = [os.path.relpath(paths[i], above) for i in order]
         columns.append(_Column("run", names, right=False, flexible=True))
-    table = zip_longest(*([column.title, *column.cells[: len(entries)]] for column in columns), fillvalue="")
-    align = "".join("<>"[column.right] for column in columns)
-    flexible = [i for i, column in enumerate(columns) if column.flexible]
-    spare = sorted((i for i, column in enumerate(columns) if column.spare), key=lambda i: -columns[i].spare)
-    return render(table, align, max_width=width(WIDTH), flexible=flexible, spare=spare)
+    return columns
 
 
 def _tested(entries: Iterable[Configuration]) -> list[str]:
@@ -224,47 +259,50 @@ def _format_numbers(values: Sequence[float | None], places: int) -> list[str]:
     return [one(value) for value in values]
 
 
-def full_table(runs: Sequence[Run]) -> tuple[list[str], list[list[Any]]]:
+def full_table(runs: Sequence[Run], view: View = DEFAULT) -> tuple[list[str], list[list[Any]]]:
     """A header, and a row for every configuration, in the leaderboard's order, with all digits.
 
     Columns: `rank` (from 1 for each data set and metric; None without a result), the keys that differ (texts), `n`,
     `data`, `monitor`, `mean`, `sd`, `ci95_low`, `ci95_high`, the mean of the test metrics (`test/accuracy_mean`),
     `elapsed_sec_mean`, `separable_from_best` (None without a test), and the directories of the `n` runs, of the failed
-    and of the unfinished ones.
+    and of the unfinished ones; or those of the view.
     """
-    blocks = comparable_blocks(configurations(runs))
-    swept = differing_columns([c for block in blocks for c in block.all])
-    swept = {key: cells for key, cells in swept.items() if key not in ("data", "monitor")}
-    scores = list(dict.fromkeys(name for block in blocks for name in _tested(block.all)))
-    header = ["rank", *swept, "n", "data", "monitor", "mean", "sd", "ci95_low", "ci95_high",
-              *(f"{name}_mean" for name in scores), "elapsed_sec_mean", "separable_from_best",
-              "runs", "failed_runs", "unfinished_runs"]  # fmt: skip
-    rows: list[list[Any]] = []
-    for block in blocks:
-        for place, (c, test) in enumerate(zip_longest(block.all, block.separable), start=1):
-            values, groups = c.values, (c.runs, c.failed, c.unfinished)
-            rows.append([
-                place if values else None, *(cells[len(rows)] for cells in swept.values()),
-                len(values), c.data, c.monitor, mean_or_none(values), sd_or_none(values),
-                *(interval(values) or (None, None)),
-                *(mean_or_none(c.metric(name)) for name in scores), c.elapsed_sec, test,
-                *([run for run, _ in group] for group in groups),
-            ])  # fmt: skip
-    return header, rows
+    columns = Columns(comparable_blocks(configurations(runs)))
+    header = list(view.columns or columns)
+    chosen = [columns.cells(name, "--columns") for name in header]
+    return header, [[cells[i] for cells in chosen] for i in columns.order(view, range(len(columns.entries)))]
 
 
-def write_csv(runs: Sequence[Run], path: Path) -> None:
-    """Write the full table; directories are relative to the file and joined by `;`."""
+def typed_rows(runs: Sequence[Run], view: View = DEFAULT) -> list[dict[str, Any]]:
+    """The full table as dicts, the values of keys as numbers, booleans and None."""
+    header, rows = full_table(runs, view)
+    return [dict(zip(header, map(_typed, row), strict=True)) for row in rows]
+
+
+def _typed(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    number = as_number(cell)
+    return {"true": True, "false": False, "null": None, "": None}.get(cell, cell) if number is None else number
+
+
+def csv_text(runs: Sequence[Run], view: View = DEFAULT, start: Path | None = None) -> str:
+    """The full table as CSV; directories, relative to `start` if it is given, are joined by `;`."""
 
     def text(cell: Any) -> Any:
         if isinstance(cell, list):
-            return ";".join(os.path.relpath(run, path.parent) for run in cell)
+            return ";".join(str(run) if start is None else os.path.relpath(run, start) for run in cell)
         return str(cell).lower() if isinstance(cell, bool) else cell
 
-    header, rows = full_table(runs)
+    header, rows = full_table(runs, view)
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows(
         [[csv_cell(text(cell)) for cell in row] for row in (header, *rows)]
     )
+    return table.getvalue()
+
+
+def write_csv(runs: Sequence[Run], path: Path) -> None:
+    """Write the full table; directories are relative to the file."""
     with naming_path(path), atomic_write(path) as file:
-        file.write(table.getvalue().encode())
+        file.write(csv_text(runs, start=path.parent).encode())

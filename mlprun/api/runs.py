@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,13 @@ def run_sweep(*overrides: str, config_dir: str | os.PathLike[str] | None = None)
     return Sweep(swept.directory)
 
 
-def list_runs(directory: str | os.PathLike[str] | None = None) -> Rows:
+def list_runs(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    where: str = "",
+    sort: str = "",
+    columns: Sequence[str] = (),
+) -> Rows:
     """The leaderboard of the runs below a folder: a row for each configuration, best first.
 
     Columns: `rank` (None without a result), the keys that differ, `n` (seeds), `data`, `monitor`, `mean`, `sd`,
@@ -190,16 +197,21 @@ def list_runs(directory: str | os.PathLike[str] | None = None) -> Rows:
 
     Args:
         directory: None: `outputs`, or the outputs of the project, see docs/own_code.md.
+        where: only runs for which it holds, `"val/accuracy>0.97 and model=cnn"`.
+        sort: a column, a metric or a key of the config to sort by, metrics best first.
+        columns: those to return instead, which may also be metrics and keys of the config.
 
     Raises:
         RunError: there is no such folder.
+        ConfigError: `where`, `sort` or `columns` name what no run has.
     """
-    from mlprun.analysis.leaderboard import full_table
+    from mlprun.analysis.columns import View
+    from mlprun.analysis.leaderboard import typed_rows
+    from mlprun.analysis.where import select
     from mlprun.runs.collect import read_runs
 
     folder = find_project().outputs if directory is None else Path(directory).expanduser()
-    header, rows = full_table(read_runs(folder.absolute()))
-    return Rows(dict(zip(header, map(_value, row), strict=True)) for row in rows)
+    return Rows(typed_rows(select(read_runs(folder.absolute()), where), View(sort, columns=columns)))
 
 
 def _line(overrides: tuple[str, ...], config_dir: str | os.PathLike[str] | None, *flags: str) -> Line:
@@ -215,15 +227,3 @@ def _line(overrides: tuple[str, ...], config_dir: str | os.PathLike[str] | None,
     line = typed_line([*flags, *options, *overrides])
     line.refuse_inspect()
     return line
-
-
-def _value(cell: Any) -> Any:
-    """A cell of the leaderboard, in which the values of keys are as typed."""
-    if not isinstance(cell, str):
-        return cell
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            pass
-    return {"true": True, "false": False, "null": None, "": None}.get(cell, cell)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import errno
 import itertools
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from mlprun.cli.last import add_run_dir
 from mlprun.config.stored import take_root
 from mlprun.errors import ConfigError, RunError
 from mlprun.files import make_folder, naming_path
+from mlprun.formatting import json_line
 from mlprun.pictures.figures import save
 from mlprun.predict.answers import as_json, as_lines, draw
 from mlprun.predict.generate import complete, completes, unused_options
@@ -124,7 +124,7 @@ def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
             print_line(note, sys.stderr)
         if options.json:
             known = {"continued": each.continued} if each.continued is not None else {"filled": each.filled}
-            print_line(json.dumps({"input": each.text} | known))
+            print_line(json_line({"input": each.text} | known))
         elif each.continued is not None:
             print_line(f"{each.text}{each.continued}")
         else:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mlprun.data.audio.mel import Frames, mel
-from mlprun.formatting import printable, truncate
+from mlprun.formatting import json_line, printable, truncate
 from mlprun.pictures.figures import new_panels
 from mlprun.pictures.labels import figure_text
 from mlprun.predict.predict import Answer, Prediction
@@ -32,7 +31,7 @@ def as_json(answer: Answer, prediction: Prediction) -> str:
             fields["probabilities"] = dict(zip(names, prediction.probabilities, strict=True))
         else:
             fields["scores"] = dict(_scores(answer, prediction))
-    return json.dumps(fields)
+    return json_line(fields)
 
 
 def as_lines(answer: Answer, prediction: Prediction, picture: Path | None) -> list[str]:
