@@ -82,6 +82,13 @@ def print_line(text: str, stream: TextIO | None = None, *, best: str = "") -> No
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+@contextlib.contextmanager
+def stdout_for_json(wanted: bool) -> Iterator[None]:
+    """If wanted, what is printed meanwhile goes to stderr, also by the user's own code."""
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield
+
+
 def _coloured(text: str, best: str) -> str:
     if best:
         return text.replace(best, f"\x1b[{_BEST}m{best}\x1b[0m", 1)

@@ -21,6 +21,43 @@ def show(first: Run, second: Run | None = None) -> list[str]:
     return _one(*first) if second is None else _two(first, second)
 
 
+def as_json(first: Run, second: Run | None = None) -> dict[str, Any]:
+    """The same for `--json`: the facts of a run, or the differences of two; a run lacks the key that it lacks."""
+    if second is None:
+        return _facts(*first)
+    sections = compare_records(first[1], second[1])
+    differing = {name: [_pair(each) for each in found] for name, found in sections.items()}
+    result = dict(zip(NAMES, (_facts(*run) for run in (first, second)), strict=True))
+    files = [path / "metrics.jsonl" for path, _ in (first, second)]
+    rows: dict[str, Any] | None = None
+    if not sections["config"] and all(file.is_file() for file in files):
+        try:
+            row = compare_rows(*files)
+            found = [] if row is None else [_pair(each) for each in row.differences]
+            rows = {"step": None if row is None else row.step, "differences": found}
+        except RunError as error:
+            rows = {"error": str(error)}
+    return {**result, "differences": differing, "first_differing_row": rows}
+
+
+def _facts(path: Path, record: RunRecord) -> dict[str, Any]:
+    names = ("command", "folder", "started_at", "elapsed_sec", "steps", "num_steps", "best_step", "ended_by", "error")
+    return {
+        "run": path,
+        "status": record.status,
+        **{name: getattr(record, name) for name in names},
+        "overrides": override_lines(record),
+        "config": record.get("config"),
+        **{name: getattr(record, name) for name in ("metrics", "device", "git", "mlprun", "resumed")},
+        "reproduces": record.get("reproduces"),
+    }
+
+
+def _pair(difference: Difference) -> dict[str, Any]:
+    values = zip(NAMES, (difference.first, difference.second), strict=True)
+    return {"key": difference.key, **{name: value for name, value in values if value is not MISSING}}
+
+
 def _one(path: Path, record: RunRecord) -> list[str]:
     lines = [
         ("run", str(path)),

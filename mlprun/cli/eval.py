@@ -6,7 +6,8 @@ import argparse
 
 from mlprun.cli.last import add_run_dir
 from mlprun.errors import ConfigError
-from mlprun.terminal import print_line
+from mlprun.formatting import json_line
+from mlprun.terminal import print_line, stdout_for_json
 
 REMEDY = "only data.root=FOLDER can, which says where the data lie now"
 
@@ -14,6 +15,7 @@ REMEDY = "only data.root=FOLDER can, which says where the data lie now"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_dir(parser)
     parser.add_argument("overrides", metavar="data.root=FOLDER", nargs="*", help="where the data lie now")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     help_ = "score the test split even if its data has changed since the run"
     parser.add_argument("--changed-data", action="store_true", help=help_)
 
@@ -25,7 +27,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     root, others = take_root(options.overrides)
     if others:
         raise ConfigError(others[0], ConfigError.MISSING, "cannot change: a run is scored as it is", REMEDY)
-    values = evaluate(options.run, trust=options.trust, changed_data=options.changed_data, root=root)
-    for name, value in values.items():
-        print_line(f"{name} {value}")
+    with stdout_for_json(options.json):
+        values = evaluate(options.run, trust=options.trust, changed_data=options.changed_data, root=root)
+    lines = [f"{name} {value}" for name, value in values.items()]
+    for line in [json_line({"run": options.run, "metrics": values})] if options.json else lines:
+        print_line(line)
     return 0

@@ -10,13 +10,15 @@ from mlprun.cli.verbs import check_words
 from mlprun.config.checks import check
 from mlprun.config.project import find_project
 from mlprun.errors import ConfigError
-from mlprun.terminal import importing_torch
+from mlprun.formatting import json_line
+from mlprun.terminal import importing_torch, print_line, stdout_for_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="as for a run; see mlprun --help")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="your folder of YAML")
     parser.add_argument("--config-name", "-cn", metavar="NAME", default="config", help="the primary config")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; the lines go to stderr")
     parser.add_argument("--multirun", "-m", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -39,4 +41,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     with importing_torch():
         from mlprun.inspection.inspect import inspect
 
-    return inspect(config, folder, claim=not is_chosen)
+    with stdout_for_json(options.json):
+        facts = inspect(config, folder, claim=not is_chosen)
+    if options.json:
+        print_line(json_line(facts))
+    return 0

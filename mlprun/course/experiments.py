@@ -22,10 +22,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlprun.config.project import find_project
 from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean
-from mlprun.formatting import truncate
+from mlprun.formatting import json_line, truncate
 from mlprun.text_table import render
 
 TOPICS = (
@@ -165,7 +166,9 @@ def page(experiments: Iterable[Experiment]) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", metavar="TOPIC, NAME or word", nargs="*")
     parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="also list your own experiments in DIR")
-    parser.add_argument("--markdown", action="store_true", help="print a page with all results")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print a page with all results")
+    form.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace, command: str) -> int:
@@ -175,7 +178,11 @@ def run(options: argparse.Namespace, command: str) -> int:
     words = " ".join(options.words)
     config_dir = options.config_dir or find_project().conf
     experiments = [*ready(), *(users_own(Path(config_dir)) if config_dir else [])]
-    if exact := [each for each in experiments if each.name == words]:
+    exact = [each for each in experiments if each.name == words]
+    if options.json:
+        print(json_line({"experiments": [_as_json(each) for each in exact or chosen(experiments, words)]}))
+        return 0
+    if exact:
         print(f"{_read(exact[0].file).rstrip()}\n\nfile    {exact[0].file}")
         return 0
     matches = chosen(experiments, words)
@@ -184,3 +191,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     rows = [(f"mlprun experiments{option} {name}", "shows its file"), (f"mlprun{option} experiment={name}", "runs it")]
     print(*listing(matches), "", *render(rows, "<<"), sep="\n")
     return 0
+
+
+def _as_json(each: Experiment) -> dict[str, Any]:
+    commands = [{"command": line, "run_time": run_time} for line, run_time in each.commands]
+    return {**vars(each), "commands": commands}

@@ -10,11 +10,11 @@ from mlprun.config.schema import Config
 from mlprun.errors import RunError, UserError
 from mlprun.inspection.examples import data_lines, first_examples
 from mlprun.inspection.gradients import check_gradients
-from mlprun.inspection.schedule import draw_schedule, length_lines, schedule_figure
-from mlprun.inspection.timing import device_lines, step_lines
+from mlprun.inspection.schedule import ScheduleCurves, draw_schedule, length_lines, schedule_figure
+from mlprun.inspection.timing import Speed, device_lines, measure_steps, step_lines
 from mlprun.job import summary
 from mlprun.job.explain_error import explain
-from mlprun.job.prepare import prepare
+from mlprun.job.prepare import Experiment, prepare
 from mlprun.pictures.figures import save
 from mlprun.pictures.samples import samples_figure
 from mlprun.runs import directory
@@ -22,8 +22,8 @@ from mlprun.terminal import print_line, wrapped
 from mlprun.training import finetune
 
 
-def inspect(config: Config, folder: Path, *, claim: bool) -> int:
-    """Print what the config would train, and draw it into `folder`; the exit status.
+def inspect(config: Config, folder: Path, *, claim: bool) -> dict[str, Any]:
+    """Print what the config would train, and draw it into `folder`; the facts for `--json`.
 
     `claim` appends four hex digits that make the folder unique. Errors are those that a run would report before its
     first step, and a wrong gradient.
@@ -36,7 +36,7 @@ def inspect(config: Config, folder: Path, *, claim: bool) -> int:
         raise RunError(explain(error, config)) from error
 
 
-def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
+def _inspect(config: Config, folder: Path, *, claim: bool) -> dict[str, Any]:
     experiment = prepare(config)
     splits, batches, plan, weights = experiment.splits, experiment.batches, experiment.plan, experiment.weights
     drawn = draw_schedule(config, experiment.model, plan)
@@ -60,17 +60,53 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> int:
     if samples is not None:
         pictures["samples.png"] = samples
     print_lines(*device_lines(splits, first, batches.batch_size))
-    print_lines(*step_lines(experiment))
+    speed = measure_steps(experiment)
+    print_lines(*step_lines(experiment, speed))
     batches.report()
     wrong = check_gradients(experiment, first, print_lines) if config.inspect.check_gradients else None
-    if pictures:
-        _save(pictures, folder, claim=claim)
+    files = _save(pictures, folder, claim=claim) if pictures else []
     if wrong is not None:
         raise wrong
-    return 0
+    return _facts(experiment, drawn, speed) | {"pictures": files}
 
 
-def _save(pictures: dict[str, Any], folder: Path, *, claim: bool) -> None:
+def _facts(experiment: Experiment, drawn: ScheduleCurves, speed: Speed) -> dict[str, Any]:
+    config, plan, size = experiment.config, experiment.plan, experiment.batches.batch_size
+    return {
+        "data": {
+            "name": config.data.name,
+            "task": config.data.task,
+            "sizes": experiment.split_sizes,
+            "input_shape": config.data.input_shape,
+            "class_names": experiment.splits.class_names,
+        },
+        "model": {
+            "class": config.model["_target_"],
+            "parameters": experiment.summary.num_parameters,
+            "trained_parameters": experiment.num_trained_parameters,
+            "multiply_adds_per_example": experiment.summary.macs,
+        },
+        "length": {
+            "steps": plan.num_steps,
+            "steps_per_epoch": plan.steps_per_epoch,
+            "batch_size": size,
+            "eval_every": plan.eval_every,
+            "save_every": plan.save_every,
+        },
+        "rates": {
+            name: {"first": values[0], "last": values[-1], "lowest": min(values), "highest": max(values)}
+            for name, values in drawn.curves.items()
+        },
+        "speed": {
+            "device": str(experiment.device),
+            "step_sec": speed.step_sec,
+            "examples_per_sec": size / speed.step_sec,
+            "problem": speed.problem,
+        },
+    }
+
+
+def _save(pictures: dict[str, Any], folder: Path, *, claim: bool) -> list[Path]:
     if claim:
         folder = directory.claim(str(folder))
     else:
@@ -83,6 +119,7 @@ def _save(pictures: dict[str, Any], folder: Path, *, claim: bool) -> None:
             shutil.rmtree(folder)
         raise
     print_line(f"drawn   {folder}: {', '.join(pictures)}")
+    return [folder / name for name in pictures]
 
 
 def print_lines(*lines: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -49,19 +51,34 @@ def device_lines(splits: Splits, first: AnyBatch, batch_size: int) -> list[str]:
     return lines
 
 
-def step_lines(experiment: Experiment) -> list[str]:
-    """The time of a training step, which changes the experiment's model, and the estimated time of the run."""
-    batches, plan, device = experiment.batches, experiment.plan, experiment.device
+@dataclass(frozen=True)
+class Speed:
+    """The median time of a training step; `problem` says why there is none."""
+
+    step_sec: float = math.nan
+    count: int = 0
+    problem: str = ""
+
+
+def measure_steps(experiment: Experiment) -> Speed:
+    """The time of a training step, which changes the experiment's model."""
     learner = experiment.build_learner()
     with randomness.preserved():
         try:
-            seconds, count = _step_sec(learner, batches, plan.num_steps)
+            return Speed(*_step_sec(learner, experiment.batches, experiment.plan.num_steps))
         except DivergedError as error:
-            return [f"speed   not measured: the run would stop at {error}"]
+            return Speed(problem=str(error))
+
+
+def step_lines(experiment: Experiment, speed: Speed) -> list[str]:
+    """The time of a training step, and the estimated time of the run."""
+    if speed.problem:
+        return [f"speed   not measured: the run would stop at {speed.problem}"]
+    batches, plan, device, seconds = experiment.batches, experiment.plan, experiment.device, speed.step_sec
     name = f"{device}, {pluralize(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device)
     moved = "once, before the first step" if isinstance(batches.part, Examples) else "with every batch"
     return [
-        f"speed   {format_duration(seconds)} per training step on {name} (median of {count}), "
+        f"speed   {format_duration(seconds)} per training step on {name} (median of {speed.count}), "
         f"{batches.batch_size / seconds:,.0f} examples per second",
         f"          {pluralize(plan.num_steps, 'step')} take {format_duration(seconds * plan.num_steps)}"
         "; plus start-up and evaluations",
