@@ -102,25 +102,10 @@ def make_splits(
         DataError: NaN, an empty class, too few examples.
         ConfigError: `data.input_shape` or `data.num_outputs` does not match the data.
     """
-    nested = input_shape is None
-    if nested and isinstance(source.train, Examples):
-        raise ConfigError("data.input_shape", None, "these data are pairs of input and target", "give the shape")
-    if nested and normalize != "none":
-        problem = "has no effect on examples of any structure (data.input_shape=null)"
-        remedy = "scale them in the data set, and set data.normalize=none"
-        raise ConfigError("data.normalize", normalize, problem, remedy)
     if task == "classification" and not source.class_names:
         source = replace(source, class_names=named_classes(source.train, max(num_outputs, 2)))
-    shape = None if input_shape is None else tuple(input_shape)
-    may_miss = source.inputs is not None and source.inputs.may_miss
-    expected = ExpectedData(task, shape, num_outputs, source.class_names, may_miss)
     val = source.val if val is None else val
-    first = expected.check(source.train, "training")
-    for part, name in ((source.test, "test"), (val, "val")):
-        if part is not None:
-            expected.check(part, name)
-    for part in {id(part): part for part in (source.augmented or source.train, val, source.test)}.values():
-        warn_of_own_generators(part)
+    expected, first = _check(source, val, task, input_shape, num_outputs, normalize)
     if folds is not None:
         source, val = pool(source, val, folds), None
     group_of = None if groups is None else find_groups(source, groups)
@@ -150,8 +135,31 @@ def make_splits(
         normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed, kind),
         target_normalizer=_target_normalizer(plain_train) if normalize_targets else None,
         expected=expected,
-        nested=nested,
+        nested=input_shape is None,
     )
+
+
+def _check(
+    source: Source, val: Part | None, task: str, input_shape: list[int] | None, num_outputs: int, normalize: str
+) -> tuple[ExpectedData, Tensor | None]:
+    """What the config says about the data, compared with all parts; and what `ExpectedData.check` gives of train."""
+    nested = input_shape is None
+    if nested and isinstance(source.train, Examples):
+        raise ConfigError("data.input_shape", None, "these data are pairs of input and target", "give the shape")
+    if nested and normalize != "none":
+        problem = "has no effect on examples of any structure (data.input_shape=null)"
+        remedy = "scale them in the data set, and set data.normalize=none"
+        raise ConfigError("data.normalize", normalize, problem, remedy)
+    shape = None if input_shape is None else tuple(input_shape)
+    may_miss = source.inputs is not None and source.inputs.may_miss
+    expected = ExpectedData(task, shape, num_outputs, source.class_names, may_miss)
+    first = expected.check(source.train, "training")
+    for part, name in ((source.test, "test"), (val, "val")):
+        if part is not None:
+            expected.check(part, name)
+    for part in {id(part): part for part in (source.augmented or source.train, val, source.test)}.values():
+        warn_of_own_generators(part)
+    return expected, first
 
 
 def _class_counts(expected: ExpectedData, part: Part) -> Tensor | None:
