@@ -17,12 +17,13 @@ VERBS = {
     "runs": "table and leaderboard of the runs in a folder",
     "show": "show a run, or how the configs, code, environments and results of two differ",
     "predict": "predict with the best checkpoint: images, rows of numbers, text, audio or test examples",
+    "export": "export the model of the best checkpoint as ONNX, or as a .pt2 of torch.export",
     "plot": "plot the curves of one or several runs",
     "experiments": "list the ready-made experiments, those of a topic, or show one",
 }
 
 ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs outside of mlprun/cli
-CALLS_STORED_TARGETS = ("eval", "predict", "resume", "reproduce")
+CALLS_STORED_TARGETS = ("eval", "predict", "export", "resume", "reproduce")
 
 _NO_VERB = "training needs no verb: mlprun model=mlp epochs=5"
 NO_VERBS = {"help": "write mlprun --help", "train": _NO_VERB, "run": _NO_VERB, "fit": _NO_VERB}

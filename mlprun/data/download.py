@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +43,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+_is_offline: ContextVar[bool] = ContextVar("is_offline", default=False)
+
+
+@contextlib.contextmanager
+def no_downloads() -> Iterator[None]:
+    """Let `download` raise a DataError for missing files."""
+    token = _is_offline.set(True)
+    try:
+        yield
+    finally:
+        _is_offline.reset(token)
+
+
 def download(urls: Sequence[str], path: Path, md5: str) -> None:
     """Download `path` from the first of `urls` that has it with the right checksum, with a progress bar on a terminal.
 
@@ -49,6 +63,8 @@ def download(urls: Sequence[str], path: Path, md5: str) -> None:
         DataError: nothing was kept; one indented line per URL with its error, or one for the folder that cannot be
             written.
     """
+    if _is_offline.get():
+        raise DataError("  nothing is downloaded here")
     failures = []
     try:
         with replacing(path) as file:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import logging
 import math
@@ -153,7 +152,7 @@ def _describe(attempt: Attempt) -> RunInfo:
         command=record.command,
         best=progress.best,
         higher_is_better=attempt.experiment.plan.mode == "max",
-        id=hashlib.sha256(f"{record.started_at} {path.name}".encode()).hexdigest()[:16],
+        id=record.run_id(path),
         group=path.parent.name if (path.parent / sweep_record.FILE_NAME).exists() else "",
     )
 

@@ -49,7 +49,7 @@ class Finished:
 
         task = self.learner.task
         if not isinstance(task, Supervised):
-            problem = f"predict does not know what the outputs of data.task={task.name} mean"
+            problem = f"mlprun does not know what the outputs of data.task={task.name} mean"
             raise RunError(f"{problem}\n  mlprun eval scores it")
         return task
 
@@ -123,6 +123,7 @@ def load(
     root: Path | None = None,
     checkpoint: str = "best",
     device: str | None = None,
+    precision: str | None = None,
 ) -> Finished:
     """Load a run's model with the weights of its best checkpoint, and set the run's threads and precision.
 
@@ -135,13 +136,15 @@ def load(
         data: read the data set too; ConfigError if its inputs mean something else now.
         root: where the data lie now; None: where they were, or in MLPRUN_DATA.
         checkpoint: `best` or `last`.
-        device: None: the run's.
+        device, precision: None: the run's.
     """
     with where_run_began(path, trust=trust, data=data and root is None) as there:
-        return _load(there, trust=trust, data=data, root=root, name=checkpoint, on=device)
+        return _load(there, trust=trust, data=data, root=root, name=checkpoint, on=(device, precision))
 
 
-def _load(path: Path, *, trust: bool, data: bool, root: Path | None, name: str, on: str | None) -> Finished:
+def _load(
+    path: Path, *, trust: bool, data: bool, root: Path | None, name: str, on: tuple[str | None, str | None]
+) -> Finished:
     directory = RunDirectory(path)
     record = directory.read()
     if record.missing("config") or record.num_threads is None:
@@ -164,7 +167,7 @@ def _load(path: Path, *, trust: bool, data: bool, root: Path | None, name: str, 
         from mlprun.job.prepare import configure_torch
         from mlprun.runs import checkpoint
 
-    device = configure_torch(_moved(from_record(stored), on))
+    device = configure_torch(_moved(from_record(stored), *on))
     state = checkpoint.load(file, device)
     if file == directory.best and (known := record.get("best_sha256")) and known != checkpoint.sum_of(file):
         problem = f"{file} is not the checkpoint that the run ended with"
@@ -174,7 +177,7 @@ def _load(path: Path, *, trust: bool, data: bool, root: Path | None, name: str, 
         warn_of(f"{directory.record_file} is not the config of the run; that of the checkpoint is used", edits)
         if not trust:
             check_targets(stored, Path.cwd(), path, signed)
-    config = _moved(from_record(stored), on)
+    config = _moved(from_record(stored), *on)
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     used = {"type": str(device), "name": device_name, "num_threads": record.num_threads}
     found = changes_since(record, used if data else None)
@@ -202,11 +205,12 @@ def _load(path: Path, *, trust: bool, data: bool, root: Path | None, name: str, 
     return Finished(config, learner, device, state, splits, record, found)
 
 
-def _moved(config: Config, device: str | None) -> Config:
+def _moved(config: Config, device: str | None, precision: str | None) -> Config:
     """The config of the run on another device, in fp32 where that has no fp16."""
     if device is None:
         return config
-    precision = "fp32" if device == "cpu" and config.trainer.precision == "fp16" else config.trainer.precision
+    precision = precision or config.trainer.precision
+    precision = "fp32" if device == "cpu" and precision == "fp16" else precision
     return check_config(replace(config, device=device, trainer=replace(config.trainer, precision=precision)))
 
 

@@ -158,7 +158,7 @@ def batches_of(run: Finished, inputs: torch.Tensor) -> EvalBatches:
     from mlprun.data.source import Examples
 
     padding = None if run.state.tokenizer is None else PADDING
-    examples = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+    examples = Examples(inputs, torch.zeros(len(inputs), 1, dtype=torch.int64))
     return EvalBatches(examples, len(inputs), normalizer_of(run), run.device, padding=padding)
 
 

@@ -132,6 +132,10 @@ class RunRecord(dict[str, Any]):
     def is_reproduction(self) -> bool:
         return "reproduces" in self
 
+    def run_id(self, path: Path) -> str:
+        """16 hexadecimal digits, the run's own, also if its directory is moved."""
+        return hashlib.sha256(f"{self.started_at} {path.resolve().name}".encode()).hexdigest()[:16]
+
     def metric(self, name: str) -> float | None:
         """A metric; None if it is not finite."""
         return _finite(self.metrics.get(name))

@@ -101,6 +101,8 @@ def test_every_command_runs(mlprun, users_folder, two_runs, line):
         if find_mnist() is None:
             pytest.skip("the real MNIST is neither in ../shared/data nor in MLPRUN_DATA")
         words = [*words, f"data.root={find_mnist()}"]
+    if "onnx" in words:
+        pytest.importorskip("onnxscript", reason="needs mlprun[onnx]")
     if "--length" in words:
         mlprun("data=python_docs", "model=lstm", "model.hidden_size=16", "debug=fast", "hydra.run.dir=language")
         words = fill_in(words, RUN_DIR="language")

@@ -21,6 +21,7 @@ TRAIN = ["data=iris", "model=linear", "epochs=1", "data.num_workers=0"]
 LINES = {
     "eval": ["eval", RUN],
     "predict": ["predict", RUN, "--index", "0"],
+    "export": ["export", RUN, "--to", "pt2"],
     "resume": ["resume", RUN, "epochs=2"],
     "reproduce": ["reproduce", RUN],
     "show": ["show", RUN],
@@ -112,12 +113,14 @@ WRITTEN = [
     *((f"{RUN}/{name}", "resume") for name in ("train.log", "metrics.jsonl", ".lock", "confusion_matrix.csv", EVENTS)),
     *((f"{RUN}/{name}", "resume") for name in ("checkpoints/last.pt", "checkpoints/best.pt", "run.json")),
     (f"{RUN}/curves.png", "plot"),
+    (f"{RUN}/export/model.pt2", "export"),
     *((f"{SWEEP}/{name}", "sweep") for name in ("sweep.json", "leaderboard.csv", "multirun.yaml", ".lock")),
     *((point(f".hydra/{name}.yaml"), "sweep") for name in ("config", "hydra", "overrides")),
     *((point(name), "sweep") for name in ("train.log", ".lock", "output.log", "metrics.jsonl")),
 ]
 FOLDERS = [
     *((f"{RUN}/{name}", "resume") for name in ("checkpoints", "pictures")),
+    (f"{RUN}/export", "export"),
     (f"{SWEEP}/seed=1_POINT", "sweep"),
     (point(".hydra"), "sweep"),
     (point("checkpoints"), "sweep"),
@@ -127,6 +130,7 @@ PIPES = [
     *((f"{RUN}/metrics.jsonl", line) for line in ("resume", "plot", "reproduce")),
     *((f"{RUN}/{name}", "resume") for name in ("train.log", ".lock", EVENTS, "checkpoints/last.pt")),
     *((f"{RUN}/checkpoints/best.pt", line) for line in ("eval", "reproduce")),
+    (f"{RUN}/export/model.pt2", "export"),
     (f"{SWEEP}/sweep.json", "sweep"),
     (f"{SWEEP}/*/run.json", "sweep"),
     (point("output.log"), "sweep"),
