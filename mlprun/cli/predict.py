@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlprun.cli.last import add_run_dir
 from mlprun.config.stored import take_root
@@ -23,6 +23,8 @@ from mlprun.predict.predict import Answer, predict, text_of
 from mlprun.runs.directory import RunDirectory
 from mlprun.terminal import print_line
 
+MOST_PICTURES = 100  # each takes a tenth of a second
+MOST_EXAMPLES = 10_000_000  # of a range: a typo shall not fill the memory
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # as a colleague's run
 
 
@@ -32,10 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help=help_)
     parser.add_argument(
         "--index",
-        type=int,
         nargs="+",
         metavar="N",
-        help="test examples, from 0; data.root=FOLDER: where the data lie now",
+        help="test examples, from 0: 3 7, 0-68 or all; data.root=FOLDER: where the data lie now",
     )
     parser.add_argument("--changed-data", action="store_true", help="use test examples even if the data has changed")
     parser.add_argument("--invert", action="store_true", help="invert the images")
@@ -58,7 +59,10 @@ def escaped(arguments: Sequence[str]) -> list[str]:
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    inputs, indices = [word.strip() if word[:2] == " -" else word for word in options.inputs], options.index or []
+    inputs, indices = (
+        [word.strip() if word[:2] == " -" else word for word in options.inputs],
+        _parts(options.index or []),
+    )
     root, inputs = take_root(inputs) if indices else (None, inputs)
     if bool(inputs) == bool(indices):
         problem = "takes inputs or test examples, not both" if inputs else "has nothing to predict"
@@ -81,8 +85,11 @@ def run(options: argparse.Namespace, command: str) -> int:
         trust=options.trust, changed_data=options.changed_data, invert=options.invert, value_range=value_range,
         root=root,
     )  # fmt: skip
+    draws = not options.json and len(answer.predictions) <= MOST_PICTURES
+    if not (draws or options.json) and answer.predictions[0].pixels is not None:
+        print_line(f"no pictures of more than {MOST_PICTURES} predictions", sys.stderr)
     pictures: list[Path | None] = [None] * len(answer.predictions)
-    if not options.json:
+    if draws:
         try:
             pictures = _save_pictures(answer, options.run / "predictions")
         except RunError as error:
@@ -98,6 +105,26 @@ def run(options: argparse.Namespace, command: str) -> int:
         for line in lines:
             print_line(line)
     return 0
+
+
+def _parts(words: Sequence[str]) -> list[range] | Literal["all"]:
+    """The test examples that `3 0-68` means; `all` is known once the data is read."""
+    if [*words] == ["all"]:
+        return "all"
+    parts = []
+    for word in words:
+        match = re.fullmatch(r"(-?[0-9]+)(?:-([0-9]+))?", word.strip())
+        if match is None:
+            problem = "is neither a number nor a range"
+            raise ConfigError("--index", word, problem, "write --index 3 7, --index 0-68 or, alone, --index all")
+        first = int(match[1])
+        part = range(first, int(match[2] or first) + 1)
+        if not part:
+            raise ConfigError("--index", word, "ends before it begins", f"write --index {match[2]}-{match[1]}")
+        if part.stop - part.start > MOST_EXAMPLES:
+            raise ConfigError("--index", word, f"is more than {MOST_EXAMPLES:,} examples", "write --index all")
+        parts.append(part)
+    return parts
 
 
 def _refuse_options(options: argparse.Namespace, data: dict[str, Any]) -> None:

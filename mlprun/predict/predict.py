@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlprun.config.schema import Config
 from mlprun.data.audio.mel import Frames
@@ -57,7 +57,7 @@ class Answer:
 def predict(
     path: Path,
     words: Sequence[str] = (),
-    indices: Sequence[int] = (),
+    indices: Sequence[range] | Literal["all"] = (),
     *,
     trust: bool = False,
     changed_data: bool = False,
@@ -70,8 +70,8 @@ def predict(
     Args:
         words: image files for image data, WAV files for sounds, texts and .txt files for text, else rows of numbers and
             .csv files; DataError if one does not fit.
-        indices: of the test split; only they need the data set, and all of its test split, which is compared with the
-            record. ConfigError if one is too large.
+        indices: parts of the test split, or "all"; only they need the data set, and all of its test split, which is
+            compared with the record. ConfigError if one is too large.
         trust, root: as for `load`.
         changed_data: take test examples even if the test split has changed since the run; else it raises a DataError.
         invert: invert image files.
@@ -85,11 +85,16 @@ def predict(
     with where_run_began(path, trust=trust, data=root is None) as there:
         run = load(there, trust=trust, data=True, root=root)
         assert run.splits is not None
-        if (count := size(run.splits.test)) is not None:
+        count = size(run.splits.test)
+        if indices == "all":
+            if count is None:
+                raise ConfigError("--index", "all", "the test part has no known end", "choose some: --index 0-68")
+            indices = [range(count)]
+        if count is not None:
             _check_indices(indices, count)
         digest = None if changed_data else run.digest_of_test_split()
         run.check_test_split(changed_data=changed_data, digest=digest)
-        return show(run, (), indices)
+        return show(run, (), [index for part in indices for index in part])
 
 
 def _predict(
@@ -255,12 +260,12 @@ def _test_batches(run: Finished, splits: Splits, indices: Sequence[int]) -> list
         count += len(batch.targets)
         if len(examples) == len({*indices}):
             break
-    _check_indices([i for i in indices if i not in examples], count)
+    _check_indices([range(i, i + 1) for i in indices if i not in examples], count)
     return [examples[i] for i in indices]
 
 
-def _check_indices(indices: Sequence[int], count: int) -> None:
-    for index in indices:
+def _check_indices(indices: Sequence[range], count: int) -> None:
+    for index in (end for part in indices for end in (part[0], part[-1])):
         if not 0 <= index < count:
             raise ConfigError("--index", index, f"the test part has {count:,} examples", f"choose 0 to {count - 1}")
 

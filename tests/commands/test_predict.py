@@ -18,7 +18,7 @@ from torch import nn
 from mlprun.cli.predict import escaped
 from mlprun.tasks.losses import NLL
 from tests.helpers.files import save_image, write
-from tests.helpers.runs import record_of
+from tests.helpers.runs import RUN, record_of
 from tests.helpers.tasks import make_task
 
 
@@ -268,6 +268,11 @@ def test_of_many_classes_the_first_five_are_shown(mlprun, trained):
         ("iris", ["good.csv", "bad.csv"], 1, "bad.csv, line 3: has 2 numbers"),
         ("iris", ["header.csv"], 1, "header.csv: holds no row of numbers"),
         ("iris", ["--index", "30"], 2, "--index=30: the test part has 30 examples\n  choose 0 to 29"),
+        ("iris", ["--index", "20-30"], 2, "--index=30: the test part has 30 examples\n  choose 0 to 29"),
+        ("iris", ["--index", "7-3"], 2, "--index=7-3: ends before it begins\n  write --index 3-7"),
+        ("iris", ["--index", "0-99999999999999999999"], 2, "--index=0-99999999999999999999: is more than 10,000,000"),
+        ("iris", ["--index", "al"], 2, "--index=al: is neither a number nor a range\n"),
+        ("iris", ["--index", "all", "3"], 2, "--index=all: is neither a number nor a range\n"),
         ("iris", ["--index", "-1"], 2, "--index=-1: the test part has 30 examples"),
         ("iris", [], 2, "predict: has nothing to predict\n  name images, audio, text, rows of numbers"),
         ("iris", ["1,2,3,4", "--index", "0"], 2, "predict: takes inputs or test examples, not both"),
@@ -292,3 +297,19 @@ def test_everything_is_checked_before_anything_is_predicted(mlprun, trained, tmp
 @pytest.mark.parametrize("word", ["-5e-1", "-.5", "-1", "-inf", "-1,2", "-1e3", "-NaN", "--5", "-x"])
 def test_a_negative_number_is_a_value(word):
     assert escaped([word]) == [word if word in ("--5", "-x") else f" {word}"]
+
+
+def test_ranges_and_all_of_the_test_part(mlprun, trained):
+    trained("debug=fast", "data=iris")
+    every = predicted(mlprun, RUN, "--index", "all")
+    assert len(every) == 30
+    assert predicted(mlprun, RUN, "--index", "0-29") == every
+    assert predicted(mlprun, RUN, "--index", "7", "2-4", "29-29") == [every[i] for i in (7, 2, 3, 4, 29)]
+
+
+def test_many_predictions_without_pictures(mlprun, trained):
+    run = trained("debug=fast")
+    for indices, number in ((["0-49", "0-49", "0"], 0), (["0-1"], 2)):
+        result = mlprun("predict", RUN, "--index", *indices)
+        assert (result.status, "no pictures of more than 100" in result.err) == (0, number == 0)
+        assert len(list(run.glob("predictions/*.png"))) == number

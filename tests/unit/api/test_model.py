@@ -42,7 +42,7 @@ def test_predictions_are_those_of_the_command(run_of, name):
         told = predict(run_of(name), inputs)
     else:
         inputs = finished.load(run_of(name), data=True).splits.test.inputs[:5]
-        told = predict(run_of(name), indices=range(5))
+        told = predict(run_of(name), indices=[range(5)])
     model = api.load(run_of(name))
     assert not model.model.training
     found = model.predict(inputs)
