@@ -17,7 +17,6 @@ from mlprun.config.project import find_project
 from mlprun.config.schema import Audio
 from mlprun.data.audio.mel import Frames
 from mlprun.data.folders import num_class_folders
-from mlprun.data.table.table import read_table
 from mlprun.errors import ConfigError
 from mlprun.tasks.names import LOSSES
 
@@ -76,6 +75,8 @@ def _table(what: str, dataset: DictConfig) -> object:
         return Path(str(dataset.path or "csv")).stem
     lists = {key: dataset.get(key) or [] for key in ("categorical", "numeric", "drop")}
     task = None if what == "task" else dataset.get("task")
+    from mlprun.data.table.table import read_table  # imports numpy
+
     table = read_table(dataset.path, dataset.target, task=task, **lists)
     if what == "num_inputs":
         table.refuse_missing(dataset.get("impute"))

@@ -17,11 +17,12 @@ from mlprun.data.audio.mel import Frames
 from mlprun.data.audio.spectrogram import log_mel
 from mlprun.data.audio.wav import read_clip
 from mlprun.data.image_file import is_blank, read_facts, read_image
+from mlprun.data.listing import EXTENSIONS, scan
 from mlprun.data.table.inputs import Rows
 from mlprun.data.table.rows import read_rows
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
-from mlprun.formatting import one_line, pluralize
+from mlprun.formatting import first_few, one_line, pluralize
 
 
 class ImageFormat(NamedTuple):
@@ -57,7 +58,7 @@ def from_image(file: str, input_shape: Sequence[int], wanted: ImageFormat, *, in
         input_shape: (1 or 3, height, width).
         wanted: format of the run's data; 0 to 255 become `low` to `high`.
     """
-    _file(file, "images")
+    _file(file)
     image, size = read_image(file, input_shape, wanted.resize)
     pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     pixels = pixels[None] if pixels.dim() == 2 else pixels if pixels is image else pixels.permute(2, 0, 1)
@@ -142,7 +143,7 @@ def _check_range(inputs: Tensor, wanted: ImageFormat) -> None:
 
 def from_sound(file: str, frames: Frames) -> Input:
     """Read a WAV file as a log-mel spectrogram, cropped to its middle or padded with silence on both sides."""
-    path = _file(file, "sounds")
+    path = _file(file)
     clip, seconds, _, _ = read_clip(path, frames)
     notes = []
     if abs(seconds - frames.seconds) * frames.sample_rate >= 1:
@@ -151,12 +152,37 @@ def from_sound(file: str, frames: Frames) -> Input:
     return Input(file, log_mel(torch.from_numpy(clip)[None], frames)[0], tuple(notes))
 
 
-def _file(name: str, kind: str) -> Path:
+def _file(name: str) -> Path:
     path = Path(name)
     if not path.is_file():
-        problem = f"is a folder: name the {kind} in it" if path.is_dir() else "there is no such file"
-        raise DataError(f"{name}: {problem}")
+        raise DataError(f"{name}: there is no such file")
     return path
+
+
+def files_of(words: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
+    """The words, with the files of a kind (`images`, `sounds`, `texts`) in place of a folder; and notes on the others.
+
+    Raises:
+        DataError: a folder has no such file, or cannot be read.
+    """
+    files, notes = list[str](), list[str]()
+    for word in words:
+        if not is_one_name(word) or not Path(word).is_dir():
+            files.append(word)
+            continue
+        found, others = scan(Path(word), kind)
+        if not found:
+            looked = " ".join(EXTENSIONS[kind])
+            raise DataError(f"{word}: has no {kind} in it\n  looked for {looked}")
+        files += found
+        if others:
+            notes.append(f"note: {word}: {pluralize(len(others), 'other file')} not read: {first_few(others, 3)}")
+    return files, notes
+
+
+def is_one_name(word: str) -> bool:
+    """Whether a word of the command line may name a file; else it is a text."""
+    return bool(word) and not any(space in word for space in " \n")
 
 
 def from_text(text: str, tokenizer: Tokenizer, max_length: int, file: str | None = None) -> Input:

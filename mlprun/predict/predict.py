@@ -184,12 +184,26 @@ def read_inputs(
     run: Finished, words: Sequence[str], *, invert: bool = False, value_range: tuple[float, float] | None = None
 ) -> list[Input]:
     """The inputs that words of the command line are or name, see `predict`; DataError if one does not fit."""
+    from mlprun.predict.inputs import files_of, is_image
+
+    shape = run.config.data.input_shape or []
+    is_sound = run.config.data.audio is not None
+    if is_sound or run.state.tokenizer is not None or is_image(shape):
+        kind = "sounds" if is_sound else "images" if run.state.tokenizer is None else "texts"
+        files, notes = files_of(words, kind)
+        first, *others = _read(run, files, shape, invert=invert, value_range=value_range)
+        return [dataclasses.replace(first, notes=(*notes, *first.notes)), *others]
+    return _read(run, words, shape, invert=invert, value_range=value_range)
+
+
+def _read(
+    run: Finished, words: Sequence[str], shape: Sequence[int], *, invert: bool, value_range: tuple[float, float] | None
+) -> list[Input]:
     from mlprun.data.table.inputs import Rows
     from mlprun.predict.inputs import from_image, from_numbers, from_sound, from_table, is_image
 
     if (frames := _frames(run.config)) is not None:
         return [from_sound(word, frames) for word in words]
-    shape = run.config.data.input_shape or []
     if run.state.tokenizer is not None:
         from mlprun.predict.inputs import from_text
 
@@ -214,8 +228,9 @@ def read_inputs(
 def text_of(word: str) -> str:
     """The text of a word of the command line: the content of a .txt file, or the word itself; DataError if neither."""
     from mlprun.data.text.files import read_text
+    from mlprun.predict.inputs import is_one_name
 
-    is_name = not any(space in word for space in " \n")
+    is_name = is_one_name(word)
     if word.lower().endswith(".txt") and (is_name or os.path.isfile(word)):
         text = read_text(word)
         if not text.strip():

@@ -144,6 +144,17 @@ def test_a_file_needs_no_data_set(mlprun, trained_here, tmp_path):
     assert [each["predicted"] for each in found] == ["cat", "dog"]
 
 
+def test_a_folder_stands_for_the_images_in_it(mlprun, trained, tmp_path):
+    run = trained("debug=fast", "data=digits")
+    write(tmp_path, {"photos/notes.md": b"", "photos/.DS_Store": b"", "photos/deep/x": b""})
+    for name in ("photos/b.png", "photos/a.JPG", "photos/deep/c.png", "single.png"):
+        save_image(tmp_path / name, np.zeros((8, 8)))
+    result = mlprun("predict", str(run), "photos", "single.png", "--json")
+    names = [json.loads(line)["input"] for line in result.out.splitlines()]
+    assert names == ["photos/a.JPG", "photos/b.png", "photos/deep/c.png", "single.png"]
+    assert result.err.count("note: photos: 2 other files not read: photos/deep/x, photos/notes.md\n") == 1
+
+
 def test_a_run_knows_the_border_of_its_images(mlprun, trained, tmp_path):
     run = str(trained("debug=fast", "data=digits", "data.normalize=minmax"))
     white, black = (save_image(tmp_path / f"{v}.png", np.full((16, 20), v)) for v in (255, 0))
@@ -278,7 +289,7 @@ def test_of_many_classes_the_first_five_are_shown(mlprun, trained):
         ("iris", ["1,2,3,4", "--index", "0"], 2, "predict: takes inputs or test examples, not both"),
         ("digits", ["missing.png"], 1, "missing.png: there is no such file"),
         ("digits", ["good.png", "bad.png"], 1, "bad.png: cannot be read as an image"),
-        ("digits", ["."], 1, ".: is a folder: name the images in it"),
+        ("digits", ["empty"], 1, "empty: has no images in it\n  looked for .jpg .jpeg .png"),
         ("digits", ["good.png", "--range", "1,0"], 2, "--range=1,0: is not the values of black and white"),
     ],
 )
@@ -286,6 +297,7 @@ def test_everything_is_checked_before_anything_is_predicted(mlprun, trained, tmp
     run = trained("debug=fast", f"data={data}")
     write(tmp_path, {
         "good.csv": b"1,2,3,4\n", "bad.csv": b"1,2,3,4\n1,2,3,4\n1,2\n", "header.csv": b"a,b,c,d\n", "bad.png": b"no",
+        "empty/notes.md": b"",
     })  # fmt: skip
     save_image(tmp_path / "good.png", np.zeros((8, 8)))
     result = mlprun("predict", str(run), *words)

@@ -143,7 +143,7 @@ def test_examples_of_the_test_part_are_shown_as_text(mlprun, run):
         (["gone.txt"], "gone.txt: cannot be read: No such file or directory"),
         (["latin.txt"], "latin.txt: not UTF-8: byte 0xe9 at position 3"),
         (["empty.txt"], "empty.txt: has no tokens: the file is empty"),
-        (["./texts"], "./texts: is a folder: name the .txt files in it"),
+        (["./none"], "./none: has no texts in it\n  looked for .txt"),
         (["notes.md"], "notes.md: is no .txt file: copy it to one"),
         (["caf\udce9"], "'caf\\udce9': is no UTF-8 text: character 4"),  # what a shell hands over of Latin-1
     ],
@@ -152,6 +152,7 @@ def test_texts_that_cannot_be_read(mlprun, run, tmp_path, words, says):
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "notes.md").write_text("the film was great")
+    (tmp_path / "none").mkdir()
     result = mlprun("predict", run, *words)
     assert result.status == 1
     assert says in result.err

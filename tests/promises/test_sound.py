@@ -44,7 +44,10 @@ def test_a_folder_of_recordings_is_learnt_and_a_file_predicted(mlprun_process, r
     found = json.loads(asked.out)
     assert found["predicted"] == "high"
     assert "note: new.wav is 1.00 s long, an example 0.5 s: cropped to its middle" in asked.err
-    for word, said in (("none.wav", "there is no such file"), ("sounds", "is a folder: name the sounds in it")):
+    (tmp_path / "empty").mkdir()
+    of_a_folder = mlprun_process("predict", "run", "sounds", "--json").out.splitlines()
+    assert len(of_a_folder) == len(list((tmp_path / "sounds").rglob("*.wav")))
+    for word, said in (("none.wav", "there is no such file"), ("empty", "has no sounds in it\n  looked for .wav")):
         refused = mlprun_process("predict", "run", word)
         assert (refused.status, refused.out) == (2, "") or refused.status == 1
         assert refused.err == f"error: {word}: {said}\n"
