@@ -85,8 +85,8 @@ def repeat_of(record: RunRecord) -> tuple[Any, Any]:
 
 def varied(runs: Iterable[Run]) -> str:
     """What the runs of a configuration differ in: `seed`, `fold`, or `run` if in both."""
-    seeds, folds = ({repeat_of(record)[i] for _, record in runs} for i in (0, 1))
-    return "seed" if folds <= {None} else "run" if len(seeds) > 1 else "fold"
+    seeds, folds = ({str(repeat_of(record)[i]) for _, record in runs} for i in (0, 1))  # anything, if damaged
+    return "seed" if folds <= {"None"} else "run" if len(seeds) > 1 else "fold"
 
 
 def configurations(runs: Iterable[Run]) -> list[Configuration]:

@@ -7,11 +7,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mlprun.config import checks
+from tests.helpers import composed
 
 
 @pytest.fixture
 def counts(monkeypatch):
     """How often YAML was composed, an override of mlprun's line parsed, and a config checked; in this process."""
+    monkeypatch.setattr(composed, "COMPOSED", {})
     counted = {"compositions": 0, "parses": 0, "checks": 0}
 
     def count(name, owner, attribute):

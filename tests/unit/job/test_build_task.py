@@ -67,6 +67,7 @@ TASK = ["task=custom", "data.limit=64", "data.limit_eval=64"]
 def users_module(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(CODE)
     monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("mine", None)  # another file's test may have left one
     yield
     sys.modules.pop("mine", None)
 

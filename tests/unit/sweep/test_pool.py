@@ -172,7 +172,7 @@ def load(path: Path, *, forever: bool) -> None:
 
 
 def sweep(folder: Path, grace: float) -> None:
-    from mlprun.cli import main as cli
+    from mlprun.cli import main, train
 
     def jobs():
         yield Job(work_on, (folder / "a",), folder / "a")
@@ -180,9 +180,9 @@ def sweep(folder: Path, grace: float) -> None:
         yield Job(work_on, (folder / "c",), folder / "c")
 
     forkserver.GRACE_SECONDS = grace
-    cli.train = lambda _: len(list(pool.run(jobs(), num_workers=2, num_cores=2)))
+    train.train = lambda _: len(list(pool.run(jobs(), num_workers=2, num_cores=2)))
     pool.start_server([ME])
-    cli.main()
+    main.main()
 
 
 def stubborn(path: Path) -> None:
