@@ -40,8 +40,7 @@ class Comparison:
     def holds(self, values: Iterable[Any]) -> bool:
         """Whether one of the values fulfils it: a choice may have two names. For `!=`, none may be equal."""
         values = list(values)
-        if self.operator in _ORDERS:
-            number = float(self.value)
+        if self.operator in _ORDERS and (number := as_number(self.value)) is not None:  # whole numbers as such
             return any(_is_number(value) and _ORDERS[self.operator](value, number) for value in values)
         equal = any(self._equals(value) for value in values)
         return bool(values) and equal == (self.operator == "=")
