@@ -1,4 +1,4 @@
-"""TAB completion: what may stand at the end of a command line. Hydra's scripts for bash, zsh and fish ask for it."""
+"""TAB completion of a command line, for which Hydra's scripts for bash, zsh and fish ask."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answer(arguments: Sequence[str]) -> bool:
         return False
     offered: list[str] = []
     shows_errors = os.environ.get("MLPRUN_TRACEBACK") == "1"
-    # A message would stand in the middle of the line that the user is typing.
+    # A message would appear in the middle of the line that the user is typing.
     with contextlib.ExitStack() as quiet:
         if not shows_errors:
             quiet.enter_context(contextlib.redirect_stderr(quiet.enter_context(open(os.devnull, "w"))))
@@ -43,7 +43,7 @@ def answer(arguments: Sequence[str]) -> bool:
 
 
 def offers(line: str) -> list[str]:
-    """The words that can stand in the place of the last one of `line`, sorted."""
+    """The completions of the last word of `line`, sorted."""
     words = line.split()
     word = words.pop() if words and not line[-1:].isspace() else ""
     words = words[1:]  # the first is the program

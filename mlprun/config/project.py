@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,19 @@ def _table(file: Path) -> object:
         return None
     # As git does: a file in /tmp must not decide what the runs in folders below it import.
     if file.stat().st_uid not in (os.getuid(), 0):
-        note = f"{file} belongs to another user and is not read: name its folder with --config-dir"
-        print(f"warning: {printable(note, keep='')}", file=sys.stderr)
+        _warn_of_owner(file)
         return None
     try:
         tool = tomllib.loads(content.decode()).get("tool", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), ConfigError.MISSING, f"is not TOML: {error}") from error
     return tool.get("mlprun") if isinstance(tool, Mapping) else None
+
+
+@cache  # a command looks for the project several times
+def _warn_of_owner(file: Path) -> None:
+    note = f"{file} belongs to another user and is not read: name its folder with --config-dir"
+    print(f"warning: {printable(note, keep='')}", file=sys.stderr)
 
 
 def _project(table: Any, file: Path) -> Project:

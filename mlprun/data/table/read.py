@@ -94,7 +94,7 @@ def _csv(pandas: Any, path: str | os.PathLike[str], text: str) -> Frame:
         for line, row in enumerate(csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True), 1):
             if row and len(row) != cells.shape[1]:
                 problem = f"record {line:,} has {pluralize(len(row), 'cell')}, and the first {cells.shape[1]}"
-                remedy = "its values would stand in the wrong columns: repair or remove it"
+                remedy = "its values would be read into the wrong columns: repair or remove it"
                 raise DataError(f"{path}: {problem}\n  {remedy}")
     cells = cells.apply(lambda column: column.str.strip())
     names = [str(name) or UNNAMED for name in cells.iloc[0]]
