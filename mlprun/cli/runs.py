@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         for line in leaderboard(runs, view=view):
             print_line(line)
     notes = sys.stderr if options.json or options.csv else sys.stdout
-    if options.where:
+    if len(runs) < len(candidates):
         print_line(f"{len(runs)} of {pluralize(len(candidates), 'run')}: --where leaves out the others", notes)
     if left_out := len(found) - len(candidates):
         print_line(f"{pluralize(left_out, 'debug run')} left out; --debug includes them", notes)
