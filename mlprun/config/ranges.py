@@ -56,6 +56,12 @@ def between(low: float, high: float) -> Range:
     return _valid_if(lambda v: low < v < high, text, f"must be {text}")
 
 
+def from_below(low: float, high: float) -> Range:
+    """At least `low` and below `high`, or null."""
+    text = f"{low} or more, and below {high}"
+    return _valid_if(lambda v: v is None or low <= v < high, text, f"must be {text}")
+
+
 def names_or_paths(known: Iterable[str], kind: str) -> Range:
     """A list of known names or of dotted paths to the user's functions."""
 

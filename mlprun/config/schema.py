@@ -21,6 +21,7 @@ from mlprun.config.ranges import (
     between,
     choice,
     finite_above,
+    from_below,
     from_to,
     names_or_paths,
 )
@@ -203,6 +204,11 @@ class TrainerConfig:
         "stop", "stop the run at a non-finite loss or gradient, or skip the step", check=choice("stop", "skip")
     )
     decay_all: bool = option(True, "false: no weight decay on biases, norms and other 1-D parameters")
+    ema: float | None = option(
+        None,
+        "decay of a moving average of the weights, which is evaluated and saved instead of them, as 0.999; null: none",
+        check=from_below(0, 1),
+    )
     weights: str | None = option(
         None, "initial weights: a run directory (its best.pt), a checkpoint or a file with a state dict; null: random"
     )

@@ -191,4 +191,5 @@ def build_learner(
         on_nan=config.trainer.on_nan,
         compiled=config.trainer.compile,
         in_evaluation=frozen_modules(config, module).values(),
+        ema=config.trainer.ema,
     )

@@ -58,7 +58,7 @@ def build_drawing(config: Config, learner: Learner, splits: Splits) -> Callable[
         images = {}
         for tag, function in functions.items():
             try:
-                with randomness.preserved():
+                with randomness.preserved(), learner.averaged():
                     randomness.seed_all(config.seed, "picture", step)  # a function of the step alone
                     images[tag] = to_pixels(function(learner, splits), f"step {step}")
             except UserError:

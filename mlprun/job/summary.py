@@ -62,6 +62,7 @@ def optim_line(config: Config) -> str:
     """The optimizer, its learning rate, the schedule and the loss or the task."""
     rate = config.optim.get("lr")
     lr = "" if rate is None else f", lr {rate:g}"
+    lr += "" if config.trainer.ema is None else f", ema {config.trainer.ema:g}"
     loss = config.task or config.loss  # a task of one's own has its own loss
     names = [_class_name(node) for node in (config.optim, config.scheduler, loss)]
     return f"optim   {names[0]}{lr}, {names[1]}; {names[2]}"

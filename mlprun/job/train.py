@@ -174,7 +174,7 @@ def _test(attempt: Attempt, writer: Writer) -> dict[str, float]:
             f"{experiment.config.monitor} was never finite, so there is no best checkpoint to test"
             "\n  try a lower optim.lr or trainer.grad_clip=1.0"
         )
-    experiment.model.load_state_dict(checkpoint.load(directory.best, experiment.device).model)
+    attempt.learner.end_with(checkpoint.load(directory.best, experiment.device).model)
     batches = experiment.eval_batches(experiment.splits.test)
     batches.digest = Digest()
     evaluation = attempt.learner.evaluate(batches)

@@ -46,7 +46,7 @@ class _Dict:
 class Checkpoint(dict[str, Any]):
     """The contents of a checkpoint, with typed access to the keys that this version knows."""
 
-    model = _Dict()
+    model = _Dict()  # what is evaluated: with `trainer.ema` the average, and the trained weights are in `ema`
     optimizer = _Dict()
     schedule = _Dict()
     progress = _Dict()

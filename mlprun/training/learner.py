@@ -19,6 +19,7 @@ from mlprun.errors import ConfigError, DivergedError, UserError
 from mlprun.tasks.base import Metric, Task
 from mlprun.tasks.metrics import Evaluation
 from mlprun.training import diverged
+from mlprun.training.ema import WeightAverage
 from mlprun.training.rollback import rollback
 from mlprun.training.schedule import Schedule
 
@@ -58,6 +59,7 @@ class Learner:
         on_nan: `stop` or `skip`.
         compiled: run the model through torch.compile.
         in_evaluation: frozen modules, which stay in evaluation mode during training.
+        ema: decay of the moving average of the weights, which is evaluated instead of them; None: no average.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Learner:
         on_nan: str = "stop",
         compiled: bool = False,
         in_evaluation: Iterable[nn.Module] = (),
+        ema: float | None = None,
     ) -> None:
         self.model, self.task, self.optimizer, self.schedule = model, task, optimizer, schedule
         self.device, self.seed = device, seed
@@ -83,6 +86,7 @@ class Learner:
         self._warned: set[str] = set()  # of metrics
         self.accumulate, self.grad_clip, self.on_nan = accumulate, grad_clip, on_nan
         self._in_evaluation = list(in_evaluation)
+        self._average = None if ema is None else WeightAverage(model, ema)
         self._forward: nn.Module = cast(nn.Module, torch.compile(model)) if compiled else model
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         self._scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
@@ -121,6 +125,8 @@ class Learner:
             update = (self._step_with_closure if self._needs_closure else self._step)(batch, step)
         if undo is not None and not update.applied:
             undo()
+        if self._average is not None and update.applied:  # fp16's scaler does not tell that it skipped a step
+            self._average.update()
         return update
 
     def _step(self, batch: AnyBatch, step: int) -> Update:
@@ -264,7 +270,7 @@ class Learner:
         evaluation = Evaluation(self.task, self._metrics(), self._warned)
         was_training = self.model.training
         self.model.eval()
-        with torch.inference_mode():
+        with self.averaged(), torch.inference_mode():
             for batch in batches:
                 with self._errors_located(batch, "an evaluation"):
                     with self._autocast():
@@ -273,6 +279,10 @@ class Learner:
         if was_training:
             self.train_mode()
         return evaluation
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """A block in which the model has its averaged weights, if it has any (`trainer.ema`); may be nested."""
+        return nullcontext() if self._average is None else self._average.applied()
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """The outputs for scaled inputs (N, *input_shape) on the device, in evaluation mode and without gradients.
@@ -329,8 +339,8 @@ class Learner:
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a step changes, as plain tensors and plain values."""
-        return {
+        """Everything that a step changes, as plain tensors and plain values; `model` is what an evaluation uses."""
+        state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -338,10 +348,13 @@ class Learner:
             "skipped_in_a_row": self._skipped_in_a_row,
             "last_finite": self._last_finite,
         }
+        return state if self._average is None else state | self._average.state_dict()
 
     def load_state_dict(self, state: dict[str, Any], *, new_length: bool = False) -> None:
         """Continue from `state_dict`'s state; with `new_length` on the schedule of a run of another length."""
         self.model.load_state_dict(state["model"])
+        if self._average is not None:
+            self._average.load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         if new_length:
             self.schedule.recompute(self.optimizer, state["schedule"])
@@ -350,6 +363,11 @@ class Learner:
         self._skipped_in_a_row, self._last_finite = state["skipped_in_a_row"], state["last_finite"]
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
+
+    def end_with(self, weights: dict[str, Any]) -> None:
+        """Put weights to evaluate, those of a checkpoint, in the place of the trained and the averaged ones."""
+        self.model.load_state_dict(weights)
+        self._average = None
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -56,7 +56,10 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
         ),
         pytest.param(["scheduler=plateau", "scheduler.patience=1", "optim=nesterov"], id="plateau"),
         pytest.param(["scheduler=one_cycle", "optim=muon"], id="one_cycle, muon"),
-        pytest.param(["scheduler=triangular2", "optim=rmsprop", "model.batch_norm=true"], id="batch norm"),
+        pytest.param(
+            ["scheduler=triangular2", "optim=rmsprop", "model.batch_norm=true", "trainer.ema=0.99"],
+            id="average, batch norm",
+        ),
         pytest.param(
             ["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.CosineAnnealingWarmRestarts",
              "+scheduler.T_0=40 steps", "scheduler.warmup=20 steps", "optim=radam"],

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from mlprun.analysis.diff import compare_tensors
 from mlprun.data.nested import Batch
 from mlprun.errors import ConfigError, RunError
 from mlprun.training import learner as learning
@@ -281,6 +282,8 @@ CONTINUED: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": muon},
     "lbfgs": {"optimizer": lbfgs},
     "batch norm": {"norm": True},
+    "average": {"norm": True, "ema": 0.9},
+    "average, lbfgs": {"optimizer": lbfgs, "ema": 0.9},
     "bf16": {"precision": "bf16"},
     "accumulate": {"accumulate": 3, "grad_clip": 0.5},
     "cosine": {"schedule": lambda _: FactorSchedule(cosine, 1, length=6, min_factor=0.01)},
@@ -312,10 +315,32 @@ def test_continuing_gives_the_same_bits(case):
     torch.rand(9)  # the global generators are elsewhere by now
     resumed.load_state_dict(state)
     train(resumed, range(3, 6))
-    assert torch.equal(weights(resumed), weights(whole))
+    assert compare_tensors(resumed.state_dict(), whole.state_dict()) == []
     assert resumed.lr == whole.lr
     if case in ("cosine", "plateau"):
         assert resumed.lr != first.optimizer.param_groups[0]["initial_lr"]
+
+
+def test_a_skipped_step_is_in_no_average():
+    skipping, spared = (learner(mlp(norm=True), on_nan="skip", ema=0.5) for _ in range(2))
+    for step in (0, 1, 2, 3):
+        skipping.train_step(BROKEN if step == 2 else batch(seed=step), step)
+        if step != 2:
+            spared.train_step(batch(seed=step), step)
+    ours, theirs = skipping.state_dict(), spared.state_dict()
+    assert ours["ema"]["num_updates"] == 3
+    assert compare_tensors([ours["model"], ours["ema"]], [theirs["model"], theirs["ema"]]) == []
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+def test_weights_that_are_not_finite_are_found_behind_an_average(ema):
+    """The average after a step lies between the weights, and would be the last to show it."""
+    diverging = learner(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), ema=ema)
+    diverging.train_step(batch(), 0)
+    with torch.no_grad():
+        diverging.model[0].weight[0, 0] = torch.inf
+    with pytest.raises(RunError, match="step 0"):
+        diverging.check_finite()
 
 
 def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32():
