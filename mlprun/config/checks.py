@@ -112,9 +112,9 @@ def _check_table_keys(data: DataConfig) -> None:
 
 def _check_class_arguments(config: Config) -> None:
     """Check the keys that every choice of a group has."""
-    lr, one_hot = config.optim.get("lr"), config.loss.get("one_hot")
-    if lr is not None and not (isinstance(lr, int | float) and not isinstance(lr, bool) and 0 <= lr < math.inf):
-        raise ConfigError("optim.lr", lr, "must be a finite number, 0 or more, such as 1e-3")
+    one_hot = config.loss.get("one_hot")
+    _check_lr(config.optim, "optim")
+    _check_optim_groups(config.optim.get("groups", {}))
     if one_hot is not None and not isinstance(one_hot, bool):
         raise ConfigError("loss.one_hot", one_hot, "must be true or false")
     if "_target_" not in config.data.dataset:
@@ -132,3 +132,33 @@ def _check_class_arguments(config: Config) -> None:
         problem = "is switched off, but resume, plot, runs and reproduce read its file"
         remedy = f"keep it: writer=[{','.join(['jsonl', *config.writers])}]"
         raise ConfigError("writers.jsonl", ConfigError.MISSING, problem, remedy)
+
+
+def _check_lr(optim: dict[str, Any], key: str) -> None:
+    lr = optim.get("lr")
+    if lr is not None and not (isinstance(lr, int | float) and not isinstance(lr, bool) and 0 <= lr < math.inf):
+        raise ConfigError(f"{key}.lr", lr, "must be a finite number, 0 or more, such as 1e-3")
+
+
+def _check_optim_groups(groups: Any) -> None:
+    """Check what each group of parameters says about itself; `job/build_optimizer.py` compares it with the model."""
+    example = "write for example '+optim.groups.body={params:\"hidden.*\",lr:1e-5}'"
+    if not isinstance(groups, dict):
+        raise ConfigError("optim.groups", groups, "must be groups of parameters by name", example)
+    for name, node in groups.items():
+        key = f"optim.groups.{name}"
+        if not isinstance(node, dict):
+            raise ConfigError(key, node, "must be a group of parameters", example)
+        params, ndim = node.get("params"), node.get("ndim")
+        if params is None and ndim is None:
+            remedy = f"write +{key}.params='hidden.*', a pattern or a list of them, or +{key}.ndim=2 for matrices"
+            raise ConfigError(key, node, "does not say which parameters are in it", remedy)
+        patterns = params if isinstance(params, list) else [params]
+        if params is not None and (not patterns or any(not isinstance(p, str | int) or p is True for p in patterns)):
+            remedy = "write for example hidden.* or [conv1,layer1]; quote what looks like a number"
+            raise ConfigError(f"{key}.params", params, "must be a pattern of names of parameters, or a list", remedy)
+        if ndim is not None and (not isinstance(ndim, int) or isinstance(ndim, bool) or ndim < 0):
+            raise ConfigError(f"{key}.ndim", ndim, "must be a whole number: 2 for matrices")
+        if not node.keys() - {"params", "ndim"}:
+            raise ConfigError(key, node, "has no argument of its own", f"write for example +{key}.lr=1e-5")
+        _check_lr(node, key)

@@ -171,7 +171,7 @@ class Composer:
         if override.is_delete():
             raise ConfigError(f"~{group}", MISSING, "a run needs one", f"write {group}=…; it has {', '.join(known)}")
         is_added = override.is_add() or override.is_force_add()
-        if is_added and group not in WITH_DEFAULTS and self._has_default(group):
+        if is_added and override.package is None and group not in WITH_DEFAULTS and self._has_default(group):
             remedy = f"write {group}={value}, without the +"
             raise ConfigError(override.input_line or group, MISSING, "the group already exists", remedy)
         swept = override.is_sweep_override()

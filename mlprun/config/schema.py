@@ -314,7 +314,9 @@ class Config:
         {}, "further metrics by name, each `_target_`, its arguments and, for a function, `higher_is_better`"
     )
     model: dict[str, Any] = option(MISSING, "`model=NAME` selects it")
-    optim: dict[str, Any] = option(MISSING, "`optim=NAME` selects it")
+    optim: dict[str, Any] = option(
+        MISSING, "`optim=NAME` selects it; `optim.groups`: parameters with other arguments, or an optimizer of their own"
+    )
     scheduler: dict[str, Any] = option(MISSING, "`scheduler=NAME` selects it")
     loss: dict[str, Any] = option(MISSING, "`loss=NAME` selects it")
     trainer: TrainerConfig = group(TrainerConfig)

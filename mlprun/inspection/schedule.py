@@ -14,10 +14,12 @@ from torch import nn
 from mlprun.config.schema import Config
 from mlprun.data.batches import TrainBatches
 from mlprun.formatting import pluralize
-from mlprun.job.build_learner import build_optimizer, build_schedule, scheduled
+from mlprun.job.build_learner import build_schedule, scheduled
+from mlprun.job.build_optimizer import build_optimizer
 from mlprun.job.summary import length_line
 from mlprun.pictures.figures import new_panels
 from mlprun.pictures.labels import figure_text
+from mlprun.training.learner import GROUP_NAME
 from mlprun.training.loop import Plan
 from mlprun.training.schedule import Schedule
 
@@ -73,7 +75,8 @@ class ScheduleCurves:
 
 def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> ScheduleCurves:
     """Apply the run's schedule, without training, to an optimizer of the run's kind for `model`."""
-    schedule = build_schedule(config, build_optimizer(config, model), plan)
+    optimizer = build_optimizer(config, model)
+    schedule = build_schedule(config, optimizer, plan)
     name, warmup = type(schedule).__name__, schedule.warmup_steps
     if type(schedule).observe is not Schedule.observe:
         problem = f"{name} depends on {config.monitor}"
@@ -84,16 +87,19 @@ def draw_schedule(config: Config, model: nn.Module, plan: Plan) -> ScheduleCurve
     stride = math.ceil(plan.num_steps / NUM_DRAWN)
     steps = list(range(0, plan.num_steps, stride))
     groups = [tuple(zip(*group, strict=True)) for group in zip(*scheduled(config, model, plan, steps), strict=True)]
-    curves = _curves_by_group("learning rate", [list(rates) for rates, _ in groups])
+    names = [group.get(GROUP_NAME, "") for group in optimizer.param_groups]
+    curves = _curves_by_group("learning rate", [list(rates) for rates, _ in groups], names)
     momenta = [list(momenta) for _, momenta in groups]
     if any(len({*column}) > 1 for column in momenta):
-        curves |= _curves_by_group("momentum", momenta)
+        curves |= _curves_by_group("momentum", momenta, names)
     return ScheduleCurves(steps, curves)
 
 
-def _curves_by_group(name: str, columns: list[list[float]]) -> dict[str, list[float]]:
+def _curves_by_group(kind: str, columns: list[list[float]], names: list[str]) -> dict[str, list[float]]:
+    """The curves that differ; `names`: of the parameter groups in `optim.groups`, empty for others."""
     different = [(i, column) for i, column in enumerate(columns) if column not in columns[:i]]
-    return {name if len(different) == 1 else f"{name} of group {i}": column for i, column in different}
+    is_base = len(different) == 1 or any(names)  # the first group is that of `optim`
+    return {kind if i == 0 and is_base else f"{kind} of {names[i] or f'group {i}'}": column for i, column in different}
 
 
 def schedule_figure(

@@ -19,10 +19,11 @@ from mlprun.config.instantiate import construct, locate
 from mlprun.config.schema import Config
 from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
+from mlprun.job.build_optimizer import build_optimizer
 from mlprun.job.build_task import build_metrics, build_task
 from mlprun.job.model_check import with_remedy
 from mlprun.training import finetune
-from mlprun.training.learner import Learner, needs_closure
+from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan
 from mlprun.training.schedule import FactorSchedule, Schedule, checked_arguments
 from mlprun.training.torch_schedules import TorchSchedule, torch_arguments
@@ -73,35 +74,6 @@ def build_model(config: Config) -> nn.Module:
 def frozen_modules(config: Config, module: nn.Module) -> dict[str, nn.Module]:
     """The modules, by name, that `trainer.freeze` keeps in evaluation mode during training."""
     return finetune.frozen_modules(finetune.frozen(config.trainer.freeze, module), module)
-
-
-def trained_parameters(config: Config, module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are frozen neither by `trainer.freeze` nor by the module itself."""
-    frozen = finetune.frozen(config.trainer.freeze, module)
-    return [p for name, p in module.named_parameters() if p.requires_grad and name not in frozen]
-
-
-def build_optimizer(config: Config, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of the trained parameters."""
-    trained = trained_parameters(config, module)
-    groups: list[Any] = trained
-    if not config.trainer.decay_all:
-        # Biases and the scales of norms are 1-D; decaying them does not make the model simpler.
-        groups = [
-            {"params": [p for p in trained if p.dim() > 1]},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-    built = construct(config.optim, "optim", groups)
-    if not isinstance(built, torch.optim.Optimizer):
-        raise ConfigError("optim._target_", config.optim["_target_"], "does not return a torch.optim.Optimizer")
-    if needs_closure(built) and config.trainer.precision == "fp16":
-        problem = f"cannot be scaled within a step of {type(built).__name__.lower()}"
-        raise ConfigError("trainer.precision", "fp16", problem, "use fp32 or bf16")
-    if isinstance(built, torch.optim.LBFGS) and config.batch_size != "all":
-        problem = "lbfgs needs all examples at every step"
-        raise ConfigError("batch_size", config.batch_size, problem, "add batch_size=all")
-    return built
 
 
 def build_schedule(config: Config, optimizer: torch.optim.Optimizer, plan: Plan) -> Schedule:

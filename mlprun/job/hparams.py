@@ -20,7 +20,9 @@ def hyperparameters(config: dict[str, Any], overrides: Iterable[str]) -> dict[st
 
     These are a few that every run has, and what the override lines set, without paths and what is off (null, false).
     """
-    values = dict(line.lstrip("+").split("=", 1) for line in overrides if "=" in line)
+    split = (line.lstrip("+").partition("=") for line in overrides if "=" in line)
+    # `+optim@optim.groups.body=adam` chooses from the group `optim` for the key after the `@`
+    values = {key.rpartition("@")[2]: value for key, _, value in split}
     chosen = {"experiment": values["experiment"]} if "experiment" in values else {}
     typed = tuple(f"{key}." for key in values if "." in key)
     flat = _flat(config, "")

@@ -19,7 +19,8 @@ from mlprun.data.parts import size
 from mlprun.data.source import Inputs, Part
 from mlprun.data.splits import Splits
 from mlprun.job.build_data import build_eval_batches, build_splits, build_train_batches, find_device, trial_batch
-from mlprun.job.build_learner import build_learner, build_model, build_plan, frozen_modules, trained_parameters
+from mlprun.job.build_learner import build_learner, build_model, build_plan, frozen_modules
+from mlprun.job.build_optimizer import trained_parameters
 from mlprun.job.build_task import build_metrics, build_task, higher_is_better
 from mlprun.job.model_check import ModelSummary, check_batch_norm, check_model
 from mlprun.tasks.base import Metric, Task
@@ -51,7 +52,7 @@ class Experiment:
 
     @property
     def num_trained_parameters(self) -> int:
-        return sum(p.numel() for p in trained_parameters(self.config, self.model))
+        return sum(p.numel() for p in trained_parameters(self.config, self.model).values())
 
     @property
     def device_name(self) -> str:

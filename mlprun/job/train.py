@@ -21,6 +21,7 @@ from mlprun.files import atomic_write, naming_path
 from mlprun.formatting import csv_cell, first_few, pluralize
 from mlprun.job import summary
 from mlprun.job.attempt import Attempt, provenance_entries
+from mlprun.job.build_optimizer import group_lines
 from mlprun.job.build_writers import build_writers
 from mlprun.job.figures import build_drawing
 from mlprun.job.hparams import hyperparameters
@@ -129,6 +130,7 @@ def _log_start(experiment: Experiment) -> None:
         *(summary.INDENT + line for line in experiment.splits.inputs.summary),
         *summary.model_lines(config, experiment.summary, num_trained, most=12),
         summary.optim_line(config),
+        *(summary.INDENT + line for line in group_lines(config, experiment.model)),
         summary.length_line(config, experiment.plan.num_steps, experiment.batches.batch_size),
         f"device  {experiment.device_name}, {pluralize(experiment.num_threads, 'thread')}",
     ):

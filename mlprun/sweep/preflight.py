@@ -128,7 +128,8 @@ def _data(config: Config, built: dict[str, Any]) -> dict[str, Any]:
 def _needs(config: Config, built: dict[str, Any]) -> Needs:
     import torch
 
-    from mlprun.job.build_learner import build_optimizer, build_schedule
+    from mlprun.job.build_learner import build_schedule
+    from mlprun.job.build_optimizer import build_optimizer
     from mlprun.job.build_writers import build_writers
     from mlprun.job.figures import picture_functions
     from mlprun.job.memory import peak_mem_mib

@@ -177,26 +177,35 @@ def matches(pattern: str, name: str) -> bool:
     return any(fnmatchcase(prefix, pattern) for prefix in _prefixes(name))
 
 
-def frozen(patterns: Sequence[str], model: nn.Module) -> set[str]:
+def matched(patterns: Sequence[str], model: nn.Module, key: str) -> set[str]:
     """Names of the parameters that the patterns match; of a shared parameter, all its names.
 
     Raises:
-        ConfigError: a pattern matches no parameter, or together they leave none to train.
+        ConfigError: a pattern matches no parameter, for the config key `key`.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     names: set[str] = set()
     for pattern in patterns:
-        matched = {name for name in parameters if matches(pattern, name)}
-        if not matched:
+        found = {name for name in parameters if matches(pattern, name)}
+        if not found:
             parents = [prefix for name in parameters for prefix in _prefixes(name)[:-1]]
             known = list(dict.fromkeys([*parents, *parameters]))
             close = close_matches(pattern, known)
             remedy = did_you_mean(close) if close else f"the model has {first_few(known, _LISTED)}"
-            raise ConfigError("trainer.freeze", pattern, "there is no parameter of that name", remedy)
-        names |= matched
+            raise ConfigError(key, pattern, "there is no parameter of that name", remedy)
+        names |= found
     shared = {id(parameters[name]) for name in names}
-    names |= {name for name, parameter in parameters.items() if id(parameter) in shared}
-    if patterns and not any(p.requires_grad for name, p in parameters.items() if name not in names):
+    return {name for name, parameter in parameters.items() if id(parameter) in shared}
+
+
+def frozen(patterns: Sequence[str], model: nn.Module) -> set[str]:
+    """Names of the parameters that `trainer.freeze` matches.
+
+    Raises:
+        ConfigError: a pattern matches no parameter, or together they leave none to train.
+    """
+    names = matched(patterns, model, "trainer.freeze")
+    if patterns and not any(p.requires_grad for name, p in model.named_parameters() if name not in names):
         raise ConfigError("trainer.freeze", list(patterns), "leaves nothing to train", "freeze fewer layers")
     return names
 

@@ -23,6 +23,7 @@ from mlprun.training.ema import WeightAverage
 from mlprun.training.rollback import rollback
 from mlprun.training.schedule import Schedule
 
+GROUP_NAME = "group_name"  # key of a parameter group that `optim.groups` names
 MAX_SKIPPED = 100  # consecutive steps that `trainer.on_nan=skip` skips before it gives up
 MAX_UNCHECKED = 256  # steps whose values may stay on a GPU before they are checked
 
@@ -102,6 +103,11 @@ class Learner:
     def lr(self) -> float:
         """The learning rate of the first parameter group, as last used."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    def rates(self) -> dict[str, float]:
+        """`optim/lr`, and `optim/lr/NAME` of each group of `optim.groups`, as last used."""
+        named = {group[GROUP_NAME]: group["lr"] for group in self.optimizer.param_groups if GROUP_NAME in group}
+        return {"optim/lr": self.lr, **{f"optim/lr/{name}": float(lr) for name, lr in named.items()}}
 
     def train_mode(self) -> None:
         """Put the model in training mode, except frozen modules."""

@@ -182,7 +182,7 @@ def train(
                         writer.running_means(step, means)  # an evaluation does not end the window
                         means = {}
                     epoch = None if plan.steps_per_epoch is None else step / plan.steps_per_epoch
-                    at_step = {"optim/lr": learner.lr, **batches.noise_scale(learner.lr)}
+                    at_step = learner.rates() | batches.noise_scale(learner.lr)
                     writer.write(step, epoch, means | at_step | scores | drawn.values)
                     writer.images(step, drawn.images)
                     writer.histograms(step, drawn.histograms)

@@ -157,7 +157,8 @@ def test_a_folder_of_ones_own_is_used_as_it_is_and_that_of_a_run_is_refused(mlpr
     "line",
     [["scheduler=cosine", "scheduler.warmup=3 steps"],
      ["scheduler=custom", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "+scheduler.max_lr=0.1",
-      "+scheduler.total_steps=100%", "optim=momentum"]],
+      "+scheduler.total_steps=100%", "optim=momentum"],
+     ["scheduler=cosine", "+optim.groups.slow={params:hidden,lr:1e-5}", "trainer.decay_all=false"]],
 )  # fmt: skip
 def test_the_rates_drawn_are_those_that_a_run_logs(mlprun, line):
     line = [*line, "debug=fast", "logging.every=1 step"]
@@ -167,10 +168,14 @@ def test_the_rates_drawn_are_those_that_a_run_logs(mlprun, line):
     result = mlprun(*line)
     assert result.status == 0, result.err
     rows = rows_of(result.runs[0])
-    logged = {row["step"]: row["optim/lr"] for row in rows if "optim/lr" in row}
     assert drawn.steps == [0, 1, 2, 3, 4, 5, 6, 7]
-    # a row is written after the update that its rate was used for
-    assert {step + 1: rate for step, rate in zip(drawn.steps, drawn.curves["learning rate"], strict=True)} == logged
+    for curve, values in drawn.curves.items():
+        if curve.startswith("momentum"):
+            continue
+        tag = "optim/lr" if curve == "learning rate" else f"optim/lr/{curve.removeprefix('learning rate of ')}"
+        logged = {row["step"]: row[tag] for row in rows if tag in row}
+        # a row is written after the update that its rate was used for
+        assert {step + 1: rate for step, rate in zip(drawn.steps, values, strict=True)} == logged
 
 
 def test_a_momentum_that_moves_is_drawn_too(mlprun):

@@ -129,6 +129,8 @@ def test_reproduce_says_that_the_file_has_changed(mlprun, tmp_path):
     [
         pytest.param(["optim=muon", "trainer.accumulate=2", "trainer.grad_clip=0.5"], id="muon, accumulated, clipped"),
         pytest.param(["optim=adamw", "trainer.decay_all=false", "scheduler=cosine"], id="groups"),
+        pytest.param(["optim=adamw", "scheduler=cosine", '+optim.groups.slow={params:head.output.weight,lr:1e-4}',
+                      "+optim@optim.groups.own=momentum", "+optim.groups.own.params=head.hidden"], id="groups' own"),
     ],
 )  # fmt: skip
 def test_a_killed_run_goes_on_without_the_file_and_ends_with_the_same_bits(tmp_path, words):
