@@ -315,7 +315,7 @@ class Config:
     )
     model: dict[str, Any] = option(MISSING, "`model=NAME` selects it")
     optim: dict[str, Any] = option(
-        MISSING, "`optim=NAME` selects it; `optim.groups`: parameters with other arguments, or an optimizer of their own"
+        MISSING, "`optim=NAME` selects it; `optim.groups`: parameters with arguments or an optimizer of their own"
     )
     scheduler: dict[str, Any] = option(MISSING, "`scheduler=NAME` selects it")
     loss: dict[str, Any] = option(MISSING, "`loss=NAME` selects it")
