@@ -68,6 +68,9 @@ def _of_verb(verb: str, words: Sequence[str], word: str) -> Iterable[str]:
         return [name for each in module.ready() for name in (each.name, each.topic)]
     if verb == "inspect":
         return _overrides(_positionals(parser, words), word, *_config_of(words))
+    if verb == "help":
+        names = [name.rstrip("=") for name in _overrides(_positionals(parser, words), word, *_config_of(words))]
+        return names if "=" in word else [*VERBS, *names, *(f"{name}=" for name in names if name == word)]
     if verb == "resume":
         from mlprun.cli.resume import CHANGEABLE
         from mlprun.config.identity import RESUMABLE

@@ -19,6 +19,7 @@ VERBS = {
     "predict": "predict with the best checkpoint: images, rows of numbers, text, audio or test examples",
     "export": "export the model of the best checkpoint as ONNX, or as a .pt2 of torch.export",
     "plot": "plot the curves of one or several runs",
+    "help": "explain a group, a choice, a key or a verb",
     "experiments": "list the ready-made experiments, those of a topic, or show one",
 }
 
@@ -26,7 +27,7 @@ ELSEWHERE = {"experiments": "mlprun.course.experiments"}  # verbs outside of mlp
 CALLS_STORED_TARGETS = ("eval", "predict", "export", "resume", "reproduce")
 
 _NO_VERB = "training needs no verb: mlprun model=mlp epochs=5"
-NO_VERBS = {"help": "write mlprun --help", "train": _NO_VERB, "run": _NO_VERB, "fit": _NO_VERB}
+NO_VERBS = {"train": _NO_VERB, "run": _NO_VERB, "fit": _NO_VERB}
 
 
 def parser_of(verb: str) -> tuple[Any, argparse.ArgumentParser]:

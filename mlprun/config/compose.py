@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override
@@ -220,12 +220,16 @@ class Composer:
         elif key.isupper():
             raise ConfigError(key, value, "is a variable of the shell", f"set it first: {key}=… mlprun …")
         else:
-            keys = [name for name, _ in iter_nodes(base) if not name.startswith("hydra.")]
-            groups = [group for group in self.loader.list_groups("") if group != "hydra"]
-            remedy = nearest_key(key, [*groups, *keys])
+            remedy = self.nearest(key, base)
             if is_foreign and not override.is_delete():
                 remedy += f"\n  (to pass a further argument to the class in {key.rpartition('.')[0]}, write +{key}=…)"
             raise ConfigError(key, value, "there is no such key", remedy)
+
+    def nearest(self, key: str, base: DictConfig, others: Iterable[str] = ()) -> str:
+        """`did you mean …?`, of the groups, the keys of `base` and `others`."""
+        keys = [name for name, _ in iter_nodes(base) if not name.startswith("hydra.")]
+        groups = [group for group in self.loader.list_groups("") if group != "hydra"]
+        return nearest_key(key, [*groups, *keys, *others])
 
 
 def _check_user_folder(folder: Path) -> None:

@@ -104,6 +104,7 @@ class Loader(ConfigLoaderImpl):
         self._bases: dict[tuple[object, ...], DictConfig] = {}
         self._parsed: dict[str, Override] = {}
         self._options: dict[str, list[str]] = {}
+        self._folders = [*folders, *([user_folder] if user_folder is not None else [])]
         self.point_names: dict[tuple[str, ...], str] = {}
         self.num_jobs: int | None = None
         self.shared_keys: list[str] = []
@@ -130,6 +131,11 @@ class Loader(ConfigLoaderImpl):
         if group not in self._options:
             self._options[group] = self.get_group_options(group, ObjectType.CONFIG) if group else []
         return self._options[group]
+
+    def file_of(self, choice: str) -> Path | None:
+        """The YAML file of `group/option`; None for those of Hydra and its plugins."""
+        files = (folder / f"{choice}{ending}" for folder in self._folders for ending in (".yaml", ".yml"))
+        return next((file for file in files if file.is_file()), None)
 
     def get_group_options(
         self,

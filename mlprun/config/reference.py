@@ -42,7 +42,7 @@ def _tables(section: type, prefix: str) -> Iterator[str]:
     yield "| key | default | unit | values | meaning |\n| --- | --- | --- | --- | --- |"
     for spec, option in options.items():
         if option.section is None or default_of(spec) is None:
-            cells = f"`{prefix}{spec.name}`", f"`{_default(spec)}`", option.unit, _values(spec, option), option.meaning
+            cells = f"`{prefix}{spec.name}`", f"`{_default(spec)}`", option.unit, values(spec), option.meaning
             yield f"| {' | '.join(cells)} |"
     yield ""
     for spec, option in options.items():
@@ -55,10 +55,24 @@ def _default(spec: dataclasses.Field[object]) -> str:
     return str(MISSING) if default == MISSING else shown(default)
 
 
-def _values(spec: dataclasses.Field[object], option: Option) -> str:
+def values(spec: dataclasses.Field[object]) -> str:
+    """The valid values of a key; empty: all of its type."""
+    option: Option = spec.metadata["option"]
     if option.check is not None:
         return option.check.text
     return "`true`, `false`" if spec.type == "bool" else ""
+
+
+def find_key(key: str) -> dataclasses.Field[object] | None:
+    """The field of a dotted key of mlprun's own; None if it is none."""
+    section: type | None = Config
+    spec = None
+    for name in key.split("."):
+        fields = {spec.name: spec for spec in dataclasses.fields(section)} if section is not None else {}
+        if (spec := fields.get(name)) is None:
+            return None
+        section = spec.metadata["option"].section
+    return spec
 
 
 if __name__ == "__main__":

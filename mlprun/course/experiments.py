@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlprun.config.explain import description
 from mlprun.config.project import find_project
 from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean
 from mlprun.formatting import json_line, truncate
@@ -98,10 +99,8 @@ def users_own(config_dir: Path) -> list[Experiment]:
     experiments = []
     folder = config_dir / "experiment"
     for file in sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml") and path.is_file()):
-        comments = [line.lstrip("# ") for line in _read(file).splitlines() if line[:1] == "#"]
-        texts = (text for text in comments if text and not text.startswith(("@package", "topic:")))
         name = file.relative_to(folder).with_suffix("").as_posix()
-        experiments.append(Experiment(name, file, OWN, next(texts, "")))
+        experiments.append(Experiment(name, file, OWN, description(_read(file))))
     return experiments
 
 

@@ -52,7 +52,14 @@ def test_the_console_script_is_the_program(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "status"),
-    [("--help", 0), ("--cfg job", 0), ("experiments", 0), ("-sc query=bash", 0), ("-m optim=sgd,admw", 2)],
+    [
+        ("--help", 0),
+        ("--cfg job", 0),
+        ("experiments", 0),
+        ("help optim", 0),
+        ("-sc query=bash", 0),
+        ("-m optim=sgd,admw", 2),
+    ],
 )
 def test_what_needs_no_torch_imports_none(mlprun_shell, line, status):
     done = mlprun_shell(*line.split(), PYTHONPROFILEIMPORTTIME="1", COMP_LINE="mlprun optim=ada", COMP_POINT="16")
