@@ -12,7 +12,7 @@ from mlprun.analysis.diff import MISSING, NAMES, Difference, compare_records, co
 from mlprun.errors import RunError
 from mlprun.formatting import as_typed, pluralize
 from mlprun.runs.collect import Run
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import RunRecord, section
 from mlprun.text_table import render
 
 
@@ -48,6 +48,7 @@ def _facts(path: Path, record: RunRecord) -> dict[str, Any]:
         **{name: getattr(record, name) for name in names},
         "overrides": override_lines(record),
         "config": record.get("config"),
+        "next_best": [{"step": step, "value": value} for step, value in record.next_best],
         **{name: getattr(record, name) for name in ("metrics", "device", "git", "mlprun", "resumed")},
         "reproduces": record.get("reproduces"),
     }
@@ -59,6 +60,7 @@ def _pair(difference: Difference) -> dict[str, Any]:
 
 
 def _one(path: Path, record: RunRecord) -> list[str]:
+    monitor = section(record, "config").get("monitor")
     lines = [
         ("run", str(path)),
         ("status", record.status),
@@ -74,6 +76,7 @@ def _one(path: Path, record: RunRecord) -> list[str]:
         ("steps", record.steps),
         ("skipped", record.get("skipped_steps") or None),
         ("best step", record.best_step),
+        *(("next best", f"step {step}, {monitor} {_number(value)}") for step, value in record.next_best),
         *((name, _number(value)) for name, value in record.metrics.items()),
         *(("resumed", _resumed(again)) for again in record.resumed),
         ("reproduces", record.get("reproduces")),
@@ -118,8 +121,8 @@ def _resumed(again: Mapping[str, Any]) -> str:
 def _two(first: Run, second: Run) -> list[str]:
     lines = render([(name, str(path)) for name, (path, _) in zip(NAMES, (first, second), strict=True)], "<<")
     sections = compare_records(first[1], second[1])
-    for section, differing in sections.items():
-        lines += ["", section]
+    for name, differing in sections.items():
+        lines += ["", name]
         lines += render([(d.key, *d.texts()) for d in differing], "<<<", indent="  ") or ["  no difference"]
     patches = [path / "code.patch" for path, _ in (first, second)]
     if all(patch.is_file() for patch in patches) and not filecmp.cmp(patches[0], patches[1], shallow=False):

@@ -128,7 +128,7 @@ def load(
 
     Args:
         run: a run directory, or what `mlprun.run` returned.
-        checkpoint: `best` or `last`.
+        checkpoint: `best`, `last` or `step_N`, one of the run's.
         device: such as `cpu` or `cuda:1`; None: the run's.
         trust: also call classes that are neither a library's nor yours, see docs/own_code.md.
 
@@ -137,10 +137,8 @@ def load(
 
     Raises:
         RunError: there is no such run or checkpoint, or it does not match the run's config.
-        ConfigError: the device is not available.
+        ConfigError: the device is not available, or there is no such checkpoint.
     """
-    if checkpoint not in ("best", "last"):
-        raise ConfigError("checkpoint", checkpoint, "is none", "choose best or last")
     path = Path(run).expanduser().absolute()
     where = None if device is None else str(device)
     with alone(), restored():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mlprun.cli.last import add_run_dir
+from mlprun.cli.last import add_checkpoint, add_run_dir
 from mlprun.errors import ConfigError
 from mlprun.formatting import json_line
 from mlprun.terminal import print_line, stdout_for_json
@@ -15,6 +15,7 @@ REMEDY = "only data.root=FOLDER can, which says where the data lie now"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_dir(parser)
     parser.add_argument("overrides", metavar="data.root=FOLDER", nargs="*", help="where the data lie now")
+    add_checkpoint(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     help_ = "score the test split even if its data has changed since the run"
     parser.add_argument("--changed-data", action="store_true", help=help_)
@@ -28,8 +29,15 @@ def run(options: argparse.Namespace, command: str) -> int:
     if others:
         raise ConfigError(others[0], ConfigError.MISSING, "cannot change: a run is scored as it is", REMEDY)
     with stdout_for_json(options.json):
-        values = evaluate(options.run, trust=options.trust, changed_data=options.changed_data, root=root)
+        values = evaluate(
+            options.run,
+            trust=options.trust,
+            changed_data=options.changed_data,
+            root=root,
+            checkpoint=options.checkpoint,
+        )
     lines = [f"{name} {value}" for name, value in values.items()]
-    for line in [json_line({"run": options.run, "metrics": values})] if options.json else lines:
+    result = {"run": options.run, "checkpoint": options.checkpoint, "metrics": values}
+    for line in [json_line(result)] if options.json else lines:
         print_line(line)
     return 0

@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from mlprun.cli.last import add_run_dir
+from mlprun.cli.last import add_checkpoint, add_run_dir
 from mlprun.predict.exported_file import FORMATS
 from mlprun.terminal import importing_torch, print_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_dir(parser)
+    add_checkpoint(parser)
     parser.add_argument("--to", choices=sorted(FORMATS), required=True, help="ONNX, or a program of torch.export")
     help_ = "the file to write (default: export/model.onnx or export/model.pt2 in RUN_DIR)"
     parser.add_argument("--output", type=Path, metavar="FILE", help=help_)
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     with importing_torch():
         from mlprun.predict.export import export
 
-    done = export(options.run, options.to, options.output, trust=options.trust)
+    done = export(options.run, options.to, options.output, trust=options.trust, checkpoint=options.checkpoint)
     for note in done.notes:
         print_line(note, sys.stderr)
     print_line(f"file        {done.file}")

@@ -27,6 +27,10 @@ def add_run_dir(
     parser.add_argument(name, type=take, metavar=METAVAR, nargs=nargs, help=f"{help}; last: the newest in outputs")
 
 
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", default="best", metavar="NAME", help="best (default), last or step_N")
+
+
 def newest_run(text: str) -> Path:
     """The path; for `last`, the run that was begun last, also as a point of a sweep, and whatever became of it."""
     return _newest(sweeps=False) if text == LAST and not os.path.lexists(text) else Path(text)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mlprun.cli.last import add_run_dir
+from mlprun.cli.last import add_checkpoint, add_run_dir
 from mlprun.config.stored import take_root
 from mlprun.errors import ConfigError, RunError
 from mlprun.files import make_folder, naming_path
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="test examples, from 0: 3 7, 0-68 or all; data.root=FOLDER: where the data lie now",
     )
+    add_checkpoint(parser)
     parser.add_argument("--changed-data", action="store_true", help="use test examples even if the data has changed")
     parser.add_argument("--invert", action="store_true", help="invert the images")
     parser.add_argument("--range", metavar="LOW,HIGH", help="values of black and white, if the data set has none")
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     answer = predict(
         options.run, inputs, indices,
         trust=options.trust, changed_data=options.changed_data, invert=options.invert, value_range=value_range,
-        root=root,
+        root=root, checkpoint=options.checkpoint,
     )  # fmt: skip
     draws = not options.json and len(answer.predictions) <= MOST_PICTURES
     if not (draws or options.json) and answer.predictions[0].pixels is not None:
@@ -144,7 +145,7 @@ def _complete(options: argparse.Namespace, inputs: list[str]) -> int:
         options.run, [text_of(word) for word in inputs],
         length=100 if options.length is None else options.length,
         temperature=1.0 if options.temperature is None else options.temperature,
-        seed=options.seed or 0, trust=options.trust,
+        seed=options.seed or 0, trust=options.trust, checkpoint=options.checkpoint,
     )  # fmt: skip
     for each in completions:
         for note in each.notes:

@@ -231,6 +231,12 @@ class CheckpointConfig:
     keep: int = option(
         0, "number of older checkpoints (step_N.pt) kept besides last and best", check=at_least(0), unit="checkpoints"
     )
+    keep_best: int = option(
+        1,
+        "checkpoints of the best evaluations kept: best.pt, and step_N.pt of the next best",
+        check=at_least(1),
+        unit="checkpoints",
+    )
 
 
 @dataclass

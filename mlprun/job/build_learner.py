@@ -54,6 +54,7 @@ def build_plan(config: Config, steps_per_epoch: int | None, mode: Literal["min",
         mode=mode,
         patience=config.early_stopping.patience,
         min_delta=config.early_stopping.min_delta,
+        keep_best=config.checkpoint.keep_best,
     )
 
 

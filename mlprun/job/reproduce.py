@@ -166,6 +166,8 @@ def _compare(original: RunDirectory, record: RunRecord, again: RunDirectory) -> 
         stored = stored or states[0].config
         # A resume may have changed what comes after this step, but not the identity.
         ours, theirs = ({**state, "config": identity_without_root(state.config)} for state in states)
+        for progress in (state.progress for state in states):
+            progress.pop("next_best", None)  # `checkpoint.keep_best` may have changed on the way
         if tensors := compare_tensors(ours, theirs):
             lines.append(f"  {name}: {first_few(tensors, 3)}")
     problems = [f"  not compared: {line}" for text in unusable for line in text.splitlines()[:1]]

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 import math
+from typing import Any
 
 import torch
 import torch._dynamo  # imported by the first optimizer anyway
@@ -97,7 +98,7 @@ def train_run(
         status = "interrupted"
         raise
     finally:
-        directory.update(steps=progress.step, skipped_steps=progress.skipped)
+        directory.update(steps=progress.step, skipped_steps=progress.skipped, **_next_best(attempt))
         writer.finish(status)
     return _finish(attempt, reason, metrics)
 
@@ -218,6 +219,12 @@ def _write_confusion(
     with naming_path(path), atomic_write(path) as file:
         file.write(table.getvalue().encode())
     writer.images(step, {"test/confusion_matrix": heat_map(confusion.cpu().numpy(), labels)})
+
+
+def _next_best(attempt: Attempt) -> dict[str, Any]:
+    """For run.json: the checkpoints that `checkpoint.keep_best` keeps besides the best."""
+    found = [{"step": step, "value": value} for value, step in attempt.progress.next_best]
+    return {"next_best": found} if found or attempt.directory.record.next_best else {}
 
 
 def _report_range_test(directory: RunDirectory, writer: Writer, step: int, *, ended_early: bool) -> None:

@@ -53,13 +53,15 @@ class Exported:
     notes: list[str]
 
 
-def export(path: Path, to: str, output: Path | None = None, *, trust: bool = False) -> Exported:
+def export(
+    path: Path, to: str, output: Path | None = None, *, trust: bool = False, checkpoint: str = "best"
+) -> Exported:
     """Write the model of a run's best checkpoint, with its scaling, to a file, once it is known to give the same.
 
     Args:
         to: a key of `FORMATS`.
         output: the file; None: `export/model.onnx` or `.pt2` in the run's directory.
-        trust: as for `load`, and its errors.
+        trust, checkpoint: as for `load`, and its errors.
 
     Raises:
         ConfigError: a library is missing, or `output` ends as another format.
@@ -72,7 +74,7 @@ def export(path: Path, to: str, output: Path | None = None, *, trust: bool = Fal
     named = path / "export" / f"model.{to}" if output is None else output
     file = named.absolute()
     with where_run_began(path, trust=trust) as there:
-        run = load(there, trust=trust, device="cpu", precision="fp32")
+        run = load(there, trust=trust, checkpoint=checkpoint, device="cpu", precision="fp32")
         run_id = run.record.run_id(there)
         _check_free(file, lambda: format_.run_of(file) == run_id)
         inputs, compared, notes = _example_inputs(run)

@@ -135,7 +135,7 @@ def load(
         trust: also call stored targets that are neither a library's nor from the current folder.
         data: read the data set too; ConfigError if its inputs mean something else now.
         root: where the data lie now; None: where they were, or in MLPRUN_DATA.
-        checkpoint: `best` or `last`.
+        checkpoint: `best`, `last` or `step_N`; ConfigError if the run has no such.
         device, precision: None: the run's.
     """
     with where_run_began(path, trust=trust, data=data and root is None) as there:
@@ -150,7 +150,12 @@ def _load(
     if record.missing("config") or record.num_threads is None:
         raise RunError(f"{directory.record_file} has no config and device: the run never began")
     file = directory.checkpoints / f"{name}.pt"
-    if not file.is_file():
+    names = sorted(
+        (file.stem for file in directory.checkpoints.glob("*.pt") if file.is_file()), key=lambda n: (len(n), n)
+    )
+    if name not in names:
+        if names and name not in ("best", "last"):
+            raise ConfigError("checkpoint", name, "is none of the run's", f"choose from: {', '.join(names)}")
         raise RunError(f"{path} has no {name} checkpoint: its status is '{record.status}'")
     stored = with_found_root(with_own_writers(record.config), root)
     signed = record.signed_config and with_found_root(record.signed_config, root)
@@ -219,18 +224,23 @@ def warn_of(problem: str, found: list[Difference]) -> None:
 
 
 def evaluate(
-    path: Path, *, trust: bool = False, changed_data: bool = False, root: Path | None = None
+    path: Path,
+    *,
+    trust: bool = False,
+    changed_data: bool = False,
+    root: Path | None = None,
+    checkpoint: str = "best",
 ) -> dict[str, float]:
-    """Recompute the test metrics of the best checkpoint of a run.
+    """Recompute the test metrics of a checkpoint of a run.
 
     Args:
-        path, trust, root: as for `load`, and its errors.
+        path, trust, root, checkpoint: as for `load`, and its errors.
         changed_data: score another test split too; else it raises a DataError.
     """
     from mlprun.data.digest import Digest
 
     with where_run_began(path, trust=trust, data=root is None) as there:
-        run = load(there, trust=trust, data=True, root=root)
+        run = load(there, trust=trust, data=True, root=root, checkpoint=checkpoint)
         batches = run.test_batches()
         batches.digest = Digest()
         values = run.learner.evaluate(batches).compute()

@@ -43,7 +43,14 @@ class Completion:
 
 
 def complete(
-    path: Path, texts: Sequence[str], *, length: int, temperature: float, seed: int, trust: bool = False
+    path: Path,
+    texts: Sequence[str],
+    *,
+    length: int,
+    temperature: float,
+    seed: int,
+    trust: bool = False,
+    checkpoint: str = "best",
 ) -> list[Completion]:
     """Continue texts, or fill in `[MASK]`, with the best checkpoint of a run; its task decides which.
 
@@ -52,13 +59,13 @@ def complete(
         length: number of tokens to add.
         temperature: divides the logits; 0 takes the most likely token.
         seed: of the sampling; each text is sampled as if it were alone.
-        trust: as for `load`.
+        trust, checkpoint: as for `load`.
     """
     if length < 1:
         raise ConfigError("--length", length, "must be 1 or more", "it counts tokens")
     if not 0 <= temperature < float("inf"):
         raise ConfigError("--temperature", temperature, "must be a number, 0 or more", "0 takes the likeliest token")
-    run = load(path, trust=trust)
+    run = load(path, trust=trust, checkpoint=checkpoint)
 
     from mlprun import randomness
     from mlprun.data.text.tokenizer import MASK, Tokenizer

@@ -64,6 +64,7 @@ def predict(
     invert: bool = False,
     value_range: tuple[float, float] | None = None,
     root: Path | None = None,
+    checkpoint: str = "best",
 ) -> Answer:
     """Predict inputs, or else test examples, with the best checkpoint of a run; all is read and checked first.
 
@@ -72,7 +73,7 @@ def predict(
             .csv files; DataError if one does not fit.
         indices: parts of the test split, or "all"; only they need the data set, and all of its test split, which is
             compared with the record. ConfigError if one is too large.
-        trust, root: as for `load`.
+        trust, root, checkpoint: as for `load`.
         changed_data: take test examples even if the test split has changed since the run; else it raises a DataError.
         invert: invert image files.
         value_range: of black and white, if the data set does not say.
@@ -81,9 +82,9 @@ def predict(
 
     show = partial(_predict, invert=invert, value_range=value_range)
     if not indices:
-        return show(load(path, trust=trust), words, ())
+        return show(load(path, trust=trust, checkpoint=checkpoint), words, ())
     with where_run_began(path, trust=trust, data=root is None) as there:
-        run = load(there, trust=trust, data=True, root=root)
+        run = load(there, trust=trust, data=True, root=root, checkpoint=checkpoint)
         assert run.splits is not None
         count = size(run.splits.test)
         if indices == "all":

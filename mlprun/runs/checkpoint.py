@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 import torch
 
 from mlprun.errors import RunError
-from mlprun.files import atomic_write, make_folder, naming_path, rename
+from mlprun.files import atomic_write, make_folder, naming_path, rename, sync_folder
+from mlprun.runs.record import section
 from mlprun.version_one import upgrade_checkpoint, upgrade_config
 
 FORMAT = 3  # incremented whenever the keys change, those of `Progress` included; `load` then upgrades older files
@@ -178,26 +179,51 @@ class Recovered:
 
 
 class Checkpointer:
-    """Keeps `last.pt`, `best.pt` and the newest `keep` files `step_N.pt` of a run."""
+    """Keeps `last.pt`, `best.pt`, and as `step_N.pt` those in the progress' `next_best` and the newest `keep` others.
+
+    None is removed before a last.pt is on disk that no longer counts it.
+    """
 
     def __init__(self, folder: Path, keep: int = 0) -> None:
         self.folder, self.keep = folder, keep
+        self.best = folder / "best.pt"
         with naming_path(folder):
             make_folder(folder)
 
     def save_last(self, state: Mapping[str, Any], *, keep: bool = True) -> None:
         """Save `state` as last.pt, and with `keep` also as step_N.pt."""
         if self.keep and keep:
-            save(state, self.folder / f"step_{state['step']}.pt")
-            for old in self._older()[self.keep :]:
-                old.unlink()
+            self.save_step(state)
         save(state, self.folder / "last.pt")
+        self.remove_old(state)
+
+    def remove_old(self, state: Mapping[str, Any]) -> None:
+        """Remove the step_N.pt that the checkpoint of `state`, the newest, has no more use for."""
+        counted = _next_best(state)
+        if unused := [path for path in self._older() if _number(path) not in counted][self.keep :]:
+            for old in unused:
+                old.unlink()
+            sync_folder(self.folder)
+
+    def save_step(self, state: Mapping[str, Any]) -> None:
+        save(state, self._step(state["step"]))
 
     def save_best(self, state: Mapping[str, Any]) -> None:
-        save(state, self.folder / "best.pt")
+        """Save `state` as best.pt; the best one before is the first of the next best now, if any is kept."""
+        if not (counted := _next_best(state)) or not self.best.exists():
+            save(state, self.best)
+            return
+        new = self.folder / ".best.tmp"  # killed between the renames, a run goes on from the former best
+        save(state, new)
+        with naming_path(self.best):
+            rename(self.best, self._step(counted[0]))
+            rename(new, self.best)
+
+    def has(self, step: int) -> bool:
+        return self._step(step).exists()
 
     def is_empty(self) -> bool:
-        return not any(path.exists() for path in (self.folder / "last.pt", self.folder / "best.pt", *self._older()))
+        return not any(path.exists() for path in (self.folder / "last.pt", self.best, *self._older()))
 
     def recover(self, device: torch.device | str = "cpu") -> Recovered | None:
         """The newest intact checkpoint; None without any. RunError if there are checkpoints, and none can be used.
@@ -210,7 +236,7 @@ class Checkpointer:
         intact: dict[Path, Checkpoint] = {}
         damage: dict[Path, str] = {}
         newest = None
-        for path in [self.folder / "last.pt", self.folder / "best.pt", *self._older()]:
+        for path in [self.folder / "last.pt", self.best, *self._older()]:
             newest_step = -1 if newest is None else intact[newest].step
             if not path.exists() or (path.stem.startswith("step_") and _number(path) <= newest_step):
                 continue
@@ -230,18 +256,26 @@ class Checkpointer:
             log.warning("%s\n  renamed to %s.damaged; resuming from %s", text, path.name, newest)
         state = intact[newest]
         best_step = state.progress["best_step"]
-        best, older = intact.get(self.folder / "best.pt"), self.folder / f"step_{best_step}.pt"
+        best, older = intact.get(self.best), self._step(best_step)
         if best is None or best.step != best_step:
             if best_step == state.step and state.progress["best"] is not None:
-                self.save_best(state)
+                save(state, self.best)
             elif older.exists():
-                self.save_best(load(older, device))
+                save(load(older, device), self.best)
             else:
                 return Recovered(state, newest, best_is_lost=state.progress["best"] is not None)
         return Recovered(state, newest, best_is_lost=False)
 
+    def _step(self, step: int) -> Path:
+        return self.folder / f"step_{step}.pt"
+
     def _older(self) -> list[Path]:  # newest first
         return sorted(self.folder.glob("step_*.pt"), key=_number, reverse=True)
+
+
+def _next_best(state: Mapping[str, Any]) -> list[int]:
+    """The steps of the next best evaluations, the better first."""
+    return [step for _, step in section(state, "progress").get("next_best", [])]
 
 
 def _number(path: Path) -> int:

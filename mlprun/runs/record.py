@@ -129,6 +129,14 @@ class RunRecord(dict[str, Any]):
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
     @property
+    def next_best(self) -> list[tuple[int, float]]:
+        """Step and monitored value of the checkpoints that are kept besides the best, the better first."""
+        entries = self.get("next_best")
+        found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        pairs = [(entry.get("step"), _finite(entry.get("value"))) for entry in found]
+        return [(step, value) for step, value in pairs if type(step) is int and value is not None]
+
+    @property
     def is_reproduction(self) -> bool:
         return "reproduces" in self
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -32,6 +32,7 @@ class Plan:
     mode: Literal["min", "max"]
     patience: int | None = None  # evaluations without improvement before early stopping
     min_delta: float = 0.0  # smallest change that counts as an improvement
+    keep_best: int = 1  # evaluations whose checkpoints are kept
 
 
 @dataclass
@@ -54,9 +55,11 @@ class Progress:
     skipped: int = 0  # steps skipped so far (`on_nan=skip`)
     num_rows: int = 0  # of metrics.jsonl
     pending: bool = False  # the last step still has to be logged, evaluated and saved as planned
+    # (value, step) of the next best evaluations, the better and then the earlier first; saved unless it is empty
+    next_best: list[tuple[float, int]] = field(default_factory=list)
 
     def record_evaluation(self, value: float, values: Values, plan: Plan) -> bool:
-        """Whether `value` is the best so far; counts the evaluations without improvement."""
+        """Whether `value` is the best so far; ranks it, and counts the evaluations without improvement."""
         sign = 1.0 if plan.mode == "max" else -1.0
 
         # A model whose loss is NaN may still have a finite metric: it is never the best.
@@ -67,8 +70,12 @@ class Progress:
 
         # The best checkpoint ignores min_delta; only patience uses it.
         improved = above(self.best, 0.0)
+        runner_up = (value, self.step) if is_sound else None
         if improved:
+            runner_up = None if self.best is None else (self.best, self.best_step)
             self.best, self.best_step, self.best_values = value, self.step, values
+        ranked = [*self.next_best, *([runner_up] if runner_up else [])]
+        self.next_best = sorted(ranked, key=lambda pair: (-sign * pair[0], pair[1]))[: plan.keep_best - 1]
         if above(self.reference, plan.min_delta):
             self.reference, self.stale = value, 0
         else:
@@ -84,7 +91,7 @@ class Progress:
         return "early_stopping" if plan.patience is not None and self.stale >= plan.patience else ""
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {key: value for key, value in vars(self).items() if key != "next_best" or value}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the state of `state_dict`.
@@ -92,6 +99,7 @@ class Progress:
         Raises:
             RunError: a key is missing or unknown, so the state is of another version of mlprun.
         """
+        state = {"next_best": [], **state}
         keys = {"missing": vars(self).keys() - state.keys(), "unknown": state.keys() - vars(self).keys()}
         if differences := "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in keys.items() if names):
             raise RunError(
@@ -192,10 +200,13 @@ def train(
                 vars(progress).update(vars(after))
                 if logging:  # not the last, partial window, so that a longer run logs the same means
                     window.restart()
-                if improved or saving or ended:
+                is_next = step in [number for _, number in progress.next_best]
+                if improved or is_next or saving or ended:
                     writer.flush()  # a checkpoint must not count rows that a crash could lose
                 if improved:
                     saver.save_best(state())
+                elif is_next:
+                    saver.save_step(state())
                 if saving or ended:
                     saver.save_last(state())
             window.start_clock()

@@ -14,7 +14,7 @@ import pytest
 from mlprun.runs import checkpoint
 from tests.helpers.files import save_image, write
 from tests.helpers.lines import finish
-from tests.helpers.runs import RUN, record_of
+from tests.helpers.runs import RUN, record_of, rows_of
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,33 @@ def test_eval_gives_the_runs_own_figures_unrounded(mlprun, line):
     printed = {name: float(value) for name, value in (row.split() for row in result.out.splitlines())}
     recorded = record_of(run)["metrics"]
     assert printed == {k: v for k, v in recorded.items() if k.startswith("test/")}
+
+
+def test_each_checkpoint_of_the_best_evaluations_is_listed_and_scored(mlprun, trained):
+    """A rate so high that the first evaluation is not the best, nor the last."""
+    run = trained("data.limit=200", "epochs=8", "optim.lr=0.05", "checkpoint.keep_best=3")
+    rows = {row["step"]: row["val/loss"] for row in rows_of(run) if "val/loss" in row}
+    best, *others = sorted(rows, key=lambda step: (rows[step], step))[:3]
+    assert record_of(run)["best_step"] == best
+    assert {path.name for path in run.glob("checkpoints/*")} == {
+        "best.pt",
+        "last.pt",
+        *(f"step_{n}.pt" for n in others),
+    }
+    shown = mlprun("show", str(run)).out
+    for step in others:
+        assert f"step {step}, val/loss {rows[step]:.6g}\n" in shown
+    names = ["best", *(f"step_{n}" for n in others)]
+    assert len({mlprun("eval", str(run), "--checkpoint", name).out for name in names}) == 3
+    assert mlprun("eval", str(run)).out == mlprun("eval", str(run), "--checkpoint", "best").out
+    assert mlprun("predict", str(run), "--index", "3", "--checkpoint", names[-1], "--json").status == 0
+    for name in ("newest", "../checkpoints/best", f"step_{best}"):
+        result = mlprun("eval", str(run), "--checkpoint", name)
+        assert (result.status, result.out) == (2, "")
+        assert f"checkpoint={name}: is none of the run's\n  choose from: best, last, step_{min(others)}" in result.err
+    few = mlprun("resume", str(run), "epochs=9", "checkpoint.keep_best=1")
+    assert few.status == 0, few.err
+    assert {path.name for path in run.glob("checkpoints/*")} == {"best.pt", "last.pt"}
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ FACTS = exactly(
     **dict.fromkeys(("run", "status", "command", "started_at", "ended_by", "error"), TEXT),
     **dict.fromkeys(("steps", "num_steps", "best_step"), COUNT),
     **dict.fromkeys(("device", "git", "mlprun"), OBJECT),
+    next_best={"type": "array", "items": exactly(step=COUNT, value=NUMBER)},
     **dict.fromkeys(("folder", "reproduces"), OR_NULL),
     elapsed_sec=NUMBER, metrics=METRICS, config={"type": ["object", "null"]},
     overrides={"type": "array", "items": TEXT}, resumed={"type": "array", "items": OBJECT},
@@ -76,7 +77,7 @@ def test_a_run_and_its_score(printed, mlprun, trained):
     trained("debug=fast", "data=iris")
     shown = printed(FACTS, "show", RUN)
     assert (shown["run"], shown["status"], shown["overrides"]) == (RUN, "completed", ["debug=fast", "data=iris"])
-    scored = printed(exactly(run=TEXT, metrics=METRICS), "eval", RUN)
+    scored = printed(exactly(run=TEXT, checkpoint=TEXT, metrics=METRICS), "eval", RUN)
     assert scored["metrics"] == {k: v for k, v in shown["metrics"].items() if k.startswith("test/")}
     alike = printed(PAIR, "show", RUN, RUN)
     assert alike["first_differing_row"] == {"step": None, "differences": []}

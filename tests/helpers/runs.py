@@ -33,6 +33,7 @@ EVERYTHING = [
     "scheduler=cosine",
     "scheduler.warmup=5%",
     "checkpoint.keep=2",
+    "checkpoint.keep_best=3",
     "trainer.ema=0.99",
 ]
 

@@ -78,7 +78,7 @@ def test_the_last_checkpoint_and_another_device(run_of):
 @pytest.mark.parametrize(
     ("how", "text"),
     [
-        ({"checkpoint": "newest"}, "choose best or last"),
+        ({"checkpoint": "newest"}, "choose from: best, last"),
         ({"device": "gpu"}, "not a device"),
         ({"device": "cuda:9"}, "is not available"),
     ],

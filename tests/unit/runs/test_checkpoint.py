@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -193,6 +194,52 @@ def test_keep_bounds_the_older_ones(tmp_path, keep, files):
     assert checkpoint.load(folder / "last.pt")["step"] == 110
     assert checkpoint.load(folder / "best.pt")["step"] == 8
     assert [checkpoint.load(folder / name)["step"] for name in files] == [int(f[5:-3]) for f in files]
+
+
+def ranked(step: int, best: int, *next_best: int) -> dict[str, Any]:
+    return {**state(step), "progress": {"best": 0.5, "best_step": best, "next_best": [(1.0, s) for s in next_best]}}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_next_best_stay_until_a_last_checkpoint_no_longer_counts_them(tmp_path):
+    saver = Checkpointer(tmp_path, keep=1)
+    saver.save_best(ranked(1, 1))
+    saver.save_last(ranked(1, 1))
+    saver.save_best(ranked(2, 2, 1))  # 2 is better
+    assert [checkpoint.load(tmp_path / f"{name}.pt").step for name in ("best", "step_1")] == [2, 1]
+    saver.save_step(ranked(3, 2, 3))  # in the place of 1
+    assert names(tmp_path) == {"last.pt", "best.pt", "step_1.pt", "step_3.pt"}
+    saver.save_last(ranked(4, 2, 3))
+    assert names(tmp_path) == {"last.pt", "best.pt", "step_3.pt", "step_4.pt"}
+    assert saver.has(3)
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3, 4])
+def test_a_run_that_is_killed_while_best_pt_changes_loses_neither(tmp_path, monkeypatch, done):
+    """After each of the renames: of the new one to its temporary name and to its last, and of the former best."""
+    saver = Checkpointer(tmp_path)
+    saver.save_best(ranked(1, 1))
+    saver.save_last(ranked(1, 1))
+    made, count = os.replace, iter(range(9))
+
+    def killed(source: Path, target: Path) -> None:
+        if next(count) == done:
+            raise KeyboardInterrupt
+        made(source, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        saver.save_best(ranked(2, 2, 1))
+        saver.save_last(ranked(2, 2, 1))
+    recovered = Checkpointer(tmp_path).recover()
+    assert not recovered.best_is_lost
+    step, best = recovered.state.step, checkpoint.load(tmp_path / "best.pt").step
+    assert (step, best) == ((2, 2) if done > 2 else (1, 1))
+    assert not list(tmp_path.glob(".*"))
+    assert saver.has(1) is (done > 1)
 
 
 # --------------------------------------------------------------------------------------------- what it holds

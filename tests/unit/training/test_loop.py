@@ -65,12 +65,16 @@ class Shelf:
     def __init__(self) -> None:
         self.last: dict[int, bytes] = {}
         self.best: dict[int, bytes] = {}
+        self.next_best: list[int] = []
 
     def save_last(self, state: dict[str, Any], *, keep: bool = True) -> None:
         self.last[state["step"]] = self._bytes(state)
 
     def save_best(self, state: dict[str, Any]) -> None:
         self.best[state["step"]] = self._bytes(state)
+
+    def save_step(self, state: dict[str, Any]) -> None:
+        self.next_best.append(state["step"])
 
     @staticmethod
     def _bytes(state: dict[str, Any]) -> bytes:
@@ -278,6 +282,27 @@ def test_best_and_early_stopping(scores, planned, best_steps, ended):
     else:
         assert run.progress.best is None
     assert list(run.shelf.last) == [ended[1]]  # last is where it ended, whatever was best
+
+
+@pytest.mark.parametrize(
+    ("scores", "planned", "ranking", "saved"),
+    [
+        ([3.0, 2.0, 2.5, 1.0], {"keep_best": 1}, [4], []),
+        ([3.0, 2.0, 2.5, 1.0], {"keep_best": 3}, [4, 2, 3], [3]),
+        ([3.0, 2.0, 2.5, 1.0], {"keep_best": 3, "mode": "max"}, [1, 3, 2], [2, 3]),
+        ([3.0, 2.0, 2.5, 1.0], {"keep_best": 9}, [4, 2, 3, 1], [3]),
+        ([1.0, 2.0, 2.0, 1.0, 2.0], {"keep_best": 3}, [1, 4, 2], [2, 3, 4]),  # of equal ones the earlier
+        ([float("nan"), 2.0, float("inf"), 3.0, float("nan")], {"keep_best": 5}, [2, 4], [4]),
+    ],
+)
+def test_the_next_best_evaluations_are_ranked(scores, planned, ranking, saved):
+    run = Run(**{"num_steps": len(scores), "eval_every": 1, "save_every": 100, **planned})
+    run.scores = list(scores)
+    run.go()
+    progress = torch.load(io.BytesIO(run.shelf.last[len(scores)]), weights_only=True)["progress"]
+    assert [progress["best_step"], *(step for _, step in progress.get("next_best", []))] == ranking
+    assert all(value == scores[step - 1] for value, step in progress.get("next_best", []))
+    assert run.shelf.next_best == saved  # a former best has its file already
 
 
 def test_the_schedule_hears_of_every_evaluation():
