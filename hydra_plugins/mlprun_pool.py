@@ -5,18 +5,20 @@ Hydra imports it at every start, so it imports no torch, and the work is in mlpr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:
-    from mlprun.sweep.scheduler import Scheduler
+    from mlprun.sweep.scheduler import Scheduler, Strategy
 
 # Its settings are in `sweep`. (No dataclass: Hydra runs plugins as modules without a name.)
 NODE = {"_target_": "hydra_plugins.mlprun_pool.PoolLauncher"}
@@ -30,29 +32,40 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; each returns its objective, or NaN. Completed jobs return theirs at once."""
+        from mlprun.sweep.scheduler import Grid
+
+        grid = Grid(job_overrides)
+        self.run(grid, initial_job_idx)
+        results = []
+        for overrides, objective in zip(job_overrides, grid.objectives, strict=True):
+            results.append(JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED))
+            results[-1].return_value = objective
+        return results
+
+    def run(self, strategy: Strategy, initial_job_idx: int = 0) -> None:
+        """Run the jobs of a strategy; their numbers begin with `initial_job_idx`."""
+        from mlprun.config.suggest import raise_explained
         from mlprun.sweep.forkserver import Job
         from mlprun.sweep.scheduler import Scheduler
 
         setup_globals()
         folder = Path(str(self.config.hydra.sweep.dir))
+        numbers = itertools.count(initial_job_idx)
 
-        def jobs() -> Iterator[Job]:
-            for index, overrides in enumerate(job_overrides, start=initial_job_idx):
-                config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-                with open_dict(config):
-                    config.hydra.job.id, config.hydra.job.num = str(index), index
-                path = folder / config.hydra.sweep.subdir
-                yield Job(_run, (self.task_function, config), path)
+        def build_job(overrides: list[str]) -> Job:
+            try:
+                config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+            except HydraException as error:  # of a trial: the points of a grid are checked before
+                raise_explained(error)
+            with open_dict(config):
+                config.hydra.job.num = next(numbers)
+                config.hydra.job.id = str(config.hydra.job.num)
+            return Job(_run, (self.task_function, config), folder / config.hydra.sweep.subdir)
 
         if self._scheduler is None:  # one for all batches of the sweep
             num_jobs = getattr(self.hydra_context.config_loader, "num_jobs", None)
             self._scheduler = Scheduler(folder, num_jobs)
-        objectives = self._scheduler.launch(jobs())
-        results = []
-        for overrides, objective in zip(job_overrides, objectives, strict=True):
-            results.append(JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED))
-            results[-1].return_value = objective
-        return results
+        self._scheduler.run(strategy, build_job)
 
 
 def _run(task: TaskFunction, config: DictConfig) -> None:

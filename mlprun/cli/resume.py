@@ -23,7 +23,8 @@ from mlprun.runs import sweep_record
 from mlprun.runs.sweep_record import SweepRecord
 
 HELP = f"{VERBS['resume']}; only {', '.join(RESUMABLE)} may change"
-CHANGEABLE = ("sweep.num_workers", "sweep.max_failures", "sweep.stale", "sweep.dry_run")  # of a sweep
+# Of a sweep.
+CHANGEABLE = ("sweep.num_workers", "sweep.max_failures", "sweep.num_trials", "sweep.stale", "sweep.dry_run")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import shutil
@@ -9,10 +10,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
+from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -21,6 +23,7 @@ from mlprun.cli.task import SAFE_PATH, Task, restore_safe_path
 from mlprun.config.identity import fingerprint
 from mlprun.config.project import find_project
 from mlprun.config.schema import SweepConfig
+from mlprun.config.space import Space
 from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
 from mlprun.formatting import pluralize
@@ -28,12 +31,14 @@ from mlprun.process import is_guest, num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory, claim, make, now_utc
 from mlprun.runs.log import read_warnings
+from mlprun.runs.record import RunRecord
 from mlprun.terminal import print_line
 
 if TYPE_CHECKING:
     from mlprun.runs.sweep_record import SweepRecord
     from mlprun.sweep.points import Point
     from mlprun.sweep.preflight import Checked
+    from mlprun.sweep.search import Search
 
 POOL = "hydra_plugins.mlprun_pool.PoolLauncher"
 # Imported once by the process that starts the jobs.
@@ -60,6 +65,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         again: the sweep's record contains the line already.
     """
     from mlprun.sweep import points as planning
+    from mlprun.sweep.search import check_sampler, describe, recorded_runs, trials_of
 
     composer = line.composer
     cfg = composer.compose(line.words, multirun=True)
@@ -75,7 +81,10 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         sweep_dir = find_project().outputs / "sweeps" / settings.name
     if is_explicit and sweep_dir is not None and (sweep_dir / "run.json").exists():
         raise ConfigError("hydra.sweep.dir", sweep_dir, "is the directory of a run", "choose another")
-    points, num_repeated = planning.points(composer, line.words, sweep_dir)
+    space = composer.space(line.words, cfg)
+    if space is not None:
+        check_sampler(space, settings)
+    points, num_repeated = planning.points(composer, composer.points(line.words), sweep_dir)
     composer.loader.num_jobs = len(points) + num_repeated if composer.is_grid(cfg) else None
     composer.loader.shared_keys = planning.shared_keys(points)
     planning.check_directories(composer, line.words, sweep_dir)
@@ -83,10 +92,15 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         print_line(f"{pluralize(num_repeated, 'repeated point')} skipped", sys.stderr)
     if not settings.dry_run:
         print_line(f"check   {pluralize(len(points), 'run')} before the first starts")
-    points, checked = _check(points, settings, builds=cfg.hydra.launcher._target_ == POOL and not settings.dry_run)
+    builds = cfg.hydra.launcher._target_ == POOL and not settings.dry_run
+    trials = [] if space is None or sweep_dir is None else recorded_runs(space, sweep_dir)
+    earlier, _ = planning.points(composer, trials, sweep_dir)
+    points, earlier, checked = _check(points, earlier, settings, builds=builds)
+    if space is not None:  # its points were only examples
+        points = earlier
     _warn_of_outdated(points, settings.stale)
     if settings.dry_run:
-        for row in planning.table(points):
+        for row in planning.table(points) if space is None else [*describe(space), trials_of(space, settings)]:
             print_line(row)
         return Swept(None)
     is_new = sweep_dir is None or not sweep_dir.exists()
@@ -95,7 +109,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     cfg.hydra.sweep.dir = str(sweep_dir)
     try:
         with RunDirectory(sweep_dir).held():
-            return _run_points(line, cfg, points, checked, sweep_dir, settings, again=again)
+            return _run_points(line, cfg, space, points, checked, sweep_dir, settings, again=again)
     finally:
         if is_new and not (sweep_dir / sweep_record.FILE_NAME).exists():  # it would look like a sweep
             shutil.rmtree(sweep_dir)
@@ -104,6 +118,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
 def _run_points(
     line: Line,
     cfg: DictConfig,
+    space: Space | None,
     points: list[Point],
     checked: Checked,
     sweep_dir: Path,
@@ -112,6 +127,7 @@ def _run_points(
     again: bool,
 ) -> Swept:
     from mlprun.sweep import points as planning
+    from mlprun.sweep.search import Search, describe
 
     for path in (sweep_dir, *(p.path for p in points if p.path)):
         check_for_hydra(path, is_named=path == sweep_dir)
@@ -127,17 +143,25 @@ def _run_points(
     is_pooled = cfg.hydra.launcher._target_ == POOL
     at_a_time = min(record.num_workers, len(record.gpus) or num_cores())
     suffix = f", {at_a_time} at a time" if is_pooled and to_do else ""
-    is_grid = line.composer.is_grid(cfg)
+    is_grid = line.composer.is_grid(cfg) and space is None
     count = f"{len(to_do)} of {len(points)} runs to do" if is_grid else "a search"
-    print_line(f"sweep   {count}{suffix}: {sweep_dir}")
     for point in redone:  # only now: a redo that cannot work keeps the earlier run
         if point.path is not None:
             shutil.rmtree(point.path)
     line.composer.loader.point_names.update(planning.directory_names(points, line.composer.rewritten(line.words)))
+    search = None
+    if space is not None:
+        records = {tuple(p.overrides): p.record for p in points if p not in redone}
+        search = Search(space, settings, sweep_dir, lambda overrides: records.get(tuple(overrides), RunRecord()))
+        line.composer.loader.num_jobs = search.num_jobs
+        count = search.summary
+        for row in describe(space):
+            print_line(f"search  {row}")
+    print_line(f"sweep   {count}{suffix}: {sweep_dir}")
     status, error, failed = "interrupted", "", False
     try:
         if to_do or not is_pooled or not is_grid:
-            error = _run_hydra(line, cfg)
+            error = _run_hydra(line, cfg, search)
         status = "completed"
     finally:  # also after Ctrl-C
         failed = _summarise(sweep_dir, points if is_grid else [], started=status == "completed")
@@ -145,28 +169,34 @@ def _run_points(
     return Swept(sweep_dir, 1 if failed or error else 0, error)
 
 
-def _check(points: list[Point], settings: SweepConfig, *, builds: bool) -> tuple[list[Point], Checked]:
+def _check(
+    points: list[Point], earlier: list[Point], settings: SweepConfig, *, builds: bool
+) -> tuple[list[Point], list[Point], Checked]:
     """Run the checks that need torch; returns the points with what has changed since, and the result.
 
     Args:
+        earlier: runs of a search, of which only the data are compared: one that failed does not stop it.
         builds: check what is to be run; else only compare the data of what was run.
     """
     from mlprun.sweep import preflight
 
     to_do = [p for p in points if builds and p.is_to_do(settings.stale)]
-    finished = [p.config for p in points if p.record.data]
+    finished = [p.config for p in (*points, *earlier) if p.record.data]
     checked = preflight.check([(" ".join(p.overrides), p.config) for p in to_do], finished)
-    compared = [p if (data := checked.data_of(p.config)) is None else p.compared(data) for p in points]
+    compared, earlier = (
+        [p if (data := checked.data_of(p.config)) is None else p.compared(data) for p in part]
+        for part in (points, earlier)
+    )
     if builds and (more := [p for p in compared if p.is_to_do(settings.stale) and p not in to_do]):
         again = preflight.check([(" ".join(p.overrides), p.config) for p in more])
         checked.needs |= again.needs
         checked.dead += again.dead
     for key in dict.fromkeys(checked.dead):
         print_line(f"warning: the check of a point died; its run will show why: {key}", sys.stderr)
-    if unread := [p for p in points if p.record.data and checked.data_of(p.config) is None]:
+    if unread := [p for p in (*points, *earlier) if p.record.data and checked.data_of(p.config) is None]:
         runs = pluralize(len(unread), "run")
         print_line(f"warning: the data of {runs} cannot be read now, and is not compared with the record", sys.stderr)
-    return compared, checked
+    return compared, earlier, checked
 
 
 def _plan(checked: Checked, to_do: list[Point], sweep_dir: Path, settings: SweepConfig) -> SweepRecord:
@@ -188,18 +218,22 @@ def _plan(checked: Checked, to_do: list[Point], sweep_dir: Path, settings: Sweep
     )
 
 
-def _run_hydra(line: Line, cfg: DictConfig) -> str:
+def _run_hydra(line: Line, cfg: DictConfig, search: Search | None) -> str:
     """What `hydra.main` does for a sweep, with a composed config; the error of its launcher or sweeper, if any."""
     cfg.hydra.mode = RunMode.MULTIRUN
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     context = line.composer.loader.context(cfg)
     context.callbacks.on_multirun_start(config=cfg, config_name=line.options.config_name)
     task = Task(line.command)
-    sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=task)
+    how: dict[str, Any] = {"config": cfg, "hydra_context": context, "task_function": task}
     # Launchers start interpreters with `-m`, which would import libraries from the current folder.
     os.environ.setdefault("PYTHONSAFEPATH", SAFE_PATH)
     try:
-        sweeper.sweep(arguments=[str(o.input_line) for o in line.overrides if not o.is_hydra_override()])
+        if search is not None:
+            _launch(search, Plugins.instance().instantiate_launcher(**how))
+        else:
+            arguments = [str(o.input_line) for o in line.overrides if not o.is_hydra_override()]
+            Plugins.instance().instantiate_sweeper(**how).sweep(arguments=arguments)
     except Exception as error:  # of a launcher or a sweeper
         text = f"{type(error).__name__}: {error}"
         if not is_guest():  # else it is raised
@@ -209,6 +243,22 @@ def _run_hydra(line: Line, cfg: DictConfig) -> str:
         restore_safe_path()
     context.callbacks.on_multirun_end(config=cfg, config_name=line.options.config_name)
     return ""
+
+
+def _launch(search: Search, launcher: Launcher) -> None:
+    """Run a search: in parallel with mlprun's launcher, one run after another with one that waits for a whole batch."""
+    if hasattr(launcher, "run"):
+        launcher.run(search)
+        return
+    for number in itertools.count():
+        if (proposal := search.ask()) is None:
+            return
+        record = RunRecord()
+        if not proposal.has_ended:
+            (done,) = launcher.launch([proposal.overrides], number)
+            directory = RunDirectory(Path(done.hydra_cfg.hydra.runtime.output_dir)) if done.hydra_cfg else None
+            record = directory.read() if directory and directory.record_file.exists() else record
+        search.tell(proposal, record)
 
 
 def _warn_of_outdated(points: list[Point], stale: str) -> None:

@@ -17,6 +17,7 @@ from mlprun.config.identity import LENGTH_KEYS, RESULT_FREE, RESUMABLE
 from mlprun.config.overrides import ask_for_multirun, check_boolean, typed_value
 from mlprun.config.resolvers import conf_dirs  # and registers the resolvers
 from mlprun.config.schema import FOREIGN, Config
+from mlprun.config.space import Space, build_space, is_search
 from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.config.template import Template
 from mlprun.errors import ConfigError, UserError, suggestion
@@ -58,29 +59,54 @@ class Composer:
     def points(self, overrides: list[str]) -> Iterator[list[str]]:
         """The override lines of each job of a grid sweep; a single point if nothing is swept.
 
-        A search space that is not a grid (`interval(0, 1)`) is left to its sweeper.
+        Of a search: trials to check before it begins. A space of another sweeper is left to it.
         """
         swept = self.compose(overrides, multirun=True)
-        # a DictConfig gives a dict
-        parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
-        lines = [*(f"{key}={value}" for key, value in parameters.items()), *overrides]
-        # Whether a result depends on data.root is known when each point has its data set.
-        fixed = {*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS} - {*LENGTH_KEYS, "data.root", "data.path"}
+        if (space := self.space(overrides, swept)) is not None:
+            yield from space.samples()
+            return
         axes: dict[str, list[str]] = {}
-        for override in self.parse(lines):
+        for override in self._swept(overrides, swept):
             key = override.get_key_element()
             if not override.is_sweep_override():
                 axes[key] = [override.input_line or key]
-            elif any(f"{override.key_or_group}.".startswith(f"{name}.") for name in fixed):
-                raise ConfigError(key, typed_value(override), "takes one value in a sweep", "no result depends on it")
             elif override.is_discrete_sweep():
                 axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            elif self.is_grid(swept):
-                problem = "is not a list of values, and the sweep is a grid"
-                remedy = "write range(0,5), choice(a,b) or a,b; an interval needs another hydra/sweeper"
-                raise ConfigError(key, typed_value(override), problem, remedy)
         for point in itertools.product(*axes.values()):
             yield list(point)
+
+    def space(self, overrides: list[str], swept: DictConfig) -> Space | None:
+        """The search space of the overrides, whose composition is `swept`; None if they are a grid."""
+        parsed = self._swept(overrides, swept)
+        num_trials = swept.sweep.num_trials
+        if not self.is_grid(swept) or not is_search(parsed, num_trials):
+            return None
+        chosen = [o for o in parsed if self.loader.is_choice(o)]
+        single = [str(o.input_line) for o in chosen if not o.is_sweep_override()]
+        axes = [
+            [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+            for o in chosen
+            if o.is_sweep_override()
+        ]
+        bases = {
+            choices: self.loader.base(self.config_name, [*single, *choices], RunMode.MULTIRUN)
+            for choices in itertools.product(*axes)
+        }
+        return build_space(parsed, num_trials, str(swept.monitor), bases)
+
+    def _swept(self, overrides: list[str], swept: DictConfig) -> list[Override]:
+        """The parsed overrides, with those of `hydra.sweeper.params` first."""
+        # a DictConfig gives a dict
+        parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
+        parsed = self.parse([*(f"{key}={value}" for key, value in parameters.items()), *overrides])
+        # Whether a result depends on data.root is known when each point has its data set.
+        fixed = {*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS} - {*LENGTH_KEYS, "data.root", "data.path"}
+        for override in parsed:
+            key = override.key_or_group
+            if override.is_sweep_override() and any(f"{key}.".startswith(f"{name}.") for name in fixed):
+                problem = "takes one value in a sweep"
+                raise ConfigError(override.get_key_element(), typed_value(override), problem, "no result depends on it")
+        return parsed
 
     @staticmethod
     def is_grid(cfg: DictConfig) -> bool:
@@ -93,7 +119,7 @@ class Composer:
         pattern = find_node(swept, "hydra.sweep.subdir")._value()
         if pattern == POINT_NAME:
             return
-        if not self.is_grid(swept):
+        if not self.is_grid(swept) or self.space(overrides, swept) is not None:
             remedy = "leave it out: the directory of a trial is named after its config"
             raise ConfigError("hydra.sweep.subdir", pattern, "does not tell the trials of a search apart", remedy)
         for number, point in enumerate(self.points(overrides)):
@@ -177,6 +203,8 @@ class Composer:
         swept = override.is_sweep_override()
         if swept and run_mode is RunMode.RUN:
             ask_for_multirun(override)
+        if override.is_interval_sweep():
+            raise ConfigError(group, value, "is for numbers", f"write {group}=a,b; it has {', '.join(known)}")
         for choice in override.sweep_iterator() if swept else [override.value()]:
             if choice is None and group in OPTIONAL:
                 raise ConfigError(group, None, "takes a name", f"leave {group} out for none")

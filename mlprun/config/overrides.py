@@ -69,6 +69,8 @@ def typed_value(override: Override) -> object:
 
 
 def check_boolean(override: Override) -> None:
+    if override.is_interval_sweep():
+        raise ConfigError(override.key_or_group, typed_value(override), "must be true or false", "write true,false")
     # OmegaConf accepts any number
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
     if not all(isinstance(v, bool) or str(v).startswith("${") for v in values):

@@ -9,7 +9,6 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mlprun.config.checks import check
-from mlprun.config.environment import unresolved
 from mlprun.config.identity import fingerprint
 from mlprun.config.options import iter_options
 from mlprun.config.point_directories import PointDirectories
@@ -50,14 +49,14 @@ def _run_name(_root_: DictConfig) -> str:
 
 
 def _point_name(_root_: DictConfig) -> str:
-    """The directory of a point that was not planned, as with a search: its overrides and its hash."""
+    """The directory of a point that was not planned, as with a search: its swept overrides and its hash."""
     if not _root_.hydra.runtime.choices:
         return ""  # Hydra reads the value while it composes
     config = check(_root_).to_dict()
     directories = PointDirectories(Path(_root_.hydra.sweep.dir))
     if (existing := directories.find(config)) is not None:
         return existing.name
-    label = file_name(",".join(unresolved(_root_.hydra.overrides.task)))[:80] or "run"
+    label = file_name(_root_.hydra.job.override_dirname)[:80] or "run"
     return f"{label}_{directories.free_suffix(fingerprint(config))}"
 
 

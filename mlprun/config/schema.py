@@ -282,6 +282,14 @@ class SweepConfig:
         check=choice("keep", "redo"),
     )  # fmt: skip
     dry_run: bool = option(False, "show what would be run, and run nothing")
+    num_trials: int | None = option(
+        None, "makes the sweep a search with so many trials in all; null: a grid", check=at_least(1), unit="trials"
+    )
+    sampler: str = option(
+        "auto", "how a search proposes trials; auto: tpe if a key has choices, else gp, and cmaes from trial 250 on",
+        check=choice("auto", "random", "quasi_random", "tpe", "gp", "cmaes"),
+    )  # fmt: skip
+    seed: int = option(0, "seed of the sampler", check=at_least(0))
 
 
 @dataclass

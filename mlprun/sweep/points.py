@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,8 @@ class Point:
         return replace(self, outdated=(*self.outdated, *(files or [whole] * bool(found))))
 
 
-def points(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> tuple[list[Point], int]:
-    """The different points of the overrides, checked, in their order; and the number of repeated ones.
+def points(composer: Composer, lines: Iterable[list[str]], sweep_dir: Path | None) -> tuple[list[Point], int]:
+    """The different points, given by their overrides, checked, in their order; and the number of repeated ones.
 
     ConfigError if a point is invalid; RunError if a run.json in `sweep_dir` (None: a new sweep) is damaged.
     """
@@ -60,7 +60,7 @@ def points(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> 
     directories = None if sweep_dir is None else PointDirectories(sweep_dir)
     by_fingerprint: dict[str, Point] = {}
     num_points = 0
-    for point_overrides in composer.points(overrides):
+    for point_overrides in lines:
         num_points += 1
         config = composer.point(point_overrides)
         values = config.to_dict()

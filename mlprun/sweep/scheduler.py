@@ -7,14 +7,15 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from mlprun.config.schema import Config
-from mlprun.errors import RunError
+from mlprun.errors import RunError, UserError
 from mlprun.formatting import format_duration, format_metric, truncate
 from mlprun.process import num_cores
 from mlprun.runs import sweep_record
@@ -26,6 +27,39 @@ from mlprun.sweep.forkserver import OUTPUT, Job
 from mlprun.terminal import BEAT_SEC, print_line, progress_bar, width
 
 log = logging.getLogger("mlprun")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A run that a strategy wants."""
+
+    overrides: list[str]
+    key: Any  # the strategy's own
+    has_ended: bool = False  # known from an earlier start: it is not run again, even if it failed
+
+
+class Strategy(Protocol):
+    """Decides which runs a sweep consists of, one by one."""
+
+    def ask(self) -> Proposal | None:
+        """The next run; None if there is no further one. Called when there is room for it."""
+
+    def tell(self, proposal: Proposal, record: RunRecord) -> None:
+        """Take how a run ended, as soon as it has; the record is empty if it could not start."""
+
+
+class Grid:
+    """The runs of a list, in its order."""
+
+    def __init__(self, runs: Sequence[Sequence[str]]) -> None:
+        self._proposals = iter([Proposal(list(overrides), i) for i, overrides in enumerate(runs)])
+        self.objectives = [math.nan] * len(runs)  # of each run
+
+    def ask(self) -> Proposal | None:
+        return next(self._proposals, None)
+
+    def tell(self, proposal: Proposal, record: RunRecord) -> None:
+        self.objectives[proposal.key] = objective(record)
 
 
 class Scheduler:
@@ -43,18 +77,18 @@ class Scheduler:
         self._max_failures = record.max_failures or math.inf
         self._progress = _Progress(num_jobs)
 
-    def launch(self, jobs: Iterable[Job]) -> list[float]:
-        """Run the jobs that are not done; return the objective of each in order, NaN without one.
+    def run(self, strategy: Strategy, build_job: Callable[[list[str]], Job]) -> None:
+        """Run what the strategy asks for and is not done yet, and tell it the results.
 
         After Ctrl-C, every running job saves its state before KeyboardInterrupt is raised.
 
         Args:
-            jobs: composed as places become free; their `num_threads` are those of `sweep.json`.
+            build_job: composes the job of a run as places become free; its `num_threads` are those of `sweep.json`.
         """
-        paths: list[Path] = []
         progress, ended_before = self._progress, self._has_ended()
+        proposals: dict[Path, list[Proposal]] = {}
         ending = pool.run(
-            self._to_do(jobs, paths),
+            self._to_do(strategy, build_job, proposals),
             num_workers=self._record.num_workers,
             num_cores=num_cores(),
             gpus=self._record.gpus,
@@ -62,25 +96,40 @@ class Scheduler:
         )
         with progress.shown(), contextlib.closing(ending):
             for ended in ending:
-                progress.ended(ended.job.path)
+                path = ended.job.path
+                for number, proposal in enumerate(proposals.pop(path)):
+                    progress.ended(path, done_before=number > 0)
+                    strategy.tell(proposal, _read(path))
         if self._has_ended() and not ended_before:
             log.error("%d runs failed: no further one was started (sweep.max_failures)", progress.num_failed)
-        return [_objective(_read(path)) for path in paths]
 
     def _has_ended(self) -> bool:
         return self._progress.num_failed >= self._max_failures
 
-    def _to_do(self, jobs: Iterable[Job], paths: list[Path]) -> Iterator[Job]:
-        """The jobs to run, until too many have failed; adds the directory of every job to `paths`."""
-        for job in jobs:
-            paths.append(job.path)
-            if self._has_ended():
+    def _to_do(
+        self, strategy: Strategy, build_job: Callable[[list[str]], Job], proposals: dict[Path, list[Proposal]]
+    ) -> Iterator[Job]:
+        """The jobs to run, until too many have failed; adds each to `proposals` while it runs."""
+        # of a trial, which was not checked itself
+        largest = max(self._record.needs.values(), key=lambda needs: needs.num_threads, default=Needs())
+        while not self._has_ended() and (proposal := strategy.ask()) is not None:
+            try:
+                job = build_job(proposal.overrides)
+            except UserError as error:  # of a trial: the points of a grid are checked before
+                self._progress.refused(proposal.overrides, error)
+                strategy.tell(proposal, RunRecord())
                 continue
-            if _read(job.path).status == "completed":
+            if job.path in proposals:  # proposed again while it runs
+                proposals[job.path].append(proposal)
+                continue
+            record = _read(job.path)
+            if record.status == "completed" or proposal.has_ended:
                 self._progress.ended(job.path, done_before=True)
+                strategy.tell(proposal, record)
                 continue
-            needs = self._record.needs.get(job.path.name.rpartition("_")[2], Needs())
+            needs = self._record.needs.get(job.path.name.rpartition("_")[2], largest)
             job.path.mkdir(parents=True, exist_ok=True)
+            proposals[job.path] = [proposal]
             yield replace(job, num_threads=needs.num_threads)
 
 
@@ -116,7 +165,8 @@ def _read(path: Path) -> RunRecord:
     return directory.read() if directory.record_file.exists() else RunRecord()
 
 
-def _objective(record: RunRecord) -> float:
+def objective(record: RunRecord) -> float:
+    """The value of the monitor of a completed run, else NaN."""
     value = record.metric(record.monitor) if record.status == "completed" else None
     return math.nan if value is None else value
 
@@ -180,14 +230,22 @@ class _Progress:
         if self._bar.disable or record.status != "completed":
             self._print(text)
 
+    def refused(self, overrides: list[str], error: UserError) -> None:
+        """Count a run that could not be composed."""
+        self.num_failed += 1
+        self._num_done += 1
+        self._bar.update(1)
+        self._print(f"{'not run':11} {' '.join(overrides)}  {str(error).splitlines()[0]}")
+
     def _result(self, name: str, record: RunRecord, done_before: bool) -> str:
+        before = " (done before)" if done_before else ""
         if record.status != "completed":
-            return f"  {record.error.splitlines()[0]}" if record.error else ""
-        value = _objective(record)
+            return f"{before}  {record.error.splitlines()[0]}" if record.error else before
+        value = objective(record)
         sign = -1.0 if record.higher_is_better(record.monitor) else 1.0
         if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
             self._best = (value, name)
-        duration = " (done before)" if done_before else f"  {record.elapsed_sec or 0.0:.1f} s"
+        duration = before or f"  {record.elapsed_sec or 0.0:.1f} s"
         return f"  {record.monitor} {format_metric(value)}{duration}"
 
     def _time_left(self) -> str:

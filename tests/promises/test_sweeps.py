@@ -178,6 +178,28 @@ def test_kill_9_of_the_whole_tree_and_the_same_line_again(tmp_path):
     assert {name: (broken / SWEEPS / "long" / name / "run.json").stat().st_mtime_ns for name in done} == done
 
 
+SEARCH = [*LONG[:5], "sweep.name=long", "optim.lr=tag(log,interval(1e-4,1e-1))", "model.hidden=choice([8],[16])",
+          "sweep.num_trials=4", "sweep.num_workers=1"]  # fmt: skip
+
+
+@IN_PROC
+def test_kill_9_of_a_search_and_the_same_line_again_proposes_the_same_trials(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    finish(whole, *SEARCH)
+    with Line(broken, *SEARCH) as line:
+        wait_until(lambda: len(list(broken.glob("**/metrics.jsonl"))) >= 2)
+        for process in processes_of(broken):
+            os.kill(process, signal.SIGKILL)
+        line.wait()
+    assert len(records(broken)) < 4
+    finish(broken, *SEARCH)
+    assert sorted(records(broken)) == sorted(records(whole))
+    for name in records(whole):
+        assert_identical(broken / SWEEPS / "long" / name, whole / SWEEPS / "long" / name)
+
+
 @IN_PROC
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_request_to_stop_stops_all_of_it_and_resume_goes_on(tmp_path, number, status):
