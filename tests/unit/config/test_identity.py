@@ -117,7 +117,7 @@ def test_a_default_that_has_changed_since_starts_a_new_directory(monkeypatch, tm
     changed_default(monkeypatch, Config, "batch_size", 64)
     monkeypatch.setattr(ConfigStore.instance(), "repo", {**ConfigStore.instance().repo})
     ConfigStore.instance().store(name="schema", node=Config)
-    (point,), _ = points(Composer(), ["seed=1"], tmp_path)
+    (point,), _ = points(Composer(), [["seed=1"]], tmp_path)
     now = point.config.to_dict()
     assert (before["batch_size"], now["batch_size"]) == (32, 64)
     assert fingerprint(now) == point.fingerprint == mark
@@ -125,7 +125,7 @@ def test_a_default_that_has_changed_since_starts_a_new_directory(monkeypatch, tm
     (name,) = set(directory_names([point], {}).values())
     assert name != old.name
     new = record_of(tmp_path / name, now)
-    (point,), _ = points(Composer(), ["seed=1"], tmp_path)
+    (point,), _ = points(Composer(), [["seed=1"]], tmp_path)
     assert (point.path, point.status) == (new, "completed")
 
 
