@@ -16,7 +16,7 @@ from mlprun.formatting import as_typed
 from mlprun.runs.collect import Run, sort_by_name
 from mlprun.runs.record import RunRecord, section
 
-UNFINISHED = ("running", "interrupted")
+UNFINISHED = ("running", "interrupted", "pruned")
 SCORES = ("test/perplexity", "test/accuracy", "test/r2", "test/loss")  # the first of a data set is shown
 
 

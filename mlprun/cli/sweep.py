@@ -26,12 +26,12 @@ from mlprun.config.schema import SweepConfig
 from mlprun.config.space import Space
 from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
-from mlprun.formatting import pluralize
+from mlprun.formatting import format_share, pluralize
 from mlprun.process import is_guest, num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory, claim, make, now_utc
 from mlprun.runs.log import read_warnings
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import DONE, RunRecord
 from mlprun.terminal import print_line
 
 if TYPE_CHECKING:
@@ -290,7 +290,11 @@ def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
         print_line(f"curves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")
     if not started:
         print_line(f"resume  mlprun resume {shlex.quote(str(sweep_dir))}")
-    return any(status != "completed" for status in statuses)
+    if pruned := [record for _, record in runs if record.status == "pruned"]:
+        saved = sum((record.num_steps or 0) - (record.steps or 0) for record in pruned)
+        share = format_share(saved / max(1, sum(record.num_steps or 0 for _, record in runs)))
+        print_line(f"pruned  {len(pruned)} of {pluralize(len(runs), 'run')}, which saved {share} of all steps")
+    return any(status not in DONE for status in statuses)
 
 
 def _repeat_warnings(runs: list[Path]) -> None:

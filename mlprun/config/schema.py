@@ -290,6 +290,11 @@ class SweepConfig:
         check=choice("auto", "random", "quasi_random", "tpe", "gp", "cmaes"),
     )  # fmt: skip
     seed: int = option(0, "seed of the sampler", check=at_least(0))
+    pruner: str = option(
+        "none", "ends runs that do worse than others at an evaluation: than the median; than the best third at "
+        "evaluations 1, 3, 9, … (asha); than the best third at the first (top)",
+        check=choice("none", "median", "asha", "top"),
+    )  # fmt: skip
 
 
 @dataclass

@@ -15,7 +15,7 @@ from mlprun.formatting import format_metric
 class Outcome:
     """How a job ended."""
 
-    status: str  # `completed`, `failed` or `interrupted`
+    status: str  # `completed`, `failed`, `interrupted` or `pruned`
     directory: Path
     metrics: dict[str, float] = field(default_factory=dict)  # `val/…` of the best checkpoint and `test/…`
     objective: float = float("nan")  # the monitored value of the best checkpoint

@@ -27,7 +27,7 @@ from mlprun.job.build_writers import build_writers
 from mlprun.job.figures import build_drawing
 from mlprun.job.hparams import hyperparameters
 from mlprun.job.memory import peak_mem_mib
-from mlprun.job.outcome import Outcome, result_lines
+from mlprun.job.outcome import Outcome, result_lines, resume_line
 from mlprun.job.prepare import Experiment, checkpoint_extras, prepare
 from mlprun.job.profile import ProfiledBatches
 from mlprun.job.resume import resume_training
@@ -37,6 +37,7 @@ from mlprun.runs.record import RunRecord, section
 from mlprun.tasks.metrics import Evaluation, confusion_rows
 from mlprun.training import finetune
 from mlprun.training.loop import Figures, Progress, train
+from mlprun.training.pruning import Pruner
 from mlprun.writers.base import RunInfo, Writer
 
 log = logging.getLogger("mlprun")
@@ -78,18 +79,26 @@ def train_run(
     try:
         if first is not None:
             _write_first(first, writer, progress)
-        reason = train(
-            learner,
-            batches,
-            lambda: _monitored(learner.evaluate(val), config.monitor),
-            experiment.plan,
-            progress,
-            writer,
-            saver,
-            checkpoint_extras(experiment),
-            draw,
-        )
+        pruner = _pruner(attempt, earlier)
+        if pruner is not None and not progress.pending and pruner.is_over(progress.step, None):
+            reason = "pruned"  # it was killed before that was recorded
+        else:
+            reason = train(
+                learner,
+                batches,
+                lambda: _monitored(learner.evaluate(val), config.monitor),
+                experiment.plan,
+                progress,
+                writer,
+                saver,
+                checkpoint_extras(experiment),
+                draw,
+                **({} if pruner is None else {"is_over": pruner.is_over}),
+            )
         experiment.batches.report()
+        if reason == "pruned":
+            status = "pruned"
+            return _finish_pruned(attempt)
         metrics = _test(attempt, writer)
         if learner.schedule.may_diverge:
             _report_range_test(directory, writer, progress.step, ended_early=reason == "diverged")
@@ -101,6 +110,16 @@ def train_run(
         directory.update(steps=progress.step, skipped_steps=progress.skipped, **_next_best(attempt))
         writer.finish(status)
     return _finish(attempt, reason, metrics)
+
+
+def _pruner(attempt: Attempt, earlier: tuple[RunRecord, RunRecord] | None) -> Pruner | None:
+    """The pruner of a run of a sweep; None outside of one, and for a run that was pruned and is resumed by hand."""
+    rule, path, plan = attempt.experiment.config.sweep.pruner, attempt.directory.path, attempt.experiment.plan
+    if rule == "none" or not (path.parent / sweep_record.FILE_NAME).exists():
+        return None
+    if earlier is not None and earlier[0].status == "pruned":
+        return None
+    return Pruner(rule, path, plan.eval_every, plan.mode == "max")
 
 
 def _record_start(attempt: Attempt, earlier: tuple[RunRecord, RunRecord] | None, command: str) -> None:
@@ -238,6 +257,18 @@ def _report_range_test(directory: RunDirectory, writer: Writer, step: int, *, en
     figure = range_test.picture(curve)
     save(figure, directory.path / "lr_range.png")
     writer.images(step, {"pictures/lr_range": to_pixels(figure)})
+
+
+def _finish_pruned(attempt: Attempt) -> Outcome:
+    """Close the record of a run that others of its sweep have beaten; it has no test metrics."""
+    progress, directory, monitor = attempt.progress, attempt.directory, attempt.experiment.config.monitor
+    metrics = {name: value for name, value in (progress.best_values or {}).items() if math.isfinite(value)}
+    directory.finish("pruned", best_step=progress.best_step, ended_by="pruned", metrics=metrics)
+    log.info(
+        "pruned  at step %d of %d: others do better (sweep.pruner)", progress.step, attempt.experiment.plan.num_steps
+    )
+    log.info("resume  %s", resume_line(directory.path))
+    return Outcome("pruned", directory.path, metrics, metrics.get(monitor, math.nan))
 
 
 def _finish(attempt: Attempt, reason: str, metrics: dict[str, float]) -> Outcome:

@@ -20,6 +20,7 @@ from mlprun.version_one import HIGHER_IS_BETTER, upgrade_config
 
 KIND, SIGNATURE = "run.json", "signature"
 SUM = "sha256"  # of the rest of the object, as json.dumps writes it
+DONE = ("completed", "pruned")  # statuses of runs that a sweep does not run again
 MAX_DEPTH = 60  # levels of a record; a config has ten
 MAX_DIGITS = 300  # of an integer, which a float holds
 TOO_DEEP = f"it is more than {MAX_DEPTH} levels deep"

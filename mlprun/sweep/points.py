@@ -17,7 +17,7 @@ from mlprun.errors import ConfigError, RunError
 from mlprun.job.changes import data_changes, weights_now
 from mlprun.runs import provenance
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import DONE, RunRecord
 from mlprun.text_table import render
 
 
@@ -35,12 +35,12 @@ class Point:
 
     @property
     def status(self) -> str:
-        """`completed`, `failed`, `interrupted`, `running` (maybe by a process that is gone), or `new`."""
+        """`completed`, `pruned`, `failed`, `interrupted`, `running` (maybe by a process that is gone), or `new`."""
         return self.record.status or "new"
 
     def is_to_do(self, stale: str) -> bool:
         """Whether it is to be run, by `sweep.stale`."""
-        return self.status != "completed" or (stale == "redo" and bool(self.outdated))
+        return self.status not in DONE or (stale == "redo" and bool(self.outdated))
 
     def compared(self, data: Mapping[str, Any]) -> Point:
         """The point, outdated also if its data has changed; `data`: as read now."""
@@ -143,11 +143,13 @@ def table(points: list[Point]) -> list[str]:
     shared = shared_overrides(points)
     rows = []
     for point in points:
-        status = {"completed": "done", "new": "to do"}.get(point.status, f"again ({point.status})")
+        status = {"completed": "done", "pruned": "done (pruned)", "new": "to do"}.get(
+            point.status, f"again ({point.status})"
+        )
         status = "outdated" if point.outdated else status
         swept = "  ".join(override for override in point.overrides if override not in shared)
         rows.append((status, point.fingerprint, swept))
-    num_done = sum(point.status == "completed" for point in points)
+    num_done = sum(point.status in DONE for point in points)
     return [*render(rows, "<<<"), f"{len(points)} runs: {num_done} done, {len(points) - num_done} to do"]
 
 

@@ -20,7 +20,7 @@ from mlprun.formatting import format_duration, format_metric, truncate
 from mlprun.process import num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import DONE, RunRecord
 from mlprun.runs.sweep_record import Needs
 from mlprun.sweep import pool
 from mlprun.sweep.forkserver import OUTPUT, Job
@@ -123,7 +123,7 @@ class Scheduler:
                 proposals[job.path].append(proposal)
                 continue
             record = _read(job.path)
-            if record.status == "completed" or proposal.has_ended:
+            if record.status in DONE or proposal.has_ended:
                 self._progress.ended(job.path, done_before=True)
                 strategy.tell(proposal, record)
                 continue
@@ -218,7 +218,7 @@ class _Progress:
 
     def ended(self, path: Path, *, done_before: bool = False) -> None:
         record = _read(path)
-        if record.status in ("completed", "failed", "interrupted"):
+        if record.status in (*DONE, "failed", "interrupted"):
             self.num_failed += record.status == "failed"
             text = f"{record.status:11} {path.name}{self._result(path.name, record, done_before)}"
         else:  # it could not start, or another process has it
@@ -227,7 +227,7 @@ class _Progress:
         self._num_done += 1
         self._num_run += not done_before
         self._bar.update(1)
-        if self._bar.disable or record.status != "completed":
+        if self._bar.disable or record.status not in DONE:
             self._print(text)
 
     def refused(self, overrides: list[str], error: UserError) -> None:
@@ -239,6 +239,9 @@ class _Progress:
 
     def _result(self, name: str, record: RunRecord, done_before: bool) -> str:
         before = " (done before)" if done_before else ""
+        if record.status == "pruned":
+            reached = format_metric(record.metric(record.monitor) or math.nan)
+            return f"  {record.monitor} {reached} at step {record.steps} of {record.num_steps}{before}"
         if record.status != "completed":
             return f"{before}  {record.error.splitlines()[0]}" if record.error else before
         value = objective(record)

@@ -9,7 +9,7 @@ import importlib.util
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,16 @@ from mlprun.config.schema import SweepConfig
 from mlprun.config.space import Dimension, Space
 from mlprun.errors import ConfigError, RunError
 from mlprun.formatting import pluralize
-from mlprun.runs.record import RunRecord
+from mlprun.runs.record import DONE, RunRecord
 from mlprun.runs.trial_record import FILE_NAME, TrialRecord, append_trial, read_trials
-from mlprun.sweep.scheduler import Proposal, objective
+from mlprun.sweep.scheduler import Proposal
 from mlprun.text_table import render
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
+    from optuna.trial import Trial
 
 GP_TRIALS = 250  # from there on CMA-ES: a Gaussian process costs the cube of the number of trials
 # Samplers that keep a state of their own beside the trials: it is rebuilt by asking them again.
@@ -55,6 +56,7 @@ class Search:
         self._distributions = {key: _distribution(d) for key, d in space.dimensions.items()}
         self._study: Study = optuna.create_study()  # minimises; a metric that is better higher is negated
         self._queue: deque[Proposal] = deque()
+        self._trials: list[Trial] = []  # by their number in the study
         self._told: set[int] = set()
         self._records: dict[int, dict[int, RunRecord]] = {}  # trial -> repeat -> how it ended
         self._numbers: list[int] = []  # of the trials in `trials.jsonl`, by their number in the study
@@ -73,7 +75,7 @@ class Search:
             for t in recorded
             if t.trial in inside
         }
-        to_tell = {number for number, records in results.items() if all(map(_has_ended, records))}
+        to_tell = {number for number, records in results.items() if _is_over(records, len(self.space.repeats))}
         for trial in recorded:
             for number in trial.ended:
                 if number in to_tell:
@@ -89,6 +91,7 @@ class Search:
             self._queue.extend(
                 Proposal(self.space.overrides(recorded[number].values, repeat), (i, repeat), _has_ended(record))
                 for repeat, record in enumerate(results[number])
+                if i not in self._told or _has_ended(record)
             )
 
     @property
@@ -124,13 +127,11 @@ class Search:
             self._failed.add(tuple(proposal.overrides))
         records = self._records.setdefault(trial, {})
         records[repeat] = record
-        if len(records) < len(self.space.repeats):
-            return
-        del self._records[trial]
-        if trial in self._told:  # restored
+        if trial in self._told or not _is_over(records.values(), len(self.space.repeats)):
             return
         self._tell_study(trial, records.values())
         self._ended.append(self._numbers[trial])
+        self._queue = deque(p for p in self._queue if p.key[0] != trial)  # the other seeds of one that was pruned
 
     def _ask_study(self, recorded: TrialRecord | None = None) -> dict[str, Any]:
         """The values of a new trial: those recorded, or what the sampler proposes now."""
@@ -142,7 +143,8 @@ class Search:
         with warnings.catch_warnings(), _one_thread() if kind == "gp" else nullcontext():
             warnings.simplefilter("ignore")  # that a sampler is experimental
             self._study.sampler = self._sampler(kind, seed, number)
-            values = self._study.ask(self._distributions).params
+            self._trials.append(self._study.ask(self._distributions))
+            values = self._trials[-1].params
         if recorded is not None and values != recorded.values:
             raise RunError(
                 f"{self.sweep_dir / FILE_NAME}: this version of Optuna proposes another trial {recorded.trial}"
@@ -151,13 +153,20 @@ class Search:
         return dict(values)
 
     def _tell_study(self, trial: int, records: Iterable[RunRecord]) -> None:
-        """A trial fails if one of its runs has no finite result: the mean of the others would flatter it."""
+        """A trial fails if one of its runs has no finite result: the mean of the others would flatter it.
+
+        It is pruned if one of its runs is, whose value the sampler gets with its step.
+        """
         from optuna.trial import TrialState
 
-        values = list(map(_value, records))
-        mean = sum(values) / len(values)
+        records = list(records)
+        mean = sum(map(_value, records)) / len(records)
         self._told.add(trial)
-        if math.isfinite(mean):
+        if pruned := [record for record in records if record.status == "pruned"]:
+            if math.isfinite(value := _value(pruned[0])):
+                self._trials[trial].report(value, pruned[0].steps or 0)
+            self._study.tell(trial, state=TrialState.PRUNED)
+        elif math.isfinite(mean):
             self._study.tell(trial, mean)
         else:
             self._study.tell(trial, state=TrialState.FAIL)
@@ -246,10 +255,18 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def _has_ended(record: RunRecord) -> bool:
-    return record.status in ("completed", "failed")
+    return record.status in (*DONE, "failed")
+
+
+def _is_over(records: Collection[RunRecord], num_repeats: int) -> bool:
+    """Whether a trial with these runs has a result."""
+    ended = [record for record in records if _has_ended(record)]
+    return len(ended) == num_repeats or any(record.status == "pruned" for record in ended)
 
 
 def _value(record: RunRecord) -> float:
     """What the study minimises; NaN without a result."""
-    value = objective(record)
-    return -value if math.isfinite(value) and record.higher_is_better(record.monitor) else value
+    value = record.metric(record.monitor) if record.status in DONE else None
+    if value is None:
+        return math.nan
+    return -value if record.higher_is_better(record.monitor) else value

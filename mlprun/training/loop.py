@@ -132,6 +132,7 @@ def train(
     saver: Checkpointer,
     more_state: dict[str, Any],
     draw: Callable[[int], Figures] = nothing,
+    is_over: Callable[[int, float], bool] = lambda step, value: False,
 ) -> str:
     """Train from `progress.step` to the end of the plan.
 
@@ -141,9 +142,11 @@ def train(
         saver: saves checkpoints of learner, progress and `more_state`.
         more_state: further plain values for a checkpoint.
         draw: step -> pictures and histograms, called after each evaluation.
+        is_over: (step, value of the monitor) -> whether the run ends after this evaluation; not called for the last.
 
     Returns:
-        Why it ended: `finished`, `early_stopping`, or, for a learning-rate range test, `diverged`.
+        Why it ended: `finished`, `early_stopping`, `pruned` (by `is_over`), or, for a learning-rate range test,
+        `diverged`.
 
     Raises:
         RunError: loss or gradient is not finite, or the data ended early.
@@ -185,6 +188,7 @@ def train(
                 after = replace(progress, pending=False)
                 improved = evaluating and after.record_evaluation(scores[plan.monitor], scores, plan)
                 ended = bool(after.ended_by(plan))
+                pruned = evaluating and not ended and is_over(step, scores[plan.monitor])
                 if means:  # before anything changes: if a writer fails, the step is still pending
                     if not (logging or ended):
                         writer.running_means(step, means)  # an evaluation does not end the window
@@ -201,14 +205,16 @@ def train(
                 if logging:  # not the last, partial window, so that a longer run logs the same means
                     window.restart()
                 is_next = step in [number for _, number in progress.next_best]
-                if improved or is_next or saving or ended:
+                if improved or is_next or saving or ended or pruned:
                     writer.flush()  # a checkpoint must not count rows that a crash could lose
                 if improved:
                     saver.save_best(state())
                 elif is_next:
                     saver.save_step(state())
-                if saving or ended:
+                if saving or ended or pruned:
                     saver.save_last(state())
+            if pruned:
+                return "pruned"
             window.start_clock()
     except DivergedError:
         if progress.best is None or not learner.schedule.may_diverge:

@@ -113,7 +113,7 @@ class MLflow(Tracker):
     """
 
     package = "mlflow"
-    _ENDS: ClassVar = {"completed": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+    _ENDS: ClassVar = {"completed": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "pruned": "KILLED"}
 
     def __init__(self, tracking_uri: str | None = None, experiment: str = "mlprun") -> None:
         super().__init__()

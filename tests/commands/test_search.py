@@ -91,3 +91,26 @@ def test_a_search_of_another_sampler_goes_on_from_the_trials_there_are(mlprun):
     assert result.status == 0, result.err
     rows = [json.loads(row) for row in (result.folder / SWEEPS / "found" / "trials.jsonl").read_text().splitlines()]
     assert [(row["sampler"], row["ended"]) for row in rows] == [("random", []), ("random", [0]), ("quasi_random", [1])]
+
+
+def test_what_others_beat_is_pruned_and_can_be_resumed_by_hand(mlprun):
+    line = [
+        "-m",
+        "data=iris",
+        "epochs=3",
+        "optim=sgd",
+        "optim.lr=0.1,1e-6,1e-7",
+        "sweep.pruner=top",
+        "sweep.name=found",
+    ]
+    line += ["sweep.num_workers=1"]
+    result = mlprun(*line)
+    assert result.status == 0, result.err
+    statuses = [record["status"] for record in records(result.folder).values()]
+    assert sorted(statuses) == ["completed", "pruned", "pruned"], "of a grid as of a search"
+    assert "pruned  2 of 3 runs, which saved 44 % of all steps" in result.out
+    run = next(run for run in result.runs if "1e-06" in run.name)
+    assert "others do better (sweep.pruner)" in (result.folder / run / "output.log").read_text()
+    assert "0 of 3 runs to do" in mlprun(*line).out
+    assert mlprun("resume", str(run)).status == 0
+    assert records(result.folder)[run.name]["status"] == "completed"

@@ -101,7 +101,7 @@ def assert_identical(first: Path, second: Path) -> None:
             state["config"] = identity(state["config"])
         assert compare_tensors(ours, theirs) == [], name
     records = [record_of(run) for run in (first, second)]
-    assert [r["status"] for r in records] == ["completed"] * 2
+    assert [r["status"] for r in records] in (["completed"] * 2, ["pruned"] * 2)
     for key in ("metrics", "best_step", "steps", "ended_by", "skipped_steps"):
         assert records[0][key] == records[1][key], key
     matrices = [run / "confusion_matrix.csv" for run in (first, second)]  # tokens have none

@@ -179,11 +179,11 @@ def test_kill_9_of_the_whole_tree_and_the_same_line_again(tmp_path):
 
 
 SEARCH = [*LONG[:5], "sweep.name=long", "optim.lr=tag(log,interval(1e-4,1e-1))", "model.hidden=choice([8],[16])",
-          "sweep.num_trials=4", "sweep.num_workers=1"]  # fmt: skip
+          "sweep.num_trials=5", "sweep.pruner=top", "sweep.num_workers=1"]  # fmt: skip
 
 
 @IN_PROC
-def test_kill_9_of_a_search_and_the_same_line_again_proposes_the_same_trials(tmp_path):
+def test_kill_9_of_a_search_and_the_same_line_again_proposes_and_prunes_the_same_trials(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
@@ -193,9 +193,12 @@ def test_kill_9_of_a_search_and_the_same_line_again_proposes_the_same_trials(tmp
         for process in processes_of(broken):
             os.kill(process, signal.SIGKILL)
         line.wait()
-    assert len(records(broken)) < 4
+    assert len(records(broken)) < 5
     finish(broken, *SEARCH)
-    assert sorted(records(broken)) == sorted(records(whole))
+    assert {name: run["status"] for name, run in records(broken).items()} == {
+        name: run["status"] for name, run in records(whole).items()
+    }
+    assert {run["status"] for run in records(whole).values()} == {"completed", "pruned"}
     for name in records(whole):
         assert_identical(broken / SWEEPS / "long" / name, whole / SWEEPS / "long" / name)
 
