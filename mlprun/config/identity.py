@@ -28,7 +28,7 @@ IMAGE_FOLDER = "mlprun.data.image_folder.image_folder"
 
 def with_defaults(stored: dict[str, Any]) -> dict[str, Any]:
     """A copy of a stored config in today's terms, in which newer keys have their defaults."""
-    config = upgrade_config(stored)
+    config = without_unused(upgrade_config(stored))
     data = section(config, "data")
     dataset = section(data, "dataset")
     repeated = {name: group for group in INPUT_SECTIONS for name in _repeats(data, group)}
@@ -74,6 +74,14 @@ def digest(value: Any) -> str:
     """Ten hex digits of a hash of nested dicts and lists."""
     text = json.dumps(_as_floats(value), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def without_unused(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without a null `loss.class_weights`, which older runs lack; it is changed in place."""
+    loss = section(config, "loss")
+    if loss.get("class_weights") is None:
+        loss.pop("class_weights", None)
+    return config
 
 
 def drop_known_root(dataset: dict[str, Any]) -> None:

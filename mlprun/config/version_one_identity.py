@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlprun.config.identity import difference, digest, drop_known_root
+from mlprun.config.identity import difference, digest, drop_known_root, without_unused
 from mlprun.version_one import downgrade_config, upgrade_config
 
 # The keys of version one, by group.
@@ -39,7 +39,7 @@ def version_one_fingerprint(config: dict[str, Any]) -> str | None:
     """Version one's hash of a resolved config (`Config.to_dict`); None if it has a key that version one did not."""
     if not _known(difference(config), ""):
         return None
-    config = upgrade_config(config)
+    config = without_unused(upgrade_config(config))
     dataset = config["data"]["dataset"]
     for name, value in dataset.items():
         for group in ("text", "audio"):

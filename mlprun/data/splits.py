@@ -50,8 +50,11 @@ class Splits(Source):
 
     def first_pass(self) -> FirstPass:
         """What watches the training batches of lazy data."""
-        count_classes = _class_counts(self.expected, self.train) is None
-        return FirstPass(self.expected, self.inputs, size(self.train), count_classes=count_classes)
+        return FirstPass(self.expected, self.inputs, size(self.train), count_classes=self.class_counts() is None)
+
+    def class_counts(self) -> Tensor | None:
+        """The training examples of each class, or with each label; None if unknown without reading all of them."""
+        return _class_counts(self.expected, self.train)
 
     def image_format(self) -> dict[str, Any]:
         """What `predict` must convert an image to, as plain values for a checkpoint.

@@ -14,6 +14,7 @@ from mlprun.inspection.schedule import ScheduleCurves, draw_schedule, length_lin
 from mlprun.inspection.timing import Speed, device_lines, measure_steps, step_lines
 from mlprun.job import summary
 from mlprun.job.build_optimizer import group_lines
+from mlprun.job.class_weights import weight_lines
 from mlprun.job.explain_error import explain
 from mlprun.job.prepare import Experiment, prepare
 from mlprun.pictures.figures import save
@@ -50,7 +51,8 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> dict[str, Any]:
     if weights is not None:
         print_lines(f"weights {finetune.summary(weights, str(config.trainer.weights))}")
     print_lines(summary.optim_line(config))
-    print_lines(*(summary.INDENT + line for line in group_lines(config, experiment.model)))
+    more = [*group_lines(config, experiment.model), *weight_lines(config, splits, experiment.class_weights)]
+    print_lines(*(summary.INDENT + line for line in more))
     print_lines(*length_lines(config, plan, batches, sums_loss=experiment.task.sums_loss))
     print_lines(*drawn.lines())
     pictures = {}

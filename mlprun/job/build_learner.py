@@ -21,6 +21,7 @@ from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
 from mlprun.job.build_optimizer import build_optimizer
 from mlprun.job.build_task import build_metrics, build_task
+from mlprun.job.class_weights import Weights
 from mlprun.job.model_check import with_remedy
 from mlprun.training import finetune
 from mlprun.training.learner import Learner
@@ -139,17 +140,20 @@ def build_learner(
     device: torch.device,
     target_normalizer: Normalizer | None = None,
     class_names: Sequence[str] = (),
+    class_weights: Weights | None = None,
 ) -> Learner:
     """The learner; moves the module to the device, and freezes parameters by `trainer.freeze`."""
     if config.data.normalize_targets and target_normalizer is None:
         raise TypeError("the metrics need the scaling of the targets")
+    if config.loss.get("class_weights") is not None and class_weights is None:
+        raise TypeError("the loss needs the weights of the classes")
     module.to(device)
     frozen = finetune.frozen(config.trainer.freeze, module)
     for name, parameter in module.named_parameters():
         if name in frozen:
             parameter.requires_grad_(False)
     optimizer = build_optimizer(config, module)
-    task = build_task(config, target_normalizer, class_names).to(device)
+    task = build_task(config, target_normalizer, class_names, class_weights).to(device)
     return Learner(
         module,
         task,

@@ -12,6 +12,7 @@ from mlprun.config.instantiate import bind, construct, locate
 from mlprun.config.schema import Config
 from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
+from mlprun.job.class_weights import Weights
 from mlprun.tasks.base import Metric, Task
 from mlprun.tasks.custom import Custom, ModelStep
 from mlprun.tasks.metrics import FunctionMetric
@@ -19,12 +20,18 @@ from mlprun.tasks.names import CUSTOM, TARGETS
 from mlprun.tasks.supervised import Supervised
 
 
-def build_task(config: Config, target_normalizer: Normalizer | None = None, class_names: Sequence[str] = ()) -> Task:
+def build_task(
+    config: Config,
+    target_normalizer: Normalizer | None = None,
+    class_names: Sequence[str] = (),
+    class_weights: Weights | None = None,
+) -> Task:
     """The task, with the config's loss if it uses one.
 
     Args:
         target_normalizer: the scaling of a regression's targets, if any.
         class_names: the data set's, if any.
+        class_weights: those of `loss.class_weights`; None: all classes count alike.
 
     Raises:
         ConfigError: the loss does not fit the targets, or `task` names no task.
@@ -40,7 +47,7 @@ def build_task(config: Config, target_normalizer: Normalizer | None = None, clas
         problem, remedy = "has no effect on a model's own training_step", "write the step as a function: task=custom"
         raise ConfigError("trainer.compile", True, problem, remedy)
     if isinstance(target, type) and issubclass(target, Task):
-        given = _criterion(config) if issubclass(target, Supervised) else ()
+        given = _criterion(config, class_weights) if issubclass(target, Supervised) else ()
         task: Task = construct(node, "task", *given)
         task.target_normalizer = target_normalizer
     else:
@@ -50,10 +57,11 @@ def build_task(config: Config, target_normalizer: Normalizer | None = None, clas
     return task
 
 
-def _criterion(config: Config) -> tuple[nn.Module, int, bool]:
+def _criterion(config: Config, class_weights: Weights | None) -> tuple[nn.Module, int, bool]:
     """The arguments of a supervised task: the criterion, the number of outputs and whether targets are one-hot."""
-    node = dict(config.loss)
-    one_hot = bool(node.pop("one_hot", False))  # a key of mlprun's, not of torch's classes
+    node = {**config.loss, **(class_weights or {})}
+    one_hot = bool(node.pop("one_hot", False))  # keys of mlprun's, not of torch's classes
+    node.pop("class_weights", None)
     for name in ("weight", "pos_weight"):  # torch takes tensors, the command line lists and numbers
         if isinstance(node.get(name), list | int | float):
             node[name] = torch.tensor(node[name], dtype=torch.float32)

@@ -22,6 +22,7 @@ from mlprun.job.build_data import build_eval_batches, build_splits, build_train_
 from mlprun.job.build_learner import build_learner, build_model, build_plan, frozen_modules
 from mlprun.job.build_optimizer import trained_parameters
 from mlprun.job.build_task import build_metrics, build_task, higher_is_better
+from mlprun.job.class_weights import Weights, class_weights
 from mlprun.job.model_check import ModelSummary, check_batch_norm, check_model
 from mlprun.tasks.base import Metric, Task
 from mlprun.training import finetune
@@ -43,6 +44,7 @@ class Experiment:
     model: nn.Module  # on the CPU, with the initial weights by the seed
     summary: ModelSummary
     num_threads: int  # CPU threads of the run
+    class_weights: Weights | None  # of `loss.class_weights`
     weights: finetune.MatchedWeights | None  # those of `trainer.weights`; `build_learner` loads them
 
     @property
@@ -64,7 +66,7 @@ class Experiment:
         if self.weights is not None:
             finetune.load(self.weights, self.model)
         scaling, names = self.splits.target_normalizer, self.splits.class_names
-        return build_learner(self.config, self.model, self.plan, self.device, scaling, names)
+        return build_learner(self.config, self.model, self.plan, self.device, scaling, names, self.class_weights)
 
     def eval_batches(self, part: Part) -> EvalBatches:
         """Batches of the val or test split, on the device."""
@@ -110,7 +112,8 @@ def prepare(
     """
     device = configure_torch(config)
     splits: Splits = once(("data",), partial(build_splits, config))
-    task = build_task(config, splits.target_normalizer, splits.class_names)
+    weights_of = class_weights(config, splits)
+    task = build_task(config, splits.target_normalizer, splits.class_names, weights_of)
     metrics = build_metrics(config, task, torch.device("cpu"))
     directions = higher_is_better(config, task, metrics)
     batches = build_train_batches(config, splits, torch.device("cpu") if dry else device)
@@ -125,7 +128,9 @@ def prepare(
     weights = None
     if not has_checkpoint:
         weights = once(("data", "model", "trainer"), partial(_initial_weights, config, model, splits.inputs))
-    return Experiment(config, device, splits, task, directions, batches, plan, model, summary, threads, weights)
+    return Experiment(
+        config, device, splits, task, directions, batches, plan, model, summary, threads, weights_of, weights
+    )
 
 
 def _checked_model(
@@ -165,4 +170,6 @@ def checkpoint_extras(experiment: Experiment) -> dict[str, Any]:
     }
     if (scaling := splits.target_normalizer) is not None:
         extras["target_normalizer"] = scaling.stored()
+    if experiment.class_weights is not None:
+        extras["class_weights"] = experiment.class_weights
     return extras | splits.inputs.stored()

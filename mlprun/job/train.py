@@ -24,6 +24,7 @@ from mlprun.job import summary
 from mlprun.job.attempt import Attempt, provenance_entries
 from mlprun.job.build_optimizer import group_lines
 from mlprun.job.build_writers import build_writers
+from mlprun.job.class_weights import weight_lines
 from mlprun.job.figures import build_drawing
 from mlprun.job.hparams import hyperparameters
 from mlprun.job.memory import peak_mem_mib
@@ -151,6 +152,7 @@ def _log_start(experiment: Experiment) -> None:
         *summary.model_lines(config, experiment.summary, num_trained, most=12),
         summary.optim_line(config),
         *(summary.INDENT + line for line in group_lines(config, experiment.model)),
+        *(summary.INDENT + line for line in weight_lines(config, experiment.splits, experiment.class_weights)),
         summary.length_line(config, experiment.plan.num_steps, experiment.batches.batch_size),
         f"device  {experiment.device_name}, {pluralize(experiment.num_threads, 'thread')}",
     ):

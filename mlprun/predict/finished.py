@@ -205,7 +205,7 @@ def _load(
     except (RuntimeError, KeyError, ValueError) as error:
         raise RunError(f"checkpoint {file} does not fit the run's config: {error}") from error
     plan = build_plan(config, record.steps_per_epoch)
-    learner = build_learner(config, model, plan, device, targets, state.class_names)
+    learner = build_learner(config, model, plan, device, targets, state.class_names, state.class_weights)
     model.eval()
     return Finished(config, learner, device, state, splits, record, found)
 

@@ -65,6 +65,11 @@ class Checkpoint(dict[str, Any]):
         return self.get("target_normalizer")
 
     @property
+    def class_weights(self) -> dict[str, list[float]] | None:
+        """The argument of the loss by `loss.class_weights`; None if all classes count alike."""
+        return self.get("class_weights")
+
+    @property
     def tokenizer(self) -> dict[str, Any] | None:
         """None if the data is not text."""
         return self.get("tokenizer")

@@ -98,7 +98,8 @@ class Supervised(Task):
     def weight_of(self, targets: Tensor) -> int | Tensor:
         """The divisor of a mean loss: the number of targets, or the sum of their class weights."""
         weight = getattr(self.criterion, "weight", None)
-        if weight is None or type(self.criterion) not in (nn.CrossEntropyLoss, NLL) or self.one_hot:
+        is_weighted = weight is not None and type(self.criterion) in (nn.CrossEntropyLoss, NLL)
+        if not is_weighted or self.one_hot or targets.is_floating_point():
             return len(targets)
         return cast(Tensor, weight)[targets].sum()
 

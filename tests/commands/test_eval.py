@@ -23,7 +23,12 @@ from tests.helpers.runs import RUN, record_of, rows_of
         [],
         ["trainer.precision=bf16", "batch_size=7"],
         ["data=diabetes", "model=linear"],
-        ["data=iris", "metrics=[auroc,f_beta,per_class_recall,calibration_error]", "monitor=val/auroc"],
+        [
+            "data=iris",
+            "metrics=[auroc,f_beta,per_class_recall,calibration_error]",
+            "monitor=val/auroc",
+            "loss.class_weights=[1,2,3]",
+        ],
         ["data=synthetic_classification", "data.dataset.num_classes=25", "data.dataset.num_samples=2000"],
     ],
 )
