@@ -22,6 +22,7 @@ from mlprun.cli.line import Line
 from mlprun.cli.task import SAFE_PATH, Task, restore_safe_path
 from mlprun.config.identity import fingerprint
 from mlprun.config.project import find_project
+from mlprun.config.rows import Rows
 from mlprun.config.schema import SweepConfig
 from mlprun.config.space import Space
 from mlprun.errors import ConfigError
@@ -161,7 +162,8 @@ def _run_points(
     status, error, failed = "interrupted", "", False
     try:
         if to_do or not is_pooled or not is_grid:
-            error = _run_hydra(line, cfg, search)
+            has_rows = cfg.sweep.points is not None or any(isinstance(o, Rows) for o in line.overrides)
+            error = _run_hydra(line, cfg, search, points if has_rows else None)
         status = "completed"
     finally:  # also after Ctrl-C
         failed = _summarise(sweep_dir, points if is_grid else [], started=status == "completed")
@@ -218,8 +220,12 @@ def _plan(checked: Checked, to_do: list[Point], sweep_dir: Path, settings: Sweep
     )
 
 
-def _run_hydra(line: Line, cfg: DictConfig, search: Search | None) -> str:
-    """What `hydra.main` does for a sweep, with a composed config; the error of its launcher or sweeper, if any."""
+def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[Point] | None) -> str:
+    """What `hydra.main` does for a sweep, with a composed config; the error of its launcher or sweeper, if any.
+
+    Args:
+        points: of a grid that Hydra's sweeper cannot read.
+    """
     cfg.hydra.mode = RunMode.MULTIRUN
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     context = line.composer.loader.context(cfg)
@@ -231,6 +237,10 @@ def _run_hydra(line: Line, cfg: DictConfig, search: Search | None) -> str:
     try:
         if search is not None:
             _launch(search, Plugins.instance().instantiate_launcher(**how))
+        elif points is not None:
+            parsed = [line.composer.parse(point.overrides) for point in points]
+            overrides = [[str(o.input_line) for o in point if not o.is_hydra_override()] for point in parsed]
+            Plugins.instance().instantiate_launcher(**how).launch(overrides, 0)
         else:
             arguments = [str(o.input_line) for o in line.overrides if not o.is_hydra_override()]
             Plugins.instance().instantiate_sweeper(**how).sweep(arguments=arguments)

@@ -16,6 +16,7 @@ from mlprun.config.hydra_private import POINT_NAME, Loader, find_node, is_null_g
 from mlprun.config.identity import LENGTH_KEYS, RESULT_FREE, RESUMABLE
 from mlprun.config.overrides import ask_for_multirun, check_boolean, typed_value
 from mlprun.config.resolvers import conf_dirs  # and registers the resolvers
+from mlprun.config.rows import Rows, read_points, rows_of
 from mlprun.config.schema import FOREIGN, Config
 from mlprun.config.space import Space, build_space, is_search
 from mlprun.config.suggest import nearest_key, raise_explained
@@ -65,15 +66,15 @@ class Composer:
         if (space := self.space(overrides, swept)) is not None:
             yield from space.samples()
             return
-        axes: dict[str, list[str]] = {}
+        axes: dict[str, list[list[str]]] = {}
         for override in self._swept(overrides, swept):
             key = override.get_key_element()
             if not override.is_sweep_override():
-                axes[key] = [override.input_line or key]
+                axes[key] = [[override.input_line or key]]
             elif override.is_discrete_sweep():
-                axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                axes[key] = rows_of(override)
         for point in itertools.product(*axes.values()):
-            yield list(point)
+            yield list(itertools.chain(*point))
 
     def space(self, overrides: list[str], swept: DictConfig) -> Space | None:
         """The search space of the overrides, whose composition is `swept`; None if they are a grid."""
@@ -81,15 +82,16 @@ class Composer:
         num_trials = swept.sweep.num_trials
         if not self.is_grid(swept) or not is_search(parsed, num_trials):
             return None
-        chosen = [o for o in parsed if self.loader.is_choice(o)]
-        single = [str(o.input_line) for o in chosen if not o.is_sweep_override()]
+        single = [str(o.input_line) for o in parsed if self.loader.is_choice(o) and not o.is_sweep_override()]
         axes = [
-            [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-            for o in chosen
-            if o.is_sweep_override()
+            [[line for line in row if self.loader.is_choice(self.loader.parse(line))] for row in rows_of(o)]
+            for o in parsed
+            if o.is_discrete_sweep() and (self.loader.is_choice(o) or isinstance(o, Rows))
         ]
         bases = {
-            choices: self.loader.base(self.config_name, [*single, *choices], RunMode.MULTIRUN)
+            tuple(itertools.chain(*choices)): self.loader.base(
+                self.config_name, [*single, *itertools.chain(*choices)], RunMode.MULTIRUN
+            )
             for choices in itertools.product(*axes)
         }
         return build_space(parsed, num_trials, str(swept.monitor), bases)
@@ -99,14 +101,33 @@ class Composer:
         # a DictConfig gives a dict
         parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
         parsed = self.parse([*(f"{key}={value}" for key, value in parameters.items()), *overrides])
+        for override in parsed:
+            if isinstance(override, Rows):
+                name = override.key_or_group
+                if self.loader.options(name) or find_node(swept, name) is not None:
+                    problem = "is a key, and a zip has a name of its own"
+                    raise ConfigError(name, typed_value(override), problem, f"write pair={typed_value(override)}")
+                self._check_rows(override, parsed)
+        if (file := swept.sweep.points) is not None:
+            parsed.append(read_points(file))
+            self._check_rows(parsed[-1], parsed)
         # Whether a result depends on data.root is known when each point has its data set.
         fixed = {*RESUMABLE, *RESULT_FREE, *WITH_DEFAULTS} - {*LENGTH_KEYS, "data.root", "data.path"}
         for override in parsed:
             key = override.key_or_group
-            if override.is_sweep_override() and any(f"{key}.".startswith(f"{name}.") for name in fixed):
+            is_swept = override.is_sweep_override() and key != "sweep.points"
+            if is_swept and any(f"{key}.".startswith(f"{name}.") for name in fixed):
                 problem = "takes one value in a sweep"
                 raise ConfigError(override.get_key_element(), typed_value(override), problem, "no result depends on it")
         return parsed
+
+    @staticmethod
+    def _check_rows(rows: Override, parsed: list[Override]) -> None:
+        """Refuse rows whose keys have values elsewhere."""
+        keys = {line.partition("=")[0] for row in rows_of(rows) for line in row}
+        if known := next((o for o in parsed if o is not rows and o.get_key_element() in keys), None):
+            key = known.get_key_element()
+            raise ConfigError(key, typed_value(known), f"has values in {rows.key_or_group} too", "give it one of them")
 
     @staticmethod
     def is_grid(cfg: DictConfig) -> bool:
@@ -146,8 +167,10 @@ class Composer:
         if multirun:
             # In `model=lstm,gru model.width=8`, whether the key exists depends on the model: each point checks it.
             parsed = self.parse(overrides)
-            swept = tuple(f"{o.key_or_group}." for o in parsed if o.is_sweep_override() and self.loader.is_choice(o))
-            overrides = [str(o.input_line) for o in parsed if not o.key_or_group.startswith(swept)]
+            choices = [self.loader.parse(line) for o in parsed if o.is_discrete_sweep() for line in rows_of(o)[0]]
+            swept = tuple(f"{o.key_or_group}." for o in choices if self.loader.is_choice(o))
+            plain = [o for o in parsed if not isinstance(o, Rows)]
+            overrides = [str(o.input_line) for o in plain if not o.key_or_group.startswith(swept)]
         parsed = self._checked(overrides, run_mode)[0]
         try:
             return self.loader.load_configuration(self.config_name, overrides, run_mode)

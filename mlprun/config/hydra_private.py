@@ -48,6 +48,7 @@ from mlprun.config.overrides import (
     quote_numbers,
     refuse_none,
 )
+from mlprun.config.rows import is_zip, parse_zip
 from mlprun.errors import ConfigError
 
 VERSION_BASE = "1.3"
@@ -111,6 +112,8 @@ class Loader(ConfigLoaderImpl):
 
     def parse(self, line: str) -> Override:
         """The override; raises ConfigError if it cannot be parsed."""
+        if line not in self._parsed and is_zip(line):
+            self._parsed[line] = parse_zip(line, self.parse)
         if line not in self._parsed:
             parser = OverridesParser.create(config_loader=self)
             override = parse_override(parser, line)

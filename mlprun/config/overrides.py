@@ -17,7 +17,7 @@ LARGEST_SWEEP = 10**5  # values of one key
 # Keys whose values are names and paths: 2024_11 is no number there.
 TEXT_KEYS = (
     *("data.groups", "data.name", "data.path", "data.root", "data.target", "data.text.vocabulary", "monitor"),
-    *("sweep.name", "trainer.weights"),
+    *("sweep.name", "sweep.points", "trainer.weights"),
     *("hydra.job.name", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),
 )
 TEXT_LISTS = ("data.categorical", "data.drop", "data.numeric", "trainer.freeze")  # keys whose values are lists of names

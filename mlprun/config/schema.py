@@ -281,6 +281,7 @@ class SweepConfig:
         "keep", "keep or redo finished runs whose code, data or start weights have changed since",
         check=choice("keep", "redo"),
     )  # fmt: skip
+    points: str | None = option(None, "CSV file whose rows are the points, with one column for each key; null: none")
     dry_run: bool = option(False, "show what would be run, and run nothing")
     num_trials: int | None = option(
         None, "makes the sweep a search with so many trials in all; null: a grid", check=at_least(1), unit="trials"

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from mlprun.config.hydra_private import find_node, is_value
 from mlprun.config.overrides import typed_value
+from mlprun.config.rows import Rows, rows_of
 from mlprun.errors import ConfigError
 
 REPEATS = ("seed", "data.fold")  # a search repeats each trial with all their values
@@ -29,17 +30,18 @@ class Dimension:
 
     key: str  # as typed, with its + and @
     choices: tuple[str, ...] = ()  # as Hydra writes them
+    rows: tuple[list[str], ...] = ()  # the overrides of each choice
     low: float = 0.0
     high: float = 0.0
     step: float | None = None
     is_int: bool = False
     is_log: bool = False
 
-    def override(self, value: Any) -> str:
-        """The override that sets the key to a value of this dimension, the number of a choice or a number."""
+    def overrides(self, value: Any) -> list[str]:
+        """The overrides for a value of this dimension, the index of a choice or a number."""
         if self.choices:
-            return f"{self.key}={self.choices[value]}"
-        return f"{self.key}={value if self.is_int else f'{value:.{DIGITS}g}'}"
+            return list(self.rows[value])
+        return [f"{self.key}={value if self.is_int else f'{value:.{DIGITS}g}'}"]
 
     def has(self, value: object) -> bool:
         """Whether a recorded value is one of this dimension."""
@@ -75,7 +77,7 @@ class Space:
 
     def overrides(self, values: Mapping[str, Any], repeat: int = 0) -> list[str]:
         """The overrides of one run of a trial."""
-        chosen = [dimension.override(values[key]) for key, dimension in self.dimensions.items()]
+        chosen = [line for key, dimension in self.dimensions.items() for line in dimension.overrides(values[key])]
         return [*self.fixed, *chosen, *self.repeats[repeat]]
 
     def has(self, values: object) -> bool:
@@ -124,7 +126,8 @@ def build_space(
         key, override = next((key, o) for key, o in swept.items() if o.is_interval_sweep())
         problem = "is an interval, and nothing says how many trials there are"
         raise ConfigError(key, typed_value(override), problem, "add sweep.num_trials=50, or write range(…) for a grid")
-    groups = frozenset(choice.partition("=")[0] for choices in bases for choice in choices)
+    chosen = {choice.partition("=")[0] for choices in bases for choice in choices}
+    groups = frozenset(key for key, o in swept.items() if key in chosen or isinstance(o, Rows))
     dimensions = {
         key: _dimension(key, o, None if key in groups else _node(o, bases))
         for key, o in swept.items()
@@ -134,8 +137,13 @@ def build_space(
         problem = "is for a search, and no key but a seed has several values"
         remedy = "add one: 'optim.lr=tag(log,interval(1e-4,1e-1))' or model=mlp,cnn; or leave it out"
         raise ConfigError("sweep.num_trials", num_trials, problem, remedy)
-    for key in dimensions:
-        _check_comparable(key, swept[key], monitor)
+    for key, override in swept.items():
+        names = _keys(override) if isinstance(override, Rows) else [override.key_or_group]
+        if repeat := next((name for name in names if name in REPEATS and isinstance(override, Rows)), None):
+            problem = f"holds {repeat}, which repeats each trial of a search, and is no hyperparameter"
+            raise ConfigError(key, typed_value(override), problem, f"take it out, and write {repeat}=0,1,2")
+        for name in names:
+            _check_comparable(name, override, monitor)
     repeats = [[f"{key}={v}" for v in _strings(o)] for key, o in swept.items() if key not in dimensions]
     return Space(
         tuple(str(o.input_line) for key, o in by_key.items() if key not in swept and not o.is_hydra_override()),
@@ -179,14 +187,16 @@ def _dimension(key: str, override: Override, node: Any) -> Dimension:
         is_int = isinstance(value.start, int) and isinstance(value.end, int)  # int(interval(…))
         if isinstance(held, int) and not re.search(r"[.e]|float", str(typed).partition("interval")[2]):
             is_int, value = True, replace(value, start=int(value.start), end=int(value.end))
-        dimension = Dimension(key, (), value.start, value.end, None, is_int, is_log)
+        dimension = Dimension(key, low=value.start, high=value.end, is_int=is_int, is_log=is_log)
     elif isinstance(value, RangeSweep) and not is_log:
         numbers = list(value.range())
         is_int = all(isinstance(number, int) for number in numbers)
         low, high = min(numbers), max(numbers)
-        dimension = Dimension(key, (), low, high, abs(value.step), is_int)
+        dimension = Dimension(key, low=low, high=high, step=abs(value.step), is_int=is_int)
     else:
-        dimension = Dimension(key, tuple(override.sweep_string_iterator()))
+        rows = rows_of(override)
+        choices = [" ".join(row).removeprefix(f"{key}=") for row in rows]
+        dimension = Dimension(key, tuple(choices), tuple(rows))
     if is_log and not override.is_interval_sweep():
         problem = "has the tag log, which is for an interval"
         raise ConfigError(key, typed, problem, "leave the tag out, or write tag(log,interval(1e-4,1e-1))")
@@ -202,13 +212,16 @@ def _dimension(key: str, override: Override, node: Any) -> Dimension:
     return dimension
 
 
-def _check_comparable(key: str, override: Override, monitor: str) -> None:
+def _keys(rows: Rows) -> list[str]:
+    return [line.partition("=")[0].lstrip("+~").partition("@")[0] for line in rows.rows[0]]
+
+
+def _check_comparable(name: str, override: Override, monitor: str) -> None:
     """Refuse a search over what the monitor means."""
-    name = override.key_or_group
     is_loss = monitor == "val/loss" and any(f"{name}.".startswith(f"{other}.") for other in LOSS_MEASURES)
     if name in MEASURES or is_loss:
         problem = f"changes what {monitor} measures, so that trials could not be compared"
         remedy = "choose one value"
         if is_loss:
             remedy += ", or another monitor such as monitor=val/accuracy"
-        raise ConfigError(key, typed_value(override), problem, remedy)
+        raise ConfigError(name, typed_value(override), problem, remedy)
