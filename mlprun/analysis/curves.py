@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from mlprun.runs import metrics
 from mlprun.runs.collect import Run, read_runs
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.metrics import Row
-from mlprun.runs.record import warn_of_change
+from mlprun.runs.record import RunRecord, warn_of_change
 
+AXES = ("step", "epoch", "seconds")
+SPEED = "perf/examples_per_sec"
 Curve = tuple[list[float], list[float]]  # x and y
 
 
@@ -39,6 +42,29 @@ def rows_of(run: Run) -> list[Row]:
     if "metrics_sha256" in record and record["metrics_sha256"] != metrics.sum_of(file):
         warn_of_change(file)
     return metrics.read_rows(file, remedy="remove the line, then plot")
+
+
+def with_seconds(rows: list[Row], record: RunRecord) -> list[Row]:
+    """The rows with `seconds`, the training time until then, without evaluations, pauses and what a kill undid.
+
+    It is the sum of examples over `perf/examples_per_sec` of each row that has it, interpolated by steps between them;
+    rows of a run that logged no speed get none.
+    """
+    sizes, steps, batch_size = record.data.get("sizes"), record.steps_per_epoch, record.config.get("batch_size")
+    train: Any = sizes.get("train") if isinstance(sizes, dict) else None
+    per_step = train / steps if _is_number(train) and steps else batch_size
+    at, seconds, speed = [0], [0.0], 0.0
+    for row in rows:
+        if _is_number(row.get(SPEED)) and row[SPEED] > 0 and _is_number(per_step):
+            speed = row[SPEED]
+            seconds.append(seconds[-1] + (row["step"] - at[-1]) * per_step / speed)
+            at.append(row["step"])
+    if not speed:
+        return rows
+    seconds.append(seconds[-1] + (rows[-1]["step"] - at[-1]) * per_step / speed)
+    at.append(rows[-1]["step"])
+    known = np.interp([row["step"] for row in rows], at, seconds).tolist()
+    return [{**row, "seconds": sec} for row, sec in zip(rows, known, strict=True)]
 
 
 def curve(rows: Iterable[Row], metric: str, x: str = "step") -> Curve:
@@ -68,15 +94,19 @@ def _merged(rows: list[Row], metric: str) -> list[Row]:
     return merged
 
 
-def mean_curve(curves: Sequence[Curve]) -> tuple[Curve, list[float], list[float]]:
-    """Mean, minimum and maximum of several curves at the x that all of them have."""
+def mean_curve(curves: Sequence[Curve], x: str = "step") -> tuple[Curve, list[float], list[float]]:
+    """Mean, minimum and maximum of several curves at the x that all of them have; of seconds, at times between."""
+    if x == "seconds":
+        first, last = max(xs[0] for xs, _ in curves), min(xs[-1] for xs, _ in curves)
+        times = np.linspace(first, last, max(len(xs) for xs, _ in curves)) if first <= last else np.array([])
+        curves = [(times.tolist(), np.interp(times, *each).tolist()) for each in curves]
     tables = [dict(zip(*each, strict=True)) for each in curves]
     shared = [at for at in tables[0] if all(at in table for table in tables)]
-    ys = np.array([[table[at] for at in shared] for table in tables])
+    ys = np.array([[table[at] for at in shared] for table in tables]).reshape(len(curves), len(shared))
     return (shared, ys.mean(0).tolist()), ys.min(0).tolist(), ys.max(0).tolist()
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -98,7 +128,8 @@ def collect(paths: Sequence[Path]) -> list[Series]:
             read = ([(run, rows) for run in kind if (rows := rows_of(run))] for kind in choice)
             pairs = next(filter(None, read), [])
             if group := [run for run, _ in pairs]:
-                drawn[str([path for path, _ in group])] = Series("", group, [rows for _, rows in pairs])
+                rows_of_all = [with_seconds(rows, run[1]) for run, rows in pairs]
+                drawn[str([path for path, _ in group])] = Series("", group, rows_of_all)
     if not drawn:
         problem = f"{', '.join(map(str, paths))}: no run with anything in its metrics.jsonl"
         raise RunError(f"{problem}\n  name a run directory, or a folder of runs")
@@ -115,7 +146,7 @@ def is_run(path: Path) -> bool:
 
 def _numerically(label: str) -> list[tuple[float, str]]:
     """A sort key that puts `lr=1e-3` before `lr=0.01`, and sorts words alphabetically."""
-    words = re.split(r"[ =]", label)
+    words = re.split(r"[ =,\[\]]+", label)
     return [(float(word), "") if re.fullmatch(r"[\d.]+(e-?\d+)?", word) else (math.inf, word) for word in words]
 
 
@@ -144,4 +175,4 @@ def default_metrics(series: Sequence[Series]) -> list[str]:
 
 def metrics_of(series: Sequence[Series]) -> list[str]:
     rows = (row for each in series for of_run in each.rows for row in of_run)
-    return list(dict.fromkeys(name for row in rows for name in row if name not in ("step", "epoch")))
+    return list(dict.fromkeys(name for row in rows for name in row if name not in AXES))

@@ -4,54 +4,102 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlprun.analysis.curves import Series, collect, default_metrics, is_run, metrics_of
-from mlprun.analysis.plot import AXES, draw, draw_run
+from mlprun.analysis.against import Against, draw_against, metrics_to_compare
+from mlprun.analysis.curves import AXES, Series, collect, default_metrics, is_run, metrics_of
+from mlprun.analysis.plot import Look, draw, draw_run, notes, panels_of_run
 from mlprun.cli.last import add_run_dir
 from mlprun.errors import ConfigError, RunError, suggestion
 from mlprun.formatting import first_few
-from mlprun.pictures.figures import save
+from mlprun.pictures.figures import DOTS_PER_INCH, save
 from mlprun.runs.collect import read_runs
 from mlprun.terminal import print_line
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+X_AXES = (*AXES, "optim/lr")
 FORMATS = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_dir(parser, "paths", sweeps=True, nargs="+", help="a run, a sweep or a folder of runs")
+    help_ = "metrics to plot, any that is logged: val/accuracy,optim/grad_norm; a panel for each; may be repeated"
+    parser.add_argument("--metric", action="append", default=[], metavar="A,B", help=help_)
+    known = "|".join(X_AXES)
     parser.add_argument(
-        "--metric", action="append", metavar="NAME", help="metric to plot, such as val/accuracy; may be repeated"
+        "--x", default="step", metavar=known, help="horizontal axis (default: step); seconds of training"
     )
-    parser.add_argument("--x", default="step", metavar="|".join(AXES), help="horizontal axis (default: step)")
+    parser.add_argument("--log-x", action="store_true", help="a logarithmic horizontal axis")
+    parser.add_argument("--log-y", action="store_true", help="logarithmic vertical axes, also where we would have none")
+    help_ = "the value at the best checkpoint against a key, such as optim.lr, instead of curves"
+    parser.add_argument("--against", metavar="KEY", help=help_)
+    parser.add_argument("--final", action="store_true", help="with --against: the last value")
+    parser.add_argument("--size", metavar="WIDTHxHEIGHT", help="in inches, such as 8x5")
+    parser.add_argument(
+        "--dpi", type=int, metavar="N", default=DOTS_PER_INCH, help="dots per inch of a .png (default: 100)"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)} file (default: curves.png)")
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    if options.x not in AXES:
-        raise ConfigError("--x", options.x, "no such axis", suggestion(options.x, AXES))
-    if options.output and options.output.suffix not in FORMATS:
-        raise ConfigError("--output", options.output, "is no picture", f"let it end in {', '.join(FORMATS)}")
+    look = _checked(options)
     series = collect(options.paths)
-    metrics = metrics_of(series)
-    for name in options.metric or []:
-        if name not in metrics:
-            raise ConfigError("--metric", name, "no row has it", suggestion(name, metrics))
+    names = list(dict.fromkeys(name.strip() for names in options.metric for name in names.split(",")))
     if left_out := _named_runs(options.paths) - {path for each in series for path, _ in each.runs}:
         why = "no row yet, another try of a seed, or not completed where others are"
         print_line(f"left out ({why}): {first_few([str(path) for path in sorted(left_out)], 3)}", sys.stderr)
-    alone = len(series) == 1 and len(series[0].runs) == 1
-    if alone and not options.metric and options.x != "optim/lr":
-        figure = draw_run(series[0], options.x)
+    if options.against:
+        metrics = metrics_to_compare(series, names, final=options.final)
+        figure, said = draw_against(series, Against(options.against, metrics, options.final), look)
     else:
-        figure = draw(series, list(dict.fromkeys(options.metric or default_metrics(series))), options.x)
+        figure, said = _curves(series, names, look)
+    for note in said:
+        print_line(note, sys.stderr)
     try:
-        print_line(str(save(figure, options.output or _place(options.paths, series))))
+        print_line(str(save(figure, options.output or _place(options.paths, series), options.dpi)))
     except RunError as error:
         raise RunError(f"{error}\n  choose another with --output FILE") from error
     return 0
+
+
+def _checked(options: argparse.Namespace) -> Look:
+    """How the picture looks, of options that are checked before a run is read."""
+    if options.x not in X_AXES:
+        raise ConfigError("--x", options.x, "no such axis", suggestion(options.x, X_AXES))
+    if options.output and options.output.suffix not in FORMATS:
+        raise ConfigError("--output", options.output, "is no picture", f"let it end in {', '.join(FORMATS)}")
+    if options.against and options.x != "step":
+        raise ConfigError("--x", options.x, f"the horizontal axis is {options.against}", "leave it out")
+    if options.final and not options.against:
+        raise ConfigError("--final", ConfigError.MISSING, "is for --against KEY", "leave it out, or add a key")
+    if not 30 <= options.dpi <= 600:
+        raise ConfigError("--dpi", options.dpi, "must be 30 to 600")
+    size = None
+    if options.size is not None:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)", options.size)
+        size = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+        if not all(3 <= side <= 40 for side in size):
+            raise ConfigError("--size", options.size, "must be width x height in inches, 3 to 40 each, such as 8x5")
+    return Look(options.x, options.log_x, options.log_y, size)
+
+
+def _curves(series: Sequence[Series], names: Sequence[str], look: Look) -> tuple[Figure, list[str]]:
+    """The picture of the curves, and what it does not show."""
+    known = metrics_of(series)
+    for name in names:
+        if name not in known:
+            raise ConfigError("--metric", name, "no row has it", suggestion(name, known))
+    if len(series) == 1 and len(series[0].runs) == 1 and not names and look.x in AXES:
+        drawn = [name for panel in panels_of_run(series[0]) for name in panel]
+        return draw_run(series[0], look), notes(series, drawn, look)
+    metrics = names or default_metrics(series)
+    return draw(series, metrics, look), notes(series, metrics, look)
 
 
 def _named_runs(paths: Sequence[Path]) -> set[Path]:

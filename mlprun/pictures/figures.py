@@ -110,10 +110,10 @@ def to_pixels(picture: Figure | Pixels, footer: str = "") -> Pixels:
     )  # fmt: skip
 
 
-def save(figure: Figure, file: Path) -> Path:
+def save(figure: Figure, file: Path, dpi: int = DOTS_PER_INCH) -> Path:
     """Write the figure atomically in the format of the file's suffix; return its path. RunError if that fails."""
     with naming_path(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as stream:
-            figure.savefig(stream, format=file.suffix[1:])
+            figure.savefig(stream, format=file.suffix[1:], dpi=dpi)
     return file

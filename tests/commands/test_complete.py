@@ -47,7 +47,7 @@ def project(tmp_path, monkeypatch) -> Path:
         ("mlprun runs ", []),
         ("mlprun eval last ", ["data.root="]),
         ("mlprun eval last --c", ["--changed-data"]),
-        ("mlprun plot last --x ", ["epoch", "optim/lr", "step"]),
+        ("mlprun plot last --x ", ["epoch", "optim/lr", "seconds", "step"]),
         ("mlprun resume last ste", ["steps="]),
         ("mlprun resume last trainer.", ["trainer.max_time="]),
         ("mlprun resume last sweep.stale=", ["sweep.stale=keep", "sweep.stale=redo"]),

@@ -20,7 +20,8 @@ from tests.helpers.curves import make_run
         (["runs/a", "other/c"], "curves.png"),
         (["runs", "--output", "deep/all.svg"], "deep/all.svg"),
         (["runs/a", "--metric", "train/loss", "--x", "optim/lr"], "runs/a/curves.png"),
-        (["runs/a", "--metric=val/accuracy", "--metric=val/loss", "--x=epoch"], "runs/a/curves.png"),
+        (["runs/a", "--metric=val/accuracy,optim/lr", "--metric=val/loss", "--x=epoch"], "runs/a/curves.png"),
+        (["runs", "--against", "optim.lr", "--metric", "test/accuracy"], "runs/curves.png"),
     ],
 )
 def test_the_picture_lies_in_the_folder_that_holds_all(mlprun, tmp_path, words, picture):
@@ -43,6 +44,11 @@ def test_the_picture_lies_in_the_folder_that_holds_all(mlprun, tmp_path, words, 
         (["empty"], 1, "empty: no run with anything in its metrics.jsonl"),
         (["a", "--metric", "val/acuracy"], 2, "--metric=val/acuracy: no row has it\n  did you mean 'val/accuracy'"),
         (["a", "--x", "epochs"], 2, "--x=epochs: no such axis\n  did you mean 'epoch'?"),
+        (["a", "--x", "epoch", "--against", "seed"], 2, "--x=epoch: the horizontal axis is seed"),
+        (["a", "--final"], 2, "--final: is for --against KEY"),
+        (["a", "--size", "8"], 2, "--size=8: must be width x height in inches, 3 to 40 each, such as 8x5"),
+        (["a", "--size", "8x500"], 2, "--size=8x500: must be width"),
+        (["a", "--dpi", "5"], 2, "--dpi=5: must be 30 to 600"),
         (["a", "--output", "curves.jpg"], 2, "--output=curves.jpg: is no picture"),
         (["a", "--output", "a/run.json/x.png"], 1, "a/run.json/x.png cannot be written"),
     ],
@@ -53,6 +59,13 @@ def test_bad_lines_are_one_message(mlprun, tmp_path, words, status, said):
     result = mlprun("plot", *words)
     assert (result.status, result.out) == (status, "")
     assert result.err.startswith(f"error: {said}")
+
+
+def test_size_and_resolution(mlprun, tmp_path):
+    make_run(tmp_path / "a")
+    assert mlprun("plot", "a", "--size", "6x3.5", "--dpi", "150").status == 0
+    with Image.open(tmp_path / "a/curves.png") as image:
+        assert image.size == (900, 525)
 
 
 def test_what_is_left_out_is_said(mlprun, tmp_path):
@@ -68,7 +81,7 @@ def test_a_run_of_ours_is_drawn(mlprun):
     mlprun("-m", "debug=fast", "data=iris", "seed=0,1", "hydra/launcher=basic", "sweep.name=s")
     assert mlprun("plot", "outputs/sweeps/s").out == "outputs/sweeps/s/curves.png\n"
     mlprun("debug=fast", "data=diabetes", "hydra.run.dir=one")
-    result = mlprun("plot", "one")
+    result = mlprun("plot", "one", "--x", "seconds")
     assert (result.status, result.out) == (0, "one/curves.png\n"), result.err
 
 

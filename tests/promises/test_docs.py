@@ -114,6 +114,8 @@ def test_every_command_runs(mlprun, users_folder, two_runs, line):
         is_training = is_training and "resume" not in words
     elif "last" in words:
         shutil.copytree(two_runs, users_folder / "outputs")
+    elif "outputs/sweeps/lr" in words:
+        mlprun("-m", "debug=fast", "seed=0,1", "sweep.name=lr")
     elif "SWEEP_DIR" in words or words[:1] == ["runs"]:
         mlprun("-m", "debug=fast", "seed=0,1", "sweep.name=s")
         words = fill_in(words, SWEEP_DIR="outputs/sweeps/s")

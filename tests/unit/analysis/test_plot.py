@@ -6,8 +6,10 @@ import math
 
 import pytest
 
-from mlprun.analysis.curves import collect, curve, default_metrics, mean_curve
-from mlprun.analysis.plot import LISTED, draw, draw_run
+from mlprun.analysis.curves import collect, curve, default_metrics, mean_curve, with_seconds
+from mlprun.analysis.plot import LISTED, Look, draw, draw_run, notes
+from mlprun.errors import ConfigError
+from mlprun.runs.record import RunRecord
 from tests.helpers.curves import LOSSES, make_run
 
 
@@ -123,6 +125,65 @@ def test_a_range_test_is_the_training_loss_over_the_rate(tmp_path):
     ((xs, ys),) = lines_of(panel).values()
     assert xs == pytest.approx([1e-5, 1e-4, 1e-3])
     assert ys == LOSSES
+
+
+SPEEDS = [
+    {"step": 2, "perf/examples_per_sec": 64.0},
+    {"step": 3},
+    {"step": 4, "perf/examples_per_sec": 32.0},
+    {"step": 5},
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "record", "seconds"),
+    [
+        (SPEEDS, {"config": {"batch_size": 32}}, [1, 2, 3, 4]),  # between and after the rows that have a speed, too
+        (
+            SPEEDS,
+            {"config": {"batch_size": "all"}, "steps_per_epoch": 1, "data": {"sizes": {"train": 64}}},
+            [2, 4, 6, 8],
+        ),
+        ([{"step": 1}, {"step": 2, "perf/examples_per_sec": None}], {"config": {"batch_size": 32}}, None),
+        (SPEEDS, {"config": {"batch_size": "all"}}, None),
+    ],
+)
+def test_seconds_come_from_the_speeds_that_a_run_logged(rows, record, seconds):
+    found = with_seconds(rows, RunRecord(record))
+    assert found == (rows if seconds is None else [{**row, "seconds": s} for row, s in zip(rows, seconds, strict=True)])
+
+
+def test_the_mean_over_seconds_is_taken_between_the_rows():
+    quick, slow = ([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]), ([2.0, 4.0, 6.0], [3.0, 2.0, 1.0])
+    (xs, middle), low, high = mean_curve([quick, slow], "seconds")
+    assert (xs, middle) == ([2.0, 2.5, 3.0], [2.5, 2.125, 1.75])
+    assert (low, high) == ([2.0, 1.5, 1.0], [3.0, 2.75, 2.5])
+    assert mean_curve([quick, ([7.0], [1.0])], "seconds")[0] == ([], [])
+
+
+def test_gaps_and_what_a_logarithmic_axis_hides_are_said(tmp_path):
+    losses = [None if i in (50, 52) else 100.0 - i for i in range(101)]
+    series = collect([make_run(tmp_path / "a", losses)])
+    look = Look(log_y=True)
+    gaps = "val/loss: 2 of 101 values are not finite, and gaps in the curve"
+    hidden = "val/loss: 1 of 99 values are not above 0, so --log-y hides them"
+    assert notes(series, ["val/loss"], look) == [gaps, hidden]
+    assert notes(series, ["val/loss"], Look()) == [gaps]
+    (panel,) = draw(series, ["val/loss"], look).axes
+    assert panel.get_yscale() == "log"
+    line = panel.get_lines()[0]
+    assert (line.get_marker(), line.get_markevery()) == (".", [51]), "no line leads to it"
+    below = collect([make_run(tmp_path / "b", lines='{"step": 1, "epoch": 0.0, "val/loss": 1.0}\n')])
+    with pytest.raises(ConfigError, match="--log-x: no value of epoch is above 0"):
+        notes(below, ["val/loss"], Look("epoch", log_x=True))
+    with pytest.raises(ConfigError, match="--x=seconds: no row has it and val/loss"):
+        notes(series, ["val/loss"], Look("seconds"))
+
+
+def test_twelve_curves_differ_in_colour_or_kind_of_line(tmp_path):
+    series = collect([make_run(tmp_path / f"{i}", lr=i / 10) for i in range(1, LISTED + 1)])
+    (panel,) = draw(series, ["val/loss"]).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in panel.get_lines()}) == LISTED
 
 
 def test_many_runs_share_a_legend_that_fits(tmp_path):
