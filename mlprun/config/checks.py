@@ -65,10 +65,13 @@ def check_config(config: Config) -> Config:
     check_data(data.task, data.name, data.input_shape, data.normalize_targets)
     _check_folds(data.num_folds, data.fold)
     for key, option, value in iter_options(Config, config):
-        if option.unit == DURATION and parse_duration(value, key=key).amount == 0:
+        if option.unit == DURATION and value is not None and parse_duration(value, key=key).amount == 0:
             raise ConfigError(key, value, "must be longer than 0")
         if option.unit == CLOCK_TIME and value is not None:
             parse_seconds(value, key)
+    if (unfreeze_at := config.trainer.unfreeze_at) is not None and not config.trainer.freeze:
+        problem = "nothing is frozen that could start training"
+        raise ConfigError("trainer.unfreeze_at", unfreeze_at, problem, "add trainer.freeze=[…], or leave it out")
     if config.batch_size != "all" and (accumulate := config.trainer.accumulate) > config.batch_size:
         problem = f"cannot split a batch of {config.batch_size} examples into so many parts"
         raise ConfigError("trainer.accumulate", accumulate, problem, f"choose at most batch_size={config.batch_size}")

@@ -215,6 +215,9 @@ class TrainerConfig:
     freeze: list[str] = option(
         [], "parameters that are not trained, as `[conv1,layer1.*]`; the name of a module freezes all its parameters"
     )
+    unfreeze_at: str | None = option(
+        None, "when the parameters of `freeze` start training, as `3 epochs` or `50%`; null: never", unit=DURATION
+    )
     detect_anomaly: bool = option(
         False, "name the operation that produced a NaN in the backward pass; several times slower"
     )

@@ -51,7 +51,7 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> dict[str, Any]:
     if weights is not None:
         print_lines(f"weights {finetune.summary(weights, str(config.trainer.weights))}")
     print_lines(summary.optim_line(config))
-    more = [*group_lines(config, experiment.model), *weight_lines(config, splits, experiment.class_weights)]
+    more = [*group_lines(config, experiment.model, plan), *weight_lines(config, splits, experiment.class_weights)]
     print_lines(*(summary.INDENT + line for line in more))
     print_lines(*length_lines(config, plan, batches, sums_loss=experiment.task.sums_loss))
     print_lines(*drawn.lines())

@@ -19,6 +19,7 @@ from mlprun.config.instantiate import construct, locate
 from mlprun.config.schema import Config
 from mlprun.data.normalize import Normalizer
 from mlprun.errors import ConfigError
+from mlprun.formatting import pluralize
 from mlprun.job.build_optimizer import build_optimizer
 from mlprun.job.build_task import build_metrics, build_task
 from mlprun.job.class_weights import Weights
@@ -45,7 +46,8 @@ def build_plan(config: Config, steps_per_epoch: int | None, mode: Literal["min",
     def steps(key: str, text: str) -> int:
         return durations.parse(text, key=key).steps(steps_per_epoch, num_steps)
 
-    return Plan(
+    unfreeze_at = config.trainer.unfreeze_at
+    plan = Plan(
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
         eval_every=steps("eval_every", config.eval_every),
@@ -56,7 +58,12 @@ def build_plan(config: Config, steps_per_epoch: int | None, mode: Literal["min",
         patience=config.early_stopping.patience,
         min_delta=config.early_stopping.min_delta,
         keep_best=config.checkpoint.keep_best,
+        unfreeze_at=None if unfreeze_at is None else steps("trainer.unfreeze_at", unfreeze_at),
     )
+    if plan.unfreeze_at is not None and plan.unfreeze_at >= num_steps:
+        problem = f"is step {plan.unfreeze_at}, and the run ends after {pluralize(num_steps, 'step')}"
+        raise ConfigError("trainer.unfreeze_at", unfreeze_at, problem, "choose an earlier one, or leave it out")
+    return plan
 
 
 def build_model(config: Config) -> nn.Module:
@@ -74,7 +81,9 @@ def build_model(config: Config) -> nn.Module:
 
 
 def frozen_modules(config: Config, module: nn.Module) -> dict[str, nn.Module]:
-    """The modules, by name, that `trainer.freeze` keeps in evaluation mode during training."""
+    """The modules, by name, that `trainer.freeze` keeps in evaluation mode during all of the training."""
+    if config.trainer.unfreeze_at is not None:
+        return {}
     return finetune.frozen_modules(finetune.frozen(config.trainer.freeze, module), module)
 
 
@@ -167,6 +176,8 @@ def build_learner(
         precision=config.trainer.precision,
         on_nan=config.trainer.on_nan,
         compiled=config.trainer.compile,
-        in_evaluation=frozen_modules(config, module).values(),
+        in_evaluation=finetune.frozen_modules(frozen, module).values(),
+        frozen=[parameter for name, parameter in module.named_parameters() if name in frozen],
+        unfreeze_at=plan.unfreeze_at,
         ema=config.trainer.ema,
     )

@@ -15,6 +15,7 @@ from mlprun.formatting import as_typed, first_few, pluralize
 from mlprun.training import finetune
 from mlprun.training.combined import Combined, has_own_state
 from mlprun.training.learner import GROUP_NAME, needs_closure
+from mlprun.training.loop import Plan
 
 _CRITERIA = ("params", "ndim")  # keys of a group that say which parameters are in it
 _LISTED = 3  # names of parameters in a line
@@ -42,8 +43,14 @@ class Group:
 
 
 def trained_parameters(config: Config, module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters, by name, that are frozen neither by `trainer.freeze` nor by the module itself."""
+    """The parameters, by name, that are frozen neither by `trainer.freeze` nor by the module itself.
+
+    With `trainer.unfreeze_at`, those of `trainer.freeze` are included: they have no gradient before, so an optimizer
+    passes them over.
+    """
     frozen = finetune.frozen(config.trainer.freeze, module)
+    if config.trainer.unfreeze_at is not None:
+        return {name: p for name, p in module.named_parameters() if p.requires_grad or name in frozen}
     return {name: p for name, p in module.named_parameters() if p.requires_grad and name not in frozen}
 
 
@@ -134,11 +141,16 @@ def _build(config: Config, group: Group) -> torch.optim.Optimizer:
     return built
 
 
-def group_lines(config: Config, module: nn.Module) -> list[str]:
-    """Which parameters are in which group, a line for each; none without `optim.groups`."""
-    if len(groups := parameter_groups(config, module)) == 1:
-        return []
+def group_lines(config: Config, module: nn.Module, plan: Plan) -> list[str]:
+    """Which parameters are in which group, a line for each, and which start training later."""
     lines = []
+    if plan.unfreeze_at is not None:
+        frozen = finetune.frozen(config.trainer.freeze, module)
+        counts = {name: p.numel() for name, p in module.named_parameters() if name in frozen}
+        later = f"{pluralize(sum(counts.values()), 'parameter')}: {first_few([*counts], _LISTED)}"
+        lines.append(f"frozen for {pluralize(plan.unfreeze_at, 'step')}: {later}")
+    if len(groups := parameter_groups(config, module)) == 1:
+        return lines
     for group in [*groups[1:], groups[0]]:
         shown = {key: value for key, value in group.differs.items() if key == "lr" or "_target_" not in group.differs}
         name = str(group.node["_target_"]).rpartition(".")[2]

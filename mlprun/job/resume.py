@@ -134,6 +134,8 @@ def _length_lines(experiment: Experiment, length: dict[str, Any], step: int, *, 
                           ("logging.every", old.log_every, new.log_every)):  # fmt: skip
         if was != now:
             reasons.append(f"  {key}: {was} steps up to step {step}, {now} from there")
+    if old.unfreeze_at != new.unfreeze_at and step > min(old.unfreeze_at or step, new.unfreeze_at or step):
+        reasons.append(f"  trainer.unfreeze_at: step {old.unfreeze_at} up to here, {new.unfreeze_at} from there")
     if step == old.num_steps and step % new.eval_every:
         reasons.append(f"  eval_every: the evaluation at step {step} was that of the end")
     effect = "differs from an uninterrupted run's:" if reasons else "is that of an uninterrupted run"

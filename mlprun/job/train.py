@@ -151,13 +151,13 @@ def _log_start(experiment: Experiment) -> None:
         *(summary.INDENT + line for line in experiment.splits.inputs.summary),
         *summary.model_lines(config, experiment.summary, num_trained, most=12),
         summary.optim_line(config),
-        *(summary.INDENT + line for line in group_lines(config, experiment.model)),
+        *(summary.INDENT + line for line in group_lines(config, experiment.model, experiment.plan)),
         *(summary.INDENT + line for line in weight_lines(config, experiment.splits, experiment.class_weights)),
         summary.length_line(config, experiment.plan.num_steps, experiment.batches.batch_size),
         f"device  {experiment.device_name}, {pluralize(experiment.num_threads, 'thread')}",
     ):
         log.info("%s", line)
-    if config.trainer.freeze and config.trainer.weights is None:
+    if config.trainer.freeze and config.trainer.weights is None and config.trainer.unfreeze_at is None:
         log.warning("trainer.freeze without trainer.weights=…: the frozen layers keep their random initial weights")
     if experiment.weights is not None:
         log.info("weights %s", finetune.summary(experiment.weights, str(config.trainer.weights)))

@@ -60,6 +60,7 @@ class Learner:
         on_nan: `stop` or `skip`.
         compiled: run the model through torch.compile.
         in_evaluation: frozen modules, which stay in evaluation mode during training.
+        frozen: parameters of the optimizer that are not trained before step `unfreeze_at`; None: at all.
         ema: decay of the moving average of the weights, which is evaluated instead of them; None: no average.
     """
 
@@ -79,6 +80,8 @@ class Learner:
         on_nan: str = "stop",
         compiled: bool = False,
         in_evaluation: Iterable[nn.Module] = (),
+        frozen: Iterable[nn.Parameter] = (),
+        unfreeze_at: int | None = None,
         ema: float | None = None,
     ) -> None:
         self.model, self.task, self.optimizer, self.schedule = model, task, optimizer, schedule
@@ -86,7 +89,7 @@ class Learner:
         self._metrics = metrics or (lambda: task.metrics(device))
         self._warned: set[str] = set()  # of metrics
         self.accumulate, self.grad_clip, self.on_nan = accumulate, grad_clip, on_nan
-        self._in_evaluation = list(in_evaluation)
+        self._in_evaluation, self._frozen, self._unfreeze_at = list(in_evaluation), list(frozen), unfreeze_at
         self._average = None if ema is None else WeightAverage(model, ema)
         self._forward: nn.Module = cast(nn.Module, torch.compile(model)) if compiled else model
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -115,6 +118,17 @@ class Learner:
         for module in self._in_evaluation:
             module.training = False  # not eval(), which applies to all submodules
 
+    def unfreeze(self, step: int) -> None:
+        """Train what was frozen until now, if step number `step` is `trainer.unfreeze_at` or later."""
+        if self._unfreeze_at is None or step < self._unfreeze_at:
+            return
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._in_evaluation, self._unfreeze_at = [], None
+        if self.model.training:
+            self.train_mode()
+
     def train_step(self, batch: AnyBatch, step: int) -> Update:
         """Do optimizer step number `step` (from 0).
 
@@ -122,6 +136,7 @@ class Learner:
             DivergedError: the loss or the gradient is not finite (on a GPU: at the next `check_finite`).
         """
         randomness.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
+        self.unfreeze(step)
         self.schedule.apply(self.optimizer, step)
         undo = None
         if self.on_nan == "skip":

@@ -32,6 +32,7 @@ class Plan:
     mode: Literal["min", "max"]
     patience: int | None = None  # evaluations without improvement before early stopping
     min_delta: float = 0.0  # smallest change that counts as an improvement
+    unfreeze_at: int | None = None  # the first step that trains frozen parameters; None: they stay frozen
     keep_best: int = 1  # evaluations whose checkpoints are kept
 
 
@@ -157,6 +158,7 @@ def train(
     def state() -> dict[str, Any]:
         return {**learner.state_dict(), "progress": progress.state_dict(), "step": progress.step, **more_state}
 
+    learner.unfreeze(progress.step - 1)  # as the last step has left it
     learner.train_mode()
     window = _Window(progress, learner)
     stream = batches.starting_at(progress.step)

@@ -131,6 +131,8 @@ def test_reproduce_says_that_the_file_has_changed(mlprun, tmp_path):
         pytest.param(["optim=adamw", "trainer.decay_all=false", "scheduler=cosine"], id="groups"),
         pytest.param(["optim=adamw", "scheduler=cosine", '+optim.groups.slow={params:head.output.weight,lr:1e-4}',
                       "+optim@optim.groups.own=momentum", "+optim.groups.own.params=head.hidden"], id="groups' own"),
+        pytest.param(["trainer.unfreeze_at=25 steps", "logging.histograms=true", "scheduler=one_cycle",
+                      "trainer.ema=0.9"], id="unfrozen"),
     ],
 )  # fmt: skip
 def test_a_killed_run_goes_on_without_the_file_and_ends_with_the_same_bits(tmp_path, words):
@@ -151,7 +153,9 @@ def test_a_killed_run_goes_on_without_the_file_and_ends_with_the_same_bits(tmp_p
     assert "have changed" not in output
     first, last = best(whole / "first"), best(whole / RUN)
     for name, tensor in first.items():  # frozen, running statistics and all
-        if name.startswith(("features.", "head.hidden.1.")):
+        if "trainer.unfreeze_at=25 steps" in words:
+            assert not torch.equal(tensor, last[name]), name
+        elif name.startswith(("features.", "head.hidden.1.")):
             assert torch.equal(tensor, last[name]), name
     assert not torch.equal(first["head.output.weight"], last["head.output.weight"])
 
@@ -184,6 +188,9 @@ words = st.lists(st.sampled_from(["layer1", "layer2", "conv", "0", "weight"]), m
         (["trainer.freeze=[*]"], ["trainer.freeze=[*]", "leaves nothing to train"]),
         (["trainer.freeze=[hidden,output]"], ["leaves nothing to train"]),
         (["trainer.freeze=hidden"], ["trainer.freeze=hidden", "must be a list, such as [a,b]"]),
+        (["trainer.unfreeze_at=50%"], ["trainer.unfreeze_at=50%", "nothing is frozen", "add trainer.freeze=[…]"]),
+        (["trainer.freeze=[hidden]", "trainer.unfreeze_at=6 steps"], ["is step 6, and the run ends after 6 steps"]),
+        (["trainer.freeze=[hidden]", "trainer.unfreeze_at=0"], ["trainer.unfreeze_at=0", "must be longer than 0"]),
         (["-m", "trainer.freeze=[hidden],[hiden]"], ["trainer.freeze=hiden", "at the point"]),
     ],
 )
@@ -197,4 +204,6 @@ def test_what_cannot_be_frozen_is_refused(mlprun, line, said):
 def test_batch_norm_that_is_frozen_takes_a_batch_of_one(mlprun):
     line = [*FAST, "model=mlp", "model.batch_norm=true", "data.limit=33"]
     assert "only one to normalise" in mlprun(*line).err
-    assert mlprun(*line, "trainer.freeze=[hidden.1,hidden.4]").status == 0
+    frozen = [*line, "trainer.freeze=[hidden.1,hidden.4]"]
+    assert mlprun(*frozen).status == 0
+    assert "only one to normalise" in mlprun(*frozen, "trainer.unfreeze_at=50%").err

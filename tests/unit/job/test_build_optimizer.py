@@ -92,11 +92,12 @@ def test_every_schedule_scales_each_group_from_its_own_rate() -> None:
 
 def test_the_first_group_that_matches_takes_a_parameter() -> None:
     config = config_of("trainer.freeze=[2.bias]", BODY, *MATRICES, "+optim.groups.late={params:['*'],lr:1,ndim:1}")
-    assert group_lines(config_of(), network()) == []
+    plan = build_plan(config, steps_per_epoch=1)
+    assert group_lines(config_of(), network(), plan) == []
     with pytest.raises(ConfigError, match="late: all its parameters are in the groups before it: body"):
-        group_lines(config, network())
+        group_lines(config, network(), plan)
     config = config_of("trainer.freeze=[2.bias]", '+optim.groups.head={params:["2","0.bias"],lr:2,weight_decay:0.5}')
-    assert group_lines(config, network()) == [
+    assert group_lines(config, network(), plan) == [
         "head: lr 2, weight_decay 0.5; 9 parameters: 0.bias, 2.weight",
         "the others: 12 parameters: 0.weight",
     ]

@@ -14,6 +14,8 @@ from torch import nn
 from mlprun.analysis.diff import compare_tensors
 from mlprun.errors import ConfigError
 from mlprun.training import finetune
+from tests.helpers.learners import built
+from tests.helpers.runs import through_a_file
 
 
 def network(width: int = 4) -> nn.Sequential:
@@ -119,3 +121,26 @@ def test_only_what_is_wholly_frozen_stays_in_evaluation_mode():
     assert still("norm") == {"norm"}
     assert still("norm.weight", "head.bias") == set()
     assert still("body") == {"body.0", "body.1"}  # its dropout goes on
+
+
+@pytest.mark.parametrize("optim", ["adamw", "muon", "adagrad"])
+@pytest.mark.parametrize("resumed_at", [2, 3, 4])
+def test_unfrozen_parameters_train_from_their_step_on_also_after_a_resume(optim, resumed_at):
+    words = ["model.batch_norm=true", "trainer.freeze=[hidden.0,hidden.1]", "trainer.unfreeze_at=3 steps", "steps=6"]
+    words += [f"optim={optim}", "optim.lr=0.01", "trainer.ema=0.5", "scheduler=cosine", "data.limit=64"]
+    whole, batch, _ = built(*words)
+    whole.train_mode()
+    first, mean = whole.model.get_parameter("hidden.0.weight"), whole.model.get_buffer("hidden.1.running_mean")
+    start = first.detach().clone()
+    for step in range(6):
+        if step == resumed_at:
+            again, _, _ = built(*words)
+            again.load_state_dict(through_a_file(whole.state_dict()))
+            again.unfreeze(step - 1)  # as the training loop does
+            again.train_mode()
+        whole.train_step(batch, step)
+        if step >= resumed_at:
+            again.train_step(batch, step)
+        is_frozen = step < 3
+        assert (torch.equal(first, start), bool(mean.any())) == (is_frozen, not is_frozen)
+    assert compare_tensors(whole.state_dict(), again.state_dict()) == []
