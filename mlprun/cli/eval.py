@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_dir(parser)
     parser.add_argument("overrides", metavar="data.root=FOLDER", nargs="*", help="where the data lie now")
     add_checkpoint(parser)
+    help_ = "score the mean prediction over N draws of the training's augmentation"
+    parser.add_argument("--tta", type=int, metavar="N", help=help_)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     help_ = "score the test split even if its data has changed since the run"
     parser.add_argument("--changed-data", action="store_true", help=help_)
@@ -35,9 +37,10 @@ def run(options: argparse.Namespace, command: str) -> int:
             changed_data=options.changed_data,
             root=root,
             checkpoint=options.checkpoint,
+            tta=options.tta,
         )
     lines = [f"{name} {value}" for name, value in values.items()]
-    result = {"run": options.run, "checkpoint": options.checkpoint, "metrics": values}
+    result = {"run": options.run, "checkpoint": options.checkpoint, "tta": options.tta, "metrics": values}
     for line in [json_line(result)] if options.json else lines:
         print_line(line)
     return 0

@@ -261,13 +261,16 @@ class EvalBatches(_Batches):
     def __iter__(self) -> Iterator[Any]:  # of Batch, or with `nested` of NestedBatch
         return self._from_memory(self.part) if isinstance(self.part, Examples) else self._from_loader(self.part)
 
-    def _from_memory(self, part: Examples) -> Iterator[Batch]:
+    def _rows(self, part: Examples) -> Iterator[slice]:
+        """The examples of each batch."""
         values = max(1, part.inputs[:1].numel())
         if part.inputs.dtype in (torch.int32, torch.int64):
             values *= max(VALUES_PER_TOKEN, self._num_outputs)
         count = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
-        for start in range(0, len(part), count):
-            rows = slice(start, start + count)
+        return (slice(start, start + count) for start in range(0, len(part), count))
+
+    def _from_memory(self, part: Examples) -> Iterator[Batch]:
+        for rows in self._rows(part):
             inputs, targets = part.inputs[rows], part.targets[rows]
             if self._lengths is not None:
                 inputs, targets = cut_to(inputs, targets, int(self._lengths[rows].max()))

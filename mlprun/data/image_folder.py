@@ -50,6 +50,10 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
             transforms.append(v2.RandomHorizontalFlip())
         self.transform = v2.Compose([*transforms, v2.PILToTensor()])
 
+    def augmented(self, crop: int, flip: bool) -> ImageFolder:
+        """The same images under random transformations."""
+        return ImageFolder(self.paths, self.targets, self.input_shape, crop or None, flip, self.resize, self.deep)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -98,14 +102,14 @@ def image_folder(
     paths = [path for part in (train, test, val) if part for path in part.paths]
     deep = has_deep_images(root, paths)
 
-    def part(files: Files, crop: int | None = None, flip: bool = False) -> ImageFolder:
-        return ImageFolder(files.paths, torch.tensor(files.targets), input_shape, crop, flip, resize, deep)
+    def part(files: Files) -> ImageFolder:
+        return ImageFolder(files.paths, torch.tensor(files.targets), input_shape, resize=resize, deep=deep)
 
     return Source(
         train=part(train),
         test=part(test) if test else None,
         val=part(val) if val else None,
-        augmented=part(train, crop or None, flip) if crop or flip else None,
+        augmented=part(train).augmented(crop, flip) if crop or flip else None,
         value_range=(0, 255),
         class_names=tuple(classes),
         fingerprints=fingerprints,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -161,11 +162,18 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
     )
 
 
-def build_eval_batches(config: Config, part: Part, splits: Splits, device: torch.device, task: Task) -> EvalBatches:
+def build_eval_batches(
+    config: Config,
+    part: Part,
+    splits: Splits,
+    device: torch.device,
+    task: Task,
+    make: Callable[..., EvalBatches] = EvalBatches,
+) -> EvalBatches:
     """Batches of the val or test split."""
     batch_size = config.batch_size if isinstance(config.batch_size, int) else 256
     how = splits.reading() | {"num_workers": config.data.num_workers, "num_outputs": task.values_per_token}
-    return EvalBatches(part, batch_size, splits.normalizer, device, **how)
+    return make(part, batch_size, splits.normalizer, device, **how)
 
 
 def trial_batch(splits: Splits) -> AnyBatch:

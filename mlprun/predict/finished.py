@@ -230,19 +230,30 @@ def evaluate(
     changed_data: bool = False,
     root: Path | None = None,
     checkpoint: str = "best",
+    tta: int | None = None,
 ) -> dict[str, float]:
     """Recompute the test metrics of a checkpoint of a run.
 
     Args:
         path, trust, root, checkpoint: as for `load`, and its errors.
         changed_data: score another test split too; else it raises a DataError.
+        tta: score the mean prediction over so many draws of the training's augmentation.
     """
     from mlprun.data.digest import Digest
 
     with where_run_began(path, trust=trust, data=root is None) as there:
         run = load(there, trust=trust, data=True, root=root, checkpoint=checkpoint)
-        batches = run.test_batches()
-        batches.digest = Digest()
-        values = run.learner.evaluate(batches).compute()
-    run.check_test_split(changed_data=changed_data, digest=str(batches.digest))
+        if tta is None:
+            batches = run.test_batches()
+            batches.digest = Digest()
+            values = run.learner.evaluate(batches).compute()
+            digest: str | None = str(batches.digest)
+        else:
+            from mlprun.predict.test_time import views_of_test_split
+
+            assert run.splits is not None
+            views, forward = views_of_test_split(run.config, run.splits, run.learner, tta)
+            digest = None if changed_data else run.digest_of_test_split()
+            values = run.learner.evaluate(views, forward).compute()
+    run.check_test_split(changed_data=changed_data, digest=digest)
     return {f"test/{name}": value for name, value in values.items()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlprun.data.nested import AnyBatch, Batch
@@ -119,6 +121,15 @@ class Supervised(Task):
             remedy = "set it to the number of target values of an example"
             raise ConfigError("data.num_outputs", self.num_outputs, problem, remedy)
         return cast(Tensor, self.criterion(outputs, targets))
+
+    def mean_outputs(self, outputs: Tensor) -> Tensor:
+        """The outputs (N, K) for the mean of several predictions, (M, N, K): of probabilities, else of the outputs."""
+        kind = type(self.criterion)
+        if kind in (nn.CrossEntropyLoss, NLL):
+            return F.log_softmax(outputs, dim=2).logsumexp(0) - math.log(len(outputs))
+        if kind is nn.BCEWithLogitsLoss:  # the logit of the mean of sigmoids
+            return F.logsigmoid(outputs).logsumexp(0) - F.logsigmoid(-outputs).logsumexp(0)
+        return outputs.mean(0)
 
     def predicted_classes(self, outputs: Tensor) -> Tensor | None:
         """Class indices (N,) of outputs (N, K); None unless each example has one class."""

@@ -286,8 +286,8 @@ class Learner:
             error.add_note(f"at {when}: {shapes(batch)}")
             raise
 
-    def evaluate(self, batches: Iterable[AnyBatch]) -> Evaluation:
-        """The metrics over a split, with the model in evaluation mode and no gradients."""
+    def evaluate(self, batches: Iterable[AnyBatch], forward: nn.Module | None = None) -> Evaluation:
+        """The metrics over a split, with the model in evaluation mode and no gradients; `forward` calls the model."""
         evaluation = Evaluation(self.task, self._metrics(), self._warned)
         was_training = self.model.training
         self.model.eval()
@@ -295,7 +295,7 @@ class Learner:
             for batch in batches:
                 with self._errors_located(batch, "an evaluation"):
                     with self._autocast():
-                        step = self.task.eval_step(self._forward, batch)
+                        step = self.task.eval_step(forward or self._forward, batch)
                     evaluation.update(step)
         if was_training:
             self.train_mode()

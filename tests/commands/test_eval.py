@@ -10,7 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from mlprun.predict.finished import load
+from mlprun.predict.test_time import views_of_test_split
 from mlprun.runs import checkpoint
 from tests.helpers.files import save_image, write
 from tests.helpers.lines import finish
@@ -66,6 +70,48 @@ def test_each_checkpoint_of_the_best_evaluations_is_listed_and_scored(mlprun, tr
     few = mlprun("resume", str(run), "epochs=9", "checkpoint.keep_best=1")
     assert few.status == 0, few.err
     assert {path.name for path in run.glob("checkpoints/*")} == {"best.pt", "last.pt"}
+
+
+TTA_LINES = {
+    "in memory": lambda folder: ["data.augment.crop=1", "data.augment.flip=true", "data.limit_eval=100"],
+    "files": lambda folder: [*pictures(folder), "data.augment.flip=true"],
+}
+
+
+@pytest.mark.parametrize("make", TTA_LINES.values(), ids=TTA_LINES)
+def test_test_time_augmentation_scores_the_mean_of_the_draws(mlprun, tmp_path, make):
+    assert mlprun("debug=fast", "model=linear", *make(tmp_path), f"hydra.run.dir={RUN}").status == 0
+    plain, one, many = (mlprun("eval", RUN, *words) for words in ([], ["--tta", "1"], ["--tta", "6"]))
+    assert many == mlprun("eval", RUN, "--tta", "6")
+    assert many.status == 0, many.err
+    assert len({plain.out, one.out, many.out}) == 3
+    run = load(tmp_path / RUN, data=True)
+    assert run.splits is not None
+    views, _ = views_of_test_split(run.config, run.splits, run.learner, 6)
+    probabilities, targets = [], []
+    with torch.inference_mode():
+        for batch in views:
+            each = [run.learner.model(view).softmax(1) for view in batch.inputs]
+            probabilities.append(torch.stack(each).mean(0))
+            targets.append(batch.targets)
+    mean, labels = torch.cat(probabilities), torch.cat(targets)
+    printed = {name: float(value) for name, value in (line.split() for line in many.out.splitlines())}
+    assert printed["test/accuracy"] == (mean.argmax(1) == labels).double().mean()
+    assert printed["test/loss"] == pytest.approx(nn.functional.nll_loss(mean.log(), labels).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "said"),
+    [
+        (["model=linear"], ["--tta", "8"], "--tta=8: averages over the augmentation of the training, and this run"),
+        (["model=linear"], ["--tta", "0"], "--tta=0: must be 1 or more"),
+        (["data=reviews", "model=embedding_average"], ["--tta", "2"], "and this run had none\n  leave it out"),
+    ],
+)
+def test_test_time_augmentation_without_one_is_refused(mlprun, trained, line, words, said):
+    refused = mlprun("eval", str(trained("debug=fast", *line)), *words)
+    assert (refused.status, refused.out) == (2, "")
+    assert said in refused.err
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_run_and_its_score(printed, mlprun, trained):
     trained("debug=fast", "data=iris")
     shown = printed(FACTS, "show", RUN)
     assert (shown["run"], shown["status"], shown["overrides"]) == (RUN, "completed", ["debug=fast", "data=iris"])
-    scored = printed(exactly(run=TEXT, checkpoint=TEXT, metrics=METRICS), "eval", RUN)
+    scored = printed(exactly(run=TEXT, checkpoint=TEXT, tta=COUNT, metrics=METRICS), "eval", RUN)
     assert scored["metrics"] == {k: v for k, v in shown["metrics"].items() if k.startswith("test/")}
     alike = printed(PAIR, "show", RUN, RUN)
     assert alike["first_differing_row"] == {"step": None, "differences": []}

@@ -63,10 +63,10 @@ def users_folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory):
-    """A folder with the finished runs `a` and `b`."""
+    """A folder with the finished runs `a` and `b`; augmented, for `eval --tta`."""
     folder = tmp_path_factory.mktemp("runs")
     for name in ("a", "b"):
-        finish(folder, "epochs=1", "data.limit=100", f"hydra.run.dir={name}")
+        finish(folder, "epochs=1", "data.limit=100", "data.augment.crop=1", f"hydra.run.dir={name}")
     return folder
 
 
