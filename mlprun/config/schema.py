@@ -172,6 +172,11 @@ class DataConfig:
     limit_eval: int | None = option(
         None, "number of val and of test examples used; null: all", check=at_least(1), unit="examples"
     )
+    sampler: str | None = option(
+        None,
+        "`balanced`: an epoch is as many draws with replacement, each class equally likely; null: every example once",
+        check=choice("balanced", optional=True),
+    )
     num_workers: int = option(
         0, "DataLoader worker processes; only for data that is not held in memory", check=at_least(0)
     )

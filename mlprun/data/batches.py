@@ -97,6 +97,21 @@ class _Batches:
         return Batch(inputs, targets, epoch)
 
 
+class _Classes:
+    """Draws examples with replacement, so that each class that occurs is equally likely."""
+
+    def __init__(self, classes: Tensor) -> None:
+        self._members = classes.argsort(stable=True)  # by class
+        counts = torch.bincount(classes)
+        self._counts = counts[counts > 0]
+        self._starts = self._counts.cumsum(0) - self._counts
+
+    def __call__(self, count: int, *, generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(self._counts), (count,), generator=generator)
+        share = torch.rand(count, generator=generator, dtype=torch.float64)  # float32 has 2^24 values
+        return self._members[self._starts[chosen] + (share * self._counts[chosen]).long()]
+
+
 class TrainBatches(_Batches):
     """The training split, batch by batch: `starting_at(step)` continues anywhere.
 
@@ -104,6 +119,8 @@ class TrainBatches(_Batches):
         batch_size: examples per step, or `all`; the last batch of an epoch may be smaller.
         crop, flip: random changes of images held in memory (lazy data does its own).
         bucketing: sort the examples of so many batches by length, for sequences in memory; 0: none.
+        classes: of each example, int64 (N,): an epoch is N draws with replacement, each class equally likely; None:
+            every example once.
         first_pass: counts the batches of lazy data.
         how: the other arguments of `_Batches`.
     """
@@ -119,6 +136,7 @@ class TrainBatches(_Batches):
         crop: int = 0,
         flip: bool = False,
         bucketing: int = 0,
+        classes: Tensor | None = None,
         first_pass: FirstPass | None = None,
         **how: Any,
     ) -> None:
@@ -134,6 +152,7 @@ class TrainBatches(_Batches):
         if bucketing and self._lengths is None:
             raise TypeError("sorting by length needs sequences in memory")
         self.crop, self.flip, self.bucketing = crop, flip, bucketing
+        self._classes = None if classes is None else _Classes(classes)
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -174,7 +193,8 @@ class TrainBatches(_Batches):
         assert self.steps_per_epoch is not None
         epoch, skip = divmod(step, self.steps_per_epoch)
         while True:
-            order = torch.randperm(self.num_examples, generator=randomness.generator(self.seed, "order", epoch))
+            generator, draw = randomness.generator(self.seed, "order", epoch), self._classes or torch.randperm
+            order = draw(self.num_examples, generator=generator)
             for index in (self._by_length(order, epoch) if self.bucketing else order.split(self.batch_size))[skip:]:
                 yield epoch, index
             epoch, skip = epoch + 1, 0
@@ -199,7 +219,10 @@ class TrainBatches(_Batches):
             yield self._batch(inputs, targets, epoch, position)
 
     def _from_loader(self, part: Dataset[Any], step: int) -> Iterator[AnyBatch]:
+        positions: Iterator[list[tuple[int, ...]]]
         positions = ([(epoch, i) for i in index.tolist()] for epoch, index in self._orders(step))
+        if self._classes is not None:  # an example that is drawn again is transformed anew
+            positions = ([(*p, step, i) for i, p in enumerate(batch)] for step, batch in enumerate(positions, step))
         epochs = (epoch for epoch, _ in self._orders(step))
         dataset, generator = Positioned(part, self.seed), randomness.generator(self.seed, "workers")
         loader = self._loader(dataset, self.num_workers, generator, batch_sampler=positions)

@@ -19,15 +19,14 @@ POLL_SECONDS = 0.2  # between two looks at requests to stop while workers are bu
 
 
 class Positioned(Dataset[Any]):
-    """A map-style data set whose `(epoch, index)` decides what its random transformations draw."""
+    """A map-style data set whose position, `(epoch, index, …)`, decides what its random transformations draw."""
 
     def __init__(self, dataset: Dataset[Any], seed: int) -> None:
         self.dataset, self.seed = dataset, seed
 
-    def __getitem__(self, position: tuple[int, int]) -> Any:
-        epoch, index = position
-        randomness.seed_all(self.seed, "example", epoch, index)
-        return self.dataset[index]
+    def __getitem__(self, position: tuple[int, ...]) -> Any:
+        randomness.seed_all(self.seed, "example", *position)
+        return self.dataset[position[1]]
 
 
 class PositionedStream(IterableDataset[Any]):

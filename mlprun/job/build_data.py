@@ -10,7 +10,8 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
 from mlprun import randomness
 from mlprun.config.instantiate import construct
@@ -18,6 +19,7 @@ from mlprun.config.schema import INPUT_SECTIONS, Config, DataConfig
 from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.folds import Folds
 from mlprun.data.nested import AnyBatch
+from mlprun.data.parts import known_targets
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.errors import ConfigError
@@ -156,10 +158,30 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
         crop=config.data.augment.crop if in_memory else 0,
         flip=config.data.augment.flip and in_memory,
         bucketing=splits.inputs.bucketing,
+        classes=_classes(config, splits),
         num_workers=config.data.num_workers,
         first_pass=splits.first_pass(),
         **splits.reading(),
     )
+
+
+def _classes(config: Config, splits: Splits) -> Tensor | None:
+    """The class of each training example, for `data.sampler=balanced`; None without it."""
+    if (sampler := config.data.sampler) is None:
+        return None
+
+    def refused(problem: str, remedy: str) -> ConfigError:
+        return ConfigError("data.sampler", sampler, problem, remedy)
+
+    if config.data.task != "classification":
+        raise refused(f"data.task={config.data.task} does not give each example one class", "leave it out")
+    if isinstance(splits.train, IterableDataset):
+        raise refused("a stream is read in its own order", "leave it out; loss.class_weights=[…] weights the classes")
+    targets = known_targets(splits.train)
+    if targets is None or splits.class_counts() is None:
+        remedy = "give the data set an attribute `targets`, one class per example, as torchvision's have"
+        raise refused("the classes of these data are unknown until all examples are read", remedy)
+    return targets.cpu().long()
 
 
 def build_eval_batches(

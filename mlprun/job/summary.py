@@ -27,7 +27,8 @@ def data_line(config: Config, sizes: dict[str, int | None], targets: str) -> str
     counts = ", ".join(f"{n:,} {name}" if n is not None else f"{name} of unknown length" for name, n in sizes.items())
     counts += "" if data.num_folds is None else f" (val is fold {data.fold} of {data.num_folds}, from 0)"
     inputs = "examples" if data.input_shape is None else f"inputs {'x'.join(map(str, data.input_shape))}"
-    return f"data    {data.name}: {counts}; {inputs}, {targets}"
+    drawn = " drawn equally often" if data.sampler == "balanced" else ""
+    return f"data    {data.name}: {counts}; {inputs}, {targets}{drawn}"
 
 
 def model_lines(

@@ -51,8 +51,9 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
     "words",
     [
         pytest.param(
-            ["trainer.precision=bf16", "trainer.accumulate=3", "trainer.grad_clip=0.5", "optim=adamw"],
-            id="bf16, accumulation",
+            ["trainer.precision=bf16", "trainer.accumulate=3", "trainer.grad_clip=0.5", "optim=adamw",
+             "data.sampler=balanced", "loss.class_weights=balanced"],
+            id="bf16, accumulation, balanced",
         ),
         pytest.param(["scheduler=plateau", "scheduler.patience=1", "optim=nesterov"], id="plateau"),
         pytest.param(["scheduler=one_cycle", "optim=muon"], id="one_cycle, muon"),

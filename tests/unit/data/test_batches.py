@@ -58,6 +58,8 @@ class NoisyStream(IterableDataset[Any]):
             yield torch.tensor([float(index), *drawn]), index
 
 
+RARE = torch.tensor([3] * 2 + [0] * 20 + [1])  # classes of 23 examples; none is of class 2
+
 KINDS = {
     "memory": lambda: TrainBatches(memory(), 5, AS_STORED, CPU, seed=0),
     "augmented": lambda: TrainBatches(
@@ -66,6 +68,15 @@ KINDS = {
     ),
     "lazy": lambda: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0),
     "lazy, 2 workers": lambda: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0, num_workers=2),
+    "balanced": lambda: TrainBatches(memory(), 5, AS_STORED, CPU, seed=0, classes=RARE),
+    "balanced, by length": lambda: TrainBatches(
+        Examples((torch.arange(23)[:, None] % 4 >= torch.arange(4)) * torch.arange(1, 24)[:, None], torch.arange(23)),
+        5, AS_STORED, CPU, seed=0, classes=RARE, padding=0, bucketing=2,
+    ),
+    "balanced, lazy": lambda: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0, classes=RARE),
+    "balanced, lazy, 2 workers": lambda: TrainBatches(
+        Noisy(), 5, AS_STORED, CPU, seed=0, classes=RARE, num_workers=2
+    ),
     "stream": lambda: TrainBatches(NoisyStream(), 5, AS_STORED, CPU, seed=0),
     "stream, 1 worker": lambda: TrainBatches(NoisyStream(), 5, AS_STORED, CPU, seed=0, num_workers=2),
 }  # fmt: skip
@@ -102,7 +113,7 @@ def test_starting_at_continues_the_uninterrupted_run(kind):
         assert same(take(KINDS[kind](), 13 - start, start, disturb=True), whole[start:]), f"from step {start}"
 
 
-@pytest.mark.parametrize("lazily", ["lazy", "stream"])
+@pytest.mark.parametrize("lazily", ["lazy", "balanced, lazy", "stream"])
 def test_workers_change_nothing(lazily):
     """Each example's randomness, torch's, NumPy's and Python's, is a function of (seed, epoch, example)."""
     here, workers = (take(KINDS[k](), 7) for k in KINDS if k.startswith(lazily))
@@ -120,6 +131,25 @@ def test_an_example_is_transformed_anew_in_every_epoch(kind):
     assert sum(changed) >= 18
     if kind != "augmented":
         assert all(bool((epochs[0][i][1:] != epochs[1][i][1:]).all()) for i in range(23))
+
+
+def test_balanced_draws_each_class_equally_often_and_its_examples_too():
+    batches = TrainBatches(memory(), 5, AS_STORED, CPU, seed=0, classes=RARE)
+    drawn = torch.cat([batch.targets for batch in take(batches, 5 * 2000)])
+    assert len(drawn) == 23 * 2000  # an epoch is as long as without
+    counts = drawn.bincount(minlength=23)
+    shares = torch.stack([counts[label == RARE].sum() for label in (0, 1, 3)]) / len(drawn)
+    assert torch.allclose(shares, torch.full((3,), 1 / 3), atol=0.01)  # five standard deviations
+    assert counts[2:22].min() > 600  # of 767 on average
+    assert counts[2:22].max() < 930
+    assert not torch.equal(drawn[:23], drawn[23:46])
+
+
+def test_an_example_that_is_drawn_twice_in_an_epoch_is_transformed_anew():
+    batches = take(KINDS["balanced, lazy"](), 5)
+    rare = torch.cat([batch.inputs[batch.targets == 22] for batch in batches])
+    assert len(rare) > 2
+    assert len(rare.unique(dim=0)) == len(rare)
 
 
 @pytest.mark.parametrize("kind", ["memory", "lazy", "lazy, 2 workers"])
