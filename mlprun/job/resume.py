@@ -80,7 +80,7 @@ def _restore(attempt: Attempt, steps_before: int | None, *, is_changed: bool) ->
         best = f"step {progress.best_step} ({experiment.config.monitor} {progress.best:g})"
         lines.append(f"the best checkpoint, of {best}, is lost: best.pt will be the best from here on")
         progress.best = progress.best_values = None
-    lines += _check_next_best(attempt, is_best_lost=recovered.best_is_lost)
+    lines += _check_next_best(attempt)
     metrics_file = attempt.directory.metrics_file
     if (lost := progress.num_rows - count_rows(metrics_file, progress.step - progress.pending)) > 0:
         lines.append(f"{metrics_file} has lost {lost} of {progress.num_rows} rows up to here")
@@ -93,10 +93,10 @@ def _restore(attempt: Attempt, steps_before: int | None, *, is_changed: bool) ->
     return lines
 
 
-def _check_next_best(attempt: Attempt, *, is_best_lost: bool) -> list[str]:
+def _check_next_best(attempt: Attempt) -> list[str]:
     """Keep those of the next best checkpoints that are there, at most as many as configured; returns lines."""
     progress, most = attempt.progress, attempt.experiment.plan.keep_best - 1
-    wanted = [] if is_best_lost else progress.next_best[:most]  # none may be better than best.pt
+    wanted = progress.next_best[:most]
     progress.next_best = [pair for pair in wanted if attempt.saver.has(pair[1])]
     lost = [f"step_{step}.pt" for _, step in wanted if not attempt.saver.has(step)]
     return [f"of the next best checkpoints these are lost: {', '.join(lost)}"] if lost else []

@@ -213,15 +213,15 @@ class Checkpointer:
     def save_step(self, state: Mapping[str, Any]) -> None:
         save(state, self._step(state["step"]))
 
-    def save_best(self, state: Mapping[str, Any]) -> None:
-        """Save `state` as best.pt; the best one before is the first of the next best now, if any is kept."""
-        if not (counted := _next_best(state)) or not self.best.exists():
+    def save_best(self, state: Mapping[str, Any], former: int = 0) -> None:
+        """Save `state` as best.pt; that of step `former` before it becomes step_N.pt if it is one of the next best."""
+        if former not in _next_best(state) or not self.best.exists():
             save(state, self.best)
             return
         new = self.folder / ".best.tmp"  # killed between the renames, a run goes on from the former best
         save(state, new)
         with naming_path(self.best):
-            rename(self.best, self._step(counted[0]))
+            rename(self.best, self._step(former))
             rename(new, self.best)
 
     def has(self, step: int) -> bool:

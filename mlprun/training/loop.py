@@ -203,6 +203,7 @@ def train(
                     after.num_rows += 1
                 if evaluating:
                     learner.schedule.observe(scores[plan.monitor], plan.mode)
+                former = progress.best_step
                 vars(progress).update(vars(after))
                 if logging:  # not the last, partial window, so that a longer run logs the same means
                     window.restart()
@@ -210,7 +211,7 @@ def train(
                 if improved or is_next or saving or ended or pruned:
                     writer.flush()  # a checkpoint must not count rows that a crash could lose
                 if improved:
-                    saver.save_best(state())
+                    saver.save_best(state(), former)
                 elif is_next:
                     saver.save_step(state())
                 if saving or ended or pruned:

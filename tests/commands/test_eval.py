@@ -27,6 +27,7 @@ from tests.helpers.runs import RUN, record_of, rows_of
         [],
         ["trainer.precision=bf16", "batch_size=7"],
         ["data=diabetes", "model=linear"],
+        ["trainer.ema=0.9", "model.batch_norm=true", "epochs=2", "eval_every=3 steps"],
         [
             "data=iris",
             "metrics=[auroc,f_beta,per_class_recall,calibration_error]",

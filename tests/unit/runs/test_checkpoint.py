@@ -208,7 +208,7 @@ def test_the_next_best_stay_until_a_last_checkpoint_no_longer_counts_them(tmp_pa
     saver = Checkpointer(tmp_path, keep=1)
     saver.save_best(ranked(1, 1))
     saver.save_last(ranked(1, 1))
-    saver.save_best(ranked(2, 2, 1))  # 2 is better
+    saver.save_best(ranked(2, 2, 1), 1)  # 2 is better
     assert [checkpoint.load(tmp_path / f"{name}.pt").step for name in ("best", "step_1")] == [2, 1]
     saver.save_step(ranked(3, 2, 3))  # in the place of 1
     assert names(tmp_path) == {"last.pt", "best.pt", "step_1.pt", "step_3.pt"}
@@ -232,7 +232,7 @@ def test_a_run_that_is_killed_while_best_pt_changes_loses_neither(tmp_path, monk
 
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr(os, "replace", killed)
-        saver.save_best(ranked(2, 2, 1))
+        saver.save_best(ranked(2, 2, 1), 1)
         saver.save_last(ranked(2, 2, 1))
     recovered = Checkpointer(tmp_path).recover()
     assert not recovered.best_is_lost

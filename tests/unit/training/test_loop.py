@@ -70,7 +70,7 @@ class Shelf:
     def save_last(self, state: dict[str, Any], *, keep: bool = True) -> None:
         self.last[state["step"]] = self._bytes(state)
 
-    def save_best(self, state: dict[str, Any]) -> None:
+    def save_best(self, state: dict[str, Any], former: int = 0) -> None:
         self.best[state["step"]] = self._bytes(state)
 
     def save_step(self, state: dict[str, Any]) -> None:
