@@ -2,8 +2,6 @@
 
 - `ConfigLoaderImpl`, `IConfigRepository`, `create_config_search_path`: needed because `hydra.compose` names neither the
   key at fault nor the options of a group, and reads all YAML again for every point of a sweep, until that changes.
-- `get_overrides_dirname`: needed because `Loader.load_configuration` replaces the method that calls it, until a config
-  can be composed from one that is loaded.
 - `Hydra`, `Callbacks`, `get_args_parser`: needed because `hydra.main` parses the command line twice and composes three
   times, until it accepts a composed config.
 - `_get_node`, `_is_none`, `_is_missing`, `_set_value` and the like of OmegaConf: needed because public access resolves
@@ -15,15 +13,17 @@ from __future__ import annotations
 import copy
 import os
 import re
+import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import version
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
@@ -52,12 +52,16 @@ from mlprun.config.rows import is_zip, parse_zip
 from mlprun.errors import ConfigError
 
 VERSION_BASE = "1.3"
+IS_1_4 = not hydra.__version__.startswith("1.3.")
 POINT_NAME = "${mlprun.point_name:}"  # the default of hydra.sweep.subdir
 
 
 def set_up() -> None:
     """Set the process-wide state that `hydra.main` sets: resolvers, version and job name."""
-    version.setbase(VERSION_BASE)
+    if IS_1_4:  # which warns of `setbase`
+        VersionBase.instance().version_base = VERSION_BASE  # type: ignore[assignment]
+    else:
+        version.setbase(VERSION_BASE)
     setup_globals()
     JobRuntime.instance().set("name", "mlprun")
 
@@ -71,6 +75,24 @@ def globals_restored() -> Iterator[None]:
         yield
     finally:
         base.version_base, runtime.conf, config.cfg = before
+
+
+def register_resolver(name: str, function: Callable[..., Any]) -> None:
+    """Register the resolver `${name:}`: 2.3 deprecates the method of 2.4, and 2.4 that of 2.3."""
+    register: Any = OmegaConf.register_resolver if IS_1_4 else OmegaConf.register_new_resolver
+    register(name, function, replace=True)
+
+
+@contextmanager
+def unlisted() -> Iterator[None]:
+    """A block in which Hydra 1.4 does not warn that no whitelist lists what a config may call.
+
+    No list could: a model is any class, and the list has to name what a function returns. Stored configs are checked by
+    `trust.py`, and Hydra's own list of forbidden targets applies in 1.3 and 1.4 alike.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*hydra\.utils\.instantiate\(\) resolved", UserWarning)
+        yield
 
 
 def argument_parser() -> ArgumentParser:
@@ -192,6 +214,7 @@ class Loader(ConfigLoaderImpl):
         run_mode: RunMode,
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
+        skip_missing_defaults: bool = False,
     ) -> DictConfig:
         parsed = [self.parse(line) for line in overrides]
         if validate_sweep_overrides:
@@ -210,12 +233,16 @@ class Loader(ConfigLoaderImpl):
         cfg.hydra.runtime.cwd = os.getcwd()
         names = cfg.hydra.job.config.override_dirname
         excluded = [*names.exclude_keys, *self.shared_keys]
-        cfg.hydra.job.override_dirname = get_overrides_dirname(task, excluded, names.item_sep, names.kv_sep)
+        named = sorted(str(o.input_line) for o in task if o.key_or_group not in excluded)
+        cfg.hydra.job.override_dirname = names.item_sep.join(named).replace("=", names.kv_sep)
         return cfg
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """As Hydra's, with the sweep's directory and the point's planned subdirectory."""
-        cfg: DictConfig = super().load_sweep_config(master_config, sweep_overrides)
+        """As Hydra's, which composes by itself since 1.4, with the sweep's directory and the point's subdirectory."""
+        lines: Any = OmegaConf.to_container(master_config.hydra.overrides.hydra)  # unresolved
+        lines += sweep_overrides
+        cfg = self.load_configuration(master_config.hydra.job.config_name, lines, RunMode.RUN)
+        OmegaConf.copy_cache(from_config=master_config, to_config=cfg)  # the same ${now:}
         cfg.hydra.mode = master_config.hydra.mode
         if not OmegaConf.is_interpolation(master_config.hydra.sweep, "dir"):
             cfg.hydra.sweep.dir = master_config.hydra.sweep.dir
@@ -243,13 +270,13 @@ class Loader(ConfigLoaderImpl):
 
     def context(self, cfg: DictConfig) -> HydraContext:
         """The context for Hydra's launchers, sweepers and `run_job`, with the callbacks of the config."""
-        return HydraContext(config_loader=self, callbacks=Callbacks(cfg))
+        return job_context(cfg, self)
 
 
-def job_context(cfg: DictConfig) -> HydraContext:
-    """As `Loader.context`, for a job that composes nothing."""
-    # the loader is only for composing
-    return HydraContext(config_loader=None, callbacks=Callbacks(cfg))  # type: ignore[arg-type]
+def job_context(cfg: DictConfig, loader: Loader | None = None) -> HydraContext:
+    """As `Loader.context`; without a loader for a job that composes nothing."""
+    with unlisted():
+        return HydraContext(config_loader=loader, callbacks=Callbacks(cfg))  # type: ignore[arg-type]
 
 
 def find_node(cfg: DictConfig, key: str) -> Any:

@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from mlprun.config.environment import filled_in
+from mlprun.config.hydra_private import unlisted
 from mlprun.config.project import find_project
 from mlprun.errors import ConfigError, UserError, close_matches, did_you_mean, is_users_own
 from mlprun.version_one import TARGETS, upgrade_config
@@ -67,8 +68,8 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
     if node.get("_recursive_", True):
         for name, value in node.items():
             _check_nested(value, f"{key}.{name}")
+    build = _partial(node, key)
     try:
-        build = instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")
         return build(*positional)
     except ConfigError as error:
         if error.key.startswith("data."):  # already the full key, from which an argument was interpolated
@@ -76,8 +77,6 @@ def construct(node: Node, key: str, *positional: Any) -> Any:
         raise error.under(key) from error
     except UserError:
         raise
-    except InstantiationException as error:  # of a nested node
-        _raise_cause(error, key)
     except (TypeError, ValueError, RuntimeError, LookupError, OSError, AttributeError, AssertionError) as error:
         if _is_users_own(target) or _has_own_frames(error) or "memory" in str(error):
             raise  # the frames of the user's code say more
@@ -98,12 +97,13 @@ def _check_nested(value: Any, key: str) -> None:
             _check_nested(item, f"{key}.{name}")
 
 
-def _raise_cause(error: InstantiationException, key: str) -> NoReturn:
-    """Raise what a nested node raised, with its key."""
+def _raise_cause(error: Exception, key: str) -> NoReturn:
+    """Raise what a nested node raised, with its key: Hydra 1.3 wraps the exception, 1.4 adds a note to it."""
     cause: BaseException = error
     while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
         cause = cause.__cause__
-    match = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
+    texts = [str(error), *getattr(cause, "__notes__", [])]
+    match = re.search(r"^full_key: (\S+)$", "\n".join(texts), re.MULTILINE)
     key = f"{key}.{match[1]}" if match else key
     if isinstance(cause, ConfigError):
         raise cause.under(key) from error
@@ -133,8 +133,17 @@ def bind(node: Node, key: str, num_arguments: int) -> Callable[..., Any]:
             raise ConfigError(f"{key}._target_", node["_target_"], "does not return anything that can be called")
         return built  # type: ignore[no-any-return]  # an instance of any class
     _check_arguments(target, node, key, num_arguments)
-    # Hydra gives Any
-    return instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")  # type: ignore[no-any-return]
+    return _partial(node, key)
+
+
+def _partial(node: Node, key: str) -> Callable[..., Any]:
+    """The target with the arguments of the node, of which nested nodes are built."""
+    try:
+        with unlisted():
+            # Hydra gives Any
+            return instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")  # type: ignore[no-any-return]
+    except Exception as error:  # of a nested node
+        _raise_cause(error, key)
 
 
 def _is_users_own(target: Callable[..., Any]) -> bool:

@@ -17,7 +17,8 @@ from pathlib import Path
 from mlprun.errors import RunError, is_users_own
 
 # Who imports what a config names: mlprun, Hydra, and multiprocessing, which unpickles it in a worker.
-_ASKING = ("/mlprun/config/instantiate.py", "/mlprun/config/trust.py", "/hydra/_internal/utils.py")
+_HYDRA = ("/hydra/_internal/utils.py", "/hydra/_internal/_locate.py")  # in 1.3, and since 1.4
+_ASKING = ("/mlprun/config/instantiate.py", "/mlprun/config/trust.py", *_HYDRA)
 
 
 class OwnModules(MetaPathFinder):

@@ -6,9 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mlprun.config.checks import check
+from mlprun.config.hydra_private import register_resolver
 from mlprun.config.identity import fingerprint
 from mlprun.config.options import iter_options
 from mlprun.config.point_directories import PointDirectories
@@ -94,11 +95,11 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.,=+-]+", "-", re.sub(r"[\[\]{}'\"]", "", text))[:120].strip("-.")
 
 
-OmegaConf.register_new_resolver("mlprun.data_root", data_root, replace=True)
-OmegaConf.register_new_resolver("mlprun.outputs", lambda: str(find_project().outputs), replace=True)
-OmegaConf.register_new_resolver("mlprun.run_name", _run_name, replace=True)
-OmegaConf.register_new_resolver("mlprun.point_name", _point_name, replace=True)
-OmegaConf.register_new_resolver("mlprun.num_class_folders", num_class_folders, replace=True)
-OmegaConf.register_new_resolver("mlprun.table", _table, replace=True)
-OmegaConf.register_new_resolver("mlprun.loss_of", _loss_of, replace=True)
-OmegaConf.register_new_resolver("mlprun.num_frames", lambda audio: _frames(audio).num_frames, replace=True)
+register_resolver("mlprun.data_root", data_root)
+register_resolver("mlprun.outputs", lambda: str(find_project().outputs))
+register_resolver("mlprun.run_name", _run_name)
+register_resolver("mlprun.point_name", _point_name)
+register_resolver("mlprun.num_class_folders", num_class_folders)
+register_resolver("mlprun.table", _table)
+register_resolver("mlprun.loss_of", _loss_of)
+register_resolver("mlprun.num_frames", lambda audio: _frames(audio).num_frames)

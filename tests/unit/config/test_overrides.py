@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlprun.config.compose import Composer
-from mlprun.config.hydra_private import find_node
+from mlprun.config.hydra_private import IS_1_4, find_node
 from mlprun.config.instantiate import construct
 from mlprun.config.overrides import TEXT_KEYS, quote_numbers
 from mlprun.config.ranges import FOLDER_NAME
@@ -177,9 +177,6 @@ def test_nor_is_none_null_in_a_file(tmp_path, line):
         ("model=glob(mpl*)", "matches nothing\n  there are cifar_quick, cnn"),
         ("model=glob(*,exclude=*)", "matches nothing"),
         ("epochs=glob(*)", "glob is for groups"),
-        ("epochs=sort(range(2,7,2),reverse=true)", "Hydra would run 5,3,1\n  write epochs=6,4,2"),
-        ("seed=shuffle(sort(range(0,5,2), reverse = True))", "write seed=4,2,0"),
-        ("seed=sort(tag(a,range(5,0,-3)))", "Hydra would run"),
     ],
 )
 def test_a_sweep_has_the_values_that_were_typed_or_is_refused(line, said):
@@ -198,6 +195,22 @@ def test_a_sweep_has_the_values_that_were_typed_or_is_refused(line, said):
 )
 def test_so_is_what_hydra_sorts_well(composer, line, values):
     assert [point[0].partition("=")[2] for point in composer.points([line])] == [*values]
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "values"),
+    [
+        ("epochs=sort(range(2,7,2),reverse=true)", "Hydra would run 5,3,1\n  write epochs=6,4,2", "246"),
+        ("seed=shuffle(sort(range(0,5,2), reverse = True))", "write seed=4,2,0", "024"),
+        ("seed=sort(tag(a,range(5,0,-3)))", "Hydra would run", "25"),
+    ],
+)
+def test_a_sorted_range_that_hydra_1_3_gets_wrong_is_refused(composer, line, said, values):
+    if IS_1_4:
+        assert sorted(point[0].partition("=")[2] for point in composer.points([line])) == [*values]
+    else:
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            [*composer.points([line])]
 
 
 def test_a_dict_of_new_keys_of_hydra_is_added(composer):
