@@ -7,6 +7,7 @@ exception is a bug in mlprun or comes from the user's own code.
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Iterable
 
@@ -39,7 +40,7 @@ class ConfigError(UserError, ValueError):
     """
 
     exit_status = 2
-    MISSING = object()
+    MISSING: object = inspect.Parameter.empty  # a class, and so the same in every process
 
     def __init__(self, key: str, value: object, problem: str, remedy: str = "") -> None:
         self.key, self.value, self.problem, self.remedy = key, value, problem, remedy

@@ -38,6 +38,11 @@ class Line:
     def overrides(self) -> list[Override]:
         return self.composer.parse(self.words)
 
+    @property
+    def words_of_task(self) -> list[str]:
+        """The overrides that Hydra passes to its sweepers and launchers."""
+        return [str(o.input_line) for o in self.overrides if not o.is_hydra_override()]
+
     def sets(self, key: str) -> bool:
         """Whether an override gives `key` a value."""
         return any(o.key_or_group == key and not o.is_delete() for o in self.overrides)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shlex
 import shutil
 import sys
@@ -19,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlprun.cli.line import Line
-from mlprun.cli.task import SAFE_PATH, Task, restore_safe_path
+from mlprun.cli.task import POOL, Task, safe_path
 from mlprun.config.identity import fingerprint
 from mlprun.config.project import find_project
 from mlprun.config.rows import Rows
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from mlprun.sweep.preflight import Checked
     from mlprun.sweep.search import Search
 
-POOL = "hydra_plugins.mlprun_pool.PoolLauncher"
 # Imported once by the process that starts the jobs.
 PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "PIL.ImageDraw"]
 MOST_WARNINGS = 10
@@ -232,25 +230,21 @@ def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[
     context.callbacks.on_multirun_start(config=cfg, config_name=line.options.config_name)
     task = Task(line.command)
     how: dict[str, Any] = {"config": cfg, "hydra_context": context, "task_function": task}
-    # Launchers start interpreters with `-m`, which would import libraries from the current folder.
-    os.environ.setdefault("PYTHONSAFEPATH", SAFE_PATH)
     try:
-        if search is not None:
-            _launch(search, Plugins.instance().instantiate_launcher(**how))
-        elif points is not None:
-            parsed = [line.composer.parse(point.overrides) for point in points]
-            overrides = [[str(o.input_line) for o in point if not o.is_hydra_override()] for point in parsed]
-            Plugins.instance().instantiate_launcher(**how).launch(overrides, 0)
-        else:
-            arguments = [str(o.input_line) for o in line.overrides if not o.is_hydra_override()]
-            Plugins.instance().instantiate_sweeper(**how).sweep(arguments=arguments)
+        with safe_path():
+            if search is not None:
+                _launch(search, Plugins.instance().instantiate_launcher(**how))
+            elif points is not None:
+                parsed = [line.composer.parse(point.overrides) for point in points]
+                overrides = [[str(o.input_line) for o in point if not o.is_hydra_override()] for point in parsed]
+                Plugins.instance().instantiate_launcher(**how).launch(overrides, 0)
+            else:
+                Plugins.instance().instantiate_sweeper(**how).sweep(arguments=line.words_of_task)
     except Exception as error:  # of a launcher or a sweeper
         text = f"{type(error).__name__}: {error}"
         if not is_guest():  # else it is raised
             print_line(f"error: {text}", sys.stderr)
         return text
-    finally:
-        restore_safe_path()
     context.callbacks.on_multirun_end(config=cfg, config_name=line.options.config_name)
     return ""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +25,9 @@ from mlprun.job.run import run_job
 from mlprun.process import is_guest
 
 SAFE_PATH = "mlprun"  # the value of PYTHONSAFEPATH for the processes of a launcher
+POOL = "hydra_plugins.mlprun_pool.PoolLauncher"  # the default
 
-__all__ = ["Composer", "Task"]
+__all__ = ["POOL", "Composer", "Launched", "Task", "safe_path", "standard_error"]
 
 
 @dataclass
@@ -34,14 +37,17 @@ class Task:
     Attributes:
         composed, config: of a single run, which was checked before its directory was created.
         outcome: of the last job in this process.
+        launched_from: of a single run that a launcher starts, the standard error of this process; the job returns a
+            `Launched`.
     """
 
     command: str
     composed: DictConfig | None = None
     config: Config | None = None
     outcome: Outcome | None = None
+    launched_from: tuple[int, int] | None = None
 
-    def __call__(self, cfg: DictConfig) -> float:
+    def __call__(self, cfg: DictConfig) -> float | Launched:
         """Run the job; returns the value of its monitor, or NaN."""
         restore_safe_path()
         find_own_modules()
@@ -55,10 +61,39 @@ class Task:
             config = self.config if self.config is not None and cfg == self.composed else check(cfg)
             self.outcome = run_job(config, path, self.command, overrides)
         except UserError as error:
-            if not is_guest():  # else it is raised
+            if not is_guest() and self.launched_from in (None, standard_error()):  # else who called or launched tells
                 report(error)
             self.outcome = Outcome("failed", path, exit_status=error.exit_status, error=error)
-        return self.outcome.objective
+        if self.launched_from is None:
+            return self.outcome.objective
+        return Launched(self.outcome, is_shown=self.launched_from == standard_error())
+
+
+@dataclass(frozen=True)
+class Launched:
+    """How a single run ended that a launcher started; `is_shown`: what it printed was seen."""
+
+    outcome: Outcome
+    is_shown: bool
+
+
+def standard_error() -> tuple[int, int]:
+    """Which file the standard error of this process is: (-1, -1) if it is closed."""
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return -1, -1
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """A block in which launchers start interpreters with `-m`, which would import libraries from the current folder."""
+    os.environ.setdefault("PYTHONSAFEPATH", SAFE_PATH)
+    try:
+        yield
+    finally:
+        restore_safe_path()
 
 
 def restore_safe_path() -> None:

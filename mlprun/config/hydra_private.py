@@ -238,12 +238,16 @@ class Loader(ConfigLoaderImpl):
         return cfg
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """As Hydra's, which composes by itself since 1.4, with the sweep's directory and the point's subdirectory."""
+        """As Hydra's, which composes by itself since 1.4, with the directories of sweep and point, or of the run."""
         lines: Any = OmegaConf.to_container(master_config.hydra.overrides.hydra)  # unresolved
         lines += sweep_overrides
         cfg = self.load_configuration(master_config.hydra.job.config_name, lines, RunMode.RUN)
         OmegaConf.copy_cache(from_config=master_config, to_config=cfg)  # the same ${now:}
         cfg.hydra.mode = master_config.hydra.mode
+        if cfg.hydra.mode is RunMode.RUN:  # a single run, which a launcher starts
+            for key in ("run", "sweep", "output_subdir"):
+                cfg.hydra[key] = master_config.hydra[key]
+            return cfg
         if not OmegaConf.is_interpolation(master_config.hydra.sweep, "dir"):
             cfg.hydra.sweep.dir = master_config.hydra.sweep.dir
         name = self.point_names.get(tuple(sweep_overrides))

@@ -44,6 +44,21 @@ def test_the_wheel_holds_every_yaml_and_no_tests(site):
     assert not (site / "tests").exists()
 
 
+def test_hydra_has_the_launcher_once_by_the_namespace_and_by_the_entry_point(site, tmp_path):
+    program = """
+from importlib.metadata import entry_points
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+ours = [each for each in Plugins.instance().discover(Launcher) if each.__name__ == "PoolLauncher"]
+(entry,) = [each for each in entry_points(group="hydra.plugins") if each.name == "mlprun_pool"]
+print(ours == [entry.load()], __import__("inspect").getfile(*ours))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    line = [sys.executable, "-W", "error::UserWarning:hydra", "-c", program]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", str(site / "hydra_plugins/mlprun_pool.py")], done.stderr
+
+
 def test_the_console_script_is_the_program(tmp_path):
     script = os.path.join(os.path.dirname(sys.executable), "mlprun")
     done = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True)
