@@ -77,12 +77,22 @@ def format_share(share: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`850 us`, `5.5 ms`, `40 s`, `1.7 min`, `12 min`, `3.5 h`."""
+    """`850 us`, `5.5 ms`, `40 s`, `1.7 min`, `12 min`, `3.5 h`, `5 days`."""
     if seconds < 1:
         return f"{seconds * 1e6:.0f} us" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
     if seconds < 90:
         return f"{seconds:.3g} s"
-    return f"{seconds / 60:.2g} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.2g} min"
+    return f"{seconds / 3600:.1f} h" if seconds <= 100 * 3600 else f"{seconds / 86400:,.0f} days"
+
+
+def format_bytes(number: float) -> str:
+    """`12 KiB`, `3.4 MiB`, `1.2 GiB`."""
+    units = ("KiB", "MiB", "GiB", "TiB")
+    power = next((i for i in range(len(units)) if number < 1000 * 1024 ** (i + 1)), len(units) - 1)
+    value = number / 1024 ** (power + 1)
+    return f"{value:.1f} {units[power]}" if value < 10 and power else f"{value:,.0f} {units[power]}"
 
 
 def truncate(text: str, width: int, ellipsis: str = "…") -> str:

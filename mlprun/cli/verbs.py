@@ -15,6 +15,7 @@ VERBS = {
     "resume": "resume a stopped run or sweep, or extend a finished run",
     "reproduce": "repeat a run from its record in a new directory, and compare bit by bit",
     "runs": "table and leaderboard of the runs in a folder",
+    "prune": "remove failed, interrupted, killed and debug runs, after asking",
     "show": "show a run, or how the configs, code, environments and results of two differ",
     "predict": "predict with the best checkpoint: images, rows of numbers, text, audio or test examples",
     "export": "export the model of the best checkpoint as ONNX, or as a .pt2 of torch.export",

@@ -11,7 +11,7 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,12 @@ def make(path: Path, *, ignored: bool = False) -> None:
 def remove(path: Path, made: Sequence[Path]) -> None:
     """Remove a directory and, innermost first, the folders that were `made` for it and hold nothing else."""
     shutil.rmtree(path)
-    for folder in made:
+    remove_empty(made)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of the folders, innermost first, that hold nothing but what `claim` put there."""
+    for folder in folders:
         with contextlib.suppress(OSError):
             ignore = folder / ".gitignore"
             if list(folder.iterdir()) == [ignore] and ignore.read_bytes() == _IGNORE_ALL:

@@ -99,7 +99,7 @@ def shortened(words: list[str]) -> list[str]:
 def test_every_command_runs(mlprun, users_folder, two_runs, line):
     page, words = COMMANDS[line]
     write_files(page, users_folder)
-    is_training = not words or (any("=" in word for word in words) and words[0] != "runs")
+    is_training = not words or (any("=" in word for word in words) and words[0] not in ("runs", "prune"))
     if "data=mnist" in words or any(word.startswith("experiment=mnist") for word in words):
         if find_mnist() is None:
             pytest.skip("the real MNIST is neither in ../shared/data nor in MLPRUN_DATA")
@@ -119,7 +119,7 @@ def test_every_command_runs(mlprun, users_folder, two_runs, line):
         shutil.copytree(two_runs, users_folder / "outputs")
     elif "outputs/sweeps/lr" in words:
         mlprun("-m", "debug=fast", "seed=0,1", "sweep.name=lr")
-    elif "SWEEP_DIR" in words or words[:1] == ["runs"]:
+    elif "SWEEP_DIR" in words or words[:1] in (["runs"], ["prune"]):
         mlprun("-m", "debug=fast", "seed=0,1", "sweep.name=s")
         words = fill_in(words, SWEEP_DIR="outputs/sweeps/s")
     result = mlprun(*(shortened(words) if is_training else words))

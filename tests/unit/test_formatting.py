@@ -10,6 +10,7 @@ import pytest
 from mlprun.formatting import (
     as_typed,
     first_few,
+    format_bytes,
     format_duration,
     format_metric,
     pluralize,
@@ -48,6 +49,10 @@ def test_a_value_as_one_would_type_it(value, text):
         (lambda: truncate("abcdef", 4), "abc…"),
         (lambda: truncate("ab cdef", 4), "ab…"),  # no space before the ellipsis
         (lambda: truncate("abcdef", 5, "..."), "ab..."),
+        (
+            lambda: [format_bytes(number) for number in (0, 1000, 2**20, 5.25 * 2**30)],
+            ["0 KiB", "1 KiB", "1.0 MiB", "5.2 GiB"],
+        ),
         (lambda: truncate_middle("abcdef", 6), "abcdef"),
         (lambda: truncate_middle("abcdef", 4), "ab…f"),
         (lambda: truncate_middle("abcdef", 1), "…"),
@@ -62,6 +67,7 @@ def test_numbers_names_and_long_texts(call, text):
     [
         (0, "0 us"), (0.00085, "850 us"), (0.0055, "5.5 ms"), (0.25, "250 ms"), (1, "1 s"), (3.14159, "3.14 s"),
         (89.4, "89.4 s"), (90, "1.5 min"), (720, "12 min"), (5399, "90 min"), (5400, "1.5 h"), (360_000, "100.0 h"),
+        (432_000, "5 days"),
     ],
 )  # fmt: skip
 def test_a_duration_has_a_unit_of_its_size(seconds, text):
