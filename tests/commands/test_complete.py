@@ -46,7 +46,7 @@ def project(tmp_path, monkeypatch) -> Path:
         ("mlprun predict last ", []),  # files, which the shell knows
         ("mlprun runs ", []),
         ("mlprun eval last ", ["data.root="]),
-        ("mlprun eval last --c", ["--changed-data"]),
+        ("mlprun eval last --c", ["--changed-data", "--checkpoint"]),
         ("mlprun plot last --x ", ["epoch", "optim/lr", "seconds", "step"]),
         ("mlprun resume last ste", ["steps="]),
         ("mlprun resume last trainer.", ["trainer.max_time="]),
