@@ -20,7 +20,7 @@ from mlprun.job.torch_state import restored
 from mlprun.predict import finished
 from mlprun.predict.generate import completes
 from mlprun.predict.inputs import from_array
-from mlprun.predict.predict import batches_of, image_format, read_inputs, words_of
+from mlprun.predict.predict import as_in_evaluation, batches_of, image_format, read_inputs, stored_shape, words_of
 from mlprun.terminal import print_line
 
 
@@ -86,7 +86,8 @@ class TrainedModel:
                 remedy = "mlprun predict continues its texts or fills them in; or call model"
                 raise RunError(f"the run's model predicts tokens\n  {remedy}")
             task = self._loaded.task
-            outputs, _ = self._loaded.learner.predict(batches_of(self._loaded, self._read(inputs)))
+            stacked = as_in_evaluation(self._loaded, self._read(inputs))
+            outputs, _ = self._loaded.learner.predict(batches_of(self._loaded, stacked))
             names = task.class_names(self.class_names)
             return Predictions(outputs, task.probabilities(outputs), task.predicted_classes(outputs), names)
 
@@ -100,10 +101,9 @@ class TrainedModel:
             return torch.stack([each.inputs for each in given])
         if (kind := words_of(self._loaded)) is not None:
             raise ConfigError("inputs", type(inputs).__name__, f"the run takes {kind}", "give one, or a list of them")
-        shape = self.config["data"]["input_shape"]
-        if shape is None:
+        if self.config["data"]["input_shape"] is None:
             raise RunError("the run's examples have a structure of their own\n  call model with a batch of them")
-        return from_array(inputs, shape, image_format(self._loaded))
+        return from_array(inputs, stored_shape(self._loaded), image_format(self._loaded))
 
     def __repr__(self) -> str:
         return f"TrainedModel('{self.directory}', step {self.step}, on {self.device})"

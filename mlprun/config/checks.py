@@ -49,7 +49,24 @@ def to_config(cfg: DictConfig) -> Config:
         name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
         for name, value in config.data.dataset.items()
     }
+    for key, nodes in _transforms(config):
+        nodes[:] = [_transform_node(node, f"{key}[{index}]") for index, node in enumerate(nodes)]
     return config
+
+
+def _transforms(config: Config) -> list[tuple[str, list[Any]]]:
+    lists = config.data.transforms
+    return [("data.transforms.train", lists.train), ("data.transforms.eval", lists.eval)]
+
+
+def _transform_node(typed: Any, key: str) -> dict[str, Any]:
+    """A transform as typed: a name of torchvision.transforms.v2, a path, or either as a `_target_` with arguments."""
+    node = typed if isinstance(typed, dict) else {"_target_": typed}
+    target = node.get("_target_")
+    if not isinstance(target, str) or not target:
+        remedy = "write a name such as RandAugment, my_module.MyTransform or {_target_:RandomErasing,p:0.5}"
+        raise ConfigError(key, typed, "is no transform", remedy)
+    return node | {"_target_": target if "." in target else f"torchvision.transforms.v2.{target}"}
 
 
 def check_config(config: Config) -> Config:
@@ -59,6 +76,9 @@ def check_config(config: Config) -> Config:
             raise ConfigError(key, value, problem)
     _check_numbers(config.to_dict(), "")
     _check_class_arguments(config)
+    for key, nodes in _transforms(config):
+        if any(not isinstance(node, dict) or "_target_" not in node for node in nodes):
+            raise ConfigError(key, nodes, "each transform needs a `_target_`")
     data = config.data
     _check_table_keys(data)
     check_monitor(config.monitor, data.task, data.num_outputs, config.metrics)

@@ -60,6 +60,14 @@ class Augment:
 
 
 @dataclass
+class Transforms:
+    """Transforms of one input at a time, before it is scaled: names of torchvision.transforms.v2, or `_target_`s."""
+
+    train: list[Any] = option([], "of training examples, drawn anew in each epoch; empty: those of `eval`")
+    eval: list[Any] = option([], "of all other examples, also in `predict`; empty: none")
+
+
+@dataclass
 class Text:
     """How text becomes token ids; for text data only."""
 
@@ -162,6 +170,7 @@ class DataConfig:
         False, "standardize the targets of a regression by the training split; metrics stay in the data's units"
     )
     augment: Augment = group(Augment)
+    transforms: Transforms = group(Transforms)
     resize: str = option(
         "cover",
         "how an image file gets the size of `input_shape`: cover it and crop, distort, or fit in and pad with black",

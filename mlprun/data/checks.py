@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, default_collate
 from mlprun.data.nested import AnyBatch, Batch, iter_tensors
 from mlprun.data.parts import size
 from mlprun.data.source import IGNORED, Examples, Part
+from mlprun.data.transforms import stored_examples
 from mlprun.errors import ConfigError, DataError
 from mlprun.formatting import as_typed, first_few
 
@@ -34,14 +35,18 @@ class ExpectedData:
         """The inputs of a part, or of its first example; None without a shape."""
         if size(part) == 0:
             raise DataError(f"data: the {name} part is empty")
-        if isinstance(part, Examples):
-            self._check_shape(part.inputs.shape[1:])
+        if (stored := stored_examples(part)) is not None:
+            if isinstance(part, Examples):
+                inputs: Tensor | None = part.inputs
+                self._check_shape(part.inputs.shape[1:])
+            else:
+                inputs = self._check_example(part[0], name)
             if not self.may_miss:
-                refuse_non_finite(part.inputs, "inputs", f"the {name} part")
-            self._check_targets(part.targets, name)
+                refuse_non_finite(stored.inputs, "inputs", f"the {name} part")
+            self._check_targets(stored.targets, name)
             if self.task == "classification" and name == "training":
-                self._check_no_class_is_empty(part.targets)
-            return part.inputs
+                self._check_no_class_is_empty(stored.targets)
+            return inputs
         if not isinstance(part, IterableDataset):
             if size(part) is None:
                 raise DataError(

@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset
 from mlprun import randomness
 from mlprun.data.parts import size
 from mlprun.data.source import Examples, Part, Source
+from mlprun.data.transforms import Transformed
 from mlprun.errors import ConfigError, suggestion
 from mlprun.formatting import pluralize
 
@@ -44,7 +45,8 @@ def pool(source: Source, val: Part | None, folds: Folds) -> Source:
         return source
     if source.augmented is not None:
         problem = "the data set has a val split of its own, which its augmentation leaves out"
-        raise folds.refuse(problem, "leave data.augment out, or move the val examples to the training ones")
+        remedy = "leave data.augment and data.transforms.train out, or move the val examples to the training ones"
+        raise folds.refuse(problem, remedy)
     if isinstance(source.train, Examples) and isinstance(val, Examples):
         inputs = torch.cat([source.train.inputs, val.inputs])
         return replace(source, val=None, train=Examples(inputs, torch.cat([source.train.targets, val.targets])))
@@ -82,6 +84,7 @@ def _attribute(part: Part, name: str) -> Sequence[Any] | None:
     if isinstance(part, ConcatDataset):
         parts = [values for each in part.datasets if (values := _attribute(each, name)) is not None]
         return [value for values in parts for value in values] if len(parts) == len(part.datasets) else None
+    part = part.dataset if isinstance(part, Transformed) else part
     value = getattr(part, name, None) if isinstance(part, Dataset) else None
     return None if callable(value) or isinstance(value, str | Mapping) else value
 

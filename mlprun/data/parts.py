@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset
 
 from mlprun import randomness
 from mlprun.data.source import Examples, Part
+from mlprun.data.transforms import Transformed
 
 log = logging.getLogger("mlprun")
 
@@ -35,6 +36,8 @@ def known_targets(part: Part) -> Tensor | None:
     """
     if isinstance(part, Examples):
         return part.targets
+    if isinstance(part, Transformed):
+        return known_targets(part.dataset)
     if isinstance(part, Subset):
         of_all = known_targets(part.dataset)
         return None if of_all is None else of_all[torch.as_tensor(part.indices)]
@@ -56,7 +59,7 @@ def known_targets(part: Part) -> Tensor | None:
 def named_classes(part: Part, count: int) -> tuple[str, ...]:
     """The names of `count` classes, if a data set has them: `classes`, torchvision's convention."""
     classes = getattr(part, "classes", None)
-    if classes is None and isinstance(part, Subset):
+    if classes is None and isinstance(part, Subset | Transformed):
         return named_classes(part.dataset, count)
     if not isinstance(classes, list | tuple | np.ndarray):
         return ()
@@ -74,6 +77,8 @@ def named_classes(part: Part, count: int) -> tuple[str, ...]:
 
 
 def take(part: Part, index: Tensor) -> Part:
+    if isinstance(part, Transformed):
+        return Transformed(take(part.dataset, index), part.chain)
     return part[index] if isinstance(part, Examples) else Subset(part, index.tolist())
 
 

@@ -65,6 +65,7 @@ class Inputs:
 
     section: ClassVar[str] = ""  # of `data`, with the keys of this kind
     why_not_augment: ClassVar[str] = ""  # why `data.augment` does not suit these inputs; empty if it may
+    why_not_transform: ClassVar[str] = ""  # likewise `data.transforms`
     why_not_folds: ClassVar[str] = ""  # likewise `data.num_folds`
     bucketing: ClassVar[int] = 0  # sort the examples of so many batches by length
     may_miss: ClassVar[bool] = False  # NaN is a missing value, which `fill` fills

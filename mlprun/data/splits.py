@@ -18,6 +18,7 @@ from mlprun.data.own_generators import warn_of_own_generators
 from mlprun.data.parts import StreamPart, known_targets, limit_examples, named_classes, size, take
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.text.inputs import kind_of
+from mlprun.data.transforms import TransformedStream, Transforms, first_input, in_memory, stored_examples
 from mlprun.errors import ConfigError, DataError
 
 
@@ -32,6 +33,9 @@ class Splits(Source):
         target_normalizer: of the targets of a regression, likewise, shape (num_outputs,); None leaves them unscaled.
         expected: what the config says about them.
         nested: examples have any structure of tensors, and are neither scaled nor checked.
+        stored: the training examples before `data.transforms.eval`; None: there are none of these transforms.
+        transformed: `shape` of an input before `data.transforms.eval` (None: no tensor), and `range`, as `value_range`,
+            after them; None: there are none of these transforms.
     """
 
     val: Part
@@ -41,6 +45,8 @@ class Splits(Source):
     target_normalizer: Normalizer | None = None
     expected: ExpectedData
     nested: bool = False
+    stored: Part | None = None
+    transformed: dict[str, Any] | None = None
 
     def reading(self) -> dict[str, Any]:
         """Arguments of batches of any part."""
@@ -61,15 +67,17 @@ class Splits(Source):
 
         `range`: as `value_range`, or None; `border`: mean of the outermost pixels of training images in that unit,
         which distinguishes black backgrounds from white ones, or None if the images are not in memory; `resize`: as
-        `Source.resize`.
+        `Source.resize`; `transformed`: as the attribute, if it is not None.
         """
         border = None
-        if isinstance(self.train, Examples) and self.train.inputs.dim() == 4:
-            some = self.train.inputs[:STATISTICS_SAMPLE]
+        train = stored_examples(self.train if self.stored is None else self.stored)
+        if train is not None and train.inputs.dim() == 4:
+            some = train.inputs[:STATISTICS_SAMPLE]
             edges = [some[:, :, 0], some[:, :, -1], some[:, :, :, 0], some[:, :, :, -1]]
             border = float(torch.cat([edge.flatten() for edge in edges]).double().mean())
         limits = None if self.value_range is None else [float(v) for v in self.value_range]
-        return {"range": limits, "border": border, "resize": self.resize}
+        more = {} if self.transformed is None else {"transformed": self.transformed}
+        return {"range": limits, "border": border, "resize": self.resize, **more}
 
 
 def make_splits(
@@ -88,6 +96,7 @@ def make_splits(
     limit_eval: int | None,
     folds: Folds | None = None,
     groups: str | None = None,
+    transforms: Transforms | None = None,
 ) -> Splits:
     """Check the data against the config, and split it.
 
@@ -100,6 +109,7 @@ def make_splits(
         limit, limit_eval: number of training, and of val and test examples to use, None for all.
         folds: of train and val, whose own val part is then one with train.
         groups: name of the groups of examples that no two parts share.
+        transforms: of one input at a time.
 
     Raises:
         DataError: NaN, an empty class, too few examples.
@@ -108,37 +118,53 @@ def make_splits(
     if task == "classification" and not source.class_names:
         source = replace(source, class_names=named_classes(source.train, max(num_outputs, 2)))
     val = source.val if val is None else val
+    transforms = transforms or Transforms()
+    before = None if transforms.eval is None else first_input(source.train)
+    source, val = transforms.apply(source, val)
     expected, first = _check(source, val, task, input_shape, num_outputs, normalize)
     if folds is not None:
         source, val = pool(source, val, folds), None
     group_of = None if groups is None else find_groups(source, groups)
     if isinstance(source.train, IterableDataset):
-        train, val, test = _split_stream(source, source.train, val, val_fraction, test_fraction, split_seed)
-        plain_train = train = limit_examples(train, limit, split_seed)
+        shares = (val_fraction if val is None else 0.0, test_fraction if source.test is None else 0.0)
+        plain_train, held_out_val, held_out_test = _split_stream(source.train, shares, split_seed)
+        val, test = held_out_val if val is None else val, held_out_test if source.test is None else source.test
+        train = plain_train = limit_examples(plain_train, limit, split_seed)
+        if isinstance(source.augmented, IterableDataset):
+            train = limit_examples(_split_stream(source.augmented, shares, split_seed)[0], limit, split_seed)
     else:
         fractions = val_fraction, test_fraction
         indices, val, test = _split_examples(source, val, task, fractions, split_seed, folds, group_of)
         indices = indices[:limit].sort().values
         plain_train = take(source.train, indices)
-        train = plain_train if source.augmented is None else take(source.augmented, indices)
+        train = take(source.augmented, indices) if source.augmented is not None else in_memory(plain_train)
     if (counts := _class_counts(expected, train)) is not None:
         left_out = "" if limit is None else f"data.limit={limit} leaves them out, or "
         why = f"{left_out}val and test have all of theirs (data.split_seed={split_seed})"
         expected.warn_of_missing_classes(counts, f"{why}; no model can learn them")
-    test = limit_examples(test, limit_eval, split_seed)
+    stored = None if transforms.eval is None else plain_train
+    plain_train = plain_train if source.augmented is not None else train
+    val, test = (in_memory(limit_examples(part, limit_eval, split_seed)) for part in (val, test))
+    transforms.check_alike(train, val)
     if normalize_targets and not isinstance(plain_train, Examples):
         # one sample of lazy data serves both its inputs and its targets
         plain_train = sample_examples(plain_train, split_seed)
-    val = limit_examples(val, limit_eval, split_seed)
     parts = {"train": train, "val": val, "test": test, "augmented": None}
     kind = source.inputs or kind_of(first)
     kind.check_split(plain_train, {"val": val, "test": test})
+    value_range, transformed = source.value_range, None
+    if transforms.eval is not None and first is not None:
+        value_range = value_range if isinstance(before, Tensor) and before.dtype == first.dtype else None
+        shape = list(before.shape) if isinstance(before, Tensor) else None
+        transformed = {"shape": shape, "range": None if value_range is None else [float(v) for v in value_range]}
     return Splits(
         **vars(source) | parts | {"inputs": kind},
-        normalizer=make_normalizer(plain_train, normalize, source.value_range, split_seed, kind),
+        normalizer=make_normalizer(plain_train, normalize, value_range, split_seed, kind),
         target_normalizer=_target_normalizer(plain_train) if normalize_targets else None,
         expected=expected,
         nested=input_shape is None,
+        stored=stored,
+        transformed=transformed,
     )
 
 
@@ -237,19 +263,10 @@ def hold_out(count: int, classes: Tensor | None, fraction: float, seed: int) -> 
     return is_left.nonzero().flatten(), chosen.sort().values
 
 
-def _split_stream(
-    source: Source,
-    stream: IterableDataset[Any],
-    val: Part | None,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-) -> tuple[Part, Part, Part]:
-    """A stream cannot be permuted: each position belongs to one split, the same in every pass."""
-    shares = (val_fraction if val is None else 0.0, test_fraction if source.test is None else 0.0)
-    train, held_out_val, held_out_test = (StreamPart(stream, shares, name, seed) for name in ("train", "val", "test"))
-    return (
-        stream if shares == (0.0, 0.0) else train,
-        held_out_val if val is None else val,
-        held_out_test if source.test is None else source.test,
-    )
+def _split_stream(stream: Any, shares: tuple[float, float], seed: int) -> list[Part]:
+    """A stream cannot be permuted: each position belongs to train, val or test, the same in every pass."""
+    if isinstance(stream, TransformedStream):  # only the examples of a part are transformed
+        return [TransformedStream(part, stream.chain) for part in _split_stream(stream.dataset, shares, seed)]
+    if shares == (0.0, 0.0):
+        return [stream, stream, stream]
+    return [StreamPart(stream, shares, name, seed) for name in ("train", "val", "test")]

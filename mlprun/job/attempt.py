@@ -8,8 +8,8 @@ from typing import Any
 
 from mlprun.data.digest import digest
 from mlprun.data.parts import size
-from mlprun.data.source import Examples
 from mlprun.data.splits import Splits
+from mlprun.data.transforms import stored_examples
 from mlprun.job.prepare import Experiment
 from mlprun.runs import provenance
 from mlprun.runs.checkpoint import Checkpointer
@@ -49,6 +49,6 @@ def data_entry(splits: Splits) -> dict[str, Any]:
     data: dict[str, Any] = {
         "sizes": {name: size(part) for name, part in parts.items()},
         "fingerprints": splits.fingerprints or {},
-        "digests": {name: digest(part) for name, part in parts.items() if isinstance(part, Examples)},
+        "digests": {name: digest(stored) for name, part in parts.items() if (stored := stored_examples(part))},
     }
     return data | splits.inputs.digests()

@@ -23,6 +23,7 @@ from mlprun.data.parts import known_targets
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.errors import ConfigError
+from mlprun.job.build_transforms import build_transforms
 from mlprun.tasks.base import Task
 
 LARGEST_NAMED = 2**28  # bytes; a larger file would delay the start of a run
@@ -79,6 +80,7 @@ def build_splits(config: Config) -> Splits:
         limit_eval=data.limit_eval,
         folds=None if data.num_folds is None or data.fold is None else Folds(data.num_folds, data.fold),
         groups=data.groups,
+        transforms=build_transforms(config, source),
     )
     if data.resize != source.resize:
         problem = f"does not reach data.dataset, whose images are resized by {source.resize!r}"

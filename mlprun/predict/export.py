@@ -85,6 +85,8 @@ def export(
         notes.append(f"note: the length is fixed: fill the ids of a text up to {inputs.shape[1]} with 0")
     if (precision := run.state.config["trainer"]["precision"]) != "fp32":
         notes.append(f"note: the file computes in fp32, the run did in {precision}")
+    if run.config.data.transforms.eval:
+        notes.append("note: the file takes inputs after data.transforms.eval, which is not in it")
     names = run.task.class_names(run.state.class_names)
     dtype = str(inputs.dtype).removeprefix("torch.")
     metadata = {
@@ -146,7 +148,7 @@ def _random_inputs(run: Finished) -> Tensor:
     shape = (NUM_EXAMPLES, *(run.config.data.input_shape or ()))
     if run.state.tokenizer is not None:
         return torch.randint(1, len(run.state.tokenizer), shape, generator=generator)
-    if (images := image_format(run)) is None:
+    if (images := image_format(run, transformed=True)) is None:
         values = normalizer_of(run).inverse(torch.randn(shape, generator=generator))
         return values.where(values.isfinite(), 0)  # of a category without a training example
     if (images.low, images.high) == (0, 255):

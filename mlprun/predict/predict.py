@@ -106,7 +106,6 @@ def _predict(
     invert: bool,
     value_range: tuple[float, float] | None,
 ) -> Answer:
-    import torch
 
     from mlprun.data.sequences import concat_batches
 
@@ -127,7 +126,7 @@ def _predict(
         names, notes = [each.name for each in given], [each.notes for each in given]
         known = [each.target for each in given]
         normalizer = normalizer_of(run)
-        batches = list(batches_of(run, torch.stack([each.inputs for each in given])))
+        batches = list(batches_of(run, as_in_evaluation(run, [each.inputs for each in given])))
     inputs = concat_batches(batches).inputs
     outputs, targets = run.learner.predict(batches)
     probabilities, classes = task.probabilities(outputs), task.predicted_classes(outputs)
@@ -168,6 +167,23 @@ def batches_of(run: Finished, inputs: torch.Tensor) -> EvalBatches:
     return EvalBatches(examples, len(inputs), normalizer_of(run), run.device, padding=padding)
 
 
+def as_in_evaluation(run: Finished, inputs: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+    """Inputs (N, *stored_shape) after `data.transforms.eval`."""
+    import torch
+
+    from mlprun.job.build_transforms import build_chain
+
+    if (chain := build_chain(run.config, "eval")) is not None:
+        return chain.in_evaluation(inputs)
+    return inputs if isinstance(inputs, torch.Tensor) else torch.stack(list(inputs))
+
+
+def stored_shape(run: Finished) -> list[int]:
+    """The shape of an input as the data set gives it."""
+    shape: list[int] | None = run.state.image_format.get("transformed", {}).get("shape")
+    return shape or run.config.data.input_shape or []
+
+
 def _frames(config: Config) -> Frames | None:
     return None if config.data.audio is None else Frames(**dataclasses.asdict(config.data.audio))
 
@@ -187,7 +203,7 @@ def read_inputs(
     """The inputs that words of the command line are or name, see `predict`; DataError if one does not fit."""
     from mlprun.predict.inputs import files_of, is_image
 
-    shape = run.config.data.input_shape or []
+    shape = stored_shape(run)
     is_sound = run.config.data.audio is not None
     if is_sound or run.state.tokenizer is not None or is_image(shape):
         kind = "sounds" if is_sound else "images" if run.state.tokenizer is None else "texts"
@@ -248,12 +264,16 @@ def text_of(word: str) -> str:
     return word
 
 
-def image_format(run: Finished, value_range: tuple[float, float] | None = None) -> ImageFormat | None:
-    """How the run's data stores images; None if it does not say what black and white are."""
+def image_format(
+    run: Finished, value_range: tuple[float, float] | None = None, *, transformed: bool = False
+) -> ImageFormat | None:
+    """How the run's data stores images, or what `data.transforms.eval` makes of them; None if black is unknown."""
     from mlprun.predict.inputs import ImageFormat
 
     stored = run.state.image_format
     limits = value_range or stored["range"]
+    if transformed and "transformed" in stored:
+        limits = stored["transformed"]["range"]
     return (
         None if limits is None else ImageFormat(limits[0], limits[1], stored["border"], stored.get("resize", "cover"))
     )
@@ -300,7 +320,7 @@ def _pixels(
     if not is_image(run.config.data.input_shape or []):
         return None
     raw = normalizer.inverse(inputs)
-    if (known := image_format(run, value_range)) is not None:
+    if (known := image_format(run, value_range, transformed=True)) is not None:
         return ((raw - known.low) / (known.high - known.low)).clamp(0, 1)
     low, high = raw.amin((1, 2, 3), keepdim=True), raw.amax((1, 2, 3), keepdim=True)
     return (raw - low) / (high - low).clamp(min=1e-12)

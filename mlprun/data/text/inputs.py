@@ -31,6 +31,7 @@ class TokenIds(Inputs):
     """
 
     section = "text"
+    why_not_transform = "is for images and other quantities, and these are token ids"
     tokenizer: Tokenizer | None = None
     padding: int | None = field(default=PADDING, kw_only=True)
 
