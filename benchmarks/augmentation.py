@@ -1,6 +1,6 @@
 """The cost of `data.transforms` for an example in memory, against crop and flip of a whole batch, on one thread.
 
-    python benchmarks/augmentation.py
+python benchmarks/augmentation.py
 """
 
 from __future__ import annotations
