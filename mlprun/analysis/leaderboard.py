@@ -39,7 +39,11 @@ DEFAULT = View()
 
 
 def leaderboard(runs: Sequence[Run], rows: int = 50, view: View = DEFAULT) -> list[str]:
-    """Lines for the terminal: tables of at most `rows` per data set and metric, then unfinished and failed runs."""
+    """Lines for the terminal: tables of at most `rows` per data set and metric, then unfinished and failed runs.
+
+    A wide view has all rows.
+    """
+    rows = sys.maxsize if view.wide else rows
     entries = configurations(runs)
     unfinished = [run for c in entries for run in c.unfinished]
     failed = [*(run for run in runs if not run[1].has_config), *(run for c in entries for run in c.failed)]
@@ -59,7 +63,7 @@ def _block_lines(block: Block, rows: int, view: View, columns: Columns, start: i
     counted += f", {failed} failed" if (failed := sum(len(c.failed) for c in block.all)) else ""
     lines = [f"{best.data}  {best.monitor} ({better} is better)  {counted}", *_table(block, rows, view, columns, start)]
     if len(block.all) > rows:
-        lines.append(f"… {len(block.all) - rows} more (leaderboard.csv has all)")
+        lines.append(f"… {len(block.all) - rows} more (mlprun runs --wide has all)")
     lines += _notes(block)
     if block.ranked and (len(block.ranked) > 1 or not block.apart):  # alone, it is the best of nothing
         sign = 1 if better == "lower" else -1

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reverse", action="store_true", help="the other way round")
     parser.add_argument("--columns", default="", metavar="A,B", help="show these columns, metrics and keys instead")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--wide", action="store_true", help="hide and shorten nothing, however narrow the terminal")
+    form.add_argument("--wide", action="store_true", help="hide and shorten nothing: all rows and columns")
     form.add_argument("--csv", action="store_true", help="print the full table as CSV, with all digits")
     form.add_argument("--json", action="store_true", help="print it as one JSON object")
 

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -230,8 +231,9 @@ def _failed(error: Exception, directory: RunDirectory, config: Config, anomaly: 
     told = error if isinstance(error, UserError) and str(error) == shown else RunError(shown)
     told.__cause__ = told.__cause__ if told is error else error
     began = began or directory.metrics_file.exists() or not isinstance(error, UserError)
-    # a resume would fail in the same way
-    if began and not isinstance(error, ConfigError | DivergedError) and not shown.startswith("out of memory"):
+    # a resume would fail in the same way: it cannot change the keys of `trainer` that would help
+    is_vain = shown.startswith("out of memory") or re.search(r"^  set trainer\.", shown, re.MULTILINE) is not None
+    if began and not is_vain and not isinstance(error, ConfigError | DivergedError):
         log.error("resume  %s", resume_line(directory.path), extra=_RAISED)
         told.add_note(f"resume  {resume_line(directory.path)}")
     status = error.exit_status if isinstance(error, UserError) else 1

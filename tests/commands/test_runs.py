@@ -63,6 +63,9 @@ def test_the_runs_asked_for_in_every_form(mlprun, tmp_path, monkeypatch):
     assert shown.out.splitlines()[1:4] == ["   optim.lr  n    mean", "2       0.1  1  0.5000", "1       0.2  1  0.4000"]
     assert "\n2 of 5 runs: --where leaves out the others\n1 debug run left out" in shown.out
 
+    every = mlprun("runs", "--debug", "--where", "status!=running")
+    assert (every.status, "left out" in every.out, "leaves out" in every.out) == (0, False, False)
+
     written = mlprun("runs", "--json")
     found = json.loads(written.out)
     jsonschema.validate(found, SCHEMA)

@@ -44,6 +44,16 @@ class Hungry(Net):
             torch.empty(2**50)
         return super().forward(x)
 
+class NoKernel(Net):
+    text = "could not create a primitive descriptor for the LSTM forward propagation primitive"
+    def forward(self, x):
+        if self.training and len(x) > 8:
+            raise RuntimeError(self.text)
+        return super().forward(x)
+
+class NotDeterministic(NoKernel):
+    text = "cumsum_cuda_kernel does not have a deterministic implementation, but you set"
+
 class HungryInEvaluation(Net):
     def forward(self, x):
         if not self.training and len(x) > 2:
@@ -239,6 +249,16 @@ def test_nan_in_the_data_is_not_blamed_on_the_rate(fails):
     assert re.match(r"error: step \d: loss or gradient is not finite \(loss nan, gradient norm nan\)", message)
     assert "\n  data: inputs of this batch are NaN or infinite; repair or leave out such examples\n" in message
     assert "optim.lr" not in message
+
+
+@pytest.mark.parametrize(
+    ("model", "remedy"),
+    [("NoKernel", "set trainer.precision=fp32"), ("NotDeterministic", "set trainer.deterministic=false")],
+)
+def test_what_only_a_new_run_can_set_suggests_no_resume(fails, model, remedy):
+    message = fails(*SHORT, DATA, MODEL, own("model", model), "trainer.precision=bf16")
+    assert remedy in message
+    assert "resume" not in message
 
 
 def test_nan_at_the_very_first_step_is_not_blamed_on_the_rate(fails):

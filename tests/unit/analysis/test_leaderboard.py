@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mlprun.analysis.columns import View
 from mlprun.analysis.configurations import configurations
 from mlprun.analysis.diff import MISSING
 from mlprun.analysis.leaderboard import WIDTH, leaderboard, write_csv
@@ -201,8 +202,9 @@ def test_a_page_is_120_columns_and_no_more_rows_than_asked_for(tmp_path):
     assert "…" in table[2]
     few = leaderboard(runs, rows=7)
     assert [line.split()[0] for line in few[2:9]] == [str(i) for i in range(1, 8)]
-    assert "… 53 more (leaderboard.csv has all)" in few
-    assert sum(bool(re.match(r" *\d+ ", line)) for line in leaderboard(runs)) == 50
+    assert "… 53 more (mlprun runs --wide has all)" in few
+    for view, number in ((View(), 50), (View(wide=True), 60)):
+        assert sum(bool(re.match(r" *\d+ ", line)) for line in leaderboard(runs, view=view)) == number
     write_csv(runs, tmp_path / "leaderboard.csv")
     rows = read_csv(tmp_path)
     assert len(rows) == 60
