@@ -128,3 +128,13 @@ def test_weights_that_cannot_be_are_refused(words, message):
     with pytest.raises(ConfigError) as caught:
         class_weights(config, build_splits(config))
     assert message in str(caught.value)
+
+
+def test_a_batch_of_soft_targets_is_divided_by_its_examples():
+    task = build_task(config_of("data=iris"), class_weights={"weight": [1.0, 2.0, 3.0]})
+    outputs, hard = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    soft = torch.tensor([[0.5, 0.5, 0.0]]).repeat(4, 1)
+    for targets, divisor in ((hard, 1.0 + 3.0 + 2.0 + 2.0), (soft, 4)):
+        summed = nn.CrossEntropyLoss(task.criterion.weight, reduction="sum")(outputs, targets)
+        assert float(task.weight_of(targets)) == divisor
+        assert torch.allclose(task.criterion(outputs, targets), summed / divisor)
