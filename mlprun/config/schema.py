@@ -218,6 +218,14 @@ class TrainerConfig:
         "stop", "stop the run at a non-finite loss or gradient, or skip the step", check=choice("stop", "skip")
     )
     decay_all: bool = option(True, "false: no weight decay on biases, norms and other 1-D parameters")
+    mixup: float | None = option(
+        None, "alpha of MixUp, as 0.2: each example of a batch is blended with another; null: none", check=above(0)
+    )
+    cutmix: float | None = option(
+        None,
+        "alpha of CutMix, as 1.0: a box of another image is pasted; beside `mixup`: one per step",
+        check=above(0),
+    )
     ema: float | None = option(
         None,
         "decay of a moving average of the weights, which is evaluated and saved instead of them, as 0.999; null: none",

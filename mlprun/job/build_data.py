@@ -23,6 +23,7 @@ from mlprun.data.parts import known_targets
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.errors import ConfigError
+from mlprun.job.build_mix import build_mix
 from mlprun.job.build_transforms import build_transforms
 from mlprun.tasks.base import Task
 
@@ -150,6 +151,9 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
     """Batches of the training split."""
     if config.batch_size == "all" and not hasattr(splits.train, "__len__"):
         raise ConfigError("batch_size", "all", "the training data have no known length", "give a number")
+    reading = splits.reading()
+    if (mix := build_mix(config)) is not None:
+        reading["perturb"] = mix
     in_memory = isinstance(splits.train, Examples)  # lazy data transform their examples themselves
     return TrainBatches(
         splits.train,
@@ -163,7 +167,7 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
         classes=_classes(config, splits),
         num_workers=config.data.num_workers,
         first_pass=splits.first_pass(),
-        **splits.reading(),
+        **reading,
     )
 
 

@@ -20,6 +20,7 @@ from mlprun.data.source import Inputs, Part
 from mlprun.data.splits import Splits
 from mlprun.job.build_data import build_eval_batches, build_splits, build_train_batches, find_device, trial_batch
 from mlprun.job.build_learner import build_learner, build_model, build_plan, frozen_modules
+from mlprun.job.build_mix import check_mix
 from mlprun.job.build_optimizer import trained_parameters
 from mlprun.job.build_task import build_metrics, build_task, higher_is_better
 from mlprun.job.class_weights import Weights, class_weights
@@ -114,6 +115,7 @@ def prepare(
     splits: Splits = once(("data",), partial(build_splits, config))
     weights_of = class_weights(config, splits)
     task = build_task(config, splits.target_normalizer, splits.class_names, weights_of)
+    check_mix(config, task)
     metrics = build_metrics(config, task, torch.device("cpu"))
     directions = higher_is_better(config, task, metrics)
     batches = build_train_batches(config, splits, torch.device("cpu") if dry else device)

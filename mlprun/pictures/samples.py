@@ -50,7 +50,7 @@ def samples_figure(name: str, seed: int, splits: Splits, first: AnyBatch, task: 
         images = inputs
     else:
         return None
-    captions = [names[int(label)] for label in targets] if names else []
+    captions = [_caption(target, names) for target in targets] if names else []
     captions = captions or [", ".join(f"{value:.3g}" for value in row) for row in targets.flatten(1).tolist()]
     low, high = float(images.min()), float(images.max())
     if isinstance(splits.train, Examples) and splits.train.inputs.dtype == torch.uint8 and high > 127:
@@ -58,6 +58,15 @@ def samples_figure(name: str, seed: int, splits: Splits, first: AnyBatch, task: 
     title = f"{name}: the first training examples (seed={seed}), as stored: {low:.3g} to {high:.3g}"
     pixels = ((images - low) / ((high - low) or 1.0)).clamp(0, 1).numpy()
     return images_figure(title, list(pixels), [truncate(text, 22) for text in captions], cmap="gray", vmin=0, vmax=1)
+
+
+def _caption(target: Tensor, names: Sequence[str]) -> str:
+    """The class, or the shares of the classes of which an example is mixed."""
+    if not target.is_floating_point():
+        return names[int(target)]
+    if len(target) == 1:  # of class 1
+        target = torch.cat([1 - target, target])
+    return ", ".join(f"{names[i]} {float(target[i]):.2g}" for i in target.nonzero().flatten().tolist())
 
 
 def _scatter(points: Any, targets: Any, names: Sequence[str], title: str) -> Any:

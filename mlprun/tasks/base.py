@@ -122,7 +122,7 @@ class Task:
     def label(self, target: Tensor, known: Sequence[str]) -> str:
         """The name of the class that is an example's target; empty as `class_names`."""
         names = self.class_names(known)
-        return names[int(target)] if names else ""
+        return names[int(target.argmax() if target.numel() > 1 else target.round())] if names else ""
 
     def target_lines(self, targets: Tensor, first: Batch, known: Sequence[str], *, redrawn: bool) -> list[str]:
         """What `inspect` shows of all targets of the training split, and of those of its first examples.

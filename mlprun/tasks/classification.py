@@ -22,7 +22,8 @@ from mlprun.tasks.supervised import TAKE_CLASSES, TAKE_VALUES, Supervised
 class Classification(Supervised):
     """Targets are class indices (N,) int64; the model returns logits (N, K).
 
-    With one output, targets 0 and 1 reach the criterion as float (N, 1), and with `one_hot` as float (N, K).
+    With one output, targets 0 and 1 reach the criterion as float (N, 1), and with `one_hot` as float (N, K). So do the
+    shares of classes of MixUp and CutMix, which have no accuracy.
     """
 
     name = "classification"
@@ -33,13 +34,17 @@ class Classification(Supervised):
         return max(self.num_outputs, 2)  # one output is enough for two classes
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.num_outputs == 1:
+        if targets.is_floating_point():  # shares of classes, of MixUp and CutMix
+            targets = targets.to(outputs.dtype)
+        elif self.num_outputs == 1:
             targets = targets.to(outputs.dtype).unsqueeze(1)
         elif self.one_hot:
             targets = F.one_hot(targets, self.num_outputs).to(outputs.dtype)
         return super().loss(outputs, targets)
 
     def score(self, outputs: Tensor, targets: Tensor, loss: Tensor) -> Step:
+        if targets.is_floating_point():  # no class is the right one
+            return Step(loss, len(targets), len(targets), {}, outputs, targets)
         num_correct = (self.predicted_classes(outputs) == targets).sum()
         return Step(loss, len(targets), self.weight_of(targets), {"accuracy": num_correct}, outputs, targets)
 

@@ -80,7 +80,8 @@ def test_twenty_sigkills_at_random_moments(tmp_path, uninterrupted):
             [*NOISY, "model.dropout=0.2", "data.num_workers=2", "epochs=8", "eval_every=20 steps"], id="two workers"
         ),
         pytest.param([*STREAM, "steps=150"], id="a stream"),
-        pytest.param(["data.transforms.train=[RandAugment]", "data.num_workers=2", "epochs=5"], id="transforms"),
+        pytest.param(["data.transforms.train=[RandAugment]", "data.num_workers=2", "epochs=5", "trainer.mixup=0.2",
+                      "trainer.cutmix=1.0"], id="transforms, mixed"),
         pytest.param([*TABLE, "epochs=40", "model.dropout=0.2"], id="a table"),
     ],
 )  # fmt: skip
