@@ -20,6 +20,7 @@ from mlprun.runs.directory import RunDirectory, remove_empty
 from mlprun.runs.record import RunRecord
 
 ENDED = ("failed", "interrupted", "killed")  # `killed`: its record says that it is running, and no process has it
+STARTS = ("trainer.weights", "data.text.vocabulary")  # keys that name another run
 # What mlprun and Hydra put into the directory of a run. With anything else in it, it may be a folder of the user's.
 _OURS = re.compile(
     r"\.hydra|\.lock|\.gitignore|\.[0-9a-f]{32}\.tmp|run\.json|code(-\d+)?\.patch|metrics\.jsonl|(train|output)\.log"
@@ -131,11 +132,11 @@ def _reason_to_keep(path: Path, record: RunRecord, used: Mapping[Path, Path]) ->
 
 def _used(record: RunRecord) -> Iterator[Path]:
     """The resolved paths that may be run directories whose weights or vocabulary a config names."""
-    config = record.config if record.has_config else {}
-    data, trainer = config.get("data"), config.get("trainer")
-    text = data.get("text") if isinstance(data, dict) else None
-    for section, key in ((trainer, "weights"), (text, "vocabulary")):
-        if isinstance(section, dict) and isinstance(named := section.get(key), str):
+    for key in STARTS:
+        named: object = record.config if record.has_config else None
+        for name in key.split("."):
+            named = named.get(name) if isinstance(named, dict) else None
+        if isinstance(named, str):
             path = Path(record.folder or "", named).resolve()
             yield from (path, path.parent, path.parent.parent)  # it, or RUN_DIR/checkpoints/best.pt
 
