@@ -68,7 +68,11 @@ def test_each_checkpoint_of_the_best_evaluations_is_listed_and_scored(mlprun, tr
         result = mlprun("eval", str(run), "--checkpoint", name)
         assert (result.status, result.out) == (2, "")
         assert f"checkpoint={name}: is none of the run's\n  choose from: best, last, step_{min(others)}" in result.err
-    few = mlprun("resume", str(run), "epochs=9", "checkpoint.keep_best=1")
+    (run / "checkpoints" / f"step_{others[0]}.pt").unlink()
+    lost = mlprun("resume", str(run), "epochs=9", "checkpoint.keep_best=3")
+    assert lost.status == 0, lost.err
+    assert f"of the next best checkpoints these are lost: step_{others[0]}.pt\n" in lost.out
+    few = mlprun("resume", str(run), "epochs=10", "checkpoint.keep_best=1")
     assert few.status == 0, few.err
     assert {path.name for path in run.glob("checkpoints/*")} == {"best.pt", "last.pt"}
 
