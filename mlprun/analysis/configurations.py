@@ -144,9 +144,10 @@ def override_lines(record: RunRecord) -> list[str]:
 
 
 def typed_values(record: RunRecord) -> dict[str, str]:
-    """Key or group -> its value in the overrides."""
+    """Key or group -> its value in the overrides; that of `optim@optim.groups.a` is of the second."""
     parts = [line.lstrip("+~").partition("=") for line in override_lines(record)]
-    return {name.partition("@")[0]: value for name, _, value in parts}
+    split = [(name.partition("@"), value) for name, _, value in parts]
+    return {group if place[:1] in ("", "_") else place: value for (group, _, place), value in split}
 
 
 @dataclass

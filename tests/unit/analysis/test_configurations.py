@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mlprun.analysis.configurations import configurations
+from mlprun.analysis.configurations import configurations, typed_values
 from mlprun.analysis.leaderboard import leaderboard, write_csv
+from mlprun.runs.record import RunRecord
 from tests.helpers.records import run
 
 
@@ -156,3 +157,8 @@ def test_folds_of_several_seeds_and_other_folds_of_changed_data():
     assert len(configurations([*folds("0.1", [0.5, 0.25, 0.75]), *changed])) == 2
     ordinary = run("optim.lr=0.1", value=0.25)
     assert len([line for line in leaderboard([*both, ordinary]) if "is better" in line]) == 2  # other val examples
+
+
+def test_a_choice_for_a_group_of_parameters_is_not_the_optimizers():
+    record = RunRecord({"overrides": ["optim=adamw", "+optim@optim.groups.matrices=muon", "experiment@_global_=a"]})
+    assert typed_values(record) == {"optim": "adamw", "optim.groups.matrices": "muon", "experiment": "a"}
