@@ -35,6 +35,19 @@ def run_of(tmp_path_factory):
     return train
 
 
+def test_inputs_go_through_the_evaluations_transforms(tmp_path):
+    words = ["data.transforms.eval=[{_target_:CenterCrop,size:6}]", "data.input_shape=[1,6,6]", "debug=fast"]
+    finish(tmp_path, "data=digits", *words, "hydra.run.dir=run")
+    loaded = finished.load(tmp_path / "run", data=True)
+    stored = torch.from_numpy(load_digits().images)[:, None].to(torch.uint8)
+    wanted = loaded.splits.test.inputs[:3]
+    cropped = stored[:, :, 1:7, 1:7]
+    chosen = torch.stack([stored[(cropped == each).flatten(1).all(1)][0] for each in wanted])
+    told = predict(tmp_path / "run", indices=[range(3)])
+    found = api.load(tmp_path / "run").predict(chosen)
+    assert torch.allclose(found.outputs, torch.tensor([each.outputs for each in told.predictions]))
+
+
 @pytest.mark.parametrize("name", LINES)
 def test_predictions_are_those_of_the_command(run_of, name):
     if name == "reviews":
