@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mlprun.config.schema import Config
+from mlprun.config.schema import Config, Transforms
 from mlprun.data.batches import EvalBatches
 from mlprun.data.splits import Splits
 from mlprun.data.views import ViewBatches, augmented
@@ -45,6 +45,8 @@ def views_of_test_split(
     task, augment = learner.task, config.data.augment
     if not isinstance(task, Supervised) or task.values_per_token:
         raise refused(f"has no meaning for data.task={task.name}", "it is for one target per image; leave it out")
+    if config.data.transforms != Transforms():  # else it would average over a part of the run's augmentation
+        raise refused("draws from data.augment alone, and this run has data.transforms", "leave it out")
     if not (augment.crop or augment.flip):
         remedy = "leave it out; or train with data.augment.flip=true or data.augment.crop=…, if that suits the images"
         raise refused("averages over the augmentation of the training, and this run had none", remedy)

@@ -109,6 +109,11 @@ def test_test_time_augmentation_scores_the_mean_of_the_draws(mlprun, tmp_path, m
     ("line", "words", "said"),
     [
         (["model=linear"], ["--tta", "8"], "--tta=8: averages over the augmentation of the training, and this run"),
+        (
+            ["model=linear", "data.augment.crop=1", "data.transforms.train=[RandomVerticalFlip]"],
+            ["--tta", "4"],
+            "and this run has data.transforms",
+        ),
         (["model=linear"], ["--tta", "0"], "--tta=0: must be 1 or more"),
         (["data=reviews", "model=embedding_average"], ["--tta", "2"], "and this run had none\n  leave it out"),
     ],
