@@ -187,7 +187,7 @@ class DataConfig:
         check=choice("balanced", optional=True),
     )
     num_workers: int = option(
-        0, "DataLoader worker processes; only for data that is not held in memory", check=at_least(0)
+        0, "DataLoader workers; only for data that is not held in memory, or has `transforms.train`", check=at_least(0)
     )
 
 
