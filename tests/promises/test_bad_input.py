@@ -147,7 +147,7 @@ BEFORE_TORCH = {
     "no number for a class of one's own": (["model=custom", "model._target_=my_module.Net", "+model.width=nan"],
         ["model.width=nan", "quote it: \"model.width='nan'\""]),
     "a word for yes": (["loss=mse", "loss.one_hot=abc"], ["loss.one_hot=abc", "true or false"]),
-    "an interval in a grid": (["-m", "optim.lr=interval(0,1)"], ["interval(0,1)", "range(0,5)"]),
+    "an interval in a grid": (["-m", "optim.lr=interval(0,1)"], ["interval(0,1)", "add sweep.num_trials=50"]),
     "a search path": (["hydra.searchpath=[file:///tmp]"], ["--config-dir FOLDER"]),
     "a config path": (["--config-path", "/tmp"], ["--config-dir FOLDER"]),
     "--resolve alone": (["--resolve", "steps=1"], ["add --cfg job"]),

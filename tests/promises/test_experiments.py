@@ -52,7 +52,7 @@ def check_header(composer: Composer, file: Path) -> None:
         assert len(names) == 1, line
         named += names[0]
         if "-m" in words or "--multirun" in words:
-            assert len(points.points(composer, overrides, None)[0]) > 1, f"{line}: is no sweep"
+            assert len(points.points(composer, composer.points(overrides), None)[0]) > 1, f"{line}: is no sweep"
         else:
             check(composer.compose(overrides))
     assert file.stem in named

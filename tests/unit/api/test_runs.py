@@ -74,13 +74,13 @@ def test_an_error_is_raised_with_the_text_of_the_command(mlprun, capsys, line, k
 
 
 def test_what_fails_by_the_users_own_code_names_the_cause(tmp_path):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "fails_late.py").write_text(
         "from torch import nn\n\nclass Net(nn.Linear):\n    def __init__(self):\n        super().__init__(64, 10)\n"
         "        self.calls = 0\n    def forward(self, x):\n        self.calls += 1\n"
         "        if self.calls > 3:\n            raise KeyError('lost')\n        return super().forward(x.flatten(1))\n"
     )
     with pytest.raises(api.RunError, match="lost") as caught:
-        api.run("model=custom", "model._target_=mine.Net", "epochs=1", "hydra.run.dir=run")
+        api.run("model=custom", "model._target_=fails_late.Net", "epochs=1", "hydra.run.dir=run")
     assert isinstance(caught.value.__cause__, KeyError)
     assert caught.value.__notes__ == ["resume  mlprun resume run"]
     assert api.Run("run").error == str(caught.value)
