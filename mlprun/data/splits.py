@@ -18,7 +18,7 @@ from mlprun.data.own_generators import warn_of_own_generators
 from mlprun.data.parts import StreamPart, known_targets, limit_examples, named_classes, size, take
 from mlprun.data.source import Examples, Inputs, Part, Source
 from mlprun.data.text.inputs import kind_of
-from mlprun.data.transforms import TransformedStream, Transforms, first_input, in_memory, stored_examples
+from mlprun.data.transforms import TransformedStream, Transforms, first_input, in_memory, stored_examples, untransformed
 from mlprun.errors import ConfigError, DataError
 
 
@@ -36,6 +36,7 @@ class Splits(Source):
         stored: the training examples before `data.transforms.eval`; None: there are none of these transforms.
         transformed: `shape` of an input before `data.transforms.eval` (None: no tensor), and `range`, as `value_range`,
             after them; None: there are none of these transforms.
+        stored_test: the test part before `data.transforms.eval`.
     """
 
     val: Part
@@ -47,6 +48,7 @@ class Splits(Source):
     nested: bool = False
     stored: Part | None = None
     transformed: dict[str, Any] | None = None
+    stored_test: Part
 
     def reading(self) -> dict[str, Any]:
         """Arguments of batches of any part."""
@@ -144,7 +146,8 @@ def make_splits(
         expected.warn_of_missing_classes(counts, f"{why}; no model can learn them")
     stored = None if transforms.eval is None else plain_train
     plain_train = plain_train if source.augmented is not None else train
-    val, test = (in_memory(limit_examples(part, limit_eval, split_seed)) for part in (val, test))
+    val, lazy_test = (limit_examples(part, limit_eval, split_seed) for part in (val, test))
+    val, test = in_memory(val), in_memory(lazy_test)
     transforms.check_alike(train, val)
     if normalize_targets and not isinstance(plain_train, Examples):
         # one sample of lazy data serves both its inputs and its targets
@@ -164,6 +167,7 @@ def make_splits(
         expected=expected,
         nested=input_shape is None,
         stored=stored,
+        stored_test=untransformed(lazy_test),
         transformed=transformed,
     )
 

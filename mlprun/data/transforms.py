@@ -173,8 +173,13 @@ def first_input(part: Part) -> Any:
 
 def stored_examples(part: Part) -> Examples | None:
     """The examples of a part that is in memory, without transforms; None if it is lazy."""
-    part = part.dataset if isinstance(part, Transformed) else part
+    part = untransformed(part)
     return part if isinstance(part, Examples) else None
+
+
+def untransformed(part: Part) -> Part:
+    """A part without the transforms of `data.transforms`."""
+    return part.dataset if isinstance(part, Transformed | TransformedStream) else part
 
 
 def in_memory(part: Part) -> Part:

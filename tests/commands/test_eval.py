@@ -77,9 +77,20 @@ def test_each_checkpoint_of_the_best_evaluations_is_listed_and_scored(mlprun, tr
     assert {path.name for path in run.glob("checkpoints/*")} == {"best.pt", "last.pt"}
 
 
+CROPS = [
+    "data.transforms.train=[{_target_:RandomCrop,size:6},RandomVerticalFlip]",
+    "data.transforms.eval=[{_target_:CenterCrop,size:6}]",
+    "data.input_shape=[1,6,6]",
+]
+INVERTED = [
+    "data.transforms.train=[{_target_:RandomCrop,size:4,padding:1},{_target_:RandomInvert,p:1}]",
+    "data.transforms.eval=[{_target_:RandomInvert,p:1}]",
+]
 TTA_LINES = {
     "in memory": lambda folder: ["data.augment.crop=1", "data.augment.flip=true", "data.limit_eval=100"],
     "files": lambda folder: [*pictures(folder), "data.augment.flip=true"],
+    "transforms in memory": lambda folder: [*CROPS, "data.augment.flip=true", "data.limit_eval=100"],
+    "transforms of files": lambda folder: [*pictures(folder), *INVERTED, "data.augment.flip=true"],
 }
 
 
@@ -110,9 +121,9 @@ def test_test_time_augmentation_scores_the_mean_of_the_draws(mlprun, tmp_path, m
     [
         (["model=linear"], ["--tta", "8"], "--tta=8: averages over the augmentation of the training, and this run"),
         (
-            ["model=linear", "data.augment.crop=1", "data.transforms.train=[RandomVerticalFlip]"],
-            ["--tta", "4"],
-            "and this run has data.transforms",
+            ["model=linear", "data.transforms.eval=[{_target_:RandomInvert,p:1}]"],
+            ["--tta", "8"],
+            "--tta=8: averages over the augmentation of the training, and this run",
         ),
         (["model=linear"], ["--tta", "0"], "--tta=0: must be 1 or more"),
         (["data=reviews", "model=embedding_average"], ["--tta", "2"], "and this run had none\n  leave it out"),

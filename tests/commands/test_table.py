@@ -163,3 +163,11 @@ def test_what_is_refused_before_anything_is_written(mlprun, tmp_path, words, pro
     assert result.status in (1, 2)
     assert problem in result.err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_table_has_no_transforms(mlprun, tmp_path):
+    penguins(tmp_path)
+    refused = mlprun(*TRAIN, "data.transforms.train=[RandAugment]")
+    assert refused.status == 2
+    assert "data.transforms.train=[torchvision.transforms.v2.RandAugment]: is for images" in refused.err
+    assert "and these are columns of a table\n" in refused.err

@@ -310,6 +310,8 @@ def test_a_masked_model_fills_in(mlprun, counting):
         (["data=python_docs", "model=lstm", "monitor=val/macro_f1"], "val/perplexity"),
         (["data=python_docs", "model=lstm", "data.augment.flip=true"], "is for images"),
         (["data=reviews", "model=lstm", "data.augment.crop=2"], "data.augment.crop=2: is for images, and these"),
+        (["data=reviews", "model=lstm", "data.transforms.train=[RandAugment]"], "and these are token ids"),
+        (["data=python_docs", "model=lstm", "data.transforms.eval=[RandAugment]"], "and these are token ids"),
         (["data=reviews", "model=lstm", "data.normalize=standardize"], "data.normalize=standardize: is for quantities"),
         (["data=reviews", "model=cnn"], "rnn, gru, lstm and transformer read text; model=mlp"),
         (["data=iris", "model=lstm"], "the inputs of iris are not token ids"),

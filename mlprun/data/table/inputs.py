@@ -109,6 +109,7 @@ class Rows(Inputs):
     target: Column
     impute: str | None = None
     may_miss: ClassVar[bool] = True
+    why_not_transform = "is for images and other quantities, and these are columns of a table"
 
     def spans(self) -> list[tuple[Column, slice]]:
         """The columns, and where their inputs are."""
