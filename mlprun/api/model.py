@@ -14,13 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from mlprun.api.guest import alone
+from mlprun.data.table.read import cells_of
 from mlprun.errors import ConfigError, RunError
 from mlprun.job.prepare import configure_torch
 from mlprun.job.torch_state import restored
 from mlprun.predict import finished
 from mlprun.predict.generate import completes
 from mlprun.predict.inputs import from_array
-from mlprun.predict.predict import as_in_evaluation, batches_of, image_format, read_inputs, stored_shape, words_of
+from mlprun.predict.predict import (
+    as_in_evaluation,
+    batches_of,
+    image_format,
+    read_inputs,
+    read_table,
+    stored_shape,
+    words_of,
+)
 from mlprun.terminal import print_line
 
 
@@ -72,7 +81,8 @@ class TrainedModel:
 
         Args:
             inputs: a tensor, an array, a DataFrame or lists of numbers (N, *input_shape), as the run's data set gives
-                them, before they are scaled; or a name of a file (image, .wav, .txt, .csv), a text, or a list of them.
+                them, before they are scaled; rows of a table by the run's names of columns: a DataFrame of pandas or
+                polars, or a list of dicts; or a name of a file (image, .wav, .txt, .csv), a text, or a list of them.
 
         Returns:
             Predictions for the N inputs, in their order.
@@ -94,8 +104,12 @@ class TrainedModel:
     def _read(self, inputs: Any) -> Tensor:
         words = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
         has_words = isinstance(words, list | tuple) and all(isinstance(word, str | os.PathLike) for word in words)
-        if has_words and words:
-            given = read_inputs(self._loaded, [os.fspath(word) for word in words])
+        cells = cells_of(inputs) if "table" in self._loaded.state else None
+        if cells is not None or (has_words and words):
+            if cells is not None:
+                given = read_table(self._loaded, "inputs", cells)
+            else:
+                given = read_inputs(self._loaded, [os.fspath(word) for word in words])
             for note in (note for each in given for note in each.notes):
                 print_line(note, sys.stderr)
             return torch.stack([each.inputs for each in given])

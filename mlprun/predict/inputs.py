@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from mlprun.data.table.rows import read_rows
 from mlprun.data.text.tokenizer import PADDING, UNKNOWN, Tokenizer
 from mlprun.errors import ConfigError, DataError
 from mlprun.formatting import first_few, one_line, pluralize
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class ImageFormat(NamedTuple):
@@ -208,13 +211,14 @@ def token_ids(text: str, tokenizer: Tokenizer, max_length: int | None = None) ->
     return ids[:max_length], tuple(notes)
 
 
-def from_table(file: str, rows: Rows, scale: Tensor) -> list[Input]:
+def from_table(file: str, rows: Rows, scale: Tensor, cells: pandas.DataFrame | None = None) -> list[Input]:
     """The rows of a CSV or Parquet file that has the run's columns, in any order, with or without the target.
 
     Args:
         scale: of the run's inputs, infinite for categories that no training row has.
+        cells: as of `read_rows`.
     """
-    read = read_rows(file, rows, torch.isfinite(scale).numpy())
+    read = read_rows(file, rows, torch.isfinite(scale).numpy(), cells)
     inputs = torch.from_numpy(read.inputs)
     names = [f"{Path(file).name}, row {number}" for number in range(1, len(inputs) + 1)]
     given = [Input(*each) for each in zip(names, inputs, read.notes, read.targets, strict=True)]

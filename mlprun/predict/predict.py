@@ -20,6 +20,7 @@ from mlprun.predict.finished import Finished, load
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
     import torch
 
     from mlprun.data.batches import EvalBatches
@@ -193,7 +194,7 @@ def words_of(run: Finished) -> str | None:
     if run.state.tokenizer is not None:
         return "texts"
     if "table" in run.state:  # whose columns are found by name
-        return "names of .csv or .parquet files"
+        return "DataFrames, lists of dicts, and names of .csv or .parquet files"
     return None if run.config.data.audio is None else "names of .wav files"
 
 
@@ -216,8 +217,7 @@ def read_inputs(
 def _read(
     run: Finished, words: Sequence[str], shape: Sequence[int], *, invert: bool, value_range: tuple[float, float] | None
 ) -> list[Input]:
-    from mlprun.data.table.inputs import Rows
-    from mlprun.predict.inputs import from_image, from_numbers, from_sound, from_table, is_image
+    from mlprun.predict.inputs import from_image, from_numbers, from_sound, is_image
 
     if (frames := _frames(run.config)) is not None:
         return [from_sound(word, frames) for word in words]
@@ -228,9 +228,8 @@ def _read(
         longest = run.config.data.text.max_length
         texts = [(word, text_of(word)) for word in words]
         return [from_text(text, tokenizer, longest, None if text is word else word) for word, text in texts]
-    if (table := run.state.get("table")) is not None:
-        rows, scale = Rows.from_plain(table), run.state.normalizer["scale"].cpu()
-        return [each for word in words for each in from_table(word, rows, scale)]
+    if "table" in run.state:
+        return [each for word in words for each in read_table(run, word)]
     if not is_image(shape):
         return [each for word in words for each in from_numbers(word, shape)]
     wanted = image_format(run, value_range)
@@ -240,6 +239,14 @@ def _read(
             "\n  say it: --range 0,1, --range 0,255 or --range=-1,1; or predict examples of the test part: --index 0"
         )
     return [from_image(word, shape, wanted, invert=invert) for word in words]
+
+
+def read_table(run: Finished, file: str, cells: pandas.DataFrame | None = None) -> list[Input]:
+    """The rows of a file, or of a table in memory, which have the columns of the run."""
+    from mlprun.data.table.inputs import Rows
+    from mlprun.predict.inputs import from_table
+
+    return from_table(file, Rows.from_plain(run.state["table"]), run.state.normalizer["scale"].cpu(), cells)
 
 
 def text_of(word: str) -> str:

@@ -6,15 +6,19 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import mlprun as api
 from tests.helpers.files import penguins
 from tests.helpers.lines import finish
 from tests.helpers.runs import record_of
 
 TRAIN = ["data=csv", "data.path=penguins.csv", "data.target=species", "data.impute=median", "epochs=4", "writer=jsonl"]
+PENGUIN = {"island": "Dream", "bill_length_mm": 40, "bill_depth_mm": 18.5, "flipper_length_mm": 190}
+PENGUIN |= {"body_mass_g": 4000, "sex": "male", "year": 2007}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,54 @@ def test_raw_rows_are_predicted_as_the_evaluation_sees_them(copy, mlprun):
         assert min(max(abs(row["probabilities"][n] - p[n]) for n in p) for p in known) < 1e-6
     right = sum(row["predicted"] == row["true"] for row in of_test)
     assert right / len(of_test) == pytest.approx(record_of(copy / "run")["metrics"]["test/accuracy"])
+
+
+def _polars(frame: pd.DataFrame):
+    return pytest.importorskip("polars").from_dict(frame.astype(object).where(frame.notna(), None).to_dict("list"))
+
+
+TYPES = {"bill_length_mm": "Float64", "year": "Int64", "island": "category", "sex": object}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda frame: frame.sample(frac=1, axis=1, random_state=0).drop(columns="species"),
+        lambda frame: frame.set_index("species").astype(TYPES),
+        lambda frame: frame.astype(str),
+        lambda frame: frame.to_dict("records"),
+        _polars,
+    ],
+    ids=["another order", "other types", "texts", "dicts", "polars"],
+)
+def test_tables_in_memory_are_predicted_as_their_file(copy, mlprun, capsys, form):
+    frame = pd.read_csv(copy / "penguins.csv")[:5]
+    frame.to_csv(copy / "five.csv", index=False)
+    expected = [[*each["probabilities"].values()] for each in predicted(mlprun, "five.csv")]
+    capsys.readouterr()
+    found = api.load(copy / "run").predict(form(frame))
+    assert found.probabilities.numpy() == pytest.approx(np.array(expected), abs=1e-6)
+    assert "row 4: bill_length_mm, bill_depth_mm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (pd.DataFrame({"bill_length": [40.0]}), "inputs: lacks 7 columns of the run: (?s:.*)bill_length_mm: did you"),
+        (pd.DataFrame({"year": [1], 0: [2]})[:0], "inputs: has no rows"),
+        (pd.DataFrame([[1, 2]], columns=["year", "year"]), "inputs: has several columns called year"),
+        ([{"year": [2007]}], "inputs: column year holds list, not numbers"),
+        (PENGUIN | {"year": "soon"}, "inputs: row 1: year 'soon' is no number"),
+        (PENGUIN | {"year": 1e300}, "inputs: year has a number that is infinite"),
+        ({"year": 2007}, "inputs=dict: the run takes DataFrames, lists of dicts, and names of"),
+        ([[1.0] * 8], "inputs=list: the run takes DataFrames"),
+        (pd.Series([1.0]), "inputs=Series: the run takes DataFrames"),
+        ([], "inputs=list: the run takes DataFrames"),
+    ],
+)
+def test_a_table_in_memory_that_does_not_fit(project, table, problem):
+    with pytest.raises(api.UserError, match=problem):
+        api.load(project / "run").predict([table] if isinstance(table, dict) and len(table) > 1 else table)
 
 
 def test_a_row_with_what_training_has_not_seen(copy, mlprun):

@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlprun.data.table.numerals import is_number
@@ -129,18 +131,43 @@ def _parquet(pandas: Any, path: str | os.PathLike[str], content: bytes) -> Frame
         raise DataError(f"{path}: {problem}\n  pip install pyarrow, or save the table as CSV") from error
     except Exception as error:  # pyarrow raises errors of its own, OSError and ValueError
         raise DataError(f"{path}: is a damaged Parquet file: {str(error).splitlines()[0]}") from error
+    return Frame(_typed(pandas, path, cells))
+
+
+def cells_of(table: Any) -> pandas.DataFrame | None:
+    """The cells of a DataFrame of pandas or polars, or of a list of dicts, as of a Parquet file; None for all else."""
+    loaded = [getattr(sys.modules.get(name), "DataFrame", ()) for name in ("pandas", "polars")]
+    is_rows = isinstance(table, list | tuple) and len(table) > 0 and all(isinstance(row, Mapping) for row in table)
+    if not is_rows and not isinstance(table, tuple(kind for kind in loaded if kind)):
+        return None
+    pandas = import_pandas("a table")
+    if is_rows:
+        cells = pandas.DataFrame([dict(row) for row in table])
+    elif isinstance(table, pandas.DataFrame):
+        cells = table.reset_index(drop=True)
+    else:
+        cells = pandas.DataFrame(table.to_dict(as_series=False))  # its to_pandas needs pyarrow
+    return _typed(pandas, "inputs", cells)
+
+
+def _typed(pandas: Any, path: str | os.PathLike[str], cells: pandas.DataFrame) -> pandas.DataFrame:
+    """Numbers stay what they are, and all else becomes texts."""
     types = pandas.api.types
     names = [str(name) for name in cells.columns]
     for place, name in enumerate(names):
         column = cells.iloc[:, place]
-        if types.is_numeric_dtype(column) and not types.is_bool_dtype(column):
+        if isinstance(column.dtype, pandas.CategoricalDtype):
+            column = column.astype(object)
+        column = column.infer_objects()
+        if column.dtype.kind in "iuf":
+            cells.isetitem(place, column.astype("float64") if column.isna().any() else column)  # no pandas.NA
             continue
         values = column.dropna()
         if not (types.is_bool_dtype(values.infer_objects()) or types.is_datetime64_any_dtype(column)):
             odd = next((value for value in values if not isinstance(value, str)), None)
             if odd is not None:
                 problem = f"column {printable(name, keep='')} holds {type(odd).__name__}"
-                raise DataError(f"{path}: {problem}, not numbers, texts or truth values\n  leave it out of the file")
+                raise DataError(f"{path}: {problem}, not numbers, texts or truth values\n  leave it out")
         texts = column.astype(object).map(str, na_action="ignore")
         cells.isetitem(place, texts.astype("str").fillna("").str.strip())
-    return Frame(_named(path, cells, names))
+    return _named(path, cells, names)

@@ -33,19 +33,18 @@ class RawRows:
     about: list[str]
 
 
-def read_rows(file: str, rows: Rows, is_known: npt.NDArray[np.bool_]) -> RawRows:
+def read_rows(file: str, rows: Rows, is_known: npt.NDArray[np.bool_], cells: pandas.DataFrame | None = None) -> RawRows:
     """Read the columns of a run by their names, as in training.
 
     Args:
+        cells: of a table in memory (`read.cells_of`); `file` is then what messages call it.
         is_known: (D,), False for a category that no training row has.
 
     Raises:
         DataError: a column is missing, or a value that the run needs, or is not of the kind of its column.
     """
-    if not Path(file).is_file() and not Path(file).is_dir() and not Path(file).suffix:
-        listed = first_few([column.name for column in rows.columns], 6)
-        raise DataError(f"{printable(file)}: is no file\n  name a .csv or .parquet with the columns {listed}")
-    cells = read_frame(file).cells
+    if cells is None:
+        cells = _cells(file, rows)
     names = list(map(str, cells.columns))
     _refuse_missing_columns(file, rows, names)
     notes: list[list[str]] = [[] for _ in range(len(cells))]
@@ -67,6 +66,13 @@ def read_rows(file: str, rows: Rows, is_known: npt.NDArray[np.bool_]) -> RawRows
         notes[row].append(f"note: row {row + 1}: {first_few(columns, 6)} filled by data.impute={rows.impute}")
     inputs, targets = np.concatenate(blocks, 1), _targets(rows.target, cells)
     return RawRows(inputs, targets, [tuple(each) for each in notes], _about(file, rows, names))
+
+
+def _cells(file: str, rows: Rows) -> pandas.DataFrame:
+    if not Path(file).is_file() and not Path(file).is_dir() and not Path(file).suffix:
+        listed = first_few([column.name for column in rows.columns], 6)
+        raise DataError(f"{printable(file)}: is no file\n  name a .csv or .parquet with the columns {listed}")
+    return read_frame(file).cells
 
 
 def _refuse_missing_columns(file: str, rows: Rows, names: list[str]) -> None:

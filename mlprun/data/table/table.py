@@ -280,7 +280,8 @@ def encode(column: Column, cells: pandas.Series[Any]) -> npt.NDArray[np.float32]
 
     if column.kind == NUMERIC:
         try:
-            return to_numbers(column, cells).astype(np.float32)[:, None]
+            with np.errstate(over="ignore"):  # infinity, which the callers refuse
+                return to_numbers(column, cells).astype(np.float32)[:, None]
         except ValueError:
             for row in range(len(cells)):
                 try:
