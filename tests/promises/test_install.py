@@ -59,6 +59,18 @@ print(ours == [entry.load()], __import__("inspect").getfile(*ours))
     assert done.stdout.split() == ["True", str(site / "hydra_plugins/mlprun_pool.py")], done.stderr
 
 
+@pytest.mark.long
+def test_the_tests_of_a_new_project_pass_without_network(site, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    line = [sys.executable, "-m", "mlprun", "new", "waves"]
+    subprocess.run(line, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    alone = ["unshare", "--map-root-user", "--net", sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = subprocess.run(alone, cwd=tmp_path / "waves", env=environment, capture_output=True, text=True)
+    if "unshare failed" in done.stderr:
+        pytest.skip("this machine forbids namespaces")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_console_script_is_the_program(tmp_path):
     script = os.path.join(os.path.dirname(sys.executable), "mlprun")
     done = subprocess.run([script, "--version"], cwd=tmp_path, capture_output=True, text=True)

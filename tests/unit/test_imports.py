@@ -14,6 +14,7 @@ from tests.helpers.files import idx_bytes, write
 
 # What a statement may not import; those that may import more come later.
 BEFORE_TORCH = {
+    "import mlprun": ["torch", "numpy", "hydra", "omegaconf", "pandas", "polars"],
     "import mlprun.sweep.pool": ["torch", "hydra", "omegaconf", "numpy"],
     "import mlprun.analysis.leaderboard": ["torch", "numpy", "scipy", "hydra", "sklearn"],
     "from mlprun.data.folders import num_class_folders; assert num_class_folders('.') == 2": ["torch", "PIL"],
