@@ -77,7 +77,10 @@ def raise_explained(error: BaseException, overrides: Iterable[Override] = ()) ->
                 parent = next((o for o in overrides if key.startswith(f"{o.key_or_group}.") and _has_dict(o)), None)
                 if key.startswith("hydra.") and parent is not None:
                     remedy = f"write +{parent.input_line}, which adds it"
-                if key == "experiment" or (override is not None and not override.is_delete()):  # a choice of a group
+                elif key.startswith("hydra."):
+                    remedy = "mlprun --cfg hydra shows the keys"
+                is_chosen = override is not None and not override.is_delete() and "." not in key
+                if key == "experiment" or is_chosen:  # a choice of a group
                     problem = f"the file puts its keys under {key}, where none belong"
                     remedy = f"begin {key}/{'NAME' if override is None else value}.yaml with: # @package _global_"
                 if key == "writer":  # Hydra's package of a file in that group
