@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from mlprun import randomness, signals
+from mlprun import errors, randomness, signals
 
 POLL_SECONDS = 0.2  # between two looks at requests to stop while workers are busy
 
@@ -64,16 +65,29 @@ def read_batches(loader: DataLoader[Any]) -> Iterator[Any]:
                     batch = next(batches)
                 except StopIteration:
                     return
-                except RuntimeError as error:
-                    if not _may_go_on(batches, error):
-                        raise
-                    continue
+                except Exception as error:
+                    if isinstance(error, RuntimeError) and _may_go_on(batches, error):
+                        continue
+                    if (sent := _users_error(str(error))) is not None:
+                        raise sent from error
+                    raise
             yield batch
     finally:
         with signals.finalizing:
             if signals.stop_requested_by():
                 signals.end_workers()
             del batches  # which ends the workers
+
+
+def _users_error(text: str) -> errors.UserError | None:
+    """The `UserError` of a worker, which torch sends as the text of its traceback; None if it was another error."""
+    named = re.match(r"Caught (\w+) in DataLoader worker", text)
+    kind = None if named is None else getattr(errors, named[1], None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.UserError)):
+        return None
+    error = errors.UserError(text.rpartition(f"\n{kind.__module__}.{kind.__name__}: ")[2].rstrip("\n"))
+    error.exit_status = kind.exit_status
+    return error
 
 
 def _may_go_on(batches: Iterator[Any], error: RuntimeError) -> bool:

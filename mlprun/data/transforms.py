@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from mlprun import randomness
 from mlprun.data.loading import Positioned
@@ -99,6 +99,13 @@ def _described(value: Any) -> str:
     return f"a tensor of type {str(value.dtype).removeprefix('torch.')} and shape {list(value.shape)}"
 
 
+def _name(part: Any, index: int) -> str:
+    while isinstance(part, Subset):
+        part, index = part.dataset, part.indices[index]
+    paths = getattr(part, "paths", None)
+    return str(paths[index]) if isinstance(paths, list | tuple) else f"example {index}"
+
+
 def _changed(example: Any, chain: Chain) -> tuple[Tensor, Any]:
     if not (isinstance(example, tuple | list) and len(example) == 2):
         raise DataError(f"data.dataset: an example must be a pair (input, target), not {type(example).__name__}")
@@ -115,9 +122,13 @@ class Transformed(Dataset[tuple[Tensor, Any]]):
         return len(self.dataset)  # type: ignore[arg-type]  # no stream, so it has a length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        if isinstance(self.dataset, Examples):
-            return self.chain(self.dataset.inputs[index]), self.dataset.targets[index]
-        return _changed(self.dataset[index], self.chain)
+        part = self.dataset
+        example = (part.inputs[index], part.targets[index]) if isinstance(part, Examples) else part[index]
+        try:
+            return _changed(example, self.chain)
+        except ConfigError as error:
+            problem = f"{error.problem} ({_name(part, index)})"
+            raise ConfigError(error.key, error.value, problem, error.remedy) from error
 
 
 class TransformedStream(IterableDataset[tuple[Tensor, Any]]):

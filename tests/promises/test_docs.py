@@ -58,7 +58,7 @@ def users_folder(tmp_path):
             wavfile.write(tmp_path / "sounds" / name / f"{i}.wav", 8000, tone.astype(np.float32))
     shutil.copytree(tmp_path / "texts", tmp_path / "new_texts")
     penguins(tmp_path)
-    rows = [f"{i},{i % 7},{'No' if i % 4 else 'Yes'}" for i in range(60)]  # in the place of 5,822 real ones
+    rows = [f"{i},{i % 7},{'No' if i % 4 else 'Yes'}" for i in range(400)]  # in the place of 5,822 real ones
     (tmp_path / "caravan.csv").write_text("\n".join(["MOSTYPE,MAANTHUI,Purchase", *rows]))
     return tmp_path
 

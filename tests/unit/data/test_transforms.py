@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from mlprun.data.batches import EvalBatches, TrainBatches
 from mlprun.data.source import Examples, Source
 from mlprun.data.splits import Splits, make_splits
 from mlprun.data.transforms import Chain, Transforms
-from mlprun.errors import ConfigError
+from mlprun.errors import ConfigError, UserError
 
 CPU = torch.device("cpu")
 IMAGES = Examples(
@@ -128,6 +129,24 @@ def test_a_result_that_is_no_input_names_the_transform(step, message):
         split(IMAGES, train=chain(v2.RandomHorizontalFlip(), step))
     assert message in str(caught.value)
     assert str(caught.value).startswith("data.transforms.train[1]")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("source", [IMAGES, Lazy()], ids=["memory", "lazy"])
+def test_an_error_of_a_later_example_names_it_in_one_message(source, num_workers):
+    def fails_later(image: torch.Tensor) -> torch.Tensor:
+        return image / 0 if later and torch.rand(()) < 0.5 else image
+
+    later = False
+    splits = split(source, train=chain(v2.RandomHorizontalFlip(), fails_later))
+    later = True
+    with pytest.raises(UserError) as caught:
+        batches_of(splits, 0, 9, num_workers=num_workers)
+    said = (
+        r"data\.transforms\.train\[1\]=function: returns NaN or infinity \(example \d+\)\n  correct it, or leave it out"
+    )
+    assert re.fullmatch(said, str(caught.value))
+    assert caught.value.exit_status == 2
 
 
 def test_bytes_in_one_list_and_floats_in_the_other_are_refused():
