@@ -134,7 +134,7 @@ def _line_to_paste(best: Configuration) -> str:
 
 
 def _unfinished_lines(runs: list[Run]) -> list[str]:
-    runs = [(path, record) for path, record in runs if record.status != "pruned"]  # there may be many; the table has them
+    runs = [(path, record) for path, record in runs if record.status != "pruned"]  # the table has them
     rows = []
     for path, record in runs[:LISTED]:
         has_progress = record.steps is not None and record.num_steps is not None

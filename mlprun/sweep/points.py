@@ -119,7 +119,8 @@ def shared_overrides(points: list[Point]) -> set[str]:
 
 
 def shared_keys(points: list[Point]) -> list[str]:
-    return sorted(override.partition("=")[0] for override in shared_overrides(points))
+    # as Hydra compares them: without the +
+    return sorted(override.partition("=")[0].lstrip("+") for override in shared_overrides(points))
 
 
 def directory_names(points: list[Point], rewritten: dict[str, str]) -> dict[tuple[str, ...], str]:

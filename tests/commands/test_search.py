@@ -14,6 +14,7 @@ LR = "optim.lr=tag(log,interval(1e-3,1e-1))"
 
 def test_a_search_says_what_it_searches_and_repeats_each_trial_with_all_seeds(mlprun):
     line = ["-m", *FAST, LR, "model.hidden=choice([8],[8,8])", "seed=0,1", "sweep.num_trials=3", "sweep.name=found"]
+    line += ["+optim.maximize=false"]
     dry = mlprun(*line, "sweep.dry_run=true")
     assert dry.out.splitlines() == [
         "optim.lr      0.001 to 0.1, on a log scale",
