@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -17,7 +18,7 @@ from mlprun.config.identity import LENGTH_KEYS, RESULT_FREE, RESUMABLE
 from mlprun.config.overrides import ask_for_multirun, check_boolean, typed_value
 from mlprun.config.resolvers import conf_dirs  # and registers the resolvers
 from mlprun.config.rows import Rows, read_points, rows_of
-from mlprun.config.schema import FOREIGN, Config
+from mlprun.config.schema import FOREIGN, Config, SweepConfig
 from mlprun.config.space import Space, build_space, is_search
 from mlprun.config.suggest import nearest_key, raise_explained
 from mlprun.config.template import Template
@@ -81,6 +82,15 @@ class Composer:
         parsed = self._swept(overrides, swept)
         num_trials = swept.sweep.num_trials
         if not self.is_grid(swept) or not is_search(parsed, num_trials):
+            for key in ("num_trials", "sampler", "seed"):
+                if (value := swept.sweep[key]) != getattr(SweepConfig(), key):
+                    problem, remedy = (
+                        "is for a search, and this sweep is a grid",
+                        "add sweep.num_trials=50, or leave it out",
+                    )
+                    if not self.is_grid(swept):
+                        problem, remedy = "has no effect with another hydra/sweeper", "leave one of the two out"
+                    raise ConfigError(f"sweep.{key}", value, problem, remedy)
             return None
         single = [str(o.input_line) for o in parsed if self.loader.is_choice(o) and not o.is_sweep_override()]
         axes = [
@@ -98,8 +108,8 @@ class Composer:
 
     def _swept(self, overrides: list[str], swept: DictConfig) -> list[Override]:
         """The parsed overrides, with those of `hydra.sweeper.params` first."""
-        # a DictConfig gives a dict
-        parameters = OmegaConf.to_container(swept.hydra.sweeper).get("params") or {}  # type: ignore[union-attr]
+        node: Any = OmegaConf.to_container(swept.hydra.sweeper)
+        parameters = node.get("params") or {}
         parsed = self.parse([*(f"{key}={value}" for key, value in parameters.items()), *overrides])
         for override in parsed:
             if isinstance(override, Rows):

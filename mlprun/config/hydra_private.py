@@ -59,7 +59,7 @@ POINT_NAME = "${mlprun.point_name:}"  # the default of hydra.sweep.subdir
 def set_up() -> None:
     """Set the process-wide state that `hydra.main` sets: resolvers, version and job name."""
     if IS_1_4:  # which warns of `setbase`
-        VersionBase.instance().version_base = VERSION_BASE  # type: ignore[assignment]
+        VersionBase.instance().version_base = VERSION_BASE  # type: ignore[assignment]  # a text for 1.4
     else:
         version.setbase(VERSION_BASE)
     setup_globals()
@@ -280,7 +280,7 @@ class Loader(ConfigLoaderImpl):
 def job_context(cfg: DictConfig, loader: Loader | None = None) -> HydraContext:
     """As `Loader.context`; without a loader for a job that composes nothing."""
     with unlisted():
-        return HydraContext(config_loader=loader, callbacks=Callbacks(cfg))  # type: ignore[arg-type]
+        return HydraContext(config_loader=loader, callbacks=Callbacks(cfg))  # type: ignore[arg-type]  # None: see above
 
 
 def find_node(cfg: DictConfig, key: str) -> Any:

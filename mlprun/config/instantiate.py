@@ -140,8 +140,8 @@ def _partial(node: Node, key: str) -> Callable[..., Any]:
     """The target with the arguments of the node, of which nested nodes are built."""
     try:
         with unlisted():
-            # Hydra gives Any
-            return instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")  # type: ignore[no-any-return]
+            built: Callable[..., Any] = instantiate({**upgrade_config(node), "_partial_": True}, _convert_="all")
+            return built
     except Exception as error:  # of a nested node
         _raise_cause(error, key)
 

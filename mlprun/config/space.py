@@ -38,16 +38,17 @@ class Dimension:
     is_log: bool = False
 
     def overrides(self, value: Any) -> list[str]:
-        """The overrides for a value of this dimension, the index of a choice or a number."""
+        """The overrides for a value of this dimension, one of the choices or a number."""
         if self.choices:
-            return list(self.rows[value])
+            return list(self.rows[self.choices.index(value)])
         return [f"{self.key}={value if self.is_int else f'{value:.{DIGITS}g}'}"]
 
     def has(self, value: object) -> bool:
         """Whether a recorded value is one of this dimension."""
         if self.choices:
-            return type(value) is int and 0 <= value < len(self.choices)
-        return type(value) in ((int,) if self.is_int else (int, float)) and self.low <= value <= self.high  # type: ignore[operator]
+            return value in self.choices
+        is_number = isinstance(value, int) or (isinstance(value, float) and not self.is_int)
+        return is_number and self.low <= value <= self.high  # type: ignore[operator]  # a number, as just checked
 
     def __str__(self) -> str:
         if self.choices:
@@ -58,7 +59,7 @@ class Dimension:
     @property
     def ends(self) -> tuple[Any, Any]:
         """Its first and last value."""
-        return (0, len(self.choices) - 1) if self.choices else (self.low, self.high)
+        return (self.choices[0], self.choices[-1]) if self.choices else (self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,11 @@ class Space:
         """
         groups = [key for key in self.dimensions if key in self.groups]
         others = [key for key in self.dimensions if key not in self.groups]
-        for chosen in itertools.product(*(range(len(self.dimensions[key].choices)) for key in groups)):
+        for chosen in itertools.product(*(self.dimensions[key].choices for key in groups)):
             first = dict(zip(groups, chosen, strict=True)) | {key: self.dimensions[key].ends[0] for key in others}
             last = first | {key: self.dimensions[key].ends[1] for key in others}
             tried = [first, last]
-            tried += [first | {key: i} for key in others for i in range(1, len(self.dimensions[key].choices))]
+            tried += [first | {key: choice} for key in others for choice in self.dimensions[key].choices[1:]]
             for i, values in enumerate(tried):
                 if values not in tried[:i]:
                     yield from (self.overrides(values, repeat) for repeat in range(len(self.repeats)))
@@ -194,9 +195,8 @@ def _dimension(key: str, override: Override, node: Any) -> Dimension:
         low, high = min(numbers), max(numbers)
         dimension = Dimension(key, low=low, high=high, step=abs(value.step), is_int=is_int)
     else:
-        rows = rows_of(override)
-        choices = [" ".join(row).removeprefix(f"{key}=") for row in rows]
-        dimension = Dimension(key, tuple(choices), tuple(rows))
+        rows = {" ".join(row).removeprefix(f"{key}="): row for row in rows_of(override)}  # each once
+        dimension = Dimension(key, tuple(rows), tuple(rows.values()))
     if is_log and not override.is_interval_sweep():
         problem = "has the tag log, which is for an interval"
         raise ConfigError(key, typed, problem, "leave the tag out, or write tag(log,interval(1e-4,1e-1))")

@@ -87,7 +87,8 @@ class Chain:
 
     def in_evaluation(self, inputs: Sequence[Any] | Tensor) -> Tensor:
         """The results for inputs (N, …), stacked; the input at an index always draws the same numbers."""
-        part = Positioned(Transformed([(each, 0) for each in inputs], self), EVALUATION_SEED)  # type: ignore[arg-type]
+        pairs: Any = [(each, 0) for each in inputs]
+        part = Positioned(Transformed(pairs, self), EVALUATION_SEED)
         with randomness.preserved():
             results: list[Tensor] = [part[0, index][0] for index in range(len(inputs))]
         return torch.stack(results)

@@ -19,7 +19,7 @@ class TrialRecord:
     """One line: what was proposed, and what was known then."""
 
     trial: int  # number, from 0
-    values: dict[str, Any]  # of each key of the space: a number, or the index of a choice
+    values: dict[str, Any]  # of each key of the space: a number, or the text of a choice
     ended: list[int]  # the trials that had ended since the trial before was proposed, in the order of their ends
     sampler: str  # `random`, `quasi_random`, `tpe`, `gp` or `cmaes`
     seed: int  # of the sampler

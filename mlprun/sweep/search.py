@@ -100,9 +100,8 @@ class Search:
         num_left = max(0, self.num_trials - len(self._told))
         earlier = f"{self._num_recorded - len(self._numbers)} earlier trials are of another space; "
         others = earlier if self._num_recorded > len(self._numbers) else ""
-        return (
-            f"{others}{num_left} of {pluralize(self.num_trials, 'trial')} to do, sampler {self._kind(len(self._told))}"
-        )
+        trials = pluralize(self.num_trials, "trial")
+        return f"{others}{num_left} of {trials} to do, sampler {self._kind(len(self._told))}"
 
     def ask(self) -> Proposal | None:
         """The next run, or None if there is no further one."""
@@ -240,6 +239,7 @@ def describe(space: Space) -> list[str]:
 
 
 def trials_of(space: Space, settings: SweepConfig) -> str:
+    """How many trials there are to be, and of how many runs."""
     repeats = f" of {len(space.repeats)} runs each" if len(space.repeats) > 1 else ""
     return f"{pluralize(settings.num_trials or 0, 'trial')}{repeats}, sampler {settings.sampler}"
 
@@ -248,7 +248,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if dimension.choices:
-        return CategoricalDistribution(range(len(dimension.choices)))
+        return CategoricalDistribution(dimension.choices)
     if dimension.is_int:
         return IntDistribution(int(dimension.low), int(dimension.high), dimension.is_log, int(dimension.step or 1))
     return FloatDistribution(dimension.low, dimension.high, dimension.is_log, dimension.step)

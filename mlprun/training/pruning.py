@@ -49,7 +49,7 @@ RULES: dict[str, Callable[[list[float], list[list[float]]], bool]] = {
 
 @dataclass(frozen=True)
 class Pruner:
-    """Compares a run with the others of its sweep, whoever runs them: they share a file.
+    """Compares a run with the other runs of its sweep, through a file in the sweep's directory.
 
     The decision depends on what the others have reported by then, so with one worker it is repeatable.
     """

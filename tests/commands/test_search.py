@@ -53,7 +53,7 @@ def test_the_space_may_be_an_experiments_and_the_launcher_hydras(mlprun):
     assert mlprun(*line, "hydra/launcher=basic").status == 0
     assert {run["config"]["batch_size"] for run in records(folder).values()} <= {8, 16}
     assert len(read_trials(folder / SWEEPS / "tuned")) == 2
-    assert "0 of 2 trials to do" in mlprun(*line).out, "whoever runs them"
+    assert "0 of 2 trials to do" in mlprun(*line).out, "by whichever launcher they were run"
 
 
 def test_a_trial_that_diverges_costs_only_itself(mlprun):

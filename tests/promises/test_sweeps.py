@@ -155,6 +155,12 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+def kill_all_of(folder: Path, line: Line) -> None:
+    for process in processes_of(folder):
+        os.kill(process, signal.SIGKILL)
+    line.wait()
+
+
 @IN_PROC
 def test_kill_9_of_the_whole_tree_and_the_same_line_again(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -163,9 +169,7 @@ def test_kill_9_of_the_whole_tree_and_the_same_line_again(tmp_path):
     finish(whole, *LONG)
     with Line(broken, *LONG) as line:
         wait_until(lambda: sum(r["status"] == "completed" for r in records(broken).values()) >= 2)
-        for process in processes_of(broken):
-            os.kill(process, signal.SIGKILL)
-        line.wait()
+        kill_all_of(broken, line)
     done = {name: (broken / SWEEPS / "long" / name / "run.json").stat().st_mtime_ns
             for name, record in records(broken).items() if record["status"] == "completed"}  # fmt: skip
     assert 2 <= len(done) < 6
@@ -190,9 +194,7 @@ def test_kill_9_of_a_search_and_the_same_line_again_proposes_and_prunes_the_same
     finish(whole, *SEARCH)
     with Line(broken, *SEARCH) as line:
         wait_until(lambda: len(list(broken.glob("**/metrics.jsonl"))) >= 2)
-        for process in processes_of(broken):
-            os.kill(process, signal.SIGKILL)
-        line.wait()
+        kill_all_of(broken, line)
     assert len(records(broken)) < 5
     finish(broken, *SEARCH)
     assert {name: run["status"] for name, run in records(broken).items()} == {

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlprun.config.compose import Composer
 from mlprun.errors import ConfigError
-from tests.unit.sweep.test_search import space_of
+from tests.helpers.spaces import space_of
 
 PAIR = "pair=zip(model=choice(mlp,cnn),optim.lr=choice(1e-3,1e-4))"
 
@@ -56,7 +56,11 @@ def test_the_points_of_a_file(tmp_path):
 def test_a_search_chooses_a_row():
     space = space_of([PAIR, "batch_size=interval(8,16)"])
     assert str(space.dimensions["pair"]) == "model=mlp optim.lr=0.001, model=cnn optim.lr=0.0001"
-    assert space.overrides({"pair": 1, "batch_size": 9})[-3:] == ["model=cnn", "optim.lr=0.0001", "batch_size=9"]
+    assert space.overrides({"pair": "model=cnn optim.lr=0.0001", "batch_size": 9})[-3:] == [
+        "model=cnn",
+        "optim.lr=0.0001",
+        "batch_size=9",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,10 @@ from mlprun.errors import ConfigError, RunError
 from mlprun.runs.record import RunRecord
 from mlprun.runs.trial_record import FILE_NAME, read_trials
 from mlprun.sweep.search import Search, check_sampler
+from tests.helpers.spaces import space_of
 
 NUMBERS = ["optim.lr=tag(log,interval(1e-4,1e-1))", "batch_size=range(16,129,16)", "model.dropout=interval(0,0.5)"]
 CHOICES = [*NUMBERS, "model.hidden=choice([64],[128,64])"]
-
-
-def space_of(words, num_trials=12):
-    composer = Composer()
-    words = [*words, f"sweep.num_trials={num_trials}"]
-    space = composer.space(words, composer.compose(words, multirun=True))
-    assert space is not None
-    return space
 
 
 def result(overrides: list[str], *, fails: bool = False) -> RunRecord:
@@ -124,6 +117,14 @@ def test_a_larger_total_continues_and_another_space_begins_anew(tmp_path):
     assert search.summary == "15 earlier trials are of another space; 12 of 12 trials to do, sampler tpe"
 
 
+def test_a_choice_is_recorded_by_its_text_so_that_others_are_another_space(tmp_path):
+    runs = Runs()
+    runs.work(runs.search(tmp_path, CHOICES, sampler="random"), 2)
+    assert {trial.values["model.hidden"] for trial in read_trials(tmp_path)} <= {"[64]", "[128,64]"}
+    search = runs.search(tmp_path, [*NUMBERS, "model.hidden=choice([32],[16,8])"], sampler="random")
+    assert search.summary.startswith("2 earlier trials are of another space")
+
+
 def test_only_the_torn_last_line_of_the_record_is_dropped(tmp_path):
     runs = Runs()
     runs.work(runs.search(tmp_path, NUMBERS, sampler="random"), 4)
@@ -147,6 +148,8 @@ def test_only_the_torn_last_line_of_the_record_is_dropped(tmp_path):
         (["optim.lr=tag(log,choice(1,2))", "sweep.num_trials=3"], "which is for an interval"),
         (["optim.lr=tag(fast,interval(1,2))", "sweep.num_trials=3"], "has the tag fast"),
         (["optim.lr=interval(1e-4,1e-1)"], "add sweep.num_trials=50"),
+        (["optim.lr=1,2", "sweep.sampler=tpe"], "sweep.sampler=tpe: is for a search, and this sweep is a grid"),
+        (["seed=0,1", "sweep.seed=3"], "sweep.seed=3: is for a search"),
         (["seed=0,1", "sweep.num_trials=3"], "no key but a seed has several values"),
         (["seed=interval(0,9)", "optim.lr=1,2", "sweep.num_trials=3"], "write seed=0,1,2"),
         (["data=digits,iris", "sweep.num_trials=3"], "changes what val/loss measures"),
