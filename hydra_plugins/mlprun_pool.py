@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:
-    from mlprun.sweep.scheduler import Scheduler, Strategy
+    from mlprun.sweep.scheduler import Executor, Scheduler, Strategy
 
 # Its settings are in `sweep`. (No dataclass: Hydra runs plugins as modules without a name.)
 NODE = {"_target_": "hydra_plugins.mlprun_pool.PoolLauncher"}
@@ -26,6 +26,13 @@ ConfigStore.instance().store(group="hydra/launcher", name="pool", node=NODE, pro
 
 
 class PoolLauncher(Launcher):
+    """Base class of mlprun's launchers, which differ in their executor."""
+
+    def executor(self) -> Executor:
+        from mlprun.sweep.scheduler import this_machine
+
+        return this_machine
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
         self._scheduler: Scheduler | None = None
@@ -65,7 +72,7 @@ class PoolLauncher(Launcher):
         if self._scheduler is None:  # one for all batches of the sweep
             num_jobs = getattr(self.hydra_context.config_loader, "num_jobs", None)
             self._scheduler = Scheduler(folder, num_jobs)
-        self._scheduler.run(strategy, build_job)
+        self._scheduler.run(strategy, build_job, self.executor())
 
 
 def _run(task: TaskFunction, config: DictConfig) -> None:

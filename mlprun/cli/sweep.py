@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlprun.cli.line import Line
-from mlprun.cli.task import POOL, Task, safe_path
+from mlprun.cli.task import OURS, POOL, Task, safe_path
 from mlprun.config.identity import fingerprint
 from mlprun.config.project import find_project
 from mlprun.config.rows import Rows
@@ -91,7 +91,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         print_line(f"{pluralize(num_repeated, 'repeated point')} skipped", sys.stderr)
     if not settings.dry_run:
         print_line(f"check   {pluralize(len(points), 'run')} before the first starts")
-    builds = cfg.hydra.launcher._target_ == POOL and not settings.dry_run
+    builds = cfg.hydra.launcher._target_.startswith(OURS) and not settings.dry_run
     trials = [] if space is None or sweep_dir is None else recorded_runs(space, sweep_dir)
     earlier, _ = planning.points(composer, trials, sweep_dir)
     points, earlier, checked = _check(points, earlier, settings, builds=builds)
@@ -139,9 +139,9 @@ def _run_points(
         record = replace(record, lines=[*(stored for stored in record.lines if stored != words), words])
     record = replace(record, points={**record.points, **{p.fingerprint: p.overrides for p in points}})
     record.write(sweep_dir)
-    is_pooled = cfg.hydra.launcher._target_ == POOL
+    is_scheduled = cfg.hydra.launcher._target_.startswith(OURS)
     at_a_time = min(record.num_workers, len(record.gpus) or num_cores())
-    suffix = f", {at_a_time} at a time" if is_pooled and to_do else ""
+    suffix = f", {at_a_time} at a time" if cfg.hydra.launcher._target_ == POOL and to_do else ""
     is_grid = line.composer.is_grid(cfg) and space is None
     count = f"{len(to_do)} of {len(points)} runs to do" if is_grid else "a search"
     for point in redone:  # only now: a redo that cannot work keeps the earlier run
@@ -159,7 +159,7 @@ def _run_points(
     print_line(f"sweep   {count}{suffix}: {sweep_dir}")
     status, error, failed = "interrupted", "", False
     try:
-        if to_do or not is_pooled or not is_grid:
+        if to_do or not is_scheduled or not is_grid:
             has_rows = cfg.sweep.points is not None or any(isinstance(o, Rows) for o in line.overrides)
             error = _run_hydra(line, cfg, search, points if has_rows else None)
         status = "completed"

@@ -26,8 +26,9 @@ from mlprun.process import is_guest
 
 SAFE_PATH = "mlprun"  # the value of PYTHONSAFEPATH for the processes of a launcher
 POOL = "hydra_plugins.mlprun_pool.PoolLauncher"  # the default
+OURS = "hydra_plugins.mlprun_"  # launchers whose jobs the scheduler starts
 
-__all__ = ["POOL", "Composer", "Launched", "Task", "safe_path", "standard_error"]
+__all__ = ["OURS", "POOL", "Composer", "Launched", "Task", "safe_path", "standard_error"]
 
 
 @dataclass

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,10 @@ from mlprun.process import num_cores
 from mlprun.runs import sweep_record
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import DONE, RunRecord
-from mlprun.runs.sweep_record import Needs
+from mlprun.runs.sweep_record import Needs, SweepRecord
 from mlprun.sweep import pool
 from mlprun.sweep.forkserver import OUTPUT, Job
+from mlprun.sweep.pool import Ended
 from mlprun.terminal import BEAT_SEC, print_line, progress_bar, width
 
 log = logging.getLogger("mlprun")
@@ -46,6 +47,30 @@ class Strategy(Protocol):
 
     def tell(self, proposal: Proposal, record: RunRecord) -> None:
         """Take how a run ended, as soon as it has; the record is empty if it could not start."""
+
+
+class Executor(Protocol):
+    """Runs jobs: on this machine, a cluster, …"""
+
+    def __call__(
+        self, jobs: Iterable[Job], plan: SweepRecord, poll: Callable[[list[Job]], None]
+    ) -> Generator[Ended, None, None]:
+        """Yield each job as it ends; closing the iterator stops those that run, which save their state.
+
+        A job that dies is retried once. How a run ended is in its record: `Ended` is for jobs without one.
+
+        Args:
+            jobs: read as places become free.
+            plan: what a run needs, and how many run at a time.
+            poll: called about twice per second with the running jobs.
+        """
+
+
+def this_machine(
+    jobs: Iterable[Job], plan: SweepRecord, poll: Callable[[list[Job]], None]
+) -> Generator[Ended, None, None]:
+    """The executor of `hydra/launcher=pool`: a process per job."""
+    return pool.run(jobs, num_workers=plan.num_workers, num_cores=num_cores(), gpus=plan.gpus, poll=poll)
 
 
 class Grid:
@@ -77,7 +102,7 @@ class Scheduler:
         self._max_failures = record.max_failures or math.inf
         self._progress = _Progress(num_jobs)
 
-    def run(self, strategy: Strategy, build_job: Callable[[list[str]], Job]) -> None:
+    def run(self, strategy: Strategy, build_job: Callable[[list[str]], Job], execute: Executor = this_machine) -> None:
         """Run what the strategy asks for and is not done yet, and tell it the results.
 
         After Ctrl-C, every running job saves its state before KeyboardInterrupt is raised.
@@ -87,13 +112,7 @@ class Scheduler:
         """
         progress, ended_before = self._progress, self._has_ended()
         proposals: dict[Path, list[Proposal]] = {}
-        ending = pool.run(
-            self._to_do(strategy, build_job, proposals),
-            num_workers=self._record.num_workers,
-            num_cores=num_cores(),
-            gpus=self._record.gpus,
-            poll=progress.running,
-        )
+        ending = execute(self._to_do(strategy, build_job, proposals), self._record, progress.running)
         with progress.shown(), contextlib.closing(ending):
             for ended in ending:
                 path = ended.job.path
