@@ -13,32 +13,40 @@ FILE_NAME = "evaluations.jsonl"
 Reports = dict[str, dict[int, float]]  # directory name of a run -> number of the evaluation, from 1 -> value
 
 
-def report(sweep_dir: Path, run: str, number: int, value: float) -> None:
-    """Append a value, in one write, so that the lines of runs in other processes stay whole."""
-    file = sweep_dir / FILE_NAME
-    shown = value if math.isfinite(value) else None
-    line = json.dumps({"run": run, "evaluation": number, "value": shown}) + "\n"
-    with naming_path(file), open_to_write(file, "ab", buffering=0) as opened:
-        opened.write(line.encode())
-        fsync(opened.fileno())
+class Evaluations:
+    """The file in the directory of a sweep; each process reads what is new in it."""
 
+    def __init__(self, sweep_dir: Path) -> None:
+        self._file = sweep_dir / FILE_NAME
+        self._reports: Reports = {}
+        self._num_read, self._num_lines = 0, 0  # bytes, lines
 
-def read_reports(sweep_dir: Path) -> Reports:
-    """All values, infinite if they were not finite; the last counts if one was reported again after a resume.
+    def report(self, run: str, number: int, value: float) -> None:
+        """Append a value, in one write, so that the lines of runs in other processes stay whole."""
+        shown = value if math.isfinite(value) else None
+        line = json.dumps({"run": run, "evaluation": number, "value": shown}) + "\n"
+        with naming_path(self._file), open_to_write(self._file, "ab", buffering=0) as opened:
+            opened.write(line.encode())
+            fsync(opened.fileno())
 
-    RunError if a line is damaged, except for one that a killed process did not finish.
-    """
-    file = sweep_dir / FILE_NAME
-    reports: Reports = {}
-    if not file.exists():
-        return reports
-    with naming_path(file, "read"), open_to_read(file) as opened:
-        lines = opened.read().split(b"\n")
-    for place, line in enumerate(lines[:-1], start=1):
-        try:
-            row = json.loads(line)
-            value = math.inf if row["value"] is None else float(row["value"])
-            reports.setdefault(str(row["run"]), {})[int(row["evaluation"])] = value
-        except (ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{file}, line {place}: damaged\n  remove the line") from error
-    return reports
+    def read(self) -> Reports:
+        """All values, infinite if they were not finite; the last counts if one was reported again after a resume.
+
+        RunError if a line is damaged, except for one that a killed process did not finish.
+        """
+        if not self._file.exists():
+            return self._reports
+        with naming_path(self._file, "read"), open_to_read(self._file) as opened:
+            opened.seek(self._num_read)
+            new = opened.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        for line in whole.splitlines():
+            self._num_lines += 1
+            try:
+                row = json.loads(line)
+                value = math.inf if row["value"] is None else float(row["value"])
+                self._reports.setdefault(str(row["run"]), {})[int(row["evaluation"])] = value
+            except (ValueError, TypeError, KeyError) as error:
+                raise RunError(f"{self._file}, line {self._num_lines}: damaged\n  remove the line") from error
+        self._num_read += len(whole)
+        return self._reports

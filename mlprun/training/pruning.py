@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from mlprun.runs.evaluations import read_reports, report
+from mlprun.runs.evaluations import Evaluations
 
 KEEP = 3  # one run in three goes on
 NUM_STARTED = 5  # runs that `median` compares with, at least
@@ -47,17 +46,21 @@ RULES: dict[str, Callable[[list[float], list[list[float]]], bool]] = {
 }
 
 
-@dataclass(frozen=True)
 class Pruner:
     """Compares a run with the other runs of its sweep, through a file in the sweep's directory.
 
     The decision depends on what the others have reported by then, so with one worker it is repeatable.
+
+    Args:
+        rule: of `RULES`.
+        directory: of the run, in the sweep's.
+        eval_every: steps.
     """
 
-    rule: str
-    directory: Path  # of the run, in the sweep's
-    eval_every: int  # steps
-    higher_is_better: bool
+    def __init__(self, rule: str, directory: Path, eval_every: int, higher_is_better: bool) -> None:
+        self._rule, self._name, self._eval_every = RULES[rule], directory.name, eval_every
+        self._sign = -1 if higher_is_better else 1
+        self._evaluations = Evaluations(directory.parent)
 
     def is_over(self, step: int, value: float | None) -> bool:
         """Whether the run ends after the evaluation at `step`.
@@ -65,13 +68,17 @@ class Pruner:
         Args:
             value: of the monitor; None if it was reported before a resume.
         """
-        sweep_dir, name, number = self.directory.parent, self.directory.name, math.ceil(step / self.eval_every)
+        number = math.ceil(step / self._eval_every)
         if value is not None:
-            report(sweep_dir, name, number, -value if self.higher_is_better else value)
-        reports = read_reports(sweep_dir)
-        own = reports.pop(name, {})
+            self._evaluations.report(self._name, number, self._sign * value)
+        reports = self._evaluations.read()
+        own = reports.get(self._name, {})
         if number not in own:
             return False
         numbers = range(1, number + 1)
-        others = [[values.get(n, math.inf) for n in numbers] for values in reports.values() if number in values]
-        return RULES[self.rule]([own.get(n, math.inf) for n in numbers], others)
+        others = [
+            [values.get(n, math.inf) for n in numbers]
+            for name, values in reports.items()
+            if name != self._name and number in values
+        ]
+        return self._rule([own.get(n, math.inf) for n in numbers], others)

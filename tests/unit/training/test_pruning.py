@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlprun.errors import RunError
-from mlprun.runs.evaluations import FILE_NAME, read_reports, report
+from mlprun.runs.evaluations import FILE_NAME, Evaluations
 from mlprun.training.pruning import RULES, Pruner
 
 FIRST = [[float(value)] for value in range(1, 9)]  # eight runs, by their first evaluation
@@ -43,15 +43,26 @@ def test_a_run_is_compared_at_its_evaluation_whatever_the_steps(tmp_path, higher
     assert pruner.is_over(10, 0.9) is ends
     assert pruner.is_over(10, None) is ends, "as before a resume"
     assert pruner.is_over(20, None) is False, "nothing was reported"
-    assert read_reports(tmp_path)["mine"] == {1: -0.9 if higher_is_better else 0.9}
+    assert Evaluations(tmp_path).read()["mine"] == {1: -0.9 if higher_is_better else 0.9}
 
 
 def test_a_torn_line_is_left_out_and_a_damaged_one_named(tmp_path):
-    report(tmp_path, "a", 1, NAN)
-    report(tmp_path, "a", 2, 0.5)
+    evaluations = Evaluations(tmp_path)
+    evaluations.report("a", 1, NAN)
+    evaluations.report("a", 2, 0.5)
     with (tmp_path / FILE_NAME).open("a") as file:
         file.write('{"run": "b", "eval')
-    assert read_reports(tmp_path) == {"a": {1: INF, 2: 0.5}}
-    report(tmp_path, "b", 1, 0.5)
-    with pytest.raises(RunError, match=r"evaluations.jsonl, line 3: damaged\n  remove the line"):
-        read_reports(tmp_path)
+    for reader in (evaluations, Evaluations(tmp_path)):
+        assert reader.read() == {"a": {1: INF, 2: 0.5}}
+    Evaluations(tmp_path).report("b", 1, 0.5)
+    for reader in (evaluations, Evaluations(tmp_path)):
+        with pytest.raises(RunError, match=r"evaluations.jsonl, line 3: damaged\n  remove the line"):
+            reader.read()
+
+
+def test_only_what_is_new_is_read(tmp_path):
+    mine, other = Evaluations(tmp_path), Evaluations(tmp_path)
+    assert mine.read() == {}
+    for number in (1, 2, 3):
+        other.report("b", number, 1 / number)
+        assert mine.read() == {"b": {n: 1 / n for n in range(1, number + 1)}}
