@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlprun.analysis.configurations import Configuration, configurations, label_each
 from mlprun.analysis.curves import Series, curve, metrics_of
 from mlprun.analysis.plot import Look, add_legend, new_figure, repeats_of, styles
+from mlprun.analysis.trials import SPREAD
 from mlprun.analysis.where import nearest, values_of_run
 from mlprun.errors import ConfigError, suggestion
 from mlprun.formatting import as_typed
@@ -20,8 +21,6 @@ from mlprun.runs.metrics import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SPREAD = 10  # values whose largest is so many times the smallest get a logarithmic axis
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`mlprun plot`: the curves of one or several runs in a picture."""
+"""`mlprun plot`: the curves of one or several runs in a picture, or the trials of a sweep."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlprun.analysis.against import Against, draw_against, metrics_to_compare
 from mlprun.analysis.curves import AXES, Series, collect, default_metrics, is_run, metrics_of
 from mlprun.analysis.plot import Look, draw, draw_run, notes, panels_of_run
+from mlprun.analysis.sweep_pictures import PICTURES, write
+from mlprun.analysis.trials import read_trials_of
 from mlprun.cli.last import add_run_dir
 from mlprun.errors import ConfigError, RunError, suggestion
 from mlprun.formatting import first_few
 from mlprun.pictures.figures import DOTS_PER_INCH, save
+from mlprun.runs import trial_record
 from mlprun.runs.collect import read_runs
 from mlprun.terminal import print_line
 
@@ -29,6 +33,11 @@ FORMATS = (".png", ".pdf", ".svg")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_dir(parser, "paths", sweeps=True, nargs="+", help="a run, a sweep or a folder of runs")
+    help_ = (
+        "`curves`, or of the trials of a sweep any of best_so_far,importance,slices,parallel; `trials` is these four"
+    )
+    help_ += " (default: curves, of a search the trials)"
+    parser.add_argument("--of", metavar="A,B", help=help_)
     help_ = "metrics to plot, any that is logged: val/accuracy,optim/grad_norm; a panel for each; may be repeated"
     parser.add_argument("--metric", action="append", default=[], metavar="A,B", help=help_)
     known = "|".join(X_AXES)
@@ -44,11 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dpi", type=int, metavar="N", default=DOTS_PER_INCH, help="dots per inch of a .png (default: 100)"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)} file (default: curves.png)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"{', '.join(FORMATS)} file (default: curves.png in it)"
+    )
 
 
 def run(options: argparse.Namespace, command: str) -> int:
     look = _checked(options)
+    if pictures := _pictures(options):
+        return _draw_trials(options, pictures, look)
     series = collect(options.paths)
     names = list(dict.fromkeys(name.strip() for names in options.metric for name in names.split(",")))
     if left_out := _named_runs(options.paths) - {path for each in series for path, _ in each.runs}:
@@ -61,11 +74,58 @@ def run(options: argparse.Namespace, command: str) -> int:
         figure, said = _curves(series, names, look)
     for note in said:
         print_line(note, sys.stderr)
-    try:
+    with _other_file():
         print_line(str(save(figure, options.output or _place(options.paths, series), options.dpi)))
+    return 0
+
+
+def _pictures(options: argparse.Namespace) -> list[str]:
+    """The pictures of trials that are asked for; none if it is curves."""
+    of_curves = {
+        "--metric": bool(options.metric), "--x": options.x != "step", "--log-x": options.log_x,
+        "--against": options.against is not None, "--final": options.final,
+    }  # fmt: skip
+    typed = [option for option, is_typed in of_curves.items() if is_typed]
+    if options.of is None:
+        is_search = len(options.paths) == 1 and (options.paths[0] / trial_record.FILE_NAME).is_file()
+        # What else is typed asks for curves, or for one picture.
+        return list(PICTURES) if is_search and not typed and not options.output else []
+    names = list(dict.fromkeys(name.strip() for name in options.of.split(",")))
+    if names == ["curves"]:
+        return []
+    names = list(PICTURES) if names == ["trials"] else names
+    for name in names:
+        if name not in PICTURES:
+            raise ConfigError("--of", name, "no such picture", suggestion(name, [*PICTURES, "trials", "curves"]))
+    if typed:
+        raise ConfigError(typed[0], ConfigError.MISSING, "is for curves", f"leave it out, or --of {options.of}")
+    if options.output and len(names) > 1:
+        raise ConfigError("--output", options.output, f"is one file for {len(names)} pictures", "choose one with --of")
+    return names
+
+
+def _draw_trials(options: argparse.Namespace, names: Sequence[str], look: Look) -> int:
+    trials = read_trials_of(options.paths)
+    for note in trials.notes:
+        print_line(note, sys.stderr)
+    folder = _folder(options.paths)
+    with _other_file():
+        files, refused = write(trials, names, lambda name: options.output or folder / f"{name}.png", look, options.dpi)
+    if not files:
+        raise refused[0]
+    for file in files:
+        print_line(str(file))
+    for error in refused:
+        print_line(f"left out: {' '.join(str(error).split())}", sys.stderr)
+    return 0
+
+
+@contextmanager
+def _other_file() -> Iterator[None]:
+    try:
+        yield
     except RunError as error:
         raise RunError(f"{error}\n  choose another with --output FILE") from error
-    return 0
 
 
 def _checked(options: argparse.Namespace) -> Look:
@@ -110,5 +170,10 @@ def _place(paths: Sequence[Path], series: Sequence[Series]) -> Path:
     """curves.png in the run, or in the folder that contains all runs."""
     if len(series) == 1 and len(series[0].runs) == 1:
         return series[0].runs[0][0] / "curves.png"
+    return _folder(paths) / "curves.png"
+
+
+def _folder(paths: Sequence[Path]) -> Path:
+    """The folder that contains all of them."""
     folder = Path(os.path.commonpath([path.absolute() for path in paths]))
-    return Path(os.path.relpath(folder) if Path.cwd() in [folder, *folder.parents] else folder, "curves.png")
+    return Path(os.path.relpath(folder)) if Path.cwd() in [folder, *folder.parents] else folder

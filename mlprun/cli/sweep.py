@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 import shutil
 import sys
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +16,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mlprun.cli.line import Line
+from mlprun.cli.sweep_summary import draw_search, summarise
 from mlprun.cli.task import OURS, POOL, Task, safe_path
-from mlprun.config.identity import fingerprint
 from mlprun.config.project import find_project
 from mlprun.config.rows import Rows
 from mlprun.config.schema import SweepConfig
 from mlprun.config.space import Space
 from mlprun.errors import ConfigError
 from mlprun.files import check_for_hydra
-from mlprun.formatting import format_share, pluralize
+from mlprun.formatting import pluralize
 from mlprun.process import is_guest, num_cores
 from mlprun.runs import sweep_record
+from mlprun.runs.collect import read_runs
 from mlprun.runs.directory import RunDirectory, claim, make, now_utc
-from mlprun.runs.log import read_warnings
 from mlprun.runs.record import DONE, RunRecord
 from mlprun.terminal import print_line
 
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 
 # Imported once by the process that starts the jobs.
 PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "PIL.ImageDraw"]
-MOST_WARNINGS = 10
 # Overrides that the record of a command line leaves out.
 NOT_RECORDED = ("sweep.dry_run", "sweep.stale", "hydra.sweep.dir")
 
@@ -154,6 +151,8 @@ def _run_points(
         search = Search(space, settings, sweep_dir, lambda overrides: records.get(tuple(overrides), RunRecord()))
         line.composer.loader.num_jobs = search.num_jobs
         count = search.summary
+        record = replace(record, scales={**record.scales, **space.scales})
+        record.write(sweep_dir)
         for row in describe(space):
             print_line(f"search  {row}")
     print_line(f"sweep   {count}{suffix}: {sweep_dir}")
@@ -164,7 +163,11 @@ def _run_points(
             error = _run_hydra(line, cfg, search, points if has_rows else None)
         status = "completed"
     finally:  # also after Ctrl-C
-        failed = _summarise(sweep_dir, points if is_grid else [], started=status == "completed")
+        started = status == "completed"
+        runs = read_runs(sweep_dir)
+        failed = summarise(sweep_dir, runs, points if is_grid else [], started=started)
+        if space is not None and started:
+            draw_search(sweep_dir, runs, sum(point.record.status in DONE for point in points if point not in redone))
         replace(record, status=status, ended_at=now_utc()).write(sweep_dir)
     return Swept(sweep_dir, 1 if failed or error else 0, error)
 
@@ -271,40 +274,3 @@ def _warn_of_outdated(points: list[Point], stale: str) -> None:
         names = ", ".join(dict.fromkeys(name for point in outdated for name in point.outdated))
         remedy = "they are run again" if stale == "redo" else "kept; sweep.stale=redo runs them again"
         print_line(f"warning: {names} changed since {len(outdated)} runs were made: {remedy}", sys.stderr)
-
-
-def _summarise(sweep_dir: Path, points: list[Point], *, started: bool) -> bool:
-    """Print warnings of the runs and the leaderboard, write leaderboard.csv; whether a run failed or is missing."""
-    from mlprun.analysis.leaderboard import leaderboard, write_csv
-    from mlprun.runs.collect import read_runs
-
-    runs = read_runs(sweep_dir)
-    _repeat_warnings([path for path, _ in runs])
-    for row in ["", *leaderboard(runs)]:
-        print_line(row)
-    write_csv(runs, sweep_dir / "leaderboard.csv")
-    by_fingerprint = {fingerprint(record.config): record.status for _, record in runs if record.has_config}
-    statuses = [by_fingerprint.get(point.fingerprint, "missing") for point in points]
-    if not points:  # a search decides on its way what it runs
-        statuses = list(by_fingerprint.values()) or ["missing"]
-    if missing := statuses.count("missing"):
-        print_line(f"error: {missing} of {len(statuses)} runs not started", sys.stderr)
-    print_line(f"sweep   {sweep_dir}")
-    if any("tensorboard" in record.config.get("writers", {}) for _, record in runs if record.has_config):
-        print_line(f"curves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")
-    if not started:
-        print_line(f"resume  mlprun resume {shlex.quote(str(sweep_dir))}")
-    if pruned := [record for _, record in runs if record.status == "pruned"]:
-        saved = sum((record.num_steps or 0) - (record.steps or 0) for record in pruned)
-        share = format_share(saved / max(1, sum(record.num_steps or 0 for _, record in runs)))
-        print_line(f"pruned  {len(pruned)} of {pluralize(len(runs), 'run')}, which saved {share} of all steps")
-    return any(status not in DONE for status in statuses)
-
-
-def _repeat_warnings(runs: list[Path]) -> None:
-    """Print each warning in the logs of the runs once, with the number of runs that have it."""
-    counts = Counter(warning for run in runs for warning in read_warnings(RunDirectory(run).log_file))
-    for warning, count in counts.most_common(MOST_WARNINGS):
-        print_line(f"warning in {count} of {pluralize(len(runs), 'run')}: {warning}", sys.stderr)
-    if len(counts) > MOST_WARNINGS:
-        print_line(f"{len(counts) - MOST_WARNINGS} other warnings: see train.log of the runs", sys.stderr)

@@ -19,7 +19,7 @@ VERBS = {
     "show": "show a run, or how the configs, code, environments and results of two differ",
     "predict": "predict with the best checkpoint: images, rows of numbers, text, audio or test examples",
     "export": "export the model of the best checkpoint as ONNX, or as a .pt2 of torch.export",
-    "plot": "plot the curves of one or several runs",
+    "plot": "plot the curves of runs, or the trials of a sweep",
     "help": "explain a group, a choice, a key or a verb",
     "experiments": "list the ready-made experiments, those of a topic, or show one",
 }

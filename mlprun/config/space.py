@@ -89,6 +89,12 @@ class Space:
             and all(dimension.has(values[key]) for key, dimension in self.dimensions.items())
         )
 
+    @property
+    def scales(self) -> dict[str, str]:
+        """`log` or `linear` for each key with numbers."""
+        numeric = (dimension for dimension in self.dimensions.values() if not dimension.choices)
+        return {dimension.key.lstrip("+"): "log" if dimension.is_log else "linear" for dimension in numeric}
+
     def samples(self) -> Iterator[list[str]]:
         """Trials to check before the first run.
 

@@ -40,6 +40,7 @@ class SweepRecord:
     max_failures: int | None = None  # failed runs after which no other is started; None: no limit
     num_workers: int = 1  # concurrent runs
     gpus: list[str] = field(default_factory=list)  # CUDA_VISIBLE_DEVICES of each concurrent run; empty: unchanged
+    scales: dict[str, str] = field(default_factory=dict)  # of the numeric keys of a search: `log` or `linear`
     started_at: str = field(default_factory=now_utc)  # ISO 8601, UTC
     ended_at: str | None = None
     is_own: bool = True  # no key: signed by this user, so that its lines may name any code

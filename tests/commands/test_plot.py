@@ -8,6 +8,8 @@ import json
 import pytest
 from PIL import Image
 
+from mlprun.cli.sweep_summary import draw_search
+from mlprun.runs.collect import read_runs
 from tests.helpers.curves import make_run
 
 
@@ -49,6 +51,10 @@ def test_the_picture_lies_in_the_folder_that_holds_all(mlprun, tmp_path, words, 
         (["a", "--size", "8"], 2, "--size=8: must be width x height in inches, 3 to 40 each, such as 8x5"),
         (["a", "--size", "8x500"], 2, "--size=8x500: must be width"),
         (["a", "--dpi", "5"], 2, "--dpi=5: must be 30 to 600"),
+        (["a", "--of", "slicess"], 2, "--of=slicess: no such picture\n  did you mean 'slices'?"),
+        (["a", "--of", "slices", "--x", "epoch"], 2, "--x: is for curves\n  leave it out, or --of slices"),
+        (["a", "--of", "trials", "--output", "a.svg"], 2, "--output=a.svg: is one file for 4 pictures"),
+        (["a", "--of", "importance"], 1, "the importance of keys needs 10 completed trials, and there are 1"),
         (["a", "--output", "curves.jpg"], 2, "--output=curves.jpg: is no picture"),
         (["a", "--output", "a/run.json/x.png"], 1, "a/run.json/x.png cannot be written"),
     ],
@@ -66,6 +72,33 @@ def test_size_and_resolution(mlprun, tmp_path):
     assert mlprun("plot", "a", "--size", "6x3.5", "--dpi", "150").status == 0
     with Image.open(tmp_path / "a/curves.png") as image:
         assert image.size == (900, 525)
+
+
+def test_the_trials_of_a_sweep(mlprun, tmp_path):
+    for i in range(4):
+        make_run(tmp_path / "s" / f"r{i}", lr=0.1 * (i + 1), metrics={"val/loss": float(i)})
+    result = mlprun("plot", "s", "--of", "trials")
+    assert (result.status, result.out) == (0, "s/best_so_far.png\ns/slices.png\ns/parallel.png\n")
+    assert result.err == "left out: the importance of keys needs 10 completed trials, and there are 4\n"
+    (tmp_path / "s" / "trials.jsonl").touch()
+    assert mlprun("plot", "s").out == result.out, "of a search, what is drawn by itself"
+    assert mlprun("plot", "s", "--of", "curves").out == mlprun("plot", "s", "--x", "epoch").out == "s/curves.png\n"
+    assert mlprun("plot", "s", "--of", "slices", "--output", "a.svg", "--log-y").status == 2, "a value is 0"
+    assert mlprun("plot", "s", "--of", "slices", "--output", "a.svg").out == "a.svg\n"
+
+
+def test_a_search_that_took_a_while_is_drawn_when_it_ends(tmp_path, capsys):
+    ended = {"started_at": "2026-11-21T10:00:00+00:00", "ended_at": "2026-11-21T10:01:00+00:00"}
+    for i in range(2):
+        make_run(tmp_path / f"r{i}", lr=0.1 * (i + 1), elapsed_sec=20.0, metrics={"val/loss": float(i)}, **ended)
+    draw_search(tmp_path, read_runs(tmp_path), 0)
+    assert capsys.readouterr().out == f"plots   mlprun plot {tmp_path}\n"
+    make_run(tmp_path / "r2", lr=1.0, elapsed_sec=20.0, **ended)
+    draw_search(tmp_path, read_runs(tmp_path), 2)
+    assert capsys.readouterr().out == "plots   best_so_far.png, slices.png, parallel.png\n"
+    assert sorted(file.stem for file in tmp_path.glob("*.png")) == ["best_so_far", "parallel", "slices"]
+    draw_search(tmp_path, read_runs(tmp_path), 3)
+    assert capsys.readouterr().out == "", "nothing has changed"
 
 
 def test_what_is_left_out_is_said(mlprun, tmp_path):

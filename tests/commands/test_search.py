@@ -26,6 +26,8 @@ def test_a_search_says_what_it_searches_and_repeats_each_trial_with_all_seeds(ml
     folder = result.folder / SWEEPS / "found"
     assert "search  optim.lr      0.001 to 0.1, on a log scale" in result.out
     assert "3 of 3 trials to do, sampler tpe" in result.out
+    assert f"plots   mlprun plot {SWEEPS / 'found'}" in result.out
+    assert json.loads((folder / "sweep.json").read_text())["scales"] == {"optim.lr": "log"}
     trials = read_trials(folder)
     runs = records(folder).values()
     assert sorted((run["config"]["optim"]["lr"], run["config"]["seed"]) for run in runs) == sorted(
