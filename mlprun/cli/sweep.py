@@ -17,12 +17,12 @@ from omegaconf import DictConfig
 
 from mlprun.cli.line import Line
 from mlprun.cli.sweep_summary import draw_search, summarise
-from mlprun.cli.task import OURS, POOL, Task, safe_path
+from mlprun.cli.task import OURS, POOL, Task, check_launcher, safe_path
 from mlprun.config.project import find_project
 from mlprun.config.rows import Rows
 from mlprun.config.schema import SweepConfig
 from mlprun.config.space import Space
-from mlprun.errors import ConfigError
+from mlprun.errors import ConfigError, UserError
 from mlprun.files import check_for_hydra
 from mlprun.formatting import pluralize
 from mlprun.process import is_guest, num_cores
@@ -70,6 +70,8 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         from mlprun.sweep import pool
 
         pool.start_server(PRELOADED)
+    if not settings.dry_run:
+        check_launcher(cfg.hydra.launcher)
     is_explicit = sweep_dir is not None or line.sets("hydra.sweep.dir")
     if sweep_dir is None and is_explicit:
         sweep_dir = Path(cfg.hydra.sweep.dir)
@@ -244,7 +246,7 @@ def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[
             else:
                 Plugins.instance().instantiate_sweeper(**how).sweep(arguments=line.words_of_task)
     except Exception as error:  # of a launcher or a sweeper
-        text = f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if not is_guest():  # else it is raised
             print_line(f"error: {text}", sys.stderr)
         return text

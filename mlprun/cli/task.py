@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ SAFE_PATH = "mlprun"  # the value of PYTHONSAFEPATH for the processes of a launc
 POOL = "hydra_plugins.mlprun_pool.PoolLauncher"  # the default
 OURS = "hydra_plugins.mlprun_"  # launchers whose jobs the scheduler starts
 
-__all__ = ["OURS", "POOL", "Composer", "Launched", "Task", "safe_path", "standard_error"]
+__all__ = ["OURS", "POOL", "Composer", "Launched", "Task", "check_launcher", "safe_path", "standard_error"]
 
 
 @dataclass
@@ -85,6 +86,14 @@ def standard_error() -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_dev, status.st_ino
+
+
+def check_launcher(settings: DictConfig) -> None:
+    """Refuse settings of mlprun's own launchers that cannot work; UserError."""
+    if settings._target_.startswith(OURS):
+        module = importlib.import_module(settings._target_.rpartition(".")[0])
+        if hasattr(module, "check_launcher"):
+            module.check_launcher(settings)
 
 
 @contextmanager

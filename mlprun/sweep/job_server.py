@@ -19,6 +19,7 @@ import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mlprun import signals
@@ -123,8 +124,13 @@ def _enter_job(server: int, order: Order) -> None:
     os.chdir(order.caller.directory)
     sys.path[:], sys.argv[:] = order.caller.path, order.caller.arguments
     find_own_modules()
-    make_folder(order.output.parent)
-    file = own_file(str(order.output), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    write_output_to(order.output)
+
+
+def write_output_to(path: Path) -> None:
+    """Append stdout and stderr of this process, and what it says when it crashes, to a file."""
+    make_folder(path.parent)
+    file = own_file(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)

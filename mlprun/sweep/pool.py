@@ -140,7 +140,7 @@ class _Pool:
             self._free_gpus.append(running.gpu)
         seconds = time.monotonic() - running.began
         if death:
-            _record(running, seconds)
+            record_death(running, seconds)
         return Ended(running.job, exitcode, len(running.deaths) + (not death), seconds)
 
 
@@ -155,7 +155,8 @@ def _death(job: Job, exitcode: int) -> str:
     return f"exit status {exitcode}" if status == "running" else ""
 
 
-def _record(running: Running, seconds: float) -> None:
+def record_death(running: Running, seconds: float) -> None:
+    """Close the record of a run whose attempts died, as `failed`."""
     first, last = running.deaths[0], running.deaths[-1]
     died = f"died of {first}" + (f", then of {last}" if first != last else " twice" if running.deaths[1:] else "")
     guess = " (out of memory?)" if last == "SIGKILL" else ""

@@ -104,6 +104,8 @@ def test_every_command_runs(mlprun, users_folder, two_runs, line):
         if find_mnist() is None:
             pytest.skip("the real MNIST is neither in ../shared/data nor in MLPRUN_DATA")
         words = [*words, f"data.root={find_mnist()}"]
+    if "hydra/launcher=slurm" in words:  # `test_slurm.py` has runs
+        words = [*words, "sweep.dry_run=true"]
     if "onnx" in words:
         pytest.importorskip("onnxscript", reason="needs mlprun[onnx]")
     if "--length" in words:

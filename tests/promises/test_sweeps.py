@@ -24,6 +24,7 @@ def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun, mlprun_pr
         "hydra": [*four, "hydra/launcher=basic"],
         "joblib": [*one, "hydra/launcher=joblib"],  # which imports torch anew for each worker
         "submitit": [*one, "hydra/launcher=submitit_local"],  # and for each run
+        "slurm": [*one, "hydra/launcher=slurm", "hydra.launcher.cluster=local"],
     }
     for name, words in ways.items():
         result = (mlprun_process if name in ("one", "two", "four") else mlprun)(*line, *words, f"sweep.name={name}")
@@ -31,7 +32,7 @@ def test_results_depend_neither_on_workers_nor_on_the_launcher(mlprun, mlprun_pr
     alone = mlprun(*FAST, "model.dropout=0.3", "optim.lr=1e-3", "seed=6", "hydra.run.dir=alone").folder / "alone"
     sweeps = [result.folder / SWEEPS / name for name in ways]
     runs = [{run.parent.name.rpartition("_")[2]: run.parent for run in sweep.glob("*/run.json")} for sweep in sweeps]
-    assert [len(found) for found in runs] == [4, 4, 4, 4, 1, 1]
+    assert [len(found) for found in runs] == [4, 4, 4, 4, 1, 1, 1]
     for found in runs:
         assert set(found) <= set(runs[0])
         assert all(same(weights_of(runs[0][point]), weights_of(run)) for point, run in found.items())
