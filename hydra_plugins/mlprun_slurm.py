@@ -5,10 +5,13 @@ Hydra imports it at every start, so it imports no torch and no submitit, and the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.mlprun_pool import PoolLauncher
@@ -40,6 +43,13 @@ ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=NODE, pr
 class SlurmLauncher(PoolLauncher):
     def __init__(self, **settings: Any) -> None:
         self.settings = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in settings.items()}
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        if self.config.hydra.mode is RunMode.RUN:
+            from mlprun.errors import RunError
+
+            raise RunError("is for sweeps\n  add -m, or start a single run with hydra/launcher=submitit_slurm")
+        return super().launch(job_overrides, initial_job_idx)
 
     def executor(self) -> Executor:
         from mlprun.sweep.slurm import Cluster

@@ -66,12 +66,11 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     composer = line.composer
     cfg = composer.compose(line.words, multirun=True)
     settings = composer.point(next(composer.points(line.words))).sweep
-    if cfg.hydra.launcher._target_ == POOL and not settings.dry_run:
+    if cfg.hydra.launcher._target_.startswith(OURS) and not settings.dry_run:
         from mlprun.sweep import pool
 
-        pool.start_server(PRELOADED)
-    if not settings.dry_run:
         check_launcher(cfg.hydra.launcher)
+        pool.start_server(PRELOADED)  # for the check of the points, and the jobs of the pool
     is_explicit = sweep_dir is not None or line.sets("hydra.sweep.dir")
     if sweep_dir is None and is_explicit:
         sweep_dir = Path(cfg.hydra.sweep.dir)

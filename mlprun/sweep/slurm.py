@@ -27,7 +27,7 @@ from mlprun.runs.directory import RunDirectory
 from mlprun.runs.sweep_record import SweepRecord
 from mlprun.sweep.forkserver import OUTPUT, Caller, Job, Running
 from mlprun.sweep.job_server import write_output_to
-from mlprun.sweep.pool import POLL_SECONDS, Ended, record_death
+from mlprun.sweep.pool import POLL_SECONDS, Ended, close_server, record_death
 from mlprun.sweep.slurm_queue import CANCELLED, LOST, RUNNING, LimitError, LocalQueue, Queue, SlurmQueue, array_size
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Cluster:
     def __call__(
         self, jobs: Iterable[Job], plan: SweepRecord, poll: Callable[[list[Job]], None]
     ) -> Generator[Ended, None, None]:
+        close_server()  # the check of the points is done
         is_local = self._settings["cluster"] == "local"
         queue = (LocalQueue if is_local else SlurmQueue)(self._folder, self._settings, self._num_places)
         num_places = self._num_places
