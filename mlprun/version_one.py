@@ -50,6 +50,7 @@ _LAYERS = {
     )
 }
 _TAKE_LAYERS = ("activation", "cell", "output_activation")
+_CHANGING = frozenset(("_target_", *_TAKE_LAYERS))
 # `data.normalize_test_by` became a data set of the course, which takes these keys of `data` as arguments.
 _OWN_STATISTICS = "mlprun.course.own_statistics.own_statistics"
 _SPLITS = "task input_shape num_outputs val_fraction test_fraction split_seed normalize limit limit_eval"
@@ -59,7 +60,7 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     """A copy of a stored config with today's `_target_`s and keys."""
 
     def change(key: str, item: Any) -> Any:
-        names = TARGETS if key == "_target_" else _LAYERS if key in _TAKE_LAYERS else {}
+        names = TARGETS if key == "_target_" else _LAYERS
         return names.get(item, item) if isinstance(item, str) else item
 
     config = _changed(config, change)
@@ -87,9 +88,13 @@ def downgrade_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changed(value: Any, change: Callable[[str, Any], Any]) -> Any:
-    """A copy of nested dicts and lists in which `change` has replaced each item of a dict, outermost first."""
+    """A copy of nested dicts and lists in which `change` has replaced the items that may change, outermost first."""
     if isinstance(value, dict):
-        return {key: _changed(change(key, item), change) for key, item in value.items()}
+        changed = {}
+        for key, item in value.items():
+            new = change(key, item) if key in _CHANGING else item
+            changed[key] = _changed(new, change) if isinstance(new, (dict, list)) else new
+        return changed
     return [_changed(item, change) for item in value] if isinstance(value, list) else value
 
 

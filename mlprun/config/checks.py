@@ -71,10 +71,12 @@ def _transform_node(typed: Any, key: str) -> dict[str, Any]:
 
 def check_config(config: Config) -> Config:
     """The same config; raises ConfigError as `check`."""
-    for key, option, value in iter_options(Config, config):
+    options = list(iter_options(Config, config))
+    for key, option, value in options:
         if option.check is not None and (problem := option.check.problem(value)) is not None:
             raise ConfigError(key, value, problem)
-    _check_numbers(config.to_dict(), "")
+    if _has_other_numbers(config):
+        _check_numbers(config.to_dict(), "")
     _check_class_arguments(config)
     for key, nodes in _transforms(config):
         if any(not isinstance(node, dict) or "_target_" not in node for node in nodes):
@@ -84,7 +86,7 @@ def check_config(config: Config) -> Config:
     check_monitor(config.monitor, data.task, data.num_outputs, config.metrics)
     check_data(data.task, data.name, data.input_shape, data.normalize_targets)
     _check_folds(data.num_folds, data.fold)
-    for key, option, value in iter_options(Config, config):
+    for key, option, value in options:
         if option.unit == DURATION and value is not None and parse_duration(value, key=key).amount == 0:
             raise ConfigError(key, value, "must be longer than 0")
         if option.unit == CLOCK_TIME and value is not None:
@@ -108,6 +110,18 @@ def _check_folds(num_folds: int | None, fold: int | None) -> None:
     elif fold >= num_folds:
         problem = f"the {num_folds} folds are 0 to {num_folds - 1}"
         raise ConfigError("data.fold", fold, problem, f"choose one of them, or data.num_folds={fold + 1}")
+
+
+def _has_other_numbers(value: Any) -> bool:
+    """Whether NaN or infinity is among the values."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if value is None or isinstance(value, (str, int)):
+        return False
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return any(map(_has_other_numbers, items))
 
 
 def _check_numbers(value: Any, key: str, *, is_users_own: bool = False) -> None:

@@ -45,6 +45,7 @@ class Composer:
         self.loader = Loader(conf_dirs(), folder)
         self.config_name = config_name
         self._templates: dict[tuple[str, ...], Template | None] = {}
+        self._checked_keys: set[tuple[str | None, tuple[str, ...], RunMode]] = set()
 
     def parse(self, lines: list[str]) -> list[Override]:
         """The overrides, each parsed once."""
@@ -205,9 +206,12 @@ class Composer:
         """The parsed and checked overrides, and the composition of the choices among them."""
         parsed = self.parse(overrides)
         base = self._checked_choices(parsed, run_mode)
+        choices = tuple(str(o.input_line) for o in parsed if self.loader.is_choice(o))
         for override in parsed:
-            if not self.loader.is_choice(override):
+            checked = (override.input_line, choices, run_mode)
+            if checked not in self._checked_keys and not self.loader.is_choice(override):
                 self._check_key(override, base, run_mode)
+                self._checked_keys.add(checked)
         return parsed, base
 
     def _checked_choices(self, parsed: list[Override], run_mode: RunMode) -> DictConfig:

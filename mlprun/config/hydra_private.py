@@ -125,6 +125,7 @@ class Loader(ConfigLoaderImpl):
         Plugins.instance()
         super().__init__(config_search_path=search_path)
         self._bases: dict[tuple[object, ...], DictConfig] = {}
+        self._parser = OverridesParser.create(config_loader=self)
         self._parsed: dict[str, Override] = {}
         self._options: dict[str, list[str]] = {}
         self._folders = [*folders, *([user_folder] if user_folder is not None else [])]
@@ -137,12 +138,11 @@ class Loader(ConfigLoaderImpl):
         if line not in self._parsed and is_zip(line):
             self._parsed[line] = parse_zip(line, self.parse)
         if line not in self._parsed:
-            parser = OverridesParser.create(config_loader=self)
-            override = parse_override(parser, line)
+            override = parse_override(self._parser, line)
             is_choice = self.is_choice(override)
             is_text = override.key_or_group in (*TEXT_KEYS, *TEXT_LISTS)
             if (is_choice or is_text) and (quoted := quote_numbers(line)) != line:
-                override = parse_override(parser, quoted)
+                override = parse_override(self._parser, quoted)
                 if not is_choice:  # Hydra itself parses those again
                     override.input_line = line  # as in messages and records
             check_sweep(override, self.options(override.key_or_group))

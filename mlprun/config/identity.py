@@ -6,14 +6,13 @@ renames no existing directory.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from typing import Any
 
 from omegaconf import MISSING
 
-from mlprun.config.options import Option, default_of
+from mlprun.config.options import as_dict, default_of, fields_of
 from mlprun.config.schema import INPUT_SECTIONS, Config
 from mlprun.runs.record import section
 from mlprun.version_one import upgrade_config
@@ -98,28 +97,26 @@ def _repeats(data: dict[str, Any], group: str) -> list[str]:
 
 
 def _add_defaults(config: dict[str, Any], schema: type) -> None:
-    for spec in dataclasses.fields(schema):
-        option: Option = spec.metadata["option"]
-        if option.section is not None and isinstance(config.get(spec.name), dict):
-            _add_defaults(config[spec.name], option.section)
-        elif spec.name not in config and spec.default != MISSING:
-            default = default_of(spec)
-            config[spec.name] = dataclasses.asdict(default) if option.section and default is not None else default
+    for name, (option, spec) in fields_of(schema).items():
+        if option.section is not None and isinstance(config.get(name), dict):
+            _add_defaults(config[name], option.section)
+        elif name not in config and spec.default != MISSING:
+            config[name] = as_dict(default_of(spec))
 
 
 def _without_defaults(config: dict[str, Any], schema: type) -> dict[str, Any]:
     changed = dict(config)
-    for spec in dataclasses.fields(schema):
-        if spec.name not in config:
+    for name, (option, spec) in fields_of(schema).items():
+        if name not in config:
             continue
-        option, value = spec.metadata["option"], config[spec.name]
+        value = config[name]
         if option.section is not None and isinstance(value, dict):
-            changed[spec.name] = _without_defaults(value, option.section)
-            is_default = not changed[spec.name] and spec.default is not None  # else the default is null
+            changed[name] = _without_defaults(value, option.section)
+            is_default = not changed[name] and spec.default is not None  # else the default is null
         else:
             is_default = value == default_of(spec)
         if is_default:
-            del changed[spec.name]
+            del changed[name]
     return changed
 
 
@@ -129,5 +126,5 @@ def _as_floats(value: Any) -> Any:
         return {key: _as_floats(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_as_floats(item) for item in value]
-    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53  # larger ones would round
-    return float(value) if is_number else value
+    # no bool; larger ones would round
+    return float(value) if type(value) is int and abs(value) < 2**53 else value

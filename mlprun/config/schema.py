@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from mlprun.config.options import CLOCK_TIME, DURATION, group, option
+from mlprun.config.options import CLOCK_TIME, DURATION, as_dict, group, option
 from mlprun.config.ranges import (
     BATCH_SIZE,
     DEVICE,
@@ -376,7 +375,8 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """The config as nested dicts and lists."""
-        return dataclasses.asdict(self)
+        values: dict[str, Any] = as_dict(self)
+        return values
 
 
 ConfigStore.instance().store(name="schema", node=Config)

@@ -30,21 +30,29 @@ class Template:
         self._config = to_config(cfg)
         self._references: set[str] | None = _references(cfg)
         self._nodes: dict[str, ValueNode | None] = {}
+        self._changes: dict[str | None, tuple[list[str], Any] | None] = {}  # by the line of an override
 
     def with_values(self, overrides: list[Override]) -> Config | None:
         """The checked config with these values; None if it must be composed. Raises ConfigError as `check`."""
         config = self._config
         for override in overrides:
-            node = self._node(override)
-            if node is None:
+            line = override.input_line
+            if line not in self._changes:
+                self._changes[line] = self._change(override)
+            if (change := self._changes[line]) is None:
                 return None
-            try:
-                value = converted(node, override.value())
-            except OmegaConfBaseException:
-                return None  # a composition explains the error
             if not override.is_hydra_override():  # not part of `Config`
-                config = _replaced(config, override.key_or_group.split("."), value)
+                config = _replaced(config, *change)
         return check_config(config)
+
+    def _change(self, override: Override) -> tuple[list[str], Any] | None:
+        """The path and the value of an override, None if it must be composed."""
+        if (node := self._node(override)) is None:
+            return None
+        try:
+            return override.key_or_group.split("."), converted(node, override.value())
+        except OmegaConfBaseException:
+            return None  # a composition explains the error
 
     def _node(self, override: Override) -> ValueNode | None:
         """The node of a single value, None if something else depends on it."""
