@@ -6,7 +6,7 @@ Hydra imports it at every start, so it imports no torch, and the work is in mlpr
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:
+    from mlprun.runs.record import RunRecord
     from mlprun.sweep.scheduler import Executor, Scheduler, Strategy
 
 # Its settings are in `sweep`. (No dataclass: Hydra runs plugins as modules without a name.)
@@ -42,22 +43,36 @@ class PoolLauncher(Launcher):
         from mlprun.sweep.scheduler import Grid
 
         grid = Grid(job_overrides)
-        self.run(grid, initial_job_idx)
+        self.run(grid, itertools.count(initial_job_idx))
         results = []
         for overrides, objective in zip(job_overrides, grid.objectives, strict=True):
             results.append(JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED))
             results[-1].return_value = objective
         return results
 
-    def run(self, strategy: Strategy, initial_job_idx: int = 0) -> None:
-        """Run the jobs of a strategy; their numbers begin with `initial_job_idx`."""
+    def run(
+        self,
+        strategy: Strategy,
+        numbers: Iterator[int] | None = None,
+        ended_before: Iterable[tuple[str, RunRecord]] = (),
+    ) -> None:
+        """Run the jobs of a strategy.
+
+        Args:
+            numbers: of the jobs, as Hydra counts them.
+            ended_before: as for `Scheduler.run`.
+        """
+        from mlprun.config.hydra_private import POINT_NAME, find_node
+        from mlprun.config.point_directories import PointDirectories
+        from mlprun.config.resolvers import point_name
         from mlprun.config.suggest import raise_explained
         from mlprun.sweep.forkserver import Job
         from mlprun.sweep.scheduler import Scheduler
 
         setup_globals()
         folder = Path(str(self.config.hydra.sweep.dir))
-        numbers = itertools.count(initial_job_idx)
+        directories = PointDirectories(folder)
+        numbers = itertools.count() if numbers is None else numbers
 
         def build_job(overrides: list[str]) -> Job:
             try:
@@ -67,12 +82,15 @@ class PoolLauncher(Launcher):
             with open_dict(config):
                 config.hydra.job.num = next(numbers)
                 config.hydra.job.id = str(config.hydra.job.num)
-            return Job(_run, (self.task_function, config), folder / config.hydra.sweep.subdir)
+            if find_node(config, "hydra.sweep.subdir")._value() == POINT_NAME:  # it was not planned
+                config.hydra.sweep.subdir = point_name(config, directories)
+            directories.add(path := folder / config.hydra.sweep.subdir)
+            return Job(_run, (self.task_function, config), path)
 
         if self._scheduler is None:  # one for all batches of the sweep
             num_jobs = getattr(self.hydra_context.config_loader, "num_jobs", None)
             self._scheduler = Scheduler(folder, num_jobs)
-        self._scheduler.run(strategy, build_job, self.executor())
+        self._scheduler.run(strategy, build_job, self.executor(), ended_before)
 
 
 def _run(task: TaskFunction, config: DictConfig) -> None:

@@ -94,6 +94,18 @@ def without_collections() -> Iterator[None]:
         atexit.register(gc.unfreeze)  # else triton reports leaks at interpreter exit
 
 
+@contextlib.contextmanager
+def no_collections() -> Iterator[None]:
+    """Disable garbage collection while many objects are made that stay: each collection would visit all of them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def fast_exit(status: int) -> NoReturn:
     """Exit without tearing torch down, which takes a second (dev/LOG.md, "Processes").
 

@@ -36,6 +36,7 @@ class Columns(dict[str, list[Any]]):
     """The columns of the full table, with a cell for each configuration, in the order of the blocks."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = blocks
         self.entries = entries = [c for block in blocks for c in block.all]
         tests = [test for block in blocks for _, test in zip_longest(block.all, block.separable)]
         places = [place for block in blocks for place in range(1, len(block.all) + 1)]

@@ -96,14 +96,23 @@ def configurations(runs: Iterable[Run]) -> list[Configuration]:
     """
     from mlprun.config.identity import digest, identity  # late: imports Hydra
 
+    # What depends on the config alone is computed once for runs that differ in their seed.
+    identities: dict[str, tuple[str, dict[str, Any]]] = {}
+    known_facts: dict[tuple[str, str], Facts] = {}
     groups: dict[str, tuple[dict[str, Any], list[tuple[Facts, Run]]]] = {}
     for path, record in runs:
         if record.has_config:
-            shared = identity(record.config)
-            shared.pop("seed", None)
-            section(shared, "data").pop("fold", None)
-            known = (facts(shared, record), (path, record))
-            groups.setdefault(digest(shared), (shared, []))[1].append(known)
+            text = json.dumps({**record.config, "seed": None})
+            if text not in identities:
+                shared = identity(record.config)
+                shared.pop("seed", None)
+                section(shared, "data").pop("fold", None)
+                identities[text] = digest(shared), shared
+            key, shared = identities[text]
+            of_data = (text, json.dumps(record.data))
+            if of_data not in known_facts:
+                known_facts[of_data] = facts(shared, record)
+            groups.setdefault(key, (shared, []))[1].append((known_facts[of_data], (path, record)))
     return [
         _configuration(shared, same_data, group)
         for shared, members in groups.values()
@@ -188,14 +197,17 @@ def differing_columns(entries: list[Configuration]) -> dict[str, list[str]]:
     typed = {key: group_cells(entries, key) for key in dict.fromkeys(key for c in entries for key in c.typed)}
     columns = {key: cells for key, cells in typed.items() if len(set(cells)) > 1}
     # Keys that nobody typed may differ too (an edited YAML file): add as many as tell all apart.
+    signatures = list(zip([(c.data, c.monitor) for c in entries], *columns.values(), strict=True))
+    if len(set(signatures)) == len(entries):
+        return columns
     flats = [flatten(c.config) for c in entries]
     for key in dict.fromkeys(key for flat in flats for key in flat):
-        signatures = list(zip([(c.data, c.monitor) for c in entries], *columns.values(), strict=True))
-        if len(set(signatures)) == len(entries):
-            break
         cells = ["" if key not in flat else _cell(flat[key]) for flat in flats]
         if key not in columns and len(set(zip(signatures, cells, strict=True))) > len(set(signatures)):
             columns[key] = cells
+            signatures = list(zip(signatures, cells, strict=True))
+            if len(set(signatures)) == len(entries):
+                break
     return columns
 
 

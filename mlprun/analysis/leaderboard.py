@@ -38,19 +38,23 @@ LISTED = 10  # failed or unfinished runs
 DEFAULT = View()
 
 
-def leaderboard(runs: Sequence[Run], rows: int = 50, view: View = DEFAULT) -> list[str]:
+def columns_of(runs: Iterable[Run]) -> Columns:
+    """The full table of the runs."""
+    return Columns(comparable_blocks(configurations(runs)))
+
+
+def leaderboard(runs: Sequence[Run], rows: int = 50, view: View = DEFAULT, columns: Columns | None = None) -> list[str]:
     """Lines for the terminal: tables of at most `rows` per data set and metric, then unfinished and failed runs.
 
-    A wide view has all rows.
+    A wide view has all rows. `columns` are those of the runs, if they are known.
     """
     rows = sys.maxsize if view.wide else rows
-    entries = configurations(runs)
-    unfinished = [run for c in entries for run in c.unfinished]
-    failed = [*(run for run in runs if not run[1].has_config), *(run for c in entries for run in c.failed)]
-    blocks = comparable_blocks(entries)
-    columns = Columns(blocks)
-    starts = accumulate([0, *(len(block.all) for block in blocks)])
-    sections = [_block_lines(block, rows, view, columns, start) for block, start in zip(blocks, starts, strict=False)]
+    columns = columns_of(runs) if columns is None else columns
+    unfinished = [run for c in columns.entries for run in c.unfinished]
+    failed = [*(run for run in runs if not run[1].has_config), *(run for c in columns.entries for run in c.failed)]
+    starts = accumulate([0, *(len(block.all) for block in columns.blocks)])
+    numbered = zip(columns.blocks, starts, strict=False)
+    sections = [_block_lines(block, rows, view, columns, start) for block, start in numbered]
     sections += [_unfinished_lines(sort_by_name(unfinished)), _failed_lines(sort_by_name(failed))]
     lines = [line for section in sections if section for line in ("", *section)]
     return lines[1:] or ["no runs"]
@@ -264,7 +268,7 @@ def _format_numbers(values: Sequence[float | None], places: int) -> list[str]:
     return [one(value) for value in values]
 
 
-def full_table(runs: Sequence[Run], view: View = DEFAULT) -> tuple[list[str], list[list[Any]]]:
+def full_table(columns: Columns, view: View = DEFAULT) -> tuple[list[str], list[list[Any]]]:
     """A header, and a row for every configuration, in the leaderboard's order, with all digits.
 
     Columns: `rank` (from 1 for each data set and metric; None without a result), the keys that differ (texts), `n`,
@@ -272,7 +276,6 @@ def full_table(runs: Sequence[Run], view: View = DEFAULT) -> tuple[list[str], li
     `elapsed_sec_mean`, `separable_from_best` (None without a test), and the directories of the `n` runs, of the failed
     and of the unfinished ones; or those of the view.
     """
-    columns = Columns(comparable_blocks(configurations(runs)))
     header = list(view.columns or columns)
     chosen = [columns.cells(name, "--columns") for name in header]
     return header, [[cells[i] for cells in chosen] for i in columns.order(view, range(len(columns.entries)))]
@@ -280,7 +283,7 @@ def full_table(runs: Sequence[Run], view: View = DEFAULT) -> tuple[list[str], li
 
 def typed_rows(runs: Sequence[Run], view: View = DEFAULT) -> list[dict[str, Any]]:
     """The full table as dicts, the values of keys as numbers, booleans and None."""
-    header, rows = full_table(runs, view)
+    header, rows = full_table(columns_of(runs), view)
     return [dict(zip(header, map(_typed, row), strict=True)) for row in rows]
 
 
@@ -291,7 +294,9 @@ def _typed(cell: Any) -> Any:
     return {"true": True, "false": False, "null": None, "": None}.get(cell, cell) if number is None else number
 
 
-def csv_text(runs: Sequence[Run], view: View = DEFAULT, start: Path | None = None) -> str:
+def csv_text(
+    runs: Sequence[Run], view: View = DEFAULT, start: Path | None = None, columns: Columns | None = None
+) -> str:
     """The full table as CSV; directories, relative to `start` if it is given, are joined by `;`."""
 
     def text(cell: Any) -> Any:
@@ -299,7 +304,7 @@ def csv_text(runs: Sequence[Run], view: View = DEFAULT, start: Path | None = Non
             return ";".join(str(run) if start is None else os.path.relpath(run, start) for run in cell)
         return str(cell).lower() if isinstance(cell, bool) else cell
 
-    header, rows = full_table(runs, view)
+    header, rows = full_table(columns_of(runs) if columns is None else columns, view)
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows(
         [[csv_cell(text(cell)) for cell in row] for row in (header, *rows)]
@@ -307,7 +312,7 @@ def csv_text(runs: Sequence[Run], view: View = DEFAULT, start: Path | None = Non
     return table.getvalue()
 
 
-def write_csv(runs: Sequence[Run], path: Path) -> None:
-    """Write the full table; directories are relative to the file."""
+def write_csv(runs: Sequence[Run], path: Path, columns: Columns | None = None) -> None:
+    """Write the full table; directories are relative to the file. `columns` as for `leaderboard`."""
     with naming_path(path), atomic_write(path) as file:
-        file.write(csv_text(runs, start=path.parent).encode())
+        file.write(csv_text(runs, start=path.parent, columns=columns).encode())

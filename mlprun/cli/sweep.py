@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import sys
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mlprun.cli.line import Line
 from mlprun.cli.sweep_summary import draw_search, summarise
@@ -82,7 +83,9 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     if space is not None:
         check_sampler(space, settings)
     points, num_repeated = planning.points(composer, composer.points(line.words), sweep_dir)
-    composer.loader.num_jobs = len(points) + num_repeated if composer.is_grid(cfg) else None
+    is_planned = composer.is_grid(cfg) and not _leaves_to_hydra(cfg)
+    num_jobs = len(points) if is_planned else len(points) + num_repeated
+    composer.loader.num_jobs = num_jobs if composer.is_grid(cfg) else None
     composer.loader.shared_keys = planning.shared_keys(points)
     planning.check_directories(composer, line.words, sweep_dir)
     if num_repeated:
@@ -126,9 +129,9 @@ def _run_points(
     from mlprun.sweep import points as planning
     from mlprun.sweep.search import Search, describe
 
-    for path in (sweep_dir, *(p.path for p in points if p.path)):
-        check_for_hydra(path, is_named=path == sweep_dir)
     to_do = [p for p in points if p.is_to_do(settings.stale)]
+    for path in (sweep_dir, *(p.path for p in to_do if p.path)):
+        check_for_hydra(path, is_named=path == sweep_dir)
     redone = [p for p in to_do if p.outdated and settings.stale == "redo"]
     record = _plan(checked, to_do, sweep_dir, settings)
     if not again:
@@ -160,12 +163,11 @@ def _run_points(
     status, error, failed = "interrupted", "", False
     try:
         if to_do or not is_scheduled or not is_grid:
-            has_rows = cfg.sweep.points is not None or any(isinstance(o, Rows) for o in line.overrides)
-            error = _run_hydra(line, cfg, search, points if has_rows else None)
+            error = _run_hydra(line, cfg, search, points, {p.fingerprint for p in to_do})
         status = "completed"
     finally:  # also after Ctrl-C
         started = status == "completed"
-        runs = read_runs(sweep_dir)
+        runs = read_runs(sweep_dir, [(p.path, p.record) for p in points if p.path])
         failed = summarise(sweep_dir, runs, points if is_grid else [], started=started)
         if space is not None and started:
             draw_search(sweep_dir, runs, sum(point.record.status in DONE for point in points if point not in redone))
@@ -186,21 +188,29 @@ def _check(
 
     to_do = [p for p in points if builds and p.is_to_do(settings.stale)]
     finished = [p.config for p in (*points, *earlier) if p.record.data]
-    checked = preflight.check([(" ".join(p.overrides), p.config) for p in to_do], finished)
-    compared, earlier = (
-        [p if (data := checked.data_of(p.config)) is None else p.compared(data) for p in part]
-        for part in (points, earlier)
-    )
-    if builds and (more := [p for p in compared if p.is_to_do(settings.stale) and p not in to_do]):
-        again = preflight.check([(" ".join(p.overrides), p.config) for p in more])
+    checked = preflight.check(to_do, finished)
+    unread: list[Point] = []
+
+    def compared(point: Point) -> Point:
+        if not point.record.data:
+            return point
+        if (data := checked.data_of(point.config)) is None:
+            unread.append(point)
+            return point
+        return point.compared(data)
+
+    points, earlier = (list(map(compared, part)) for part in (points, earlier))
+    known = {p.fingerprint for p in to_do}
+    if builds and (more := [p for p in points if p.is_to_do(settings.stale) and p.fingerprint not in known]):
+        again = preflight.check(more)
         checked.needs |= again.needs
         checked.dead += again.dead
     for key in dict.fromkeys(checked.dead):
         print_line(f"warning: the check of a point died; its run will show why: {key}", sys.stderr)
-    if unread := [p for p in (*points, *earlier) if p.record.data and checked.data_of(p.config) is None]:
+    if unread:
         runs = pluralize(len(unread), "run")
         print_line(f"warning: the data of {runs} cannot be read now, and is not compared with the record", sys.stderr)
-    return compared, earlier, checked
+    return points, earlier, checked
 
 
 def _plan(checked: Checked, to_do: list[Point], sweep_dir: Path, settings: SweepConfig) -> SweepRecord:
@@ -222,13 +232,20 @@ def _plan(checked: Checked, to_do: list[Point], sweep_dir: Path, settings: Sweep
     )
 
 
-def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[Point] | None) -> str:
+def _leaves_to_hydra(cfg: DictConfig) -> bool:
+    """Whether Hydra's own sweeper runs a grid: for a launcher of others, or in batches."""
+    return not cfg.hydra.launcher._target_.startswith(OURS) or cfg.hydra.sweeper.max_batch_size is not None
+
+
+def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[Point], to_do: Set[str]) -> str:
     """What `hydra.main` does for a sweep, with a composed config; the error of its launcher or sweeper, if any.
 
     Args:
-        points: of a grid that Hydra's sweeper cannot read.
+        to_do: fingerprints of the points to run; those that Hydra's own sweeper runs find out themselves.
     """
     cfg.hydra.mode = RunMode.MULTIRUN
+    from mlprun.sweep.scheduler import Grid
+
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     context = line.composer.loader.context(cfg)
     context.callbacks.on_multirun_start(config=cfg, config_name=line.options.config_name)
@@ -238,9 +255,18 @@ def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[
         with safe_path():
             if search is not None:
                 _launch(search, Plugins.instance().instantiate_launcher(**how))
-            elif points is not None:
-                parsed = [line.composer.parse(point.overrides) for point in points]
-                overrides = [[str(o.input_line) for o in point if not o.is_hydra_override()] for point in parsed]
+            elif line.composer.is_grid(cfg) and not _leaves_to_hydra(cfg):
+                # Hydra's sweeper would compose every point twice more
+                OmegaConf.save(cfg, Path(cfg.hydra.sweep.dir) / "multirun.yaml")
+                numbers = [i for i, point in enumerate(points) if point.fingerprint in to_do]
+                done = [(str(p.path), p.record) for p in points if p.fingerprint not in to_do]
+                rewritten = line.composer.rewritten(line.words)
+                grid = Grid([_as_hydra(points[i], rewritten) for i in numbers])
+                launcher: Any = Plugins.instance().instantiate_launcher(**how)
+                launcher.run(grid, iter(numbers), done)
+            elif cfg.sweep.points is not None or any(isinstance(o, Rows) for o in line.overrides):
+                rewritten = line.composer.rewritten(line.words)
+                overrides = [_as_hydra(point, rewritten) for point in points]
                 Plugins.instance().instantiate_launcher(**how).launch(overrides, 0)
             else:
                 Plugins.instance().instantiate_sweeper(**how).sweep(arguments=line.words_of_task)
@@ -253,10 +279,15 @@ def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[
     return ""
 
 
+def _as_hydra(point: Point, rewritten: dict[str, str]) -> list[str]:
+    """The overrides of a point as Hydra's sweeper writes them."""
+    return [text for override in point.overrides if (text := rewritten.get(override, override))]
+
+
 def _launch(search: Search, launcher: Launcher) -> None:
     """Run a search: in parallel with mlprun's launcher, one run after another with one that waits for a whole batch."""
     if hasattr(launcher, "run"):
-        launcher.run(search)
+        launcher.run(search, ended_before=search.ended_before)
         return
     for number in itertools.count():
         if (proposal := search.ask()) is None:

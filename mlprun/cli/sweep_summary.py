@@ -22,34 +22,51 @@ if TYPE_CHECKING:
     from mlprun.sweep.points import Point
 
 MOST_WARNINGS = 10
+MOST_IN_TENSORBOARD = 250
 # Drawing takes about five seconds, half of them to import Optuna's importance: a short search is not to wait for it.
 WORTH_DRAWING_SEC = 60.0  # of all runs together
 
 
 def summarise(sweep_dir: Path, runs: list[Run], points: list[Point], *, started: bool) -> bool:
     """Print warnings of the runs and the leaderboard, write leaderboard.csv; whether a run failed or is missing."""
-    from mlprun.analysis.leaderboard import leaderboard, write_csv
+    from mlprun.analysis.leaderboard import columns_of, leaderboard, write_csv
 
     _repeat_warnings([path for path, _ in runs])
-    for row in ["", *leaderboard(runs)]:
+    columns = columns_of(runs)
+    for row in ["", *leaderboard(runs, columns=columns)]:
         print_line(row)
-    write_csv(runs, sweep_dir / "leaderboard.csv")
-    by_fingerprint = {fingerprint(record.config): record.status for _, record in runs if record.has_config}
-    statuses = [by_fingerprint.get(point.fingerprint, "missing") for point in points]
-    if not points:  # a search decides on its way what it runs
-        statuses = list(by_fingerprint.values()) or ["missing"]
+    write_csv(runs, sweep_dir / "leaderboard.csv", columns)
+    if points:
+        statuses = _statuses(points, runs)
+    else:  # a search decides on its way what it runs
+        statuses = [record.status for _, record in runs if record.has_config] or ["missing"]
     if missing := statuses.count("missing"):
         print_line(f"error: {missing} of {len(statuses)} runs not started", sys.stderr)
     print_line(f"sweep   {sweep_dir}")
-    if any("tensorboard" in record.config.get("writers", {}) for _, record in runs if record.has_config):
-        print_line(f"curves  tensorboard --logdir {shlex.quote(str(sweep_dir))}")
+    folder = shlex.quote(str(sweep_dir))
+    in_tensorboard = sum("tensorboard" in record.config.get("writers", {}) for _, record in runs if record.has_config)
+    if in_tensorboard > MOST_IN_TENSORBOARD:
+        problem = f"TensorBoard stalls from about {MOST_IN_TENSORBOARD} runs on"
+        print_line(f"curves  mlprun plot {folder}   ({problem}: start it with --logdir and the folder of a run)")
+    elif in_tensorboard:
+        print_line(f"curves  tensorboard --logdir {folder}")
     if not started:
-        print_line(f"resume  mlprun resume {shlex.quote(str(sweep_dir))}")
+        print_line(f"resume  mlprun resume {folder}")
     if pruned := [record for _, record in runs if record.status == "pruned"]:
         saved = sum((record.num_steps or 0) - (record.steps or 0) for record in pruned)
         share = format_share(saved / max(1, sum(record.num_steps or 0 for _, record in runs)))
         print_line(f"pruned  {len(pruned)} of {pluralize(len(runs), 'run')}, which saved {share} of all steps")
     return any(status not in DONE for status in statuses)
+
+
+def _statuses(points: list[Point], runs: list[Run]) -> list[str]:
+    """How the run of each point ended; `missing` without one."""
+    by_name = {path.name: record for path, record in runs if record.has_config}
+    found = [by_name.get(point.path.name) if point.path else None for point in points]
+    if all(record is not None for record in found):
+        return [record.status for record in found if record is not None]
+    by_fingerprint = {fingerprint(record.config): record.status for record in by_name.values()}
+    return [by_fingerprint.get(point.fingerprint, "missing") for point in points]
 
 
 def _repeat_warnings(runs: list[Path]) -> None:

@@ -50,15 +50,19 @@ def _run_name(_root_: DictConfig) -> str:
 
 
 def _point_name(_root_: DictConfig) -> str:
-    """The directory of a point that was not planned, as with a search: its swept overrides and its hash."""
     if not _root_.hydra.runtime.choices:
         return ""  # Hydra reads the value while it composes
-    config = check(_root_).to_dict()
-    directories = PointDirectories(Path(_root_.hydra.sweep.dir))
-    if (existing := directories.find(config)) is not None:
+    return point_name(_root_, PointDirectories(Path(_root_.hydra.sweep.dir)))
+
+
+def point_name(cfg: DictConfig, directories: PointDirectories) -> str:
+    """The directory of a point that was not planned, as with a search: its swept overrides and its hash."""
+    config = check(cfg).to_dict()
+    key = fingerprint(config)
+    if (existing := directories.find_run(config, key)[0]) is not None:
         return existing.name
-    label = file_name(_root_.hydra.job.override_dirname)[:80] or "run"
-    return f"{label}_{directories.free_suffix(fingerprint(config))}"
+    label = file_name(cfg.hydra.job.override_dirname)[:80] or "run"
+    return f"{label}_{directories.free_suffix(key)}"
 
 
 def _frames(audio: DictConfig) -> Frames:

@@ -8,17 +8,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlprun.errors import RunError
-from mlprun.runs.directory import RunDirectory
-from mlprun.runs.record import RunRecord, section
+from mlprun.process import no_collections
+from mlprun.runs.record import RunRecord, read_record, section, version_of
 
 Run = tuple[Path, RunRecord]  # a run's directory and its record
 
 
-def read_runs(folder: Path) -> list[Run]:
+def read_runs(folder: Path, known: Iterable[Run] = ()) -> list[Run]:
     """`folder`, if it is a run, and every run below it, sorted by name; RunError if there is no such folder.
 
     The record of a run whose run.json is damaged is `{"status": "failed", "error": …}`, without a config. All others
     have a status and a config that can be ranked. Hidden folders, `checkpoints` and symbolic links are skipped.
+
+    Args:
+        known: runs that were read before; those whose file has changed since are read again.
     """
     if not folder.is_dir():
         raise RunError(f"{folder}: there is no such folder\n  name one that holds runs, such as outputs")
@@ -27,12 +30,16 @@ def read_runs(folder: Path) -> list[Run]:
         folders[:] = [name for name in folders if not name.startswith(".") and name != "checkpoints"]
         if "run.json" in files:
             directories.append(Path(path))
-    return sort_by_name((path, _read(path)) for path in directories)
+    read = dict(known)
+    with no_collections():
+        return sort_by_name((path, _read(path, read.get(path))) for path in directories)
 
 
-def _read(path: Path) -> RunRecord:
+def _read(path: Path, known: RunRecord | None) -> RunRecord:
+    file = path / "run.json"
     try:
-        record = RunDirectory(path).read()
+        is_same = known is not None and known.version is not None and known.version == version_of(file)
+        record = known if known is not None and is_same else read_record(file)
     except RunError as error:
         return RunRecord(status="failed", error=str(error).replace(f"{path}{os.sep}", ""))
     problem = ""

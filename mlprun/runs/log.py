@@ -95,7 +95,9 @@ def read_warnings(path: Path) -> list[str]:
     if not path.is_file():
         return []
     with naming_path(path, "read"), open_to_read(path) as file:
-        for line in io.TextIOWrapper(file, encoding="utf-8", errors="replace"):
+        content = file.read()
+    if b" WARNING " in content:  # few logs have any
+        for line in io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="replace"):
             begins = re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ([A-Z]+) (.*)", line)
             if begins:
                 is_warning = begins[1] == "WARNING"

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -48,11 +49,13 @@ class RunRecord(dict[str, Any]):
 
     Attributes:
         is_own: signed by this user, so that its config may name any code.
+        version: of the file, if it was read.
 
     Runs are killed and files edited: a value that is missing or of another type is empty or None, except for `config`.
     """
 
     is_own = False
+    version: tuple[int, int] | None = None
 
     status = _Key(str, "")  # `running` (also if the process is gone), `completed`, `failed` or `interrupted`
     command = _Key(str, "")  # as typed
@@ -179,11 +182,22 @@ def _finite(value: object) -> float | None:
 
 def read_record(file: Path) -> RunRecord:
     """Read a run.json, and upgrade the config of version one; RunError if that fails."""
+    before = version_of(file)
     record = RunRecord(read_json(file))
+    record.version = before
     record.is_own = is_signed(KIND, _signed_part(record), record.get(SIGNATURE))
     if record.has_config:
         record["config"] = upgrade_config(record.config)
     return record
+
+
+def version_of(file: Path) -> tuple[int, int] | None:
+    """Inode and time of a file, which is replaced at each change; None without a file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def write_record(file: Path, record: RunRecord) -> None:
@@ -211,7 +225,7 @@ def read_json(file: Path) -> dict[str, Any]:
         raise RunError(f"{file} cannot be read: {error}") from error
     if not isinstance(record, dict):
         raise RunError(f"{file} is damaged: it does not hold an object")
-    if record.pop(SUM, expected := _sum_of({key: value for key, value in record.items() if key != SUM})) != expected:
+    if SUM in record and record.pop(SUM) != _sum_of(record):
         warn_of_change(file)
     return record
 
@@ -224,8 +238,8 @@ def parse_json(text: bytes) -> Any:
         raise ValueError(TOO_DEEP) from None
     layer = [value]
     for _ in range(MAX_DEPTH):
-        below = (item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, dict | list))
-        layer = [item for items in below for item in items]
+        below = [item.values() if type(item) is dict else item for item in layer if type(item) in (dict, list)]
+        layer = [item for items in below for item in items if type(item) in (dict, list)]
         if not layer:
             return value
     raise ValueError(TOO_DEEP)

@@ -50,8 +50,12 @@ def _content(kind: str, values: dict[str, Any]) -> bytes:
 
 def key_file() -> Path:
     """Where the user's key is; RuntimeError without a home folder."""
+    return _key_file(os.environ.get("XDG_DATA_HOME", ""), os.environ.get("HOME"))
+
+
+@cache
+def _key_file(base: str, home: str | None) -> Path:
     # As platformdirs would say, whose import takes longer than all the rest. A relative folder would be in a project.
-    base = os.environ.get("XDG_DATA_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share") / "mlprun" / "signing.key"
 
 

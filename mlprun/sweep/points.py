@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from mlprun.analysis.diff import PART_KEYS
 from mlprun.config.compose import Composer
 from mlprun.config.identity import fingerprint
-from mlprun.config.point_directories import PointDirectories
+from mlprun.config.point_directories import PointDirectories, is_of
 from mlprun.config.resolvers import file_name
 from mlprun.config.schema import Config
 from mlprun.errors import ConfigError, RunError
 from mlprun.job.changes import data_changes, weights_now
+from mlprun.process import no_collections
 from mlprun.runs import provenance
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import DONE, RunRecord
@@ -44,19 +47,21 @@ class Point:
 
     def compared(self, data: Mapping[str, Any]) -> Point:
         """The point, outdated also if its data has changed; `data`: as read now."""
-        found = [d.key for d in data_changes(self.record, data)]
+        found = _changed_data(json.dumps(self.record.data), json.dumps(data))
         files = [key for key in found if key not in PART_KEYS and key != "tokens"]
         name, root = self.config.data.name, self.config.data.root
         whole = f"data={name}" if root is None else f"data.root={root}"
         return replace(self, outdated=(*self.outdated, *(files or [whole] * bool(found))))
 
 
+@no_collections()
 def points(composer: Composer, lines: Iterable[list[str]], sweep_dir: Path | None) -> tuple[list[Point], int]:
     """The different points, given by their overrides, checked, in their order; and the number of repeated ones.
 
     ConfigError if a point is invalid; RunError if a run.json in `sweep_dir` (None: a new sweep) is damaged.
     """
     source = provenance.mlprun_state(Path(__file__).parents[1])["source"]
+    hash_now = cache(lambda name: provenance.files_now([name], Path.cwd()).get(name))
     directories = None if sweep_dir is None else PointDirectories(sweep_dir)
     by_fingerprint: dict[str, Point] = {}
     num_points = 0
@@ -70,12 +75,19 @@ def points(composer: Composer, lines: Iterable[list[str]], sweep_dir: Path | Non
                 problem = f"takes one value in a sweep of data={config.data.name}"
                 raise ConfigError("data.root", root, problem, "no result depends on it")
             continue
-        path = None if directories is None else directories.find(values)
-        record = RunRecord() if path is None else _read_record(path, key)
-        outdated = _outdated(record, source) if record else ()
+        path, record = (None, RunRecord()) if directories is None else directories.find_run(values, key)
+        if path is not None:
+            record = _checked_record(path, record, values, key)
+        outdated = _outdated(record, source, hash_now) if record else ()
         suffix = directories.free_suffix(key) if directories else key
         by_fingerprint[key] = Point(key, point_overrides, config, path, record, outdated, suffix)
     return list(by_fingerprint.values()), num_points - len(by_fingerprint)
+
+
+@lru_cache  # most points of a sweep have one data set
+def _changed_data(before: str, now: str) -> list[str]:
+    """The keys in which the data of a record differ."""
+    return [d.key for d in data_changes(RunRecord(data=json.loads(before)), json.loads(now))]
 
 
 def check_directories(composer: Composer, overrides: list[str], sweep_dir: Path | None) -> None:
@@ -93,19 +105,19 @@ def check_directories(composer: Composer, overrides: list[str], sweep_dir: Path 
             raise ConfigError("hydra.sweep.subdir", ConfigError.MISSING, problem, remedy)
 
 
-def _read_record(path: Path, expected: str) -> RunRecord:
-    """The record of the run in `path`, empty if it was not started; RunError unless its fingerprint is `expected`."""
+def _checked_record(path: Path, record: RunRecord, config: dict[str, Any], key: str) -> RunRecord:
+    """The record of the run in `path`, empty if it was not started; RunError if it is damaged or of another config."""
     directory = RunDirectory(path)
-    if not directory.record_file.exists():
-        return RunRecord()
+    if not record and not directory.record_file.exists():
+        return record
     remedy = f"  remove {path}, and the point is run again"
     try:
-        record = directory.read()
+        record = record or directory.read()
     except RunError as error:
         raise RunError(f"{error}\n{remedy}") from error
     if record.missing("status", "config"):
         raise RunError(f"{directory.record_file} is damaged\n{remedy}")
-    if fingerprint(record.config) != expected:
+    if not is_of(record, config, key):
         raise RunError(
             f"{path} is not what the sweep made any more: its config was changed, by a resume perhaps"
             "\n  move it out of the sweep's folder, and the point is run again"
@@ -154,12 +166,11 @@ def table(points: list[Point]) -> list[str]:
     return [*render(rows, "<<<"), f"{len(points)} runs: {num_done} done, {len(points) - num_done} to do"]
 
 
-def _outdated(record: RunRecord, source: str) -> tuple[str, ...]:
+def _outdated(record: RunRecord, source: str, hash_now: Callable[[str], str | None]) -> tuple[str, ...]:
     if not record.mlprun:
         return ()  # killed before that was recorded
     changed = ["mlprun"] if record.mlprun.get("source") != source else []
-    now = provenance.files_now(record.sources, Path.cwd())
-    changed += [name for name, recorded in record.sources.items() if now.get(name) != recorded]
+    changed += [name for name, recorded in record.sources.items() if hash_now(name) != recorded]
     if weights_now(record) not in (None, record.weights.get("sha256")):
         changed.append(str(record.weights["path"]))
     return tuple(changed)

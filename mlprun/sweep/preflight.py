@@ -9,18 +9,22 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mlprun.config.identity import fingerprint
+from mlprun.config.identity import digest
+from mlprun.config.options import as_dict
 from mlprun.config.schema import Config
 from mlprun.errors import UserError
 from mlprun.process import num_cores
 from mlprun.runs.sweep_record import Needs
 from mlprun.sweep.forkserver import Job
 from mlprun.sweep.pool import run
+
+if TYPE_CHECKING:
+    from mlprun.sweep.points import Point
 
 T = TypeVar("T")
 
@@ -44,8 +48,8 @@ class Checked:
         return self.data.get(_data_key(config))
 
 
-def check(points: Sequence[tuple[str, Config]], finished: Sequence[Config] = ()) -> Checked:
-    """Check every point, given as (overrides as one line, checked config); PointError for the first invalid one.
+def check(points: Sequence[Point], finished: Sequence[Config] = ()) -> Checked:
+    """Check every point; PointError for the first invalid one.
 
     Each data set is read once.
 
@@ -53,12 +57,12 @@ def check(points: Sequence[tuple[str, Config]], finished: Sequence[Config] = ())
         finished: configs of which only the data is read; what cannot be read is left out.
     """
     # Points that differ only in their seed are checked once.
-    groups: dict[str, list[str]] = {}  # fingerprint with seed 0 -> fingerprints
+    groups: dict[str, list[str]] = {}  # digest of the config with seed 0 -> fingerprints
     firsts: dict[str, tuple[str, Config]] = {}  # of each group
-    for line, config in points:
-        key = fingerprint(replace(config, seed=0).to_dict())
-        groups.setdefault(key, []).append(fingerprint(config.to_dict()))
-        firsts.setdefault(key, (line, config))
+    for point in points:
+        key = digest({**point.config.to_dict(), "seed": 0})
+        groups.setdefault(key, []).append(point.fingerprint)
+        firsts.setdefault(key, (" ".join(point.overrides), point.config))
     read_only = {_data_key(config): config for config in finished}
     needs: dict[str, Needs] = {}
     data: dict[str, dict[str, Any]] = {}
@@ -87,7 +91,7 @@ def check(points: Sequence[tuple[str, Config]], finished: Sequence[Config] = ())
 
 
 def _data_key(config: Config) -> str:
-    return json.dumps(config.to_dict()["data"], default=str)
+    return json.dumps(as_dict(config.data), default=str)
 
 
 def _check(configs: list[tuple[str, Config]], read_only: list[Config], results: Path) -> None:

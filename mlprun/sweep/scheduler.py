@@ -102,24 +102,33 @@ class Scheduler:
         self._max_failures = record.max_failures or math.inf
         self._progress = _Progress(num_jobs)
 
-    def run(self, strategy: Strategy, build_job: Callable[[list[str]], Job], execute: Executor = this_machine) -> None:
+    def run(
+        self,
+        strategy: Strategy,
+        build_job: Callable[[list[str]], Job],
+        execute: Executor = this_machine,
+        ended_before: Iterable[tuple[str, RunRecord]] = (),
+    ) -> None:
         """Run what the strategy asks for and is not done yet, and tell it the results.
 
         After Ctrl-C, every running job saves its state before KeyboardInterrupt is raised.
 
         Args:
             build_job: composes the job of a run as places become free; its `num_threads` are those of `sweep.json`.
+            ended_before: name and record of each run that the strategy does not ask for, as it ended before.
         """
-        progress, ended_before = self._progress, self._has_ended()
+        self._progress.count_earlier(ended_before)
+        progress, had_ended = self._progress, self._has_ended()
         proposals: dict[Path, list[Proposal]] = {}
         ending = execute(self._to_do(strategy, build_job, proposals), self._record, progress.running)
         with progress.shown(), contextlib.closing(ending):
             for ended in ending:
                 path = ended.job.path
+                record = _read(path)
                 for number, proposal in enumerate(proposals.pop(path)):
-                    progress.ended(path, done_before=number > 0)
-                    strategy.tell(proposal, _read(path))
-        if self._has_ended() and not ended_before:
+                    progress.ended(path, record, done_before=number > 0)
+                    strategy.tell(proposal, record)
+        if self._has_ended() and not had_ended:
             log.error("%d runs failed: no further one was started (sweep.max_failures)", progress.num_failed)
 
     def _has_ended(self) -> bool:
@@ -143,7 +152,7 @@ class Scheduler:
                 continue
             record = _read(job.path)
             if record.status in DONE or proposal.has_ended:
-                self._progress.ended(job.path, done_before=True)
+                self._progress.ended(job.path, record, done_before=True)
                 strategy.tell(proposal, record)
                 continue
             needs = self._record.needs.get(job.path.name.rpartition("_")[2], largest)
@@ -208,6 +217,9 @@ class _Progress:
             bar_format = "{n_fmt} runs [{elapsed}{postfix}]"
         how = {"bar_format": bar_format, "smoothing": 0.0}
         self._bar = progress_bar(total=self._num_jobs, initial=self._num_done, **how) or tqdm(disable=True)
+        if self._bar.disable and self._num_done and not self._num_run:
+            failed = f", {self.num_failed} of them failed" if self.num_failed else ""
+            self._print(f"done before{failed}{f', best {format_metric(self._best[0])}' if self._best else ''}")
         try:
             yield
         finally:
@@ -235,8 +247,14 @@ class _Progress:
             count = f"{self._num_done:{len(str(self._num_jobs))}}/{self._num_jobs}"
         print_line(truncate(f"{count}  {text}{self._time_left()}", width()))
 
-    def ended(self, path: Path, *, done_before: bool = False) -> None:
-        record = _read(path)
+    def count_earlier(self, runs: Iterable[tuple[str, RunRecord]]) -> None:
+        """Count runs, given by name and record, that ended before this process began."""
+        for name, record in runs:
+            self._num_done += 1
+            self.num_failed += record.status == "failed"
+            self._note_best(name, record)
+
+    def ended(self, path: Path, record: RunRecord, *, done_before: bool = False) -> None:
         if record.status in (*DONE, "failed", "interrupted"):
             self.num_failed += record.status == "failed"
             text = f"{record.status:11} {path.name}{self._result(path.name, record, done_before)}"
@@ -263,12 +281,16 @@ class _Progress:
             return f"  {record.monitor} {reached} at step {record.steps} of {record.num_steps}{before}"
         if record.status != "completed":
             return f"{before}  {record.error.splitlines()[0]}" if record.error else before
-        value = objective(record)
-        sign = -1.0 if record.higher_is_better(record.monitor) else 1.0
-        if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
-            self._best = (value, name)
+        self._note_best(name, record)
         duration = before or f"  {record.elapsed_sec or 0.0:.1f} s"
-        return f"  {record.monitor} {format_metric(value)}{duration}"
+        return f"  {record.monitor} {format_metric(objective(record))}{duration}"
+
+    def _note_best(self, name: str, record: RunRecord) -> None:
+        value = objective(record)
+        if math.isfinite(value):
+            sign = -1.0 if record.higher_is_better(record.monitor) else 1.0
+            if self._best is None or sign * value < sign * self._best[0]:
+                self._best = (value, name)
 
     def _time_left(self) -> str:
         if self._num_jobs is None or not self._bar.disable:  # a bar shows it

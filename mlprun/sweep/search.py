@@ -62,6 +62,7 @@ class Search:
         self._numbers: list[int] = []  # of the trials in `trials.jsonl`, by their number in the study
         self._num_recorded = 0
         self._failed: set[tuple[str, ...]] = set()  # runs that would fail again
+        self.ended_before: list[tuple[str, RunRecord]] = []  # overrides and record of each run of an earlier start
         self._ended: list[int] = []  # since the last trial was proposed
         self._restore(read)
 
@@ -88,11 +89,13 @@ class Search:
             if number in to_tell:  # the process ended before the next trial was proposed
                 self._tell_study(i, results[number])
                 self._ended.append(number)
-            self._queue.extend(
-                Proposal(self.space.overrides(recorded[number].values, repeat), (i, repeat), _has_ended(record))
-                for repeat, record in enumerate(results[number])
-                if i not in self._told or _has_ended(record)
-            )
+            for repeat, record in enumerate(results[number]):
+                overrides = self.space.overrides(recorded[number].values, repeat)
+                if _has_ended(record):
+                    self.ended_before.append((" ".join(overrides), record))
+                    self._note(overrides, (i, repeat), record)
+                elif i not in self._told:
+                    self._queue.append(Proposal(overrides, (i, repeat)))
 
     @property
     def summary(self) -> str:
@@ -121,16 +124,21 @@ class Search:
 
     def tell(self, proposal: Proposal, record: RunRecord) -> None:
         """Take the result of a run; the study gets the mean of a trial's runs when the last of them has ended."""
-        trial, repeat = proposal.key
-        if record.status == "failed":
-            self._failed.add(tuple(proposal.overrides))
-        records = self._records.setdefault(trial, {})
-        records[repeat] = record
+        trial = proposal.key[0]
+        records = self._note(proposal.overrides, proposal.key, record)
         if trial in self._told or not _is_over(records.values(), len(self.space.repeats)):
             return
         self._tell_study(trial, records.values())
         self._ended.append(self._numbers[trial])
         self._queue = deque(p for p in self._queue if p.key[0] != trial)  # the other seeds of one that was pruned
+
+    def _note(self, overrides: list[str], key: tuple[int, int], record: RunRecord) -> dict[int, RunRecord]:
+        """Keep how a run ended; returns the records of its trial."""
+        if record.status == "failed":
+            self._failed.add(tuple(overrides))
+        records = self._records.setdefault(key[0], {})
+        records[key[1]] = record
+        return records
 
     def _ask_study(self, recorded: TrialRecord | None = None) -> dict[str, Any]:
         """The values of a new trial: those recorded, or what the sampler proposes now."""

@@ -64,7 +64,7 @@ def test_a_trial_that_diverges_costs_only_itself(mlprun):
     statuses = {name: run["status"] for name, run in records(result.folder).items()}
     assert sorted(statuses.values()) == ["completed", "failed"]
     assert result.status == 1
-    assert mlprun(*line, "sweep.name=found").out.count("done before") == 4, "what failed is not tried again"
+    assert "4/4  done before, " in mlprun(*line, "sweep.name=found").out, "what failed is not tried again"
 
 
 @pytest.mark.parametrize(
