@@ -56,6 +56,7 @@ class Columns(dict[str, list[Any]]):
                 "ci95_low": [low for low, _ in limits],
                 "ci95_high": [high for _, high in limits],
                 **{f"{name}_mean": [mean_or_none(c.metric(name)) for c in entries] for name in scores},
+                **(_confirmed(entries) if any(c.confirming for c in entries) else {}),
                 "elapsed_sec_mean": [c.elapsed_sec for c in entries],
                 "separable_from_best": tests,
                 "runs": [[path for path, _ in c.runs] for c in entries],
@@ -91,6 +92,16 @@ class Columns(dict[str, list[Any]]):
         present = [i for i in numbers if cells[i] not in (None, "")]
         present.sort(key=lambda i: _place(cells[i]), reverse=is_better_high != view.reverse)
         return present + [i for i in numbers if cells[i] in (None, "")]
+
+
+def _confirmed(entries: Sequence[Configuration]) -> dict[str, list[Any]]:
+    """On the fresh seeds of `sweep.confirm`."""
+    values = [list(c.confirmed.values()) for c in entries]
+    return {
+        "confirmed_n": list(map(len, values)),
+        "confirmed_mean": list(map(mean_or_none, values)),
+        "confirmed_sd": list(map(sd_or_none, values)),
+    }
 
 
 def _is_metric(name: str, entries: Sequence[Configuration]) -> bool:

@@ -30,6 +30,7 @@ class Configuration:
     failed: list[Run] = field(default_factory=list)  # ended without a result
     unfinished: list[Run] = field(default_factory=list)  # running or interrupted
     repeats: list[Run] = field(default_factory=list)  # older completed runs of the same seed and fold
+    confirming: list[Run] = field(default_factory=list)  # of `sweep.confirm`, however they ended: not ranked by
     facts: Facts = field(default_factory=dict)  # see `comparability.facts`
 
     @property
@@ -52,6 +53,12 @@ class Configuration:
     @property
     def values(self) -> list[float]:
         return self.metric(self.monitor)
+
+    @property
+    def confirmed(self) -> dict[str, float]:
+        """The monitor on each fresh seed of `sweep.confirm`."""
+        completed = [record for _, record in self.confirming if record.status == "completed"]
+        return {str(repeat_of(r)): value for r in completed if (value := r.metric(self.monitor)) is not None}
 
     def metric(self, name: str) -> list[float]:
         return [value for _, record in self.runs if (value := record.metric(name)) is not None]
@@ -81,6 +88,11 @@ class Configuration:
 def repeat_of(record: RunRecord) -> tuple[Any, Any]:
     """The seed and the fold of a run, in which the runs of a configuration differ."""
     return record.config.get("seed"), section(record.config, "data").get("fold")
+
+
+def is_confirming(record: RunRecord) -> bool:
+    """Whether `sweep.confirm` added the run: its seed did not choose its configuration."""
+    return section(record.config, "sweep").get("confirms") is True
 
 
 def varied(runs: Iterable[Run]) -> str:
@@ -129,6 +141,9 @@ def _configuration(config: dict[str, Any], known: Facts, runs: list[Run]) -> Con
     }
     result = Configuration(config, typed, facts=known)
     by_repeat: dict[str, Run] = {}
+    if not all(is_confirming(record) for _, record in runs):  # else there is nothing to keep them apart from
+        result.confirming = sort_by_name(run for run in runs if is_confirming(run[1]))
+        runs = [run for run in runs if not is_confirming(run[1])]
     for path, record in sorted(runs, key=lambda run: (not run[1].is_reproduction, run[1].started_at)):
         if record.status in UNFINISHED:
             result.unfinished.append((path, record))

@@ -18,6 +18,7 @@ from typing import Any
 
 from mlprun.analysis.columns import Columns, View
 from mlprun.analysis.configurations import (
+    UNFINISHED,
     Block,
     Configuration,
     comparable_blocks,
@@ -25,6 +26,7 @@ from mlprun.analysis.configurations import (
     differing_columns,
     override_lines,
 )
+from mlprun.analysis.confirmation import confirmation_lines
 from mlprun.analysis.statistics import interval, mean_or_none, sd_or_none
 from mlprun.analysis.where import as_number
 from mlprun.files import atomic_write, naming_path
@@ -50,11 +52,18 @@ def leaderboard(runs: Sequence[Run], rows: int = 50, view: View = DEFAULT, colum
     """
     rows = sys.maxsize if view.wide else rows
     columns = columns_of(runs) if columns is None else columns
-    unfinished = [run for c in columns.entries for run in c.unfinished]
-    failed = [*(run for run in runs if not run[1].has_config), *(run for c in columns.entries for run in c.failed)]
+    entries = columns.entries
+    confirming = [run for c in entries for run in c.confirming if run[1].status != "completed"]
+    failed_again = [run for run in confirming if run[1].status not in UNFINISHED]
+    unfinished = [run for c in entries for run in c.unfinished]
+    unfinished += [run for run in confirming if run not in failed_again]
+    failed = [*(run for run in runs if not run[1].has_config), *(run for c in entries for run in c.failed)]
+    failed += failed_again
     starts = accumulate([0, *(len(block.all) for block in columns.blocks)])
     numbered = zip(columns.blocks, starts, strict=False)
     sections = [_block_lines(block, rows, view, columns, start) for block, start in numbered]
+    confirmed = map(confirmation_lines, columns.blocks)
+    sections = [lines for pair in zip(sections, confirmed, strict=True) for lines in pair]
     sections += [_unfinished_lines(sort_by_name(unfinished)), _failed_lines(sort_by_name(failed))]
     lines = [line for section in sections if section for line in ("", *section)]
     return lines[1:] or ["no runs"]

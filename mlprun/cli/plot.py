@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlprun.analysis.against import Against, draw_against, metrics_to_compare
+from mlprun.analysis.configurations import is_confirming
 from mlprun.analysis.curves import AXES, Series, collect, default_metrics, is_run, metrics_of
 from mlprun.analysis.plot import Look, draw, draw_run, notes, panels_of_run
 from mlprun.analysis.sweep_pictures import PICTURES, write
@@ -163,7 +164,10 @@ def _curves(series: Sequence[Series], names: Sequence[str], look: Look) -> tuple
 
 
 def _named_runs(paths: Sequence[Path]) -> set[Path]:
-    return {path for folder in paths for path, _ in ([(folder, 0)] if is_run(folder) else read_runs(folder))}
+    """Those to draw: of a folder, without the runs that `sweep.confirm` added."""
+    in_folders = (run for path in paths if not is_run(path) for run in read_runs(path))
+    own = {path for path, record in in_folders if not (record.has_config and is_confirming(record))}
+    return own | {path for path in paths if is_run(path)}
 
 
 def _place(paths: Sequence[Path], series: Sequence[Series]) -> Path:

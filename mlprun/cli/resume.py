@@ -24,7 +24,10 @@ from mlprun.runs.sweep_record import SweepRecord
 
 HELP = f"{VERBS['resume']}; only {', '.join(RESUMABLE)} may change"
 # Of a sweep.
-CHANGEABLE = ("sweep.num_workers", "sweep.max_failures", "sweep.num_trials", "sweep.stale", "sweep.dry_run")
+CHANGEABLE = (
+    "sweep.num_workers", "sweep.max_failures", "sweep.num_trials", "sweep.confirm", "sweep.confirm_seeds",
+    "sweep.stale", "sweep.dry_run",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import sys
-from collections.abc import Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         again: the sweep's record contains the line already.
     """
     from mlprun.sweep import points as planning
+    from mlprun.sweep.confirm import check_confirm, fresh_seeds
     from mlprun.sweep.search import check_sampler, describe, recorded_runs, trials_of
 
     composer = line.composer
@@ -88,6 +89,11 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     composer.loader.num_jobs = num_jobs if composer.is_grid(cfg) else None
     composer.loader.shared_keys = planning.shared_keys(points)
     planning.check_directories(composer, line.words, sweep_dir)
+    if settings.confirm and not composer.is_grid(cfg):
+        problem, remedy = "has no effect with another hydra/sweeper", "leave one of the two out"
+        raise ConfigError("sweep.confirm", settings.confirm, problem, remedy)
+    if settings.confirm:
+        check_confirm(composer, line.words, settings, points if space is None else None)
     if num_repeated:
         print_line(f"{pluralize(num_repeated, 'repeated point')} skipped", sys.stderr)
     if not settings.dry_run:
@@ -102,6 +108,9 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     if settings.dry_run:
         for row in planning.table(points) if space is None else [*describe(space), trials_of(space, settings)]:
             print_line(row)
+        if settings.confirm:
+            seeds = ", ".join(map(str, fresh_seeds(settings, points)))
+            print_line(f"then {pluralize(settings.confirm, 'best configuration')} again, each with seed={seeds}")
         return Swept(None)
     is_new = sweep_dir is None or not sweep_dir.exists()
     sweep_dir = sweep_dir or claim(cfg.hydra.sweep.dir)
@@ -127,6 +136,7 @@ def _run_points(
     again: bool,
 ) -> Swept:
     from mlprun.sweep import points as planning
+    from mlprun.sweep.confirm import confirming, swept_points
     from mlprun.sweep.search import Search, describe
 
     to_do = [p for p in points if p.is_to_do(settings.stale)]
@@ -161,14 +171,48 @@ def _run_points(
             print_line(f"search  {row}")
     print_line(f"sweep   {count}{suffix}: {sweep_dir}")
     status, error, failed = "interrupted", "", False
+    confirmed: list[Point] = []
+
+    def confirm(how: dict[str, Any]) -> None:
+        """Run the best again, once it is known which they are."""
+        nonlocal record
+        swept = swept_points(line.composer, line.words, space, sweep_dir)
+        is_over = all(point.status in (*DONE, "failed") for point in swept)
+        if not is_over or (search is not None and search.num_left):
+            print_line("confirm nothing: runs of the sweep have not ended, and could be the best", sys.stderr)
+            return
+        pairs = confirming(line.composer, swept, sweep_dir, settings)
+        confirmed.extend(point for point, _ in pairs)
+        left = [point for point in confirmed if point.is_to_do(settings.stale)]
+        for point in left:
+            if point.outdated and settings.stale == "redo" and point.path is not None:
+                shutil.rmtree(point.path)
+        print_line(f"confirm {len(left)} of {pluralize(len(confirmed), 'run')} to do, with fresh seeds")
+        if not left:
+            return
+        needs = {p.fingerprint: record.needs[like.fingerprint] for p, like in pairs if like.fingerprint in record.needs}
+        added = {p.fingerprint: p.overrides for p in confirmed}
+        record = replace(record, needs={**record.needs, **needs}, points={**record.points, **added})
+        record.write(sweep_dir)
+        loader = line.composer.loader
+        loader.num_jobs = len(left)
+        names = planning.directory_names(confirmed, line.composer.rewritten(line.words))
+        loader.point_names.update(names)
+        _launch_points(line, left, how)
+
+    def run_all(how: dict[str, Any]) -> None:
+        _run_all(line, cfg, search, points, {p.fingerprint for p in to_do}, how)
+
+    stages = [run_all] if to_do or not is_scheduled or not is_grid else []
+    stages += [confirm] if settings.confirm else []
     try:
-        if to_do or not is_scheduled or not is_grid:
-            error = _run_hydra(line, cfg, search, points, {p.fingerprint for p in to_do})
+        if stages:
+            error = _run_hydra(line, cfg, stages)
         status = "completed"
     finally:  # also after Ctrl-C
         started = status == "completed"
         runs = read_runs(sweep_dir, [(p.path, p.record) for p in points if p.path])
-        failed = summarise(sweep_dir, runs, points if is_grid else [], started=started)
+        failed = summarise(sweep_dir, runs, [*points, *confirmed] if is_grid else [], started=started)
         if space is not None and started:
             draw_search(sweep_dir, runs, sum(point.record.status in DONE for point in points if point not in redone))
         replace(record, status=status, ended_at=now_utc()).write(sweep_dir)
@@ -237,15 +281,13 @@ def _leaves_to_hydra(cfg: DictConfig) -> bool:
     return not cfg.hydra.launcher._target_.startswith(OURS) or cfg.hydra.sweeper.max_batch_size is not None
 
 
-def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[Point], to_do: Set[str]) -> str:
+def _run_hydra(line: Line, cfg: DictConfig, stages: Sequence[Callable[[dict[str, Any]], None]]) -> str:
     """What `hydra.main` does for a sweep, with a composed config; the error of its launcher or sweeper, if any.
 
     Args:
-        to_do: fingerprints of the points to run; those that Hydra's own sweeper runs find out themselves.
+        stages: called one after another with what launchers and sweepers are built from.
     """
     cfg.hydra.mode = RunMode.MULTIRUN
-    from mlprun.sweep.scheduler import Grid
-
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     context = line.composer.loader.context(cfg)
     context.callbacks.on_multirun_start(config=cfg, config_name=line.options.config_name)
@@ -253,23 +295,8 @@ def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[
     how: dict[str, Any] = {"config": cfg, "hydra_context": context, "task_function": task}
     try:
         with safe_path():
-            if search is not None:
-                _launch(search, Plugins.instance().instantiate_launcher(**how))
-            elif line.composer.is_grid(cfg) and not _leaves_to_hydra(cfg):
-                # Hydra's sweeper would compose every point twice more
-                OmegaConf.save(cfg, Path(cfg.hydra.sweep.dir) / "multirun.yaml")
-                numbers = [i for i, point in enumerate(points) if point.fingerprint in to_do]
-                done = [(str(p.path), p.record) for p in points if p.fingerprint not in to_do]
-                rewritten = line.composer.rewritten(line.words)
-                grid = Grid([_as_hydra(points[i], rewritten) for i in numbers])
-                launcher: Any = Plugins.instance().instantiate_launcher(**how)
-                launcher.run(grid, iter(numbers), done)
-            elif cfg.sweep.points is not None or any(isinstance(o, Rows) for o in line.overrides):
-                rewritten = line.composer.rewritten(line.words)
-                overrides = [_as_hydra(point, rewritten) for point in points]
-                Plugins.instance().instantiate_launcher(**how).launch(overrides, 0)
-            else:
-                Plugins.instance().instantiate_sweeper(**how).sweep(arguments=line.words_of_task)
+            for stage in stages:
+                stage(how)
     except Exception as error:  # of a launcher or a sweeper
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if not is_guest():  # else it is raised
@@ -282,6 +309,41 @@ def _run_hydra(line: Line, cfg: DictConfig, search: Search | None, points: list[
 def _as_hydra(point: Point, rewritten: dict[str, str]) -> list[str]:
     """The overrides of a point as Hydra's sweeper writes them."""
     return [text for override in point.overrides if (text := rewritten.get(override, override))]
+
+
+def _run_all(
+    line: Line, cfg: DictConfig, search: Search | None, points: list[Point], to_do: Set[str], how: dict[str, Any]
+) -> None:
+    """Run the points of a grid, or a search.
+
+    Args:
+        to_do: fingerprints of the points to run; those that Hydra's own sweeper runs find out themselves.
+        how: what launchers and sweepers are built from.
+    """
+    from mlprun.sweep.scheduler import Grid
+
+    if search is not None:
+        _launch(search, Plugins.instance().instantiate_launcher(**how))
+    elif line.composer.is_grid(cfg) and not _leaves_to_hydra(cfg):
+        # Hydra's sweeper would compose every point twice more
+        OmegaConf.save(cfg, Path(cfg.hydra.sweep.dir) / "multirun.yaml")
+        numbers = [i for i, point in enumerate(points) if point.fingerprint in to_do]
+        done = [(str(p.path), p.record) for p in points if p.fingerprint not in to_do]
+        rewritten = line.composer.rewritten(line.words)
+        grid = Grid([_as_hydra(points[i], rewritten) for i in numbers])
+        launcher: Any = Plugins.instance().instantiate_launcher(**how)
+        launcher.run(grid, iter(numbers), done)
+    elif cfg.sweep.points is not None or any(isinstance(o, Rows) for o in line.overrides):
+        _launch_points(line, points, how)
+    else:
+        Plugins.instance().instantiate_sweeper(**how).sweep(arguments=line.words_of_task)
+
+
+def _launch_points(line: Line, points: Sequence[Point], how: dict[str, Any]) -> None:
+    """Run points that Hydra's sweeper does not read from the line."""
+    rewritten = line.composer.rewritten(line.words)
+    overrides = [_as_hydra(point, rewritten) for point in points]
+    Plugins.instance().instantiate_launcher(**how).launch(overrides, 0)
 
 
 def _launch(search: Search, launcher: Launcher) -> None:

@@ -320,6 +320,15 @@ class SweepConfig:
         "evaluations 1, 3, 9, … (asha); than the best third at the first (top)",
         check=choice("none", "median", "asha", "top"),
     )  # fmt: skip
+    confirm: int = option(
+        0, "number of best configurations that are run again with fresh seeds when the sweep has ended",
+        check=at_least(0), unit="configurations",
+    )  # fmt: skip
+    confirm_seeds: int = option(
+        5, "seeds of each configuration of `sweep.confirm`: 1000, 1001, … without those of the sweep",
+        check=at_least(2), unit="seeds",
+    )  # fmt: skip
+    confirms: bool = option(False, "set by `sweep.confirm` in the runs that it adds, which are not ranked")
 
 
 @dataclass

@@ -98,13 +98,17 @@ class Search:
                     self._queue.append(Proposal(overrides, (i, repeat)))
 
     @property
+    def num_left(self) -> int:
+        """The number of trials without a result."""
+        return max(0, self.num_trials - len(self._told))
+
+    @property
     def summary(self) -> str:
         """What is to be done, for the terminal."""
-        num_left = max(0, self.num_trials - len(self._told))
         earlier = f"{self._num_recorded - len(self._numbers)} earlier trials are of another space; "
         others = earlier if self._num_recorded > len(self._numbers) else ""
         trials = pluralize(self.num_trials, "trial")
-        return f"{others}{num_left} of {trials} to do, sampler {self._kind(len(self._told))}"
+        return f"{others}{self.num_left} of {trials} to do, sampler {self._kind(len(self._told))}"
 
     def ask(self) -> Proposal | None:
         """The next run, or None if there is no further one."""

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mlprun.analysis.statistics import interval, separable
+from mlprun.analysis.statistics import Paired, interval, paired, separable
 
 SAMPLES = st.lists(st.floats(-1e3, 1e3).map(lambda x: round(x, 6)), min_size=2, max_size=9)
 
@@ -52,3 +52,17 @@ def test_separable_at_the_edges(first, second, expected):
 @pytest.mark.parametrize("values", [[], [0.5]])
 def test_one_value_has_no_interval(values):
     assert interval(values) is None
+
+
+@pytest.mark.parametrize(("first", "second"), [([1.0, 2.0, 4.0], [1.5, 2.2, 5.0]), ([1.0, 2.0], [2.0, 1.0])])
+def test_paired_is_the_paired_t_test(first, second):
+    found = paired([b - a for a, b in zip(first, second, strict=True)])
+    expected = stats.ttest_rel(second, first)
+    low, high = expected.confidence_interval()
+    assert (found.p, found.half) == pytest.approx((expected.pvalue, (high - low) / 2))
+    assert found.difference == pytest.approx((low + high) / 2, abs=1e-12)
+
+
+def test_paired_without_spread_has_no_p():
+    assert paired([0.5]) == Paired(0.5, None, None)
+    assert paired([0.5, 0.5]) == Paired(0.5, 0.0, None)
