@@ -28,7 +28,17 @@ from mlprun.runs.sweep_record import SweepRecord
 from mlprun.sweep.forkserver import OUTPUT, Caller, Job, Running
 from mlprun.sweep.job_server import write_output_to
 from mlprun.sweep.pool import POLL_SECONDS, Ended, close_server, record_death
-from mlprun.sweep.slurm_queue import CANCELLED, LOST, RUNNING, LimitError, LocalQueue, Queue, SlurmQueue, array_size
+from mlprun.sweep.slurm_queue import (
+    CANCELLED,
+    LOST,
+    RUNNING,
+    LimitError,
+    LocalQueue,
+    Queue,
+    SlurmQueue,
+    array_size,
+    requeue_if_preempted,
+)
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -86,6 +96,7 @@ class Call:
             target, args = pickle.loads(self.job)
             target(*args)
         except KeyboardInterrupt as stop:  # it has saved its state
+            requeue_if_preempted()
             fast_exit(signals.exit_status(str(stop) or "SIGINT"))
 
     def checkpoint(self) -> DelayedSubmission:
@@ -120,8 +131,8 @@ class Cluster:
         if is_local:
             largest = max((needs.num_threads for needs in plan.needs.values()), default=1)
             num_places = min(num_places, plan.num_workers, max(1, num_cores() // largest))
-        followed = _Followed(jobs, queue, num_places, self._settings["cpus_per_task"])
         try:
+            followed = _Followed(jobs, queue, num_places, self._settings["cpus_per_task"])
             while followed.fill():
                 followed.wait(poll)
                 yield from followed.take_ended()

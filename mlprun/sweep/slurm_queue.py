@@ -10,12 +10,14 @@ import contextlib
 import getpass
 import json
 import logging
+import os
 import re
 import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,8 +40,11 @@ class LimitError(RunError):
 
 
 class Queue(Protocol):
-    most_at_once: int  # jobs of an array
     poll_seconds: float  # how often to look
+
+    @property
+    def most_at_once(self) -> int:
+        """Most jobs of an array."""
 
     def left(self) -> dict[Path, str]:
         """The jobs that an earlier process has left in the queue, by their directory."""
@@ -80,10 +85,17 @@ class SlurmQueue:
     poll_seconds = 2.0
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], num_places: int) -> None:
-        self._folder = folder
-        self._executor = _executor(folder, settings, num_places)
+        self._folder, self._settings, self._num_places = folder, settings, num_places
         self._states: dict[str, str] = {}
-        self.most_at_once = array_size()
+
+    # Not at once: from the first request to stop on, there is a queue to empty.
+    @cached_property
+    def _executor(self) -> AutoExecutor:
+        return _executor(self._folder, self._settings, self._num_places)
+
+    @cached_property
+    def most_at_once(self) -> int:
+        return array_size()
 
     def left(self) -> dict[Path, str]:
         file = self._folder / JOBS
@@ -150,6 +162,13 @@ def array_size() -> int:
     """How many jobs an array may have on this cluster; RunError if its controller does not answer."""
     size = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE)
     return int(size[1]) if size else 1001  # Slurm's default
+
+
+def requeue_if_preempted() -> None:
+    """In a job: Slurm requeues one that it ends, but not one that ends by itself in its time of grace."""
+    number = os.environ.get("SLURM_JOB_ID")
+    if number and re.search(r"JobState=RUNNING\b.*PreemptTime=\d", _ask("scontrol", "show", "job", number), re.DOTALL):
+        _ask("scontrol", "requeue", number)
 
 
 def _ask(*command: str) -> str:
