@@ -118,7 +118,7 @@ class SlurmQueue:
             numbers = [job.job_id for job in self._executor.submit_array([call for _, call in calls])]
         except FailedJobError as error:
             text = str(error).strip()
-            raise (LimitError if "limit" in text.lower() else RunError)(f"sbatch: {text}") from error
+            raise (LimitError if "limit" in text.lower() else RunError)(text) from error
         with open_to_write(self._folder / JOBS, "a", "utf-8") as file:
             for number, (path, _) in zip(numbers, calls, strict=True):
                 file.write(json.dumps({"job": number, "run": str(path.relative_to(self._folder.parent))}) + "\n")

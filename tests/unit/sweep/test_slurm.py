@@ -1,4 +1,4 @@
-"""How jobs are taken, submitted, followed and submitted again."""
+"""How jobs are taken, submitted, followed and submitted again; `promises/test_slurm.py` has a real cluster."""
 
 from __future__ import annotations
 
