@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from mlprun.sweep.preflight import Checked
     from mlprun.sweep.search import Search
 
-# Imported once by the process that starts the jobs.
-PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "PIL.ImageDraw"]
 # Overrides that the record of a command line leaves out.
 NOT_RECORDED = ("sweep.dry_run", "sweep.stale", "hydra.sweep.dir")
 
@@ -72,7 +70,7 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         from mlprun.sweep import pool
 
         check_launcher(cfg.hydra.launcher)
-        pool.start_server(PRELOADED)  # for the check of the points, and the jobs of the pool
+        pool.start_server(pool.PRELOADED)  # for the check of the points, and the jobs of the pool
     is_explicit = sweep_dir is not None or line.sets("hydra.sweep.dir")
     if sweep_dir is None and is_explicit:
         sweep_dir = Path(cfg.hydra.sweep.dir)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -44,6 +45,14 @@ class SweepRecord:
     started_at: str = field(default_factory=now_utc)  # ISO 8601, UTC
     ended_at: str | None = None
     is_own: bool = True  # no key: signed by this user, so that its lines may name any code
+
+    def needs_of(self, path: Path) -> Needs:
+        """The resources of the run in `path`; the largest of all for a trial, which was not checked itself."""
+        return self.needs.get(path.name.rpartition("_")[2], self._largest)
+
+    @cached_property
+    def _largest(self) -> Needs:
+        return max(self.needs.values(), key=lambda needs: needs.num_threads, default=Needs())
 
     def write(self, directory: Path) -> None:
         """Replace the file; it is signed unless a stranger's lines are in it."""

@@ -15,6 +15,8 @@ from mlprun.runs.record import write_record
 from mlprun.sweep.forkserver import OUTPUT, Caller, Job, Running, Server
 
 POLL_SECONDS = 0.5
+# Imported once by the process that starts the jobs of a sweep.
+PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "PIL.ImageDraw"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def run(
     gpus: Sequence[str] = (),
     poll: Callable[[list[Job]], None] | None = None,
     retry: bool = True,
+    caller: Caller | None = None,
 ) -> Generator[Ended, None, None]:
     """Run jobs in parallel, started in order; yield each as it ends.
 
@@ -62,13 +65,14 @@ def run(
         gpus: values of CUDA_VISIBLE_DEVICES, one for each concurrent job; empty: the environment's.
         poll: called about twice per second with the running jobs.
         retry: retry a job that died.
+        caller: environment, folder and paths of the jobs; None: those of this process.
     """
     global _server
     num_places = min(num_workers, len(gpus)) if gpus else num_workers
     if num_places < 1:
         raise ValueError(f"num_workers must be at least 1, not {num_workers}")
     server, _server = _server or Server(()), None  # a concurrent `run` has its own
-    pool = _Pool(jobs, server, num_places, num_cores, list(gpus), retry)
+    pool = _Pool(jobs, server, num_places, num_cores, list(gpus), retry, caller or Caller())
     try:
         while pool.fill():
             pool.wait(poll)
@@ -84,13 +88,20 @@ def run(
 
 class _Pool:
     def __init__(
-        self, jobs: Iterable[Job], server: Server, num_places: int, num_cores: int, gpus: list[str], retry: bool
+        self,
+        jobs: Iterable[Job],
+        server: Server,
+        num_places: int,
+        num_cores: int,
+        gpus: list[str],
+        retry: bool,
+        caller: Caller,
     ) -> None:
         self.server = server
         self._jobs = iter(jobs)
         self._next: Job | None = None  # waits for free cores
         self._num_places, self._num_cores, self._free_gpus, self._retry = num_places, num_cores, gpus, retry
-        self._caller = Caller()
+        self._caller = caller
         self._running: dict[int, Running] = {}
         self._num_started = 0
 

@@ -138,8 +138,6 @@ class Scheduler:
         self, strategy: Strategy, build_job: Callable[[list[str]], Job], proposals: dict[Path, list[Proposal]]
     ) -> Iterator[Job]:
         """The jobs to run, until too many have failed; adds each to `proposals` while it runs."""
-        # of a trial, which was not checked itself
-        largest = max(self._record.needs.values(), key=lambda needs: needs.num_threads, default=Needs())
         while not self._has_ended() and (proposal := strategy.ask()) is not None:
             try:
                 job = build_job(proposal.overrides)
@@ -155,10 +153,9 @@ class Scheduler:
                 self._progress.ended(job.path, record, done_before=True)
                 strategy.tell(proposal, record)
                 continue
-            needs = self._record.needs.get(job.path.name.rpartition("_")[2], largest)
             job.path.mkdir(parents=True, exist_ok=True)
             proposals[job.path] = [proposal]
-            yield replace(job, num_threads=needs.num_threads)
+            yield replace(job, num_threads=self._record.needs_of(job.path).num_threads)
 
 
 def places(needs: Iterable[Needs], configs: Iterable[Config]) -> tuple[int, list[str]]:

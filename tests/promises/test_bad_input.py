@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import sys
 
 import pytest
 
@@ -147,6 +148,14 @@ BEFORE_TORCH = {
     "no number for a class of one's own": (["model=custom", "model._target_=my_module.Net", "+model.width=nan"],
         ["model.width=nan", "quote it: \"model.width='nan'\""]),
     "a word for yes": (["loss=mse", "loss.one_hot=abc"], ["loss.one_hot=abc", "true or false"]),
+    "a Ray cluster that does not answer": (
+        ["-m", "seed=0,1", "hydra/launcher=ray", "hydra.launcher.address='127.0.0.1:1'"],
+        ["hydra.launcher.address=", "127.0.0.1:1", "no Ray cluster answers there (Connection refused)", "`ray start"],
+    ),
+    "a Ray cluster without a port": (
+        ["-m", "seed=0,1", "hydra/launcher=ray", "hydra.launcher.address='here:there'"],
+        ["hydra.launcher.address=", "here:there", "must be host:port"],
+    ),
     "an interval in a grid": (["-m", "optim.lr=interval(0,1)"], ["interval(0,1)", "add sweep.num_trials=50"]),
     "a search path": (["hydra.searchpath=[file:///tmp]"], ["--config-dir FOLDER"]),
     "a config path": (["--config-path", "/tmp"], ["--config-dir FOLDER"]),
@@ -356,3 +365,11 @@ def test_the_current_folder_was_removed(mlprun, tmp_path, monkeypatch, words):
     result = mlprun(*words)
     assert (result.status, result.out) == (1, "")
     assert result.err == "error: the current folder was removed\n  go to one that exists: cd FOLDER\n"
+
+
+def test_ray_is_not_installed(mlprun, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = mlprun("-m", "seed=0,1", "hydra/launcher=ray")
+    assert result.status == 2
+    assert_short(result, ["hydra/launcher=ray", "needs Ray", "pip install 'mlprun[ray]'"])
+    assert list(result.folder.iterdir()) == []
