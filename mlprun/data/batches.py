@@ -122,6 +122,8 @@ class TrainBatches(_Batches):
         classes: of each example, int64 (N,): an epoch is N draws with replacement, each class equally likely; None:
             every example once.
         first_pass: counts the batches of lazy data.
+        share: (i, n), to yield the i-th of n shares of each batch, which may be empty; what is drawn for a batch is
+            drawn for the whole.
         how: the other arguments of `_Batches`.
     """
 
@@ -138,9 +140,11 @@ class TrainBatches(_Batches):
         bucketing: int = 0,
         classes: Tensor | None = None,
         first_pass: FirstPass | None = None,
+        share: tuple[int, int] = (0, 1),
         **how: Any,
     ) -> None:
         super().__init__(part, normalizer, device, seed, **how)
+        self._share, self._num_shares = share
         self.first_pass, self.watch = first_pass, first_pass or self.watch
         self.num_examples = size(part)
         if self.num_examples is None and batch_size == "all":
@@ -153,6 +157,9 @@ class TrainBatches(_Batches):
             raise TypeError("sorting by length needs sequences in memory")
         self.crop, self.flip, self.bucketing = crop, flip, bucketing
         self._classes = None if classes is None else _Classes(classes)
+        # Not if what is done to an example depends on its place in the batch, or on the others.
+        alone = self.padding is None and self.perturb is None and classes is None
+        self._reads_share = alone and not (crop or flip)
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -180,12 +187,24 @@ class TrainBatches(_Batches):
         return isinstance(self.part, IterableDataset)
 
     def starting_at(self, step: int) -> Iterator[AnyBatch]:
-        """The batches of steps `step`, `step + 1`, … without end."""
+        """The batches of steps `step`, `step + 1`, … without end, or this process's share of each."""
         if isinstance(self.part, Examples):
             return self._from_memory(self.part, step)
         if self.first_pass is not None:
             self.first_pass.start(step)
         return self._from_stream(self.part, step) if self.is_stream else self._from_loader(self.part, step)
+
+    def _cut(self, batch: AnyBatch) -> AnyBatch:
+        return batch.map(self._cut_tensor)
+
+    def _cut_tensor(self, tensor: Tensor) -> Tensor:
+        return tensor if self._num_shares == 1 else tensor.tensor_split(self._num_shares)[self._share]
+
+    def _shares(self, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(epoch, indices, those to read) from `step` on: of the share, unless it is cut from the whole batch later."""
+        for epoch, index in self._orders(step):
+            cuts = self._reads_share and len(index) >= self._num_shares  # a DataLoader cannot read no example
+            yield epoch, index, self._cut_tensor(index) if cuts else index
 
     def _orders(self, step: int) -> Iterator[tuple[int, Tensor]]:
         """(epoch, indices) of each batch from `step` on; the order of an epoch is a function of (seed, epoch)."""
@@ -209,25 +228,27 @@ class TrainBatches(_Batches):
         return [batches[place] for place in places.tolist()]
 
     def _from_memory(self, part: Examples, step: int) -> Iterator[Batch]:
-        for position, (epoch, index) in enumerate(self._orders(step), start=step):
+        for position, (epoch, whole, index) in enumerate(self._shares(step), start=step):
             chosen = part[index.to(part.inputs.device, non_blocking=True)]
             inputs, targets = chosen.inputs, chosen.targets
             if self.crop or self.flip:
                 inputs = augment(inputs, self.crop, self.flip, randomness.generator(self.seed, "augment", position))
             if self._lengths is not None:
-                inputs, targets = cut_to(inputs, targets, int(self._lengths[index].max()))
-            yield self._batch(inputs, targets, epoch, position)
+                inputs, targets = cut_to(inputs, targets, int(self._lengths[whole].max()))
+            batch = self._batch(inputs, targets, epoch, position)
+            yield batch if len(index) < len(whole) else self._cut(batch)  # type: ignore[misc]  # a Batch as well
 
     def _from_loader(self, part: Dataset[Any], step: int) -> Iterator[AnyBatch]:
         positions: Iterator[list[tuple[int, ...]]]
-        positions = ([(epoch, i) for i in index.tolist()] for epoch, index in self._orders(step))
+        positions = ([(epoch, i) for i in index.tolist()] for epoch, _, index in self._shares(step))
         if self._classes is not None:  # an example that is drawn again is transformed anew
             positions = ([(*p, step, i) for i, p in enumerate(batch)] for step, batch in enumerate(positions, step))
-        epochs = (epoch for epoch, _ in self._orders(step))
         dataset, generator = Positioned(part, self.seed), randomness.generator(self.seed, "workers")
         loader = self._loader(dataset, self.num_workers, generator, batch_sampler=positions)
-        for position, (epoch, examples) in enumerate(zip(epochs, read_batches(loader), strict=False), start=step):
-            yield self._loaded(examples, epoch, position)
+        shares = zip(self._shares(step), read_batches(loader), strict=False)
+        for position, ((epoch, whole, index), examples) in enumerate(shares, start=step):
+            batch = self._loaded(examples, epoch, position)
+            yield batch if len(index) < len(whole) else self._cut(batch)
 
     def _from_stream(self, part: Dataset[Any], step: int) -> Iterator[AnyBatch]:
         """A stream is read from its start, and the batches before `step` are dropped."""
@@ -239,7 +260,7 @@ class TrainBatches(_Batches):
             loader = self._loader(stream, min(self.num_workers, 1), generator, batch_size=self.batch_size)
             for examples in read_batches(loader):
                 if position >= step:
-                    yield self._loaded(examples, epoch, position)
+                    yield self._cut(self._loaded(examples, epoch, position))
                 position += 1
             if position == first:
                 return
@@ -282,24 +303,31 @@ class EvalBatches(_Batches):
         self.batch_size, self.indices, self._num_outputs = batch_size, indices, num_outputs
 
     def __iter__(self) -> Iterator[Any]:  # of Batch, or with `nested` of NestedBatch
-        return self._from_memory(self.part) if isinstance(self.part, Examples) else self._from_loader(self.part)
+        return self.every(0, 1)
 
-    def _rows(self, part: Examples) -> Iterator[slice]:
+    def every(self, first: int, step: int) -> Iterator[Any]:
+        """Batch `first`, `first + step`, …; the others are read only if that cannot be avoided."""
+        if isinstance(self.part, Examples):
+            return self._from_memory(self.part, first, step)
+        return self._from_loader(self.part, first, step)
+
+    def _rows(self, part: Examples) -> list[slice]:
         """The examples of each batch."""
         values = max(1, part.inputs[:1].numel())
         if part.inputs.dtype in (torch.int32, torch.int64):
             values *= max(VALUES_PER_TOKEN, self._num_outputs)
         count = max(1, min(EVAL_EXAMPLES, EVAL_VALUES // values))
-        return (slice(start, start + count) for start in range(0, len(part), count))
+        return [slice(start, start + count) for start in range(0, len(part), count)]
 
-    def _from_memory(self, part: Examples) -> Iterator[Batch]:
-        for rows in self._rows(part):
+    def _from_memory(self, part: Examples, first: int, step: int) -> Iterator[Batch]:
+        for rows in self._rows(part)[first::step]:
             inputs, targets = part.inputs[rows], part.targets[rows]
             if self._lengths is not None:
                 inputs, targets = cut_to(inputs, targets, int(self._lengths[rows].max()))
             yield self._batch(inputs, targets, 0, 0)
 
-    def _from_loader(self, part: Dataset[Any]) -> Iterator[AnyBatch]:
+    def _from_loader(self, part: Dataset[Any], first: int, step: int) -> Iterator[AnyBatch]:
+        reads_all = isinstance(part, IterableDataset) or self.digest is not None
         # Data that draws gives every evaluation of every run the same, and leaves the training's draws alone.
         seed = randomness.mix(0, "evaluation")
         generator = torch.Generator()  # else the loader draws its base seed from the global one
@@ -308,14 +336,19 @@ class EvalBatches(_Batches):
             loader = self._loader(stream, min(self.num_workers, 1), generator, batch_size=self.batch_size)
         else:
             chosen = range(size(part) or 0) if self.indices is None else self.indices
-            order = [(0, index) for index in chosen]
-            dataset = Positioned(part, seed)
-            loader = self._loader(dataset, self.num_workers, generator, batch_size=self.batch_size, sampler=order)
+            order = [
+                [(0, i) for i in chosen[at : at + self.batch_size]] for at in range(0, len(chosen), self.batch_size)
+            ]
+            order = order if reads_all else order[first::step]
+            loader = self._loader(Positioned(part, seed), self.num_workers, generator, batch_sampler=order)
         with randomness.preserved():
-            for position, examples in enumerate(read_batches(loader)):
+            for number, examples in enumerate(read_batches(loader)):
                 if self.digest is not None:
                     self.digest.update(examples)
-                yield self._loaded(examples, 0, position)
+                if not reads_all:
+                    yield self._loaded(examples, 0, first + number * step)
+                elif number % step == first:
+                    yield self._loaded(examples, 0, number)
 
 
 def fits_in_memory(examples: Examples, device: torch.device) -> bool:

@@ -42,8 +42,8 @@ class ViewBatches(EvalBatches):
         super().__init__(*args, **how)
         self.seed, self.num_views, self.crop, self.flip = seed, num_views, crop, flip
 
-    def _from_memory(self, part: Examples) -> Iterator[Batch]:
-        for rows in self._rows(part):
+    def _from_memory(self, part: Examples, first: int, step: int) -> Iterator[Batch]:
+        for rows in self._rows(part)[first::step]:
             chosen = part[rows]
             views = []
             for view in range(self.num_views):
@@ -52,11 +52,11 @@ class ViewBatches(EvalBatches):
                 views.append(self._batch(images, chosen.targets, 0, 0))
             yield Batch(torch.stack([view.inputs for view in views]), views[0].targets)
 
-    def _from_loader(self, part: Dataset[Any]) -> Iterator[AnyBatch]:
+    def _from_loader(self, part: Dataset[Any], first: int, step: int) -> Iterator[AnyBatch]:
         indices = torch.arange(size(part) or 0).split(self.batch_size)
         positions = [[(view, i) for view in range(self.num_views) for i in chunk.tolist()] for chunk in indices]
         dataset = Positioned(part, randomness.mix(self.seed, "view"))
-        loader = self._loader(dataset, self.num_workers, torch.Generator(), batch_sampler=positions)
+        loader = self._loader(dataset, self.num_workers, torch.Generator(), batch_sampler=positions[first::step])
         with randomness.preserved():
             for examples in read_batches(loader):
                 batch = self._loaded(examples, 0, 0)

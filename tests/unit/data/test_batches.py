@@ -61,24 +61,24 @@ class NoisyStream(IterableDataset[Any]):
 RARE = torch.tensor([3] * 2 + [0] * 20 + [1])  # classes of 23 examples; none is of class 2
 
 KINDS = {
-    "memory": lambda: TrainBatches(memory(), 5, AS_STORED, CPU, seed=0),
-    "augmented": lambda: TrainBatches(
+    "memory": lambda **how: TrainBatches(memory(), 5, AS_STORED, CPU, seed=0, **how),
+    "augmented": lambda **how: TrainBatches(
         Examples(torch.rand(23, 3, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(23)),
-        5, AS_STORED, CPU, seed=0, crop=2, flip=True,
+        5, AS_STORED, CPU, seed=0, crop=2, flip=True, **how,
     ),
-    "lazy": lambda: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0),
-    "lazy, 2 workers": lambda: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0, num_workers=2),
-    "balanced": lambda: TrainBatches(memory(), 5, AS_STORED, CPU, seed=0, classes=RARE),
-    "balanced, by length": lambda: TrainBatches(
+    "lazy": lambda **how: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0, **how),
+    "lazy, 2 workers": lambda **how: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0, num_workers=2, **how),
+    "balanced": lambda **how: TrainBatches(memory(), 5, AS_STORED, CPU, seed=0, classes=RARE, **how),
+    "balanced, by length": lambda **how: TrainBatches(
         Examples((torch.arange(23)[:, None] % 4 >= torch.arange(4)) * torch.arange(1, 24)[:, None], torch.arange(23)),
-        5, AS_STORED, CPU, seed=0, classes=RARE, padding=0, bucketing=2,
+        5, AS_STORED, CPU, seed=0, classes=RARE, padding=0, bucketing=2, **how,
     ),
-    "balanced, lazy": lambda: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0, classes=RARE),
-    "balanced, lazy, 2 workers": lambda: TrainBatches(
-        Noisy(), 5, AS_STORED, CPU, seed=0, classes=RARE, num_workers=2
+    "balanced, lazy": lambda **how: TrainBatches(Noisy(), 5, AS_STORED, CPU, seed=0, classes=RARE, **how),
+    "balanced, lazy, 2 workers": lambda **how: TrainBatches(
+        Noisy(), 5, AS_STORED, CPU, seed=0, classes=RARE, num_workers=2, **how
     ),
-    "stream": lambda: TrainBatches(NoisyStream(), 5, AS_STORED, CPU, seed=0),
-    "stream, 1 worker": lambda: TrainBatches(NoisyStream(), 5, AS_STORED, CPU, seed=0, num_workers=2),
+    "stream": lambda **how: TrainBatches(NoisyStream(), 5, AS_STORED, CPU, seed=0, **how),
+    "stream, 1 worker": lambda **how: TrainBatches(NoisyStream(), 5, AS_STORED, CPU, seed=0, num_workers=2, **how),
 }  # fmt: skip
 
 
@@ -111,6 +111,18 @@ def test_starting_at_continues_the_uninterrupted_run(kind):
     for start in (0, 3, 4, 5, 11):
         torch.manual_seed(start)
         assert same(take(KINDS[kind](), 13 - start, start, disturb=True), whole[start:]), f"from step {start}"
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_shares_of_a_step_are_its_batch_in_order(kind, count):
+    """Also of the last batch, with three examples, and with more shares than examples."""
+    shares = [take(KINDS[kind](share=(number, count)), 7, start=2) for number in range(count)]
+    for whole, *parts in zip(take(KINDS[kind](), 7, start=2), *shares, strict=True):
+        assert torch.equal(torch.cat([part.inputs for part in parts]), whole.inputs)
+        assert torch.equal(torch.cat([part.targets for part in parts]), whole.targets)
+        lengths = [part.num_examples for part in parts]
+        assert max(lengths) - min(lengths) <= 1
 
 
 @pytest.mark.parametrize("lazily", ["lazy", "balanced, lazy", "stream"])
