@@ -34,6 +34,11 @@ def is_guest() -> bool:
     return _is_guest
 
 
+def num_ranks() -> int | None:
+    """The processes that torchrun has started for one run; None without it."""
+    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+
+
 def num_cores() -> int:
     """CPU cores available to this process: of its affinity, and whole ones of its container's quota."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,7 +15,7 @@ from mlprun.cli.usage import parse, report
 from mlprun.cli.verbs import VERBS, parser_of
 from mlprun.config.own_modules import find_own_modules
 from mlprun.errors import UserError
-from mlprun.process import fast_exit
+from mlprun.process import fast_exit, num_ranks
 from mlprun.streams import accept_any_text
 from mlprun.terminal import print_line
 
@@ -36,6 +36,10 @@ def main() -> NoReturn:
     """Run the command line and exit: 0 success, 1 a run failed, 2 wrong usage, 128 + number a signal."""
     accept_any_text()
     signals.install()
+    if int(os.environ.get("RANK", "0")):
+        from mlprun.job.ranks import follow  # late: Hydra
+
+        sys.exit(follow())
     arguments = sys.argv[1:]
     if answer(arguments):
         sys.exit(0)
@@ -56,6 +60,10 @@ def main() -> NoReturn:
         print_line(f"error: {type(error).__name__}: {error}\n  MLPRUN_TRACEBACK=1 shows where", sys.stderr)
         status = 1
     signals.disarm()
+    if num_ranks() is not None:
+        from mlprun.job.ranks import dismiss  # late: Hydra
+
+        dismiss(status)
     sys.exit(status)
 
 

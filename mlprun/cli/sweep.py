@@ -26,7 +26,7 @@ from mlprun.config.space import Space
 from mlprun.errors import ConfigError, UserError
 from mlprun.files import check_for_hydra
 from mlprun.formatting import pluralize
-from mlprun.process import is_guest, num_cores
+from mlprun.process import is_guest, num_cores, num_ranks
 from mlprun.runs import sweep_record
 from mlprun.runs.collect import read_runs
 from mlprun.runs.directory import RunDirectory, claim, make, now_utc
@@ -63,6 +63,9 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
     from mlprun.sweep.confirm import check_confirm, fresh_seeds
     from mlprun.sweep.search import check_sampler, describe, recorded_runs, trials_of
 
+    if num_ranks() is not None:
+        remedy = "leave torchrun out: trainer.devices=2 gives each run of a sweep two processes"
+        raise ConfigError("-m", ConfigError.MISSING, "is a sweep, and torchrun starts one run", remedy)
     composer = line.composer
     cfg = composer.compose(line.words, multirun=True)
     settings = composer.point(next(composer.points(line.words))).sweep

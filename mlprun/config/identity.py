@@ -18,7 +18,7 @@ from mlprun.runs.record import section
 from mlprun.version_one import upgrade_config
 
 # Keys that may change when a run is resumed.
-RESUMABLE = ("epochs", "steps", "trainer.max_time", "device", "checkpoint", "logging", "writers")
+RESUMABLE = ("epochs", "steps", "trainer.max_time", "trainer.devices", "device", "checkpoint", "logging", "writers")
 LENGTH_KEYS = ("epochs", "steps")
 # Further keys that no result depends on.
 RESULT_FREE = ("sweep", "inspect", "data.root", "data.path")

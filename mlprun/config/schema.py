@@ -210,6 +210,12 @@ class TrainerConfig:
         "CPU threads; null: 1 for small models, OMP_NUM_THREADS or all cores for others. Changes the last bits",
         check=from_to(1, MOST_THREADS),
     )
+    devices: int = option(
+        1, "processes that share each step, each with its own GPU or `num_threads` CPU threads", check=at_least(1)
+    )
+    sync_batchnorm: bool = option(
+        False, "let batch norm see the whole step, not a process's share of it; needs `devices` with GPUs"
+    )
     max_time: str | None = option(
         None, "limit, as `2h`, `90 min` or `02:00:00`: the run then saves and stops; null: none", unit=CLOCK_TIME
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 from mlprun.config.schema import Config
 from mlprun.errors import RunError, UserError
+from mlprun.formatting import pluralize
 from mlprun.inspection.examples import data_lines, first_examples
 from mlprun.inspection.gradients import check_gradients
 from mlprun.inspection.schedule import ScheduleCurves, draw_schedule, length_lines, schedule_figure
@@ -63,6 +65,12 @@ def _inspect(config: Config, folder: Path, *, claim: bool) -> dict[str, Any]:
     samples = samples_figure(config.data.name, config.seed, splits, first, experiment.task)
     if samples is not None:
         pictures["samples.png"] = samples
+    if (count := config.trainer.devices) > 1:
+        share = math.ceil(batches.batch_size / count)
+        threads = f"{pluralize(experiment.num_threads, 'thread')} each"
+        print_lines(
+            f"processes {count}, each computes {share} of the {batches.batch_size} examples of a step; {threads}"
+        )
     print_lines(*device_lines(splits, first, batches.batch_size))
     speed = measure_steps(experiment)
     print_lines(*step_lines(experiment, speed))

@@ -19,8 +19,8 @@ from mlprun.job.build_optimizer import build_optimizer
 from mlprun.job.summary import length_line
 from mlprun.pictures.figures import new_panels
 from mlprun.pictures.labels import figure_text
-from mlprun.training.learner import GROUP_NAME
 from mlprun.training.loop import Plan
+from mlprun.training.optimizer import GROUP_NAME
 from mlprun.training.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -30,8 +30,11 @@ from mlprun.tasks.base import Task
 LARGEST_NAMED = 2**28  # bytes; a larger file would delay the start of a run
 
 
-def find_device(config: Config) -> torch.device:
+def find_device(config: Config, local_rank: int = 0) -> torch.device:
     """The device to train on; `auto` is cuda, else mps, else cpu.
+
+    Args:
+        local_rank: number of the process among those of a run on this machine, each of which has its own GPU.
 
     Raises:
         ConfigError: it is not available.
@@ -43,6 +46,13 @@ def find_device(config: Config) -> torch.device:
     available = ["cpu", *(["mps"] if have_mps else [])]
     available += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if have_cuda else []
     device = torch.device(name)
+    if config.trainer.devices > 1 and device.type == "cuda":
+        if device.index is not None:
+            problem, remedy = f"is one GPU, and trainer.devices={config.trainer.devices}", "write device=cuda"
+            raise ConfigError("device", config.device, problem, remedy)
+        device = torch.device("cuda", local_rank)
+        if local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(device)
     full_name = f"cuda:{device.index or 0}" if device.type == "cuda" else device.type
     if full_name not in available:
         raise ConfigError("device", config.device, "is not available", f"this machine has: {', '.join(available)}")
@@ -147,8 +157,10 @@ def _checked_inputs(config: Config, splits: Splits) -> Inputs:
     return inputs
 
 
-def build_train_batches(config: Config, splits: Splits, device: torch.device) -> TrainBatches:
-    """Batches of the training split."""
+def build_train_batches(
+    config: Config, splits: Splits, device: torch.device, share: tuple[int, int] = (0, 1)
+) -> TrainBatches:
+    """Batches of the training split, or the i-th of n shares of each."""
     if config.batch_size == "all" and not hasattr(splits.train, "__len__"):
         raise ConfigError("batch_size", "all", "the training data have no known length", "give a number")
     reading = splits.reading()
@@ -167,6 +179,7 @@ def build_train_batches(config: Config, splits: Splits, device: torch.device) ->
         classes=_classes(config, splits),
         num_workers=config.data.num_workers,
         first_pass=splits.first_pass(),
+        share=share,
         **reading,
     )
 

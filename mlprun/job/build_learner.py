@@ -25,6 +25,7 @@ from mlprun.job.build_task import build_metrics, build_task
 from mlprun.job.class_weights import Weights
 from mlprun.job.model_check import with_remedy
 from mlprun.training import finetune
+from mlprun.training.distributed import SINGLE, World
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan
 from mlprun.training.schedule import FactorSchedule, Schedule, checked_arguments
@@ -150,12 +151,18 @@ def build_learner(
     target_normalizer: Normalizer | None = None,
     class_names: Sequence[str] = (),
     class_weights: Weights | None = None,
+    world: World = SINGLE,
 ) -> Learner:
     """The learner; moves the module to the device, and freezes parameters by `trainer.freeze`."""
     if config.data.normalize_targets and target_normalizer is None:
         raise TypeError("the metrics need the scaling of the targets")
     if config.loss.get("class_weights") is not None and class_weights is None:
         raise TypeError("the loss needs the weights of the classes")
+    if config.trainer.sync_batchnorm:
+        if device.type != "cuda":
+            problem = "needs GPUs: torch's SyncBatchNorm does not run on the CPU"
+            raise ConfigError("trainer.sync_batchnorm", True, problem, "leave it out")
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     module.to(device)
     frozen = finetune.frozen(config.trainer.freeze, module)
     for name, parameter in module.named_parameters():
@@ -180,4 +187,5 @@ def build_learner(
         frozen=[parameter for name, parameter in module.named_parameters() if name in frozen],
         unfreeze_at=plan.unfreeze_at,
         ema=config.trainer.ema,
+        world=world,
     )

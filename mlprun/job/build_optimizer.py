@@ -14,8 +14,8 @@ from mlprun.errors import ConfigError
 from mlprun.formatting import as_typed, first_few, pluralize
 from mlprun.training import finetune
 from mlprun.training.combined import Combined, has_own_state
-from mlprun.training.learner import GROUP_NAME, needs_closure
 from mlprun.training.loop import Plan
+from mlprun.training.optimizer import GROUP_NAME, needs_closure
 
 _CRITERIA = ("params", "ndim")  # keys of a group that say which parameters are in it
 _LISTED = 3  # names of parameters in a line

@@ -55,6 +55,10 @@ class ModelSummary:
     num_parameters: int  # all, trained or not
     macs: int  # multiply-adds of the linear, convolution and recurrent layers for one example
 
+    @property
+    def has_batch_norm(self) -> bool:
+        return any(layer.kind.startswith("BatchNorm") for layer in self.layers)
+
     def num_threads(self, batch_size: int) -> int:
         """A useful number of CPU threads for this batch size; depends on the config and the machine alone."""
         work = 3 * max(self.macs, self.num_parameters) * batch_size  # forward, and twice as much backward

@@ -27,6 +27,7 @@ from mlprun.job.class_weights import Weights, class_weights
 from mlprun.job.model_check import ModelSummary, check_batch_norm, check_model
 from mlprun.tasks.base import Metric, Task
 from mlprun.training import finetune
+from mlprun.training.distributed import SINGLE, World
 from mlprun.training.learner import Learner
 from mlprun.training.loop import Plan
 
@@ -47,6 +48,7 @@ class Experiment:
     num_threads: int  # CPU threads of the run
     class_weights: Weights | None  # of `loss.class_weights`
     weights: finetune.MatchedWeights | None  # those of `trainer.weights`; `build_learner` loads them
+    world: World  # the processes of the run
 
     @property
     def split_sizes(self) -> dict[str, int | None]:
@@ -67,7 +69,9 @@ class Experiment:
         if self.weights is not None:
             finetune.load(self.weights, self.model)
         scaling, names = self.splits.target_normalizer, self.splits.class_names
-        return build_learner(self.config, self.model, self.plan, self.device, scaling, names, self.class_weights)
+        return build_learner(
+            self.config, self.model, self.plan, self.device, scaling, names, self.class_weights, self.world
+        )
 
     def eval_batches(self, part: Part) -> EvalBatches:
         """Batches of the val or test split, on the device."""
@@ -78,7 +82,7 @@ class Experiment:
 Once = Callable[[tuple[str, ...], Callable[[], Any]], Any]
 
 
-def configure_torch(config: Config) -> torch.device:
+def configure_torch(config: Config, local_rank: int = 0) -> torch.device:
     """Set determinism, and the threads for building data and model; returns the device to train on.
 
     Raises:
@@ -87,7 +91,7 @@ def configure_torch(config: Config) -> torch.device:
     # The number of threads changes the last bits of the data's statistics and of the weights.
     torch.set_num_threads(config.trainer.num_threads or 1)
     randomness.set_determinism(config.trainer.deterministic)
-    return find_device(config)
+    return find_device(config, local_rank)
 
 
 def prepare(
@@ -97,6 +101,7 @@ def prepare(
     has_checkpoint: bool = False,
     dry: bool = False,
     once: Once = lambda keys, make: make(),
+    world: World = SINGLE,
 ) -> Experiment:
     """Build and check everything a run needs, and set the run's number of threads.
 
@@ -107,31 +112,34 @@ def prepare(
         has_checkpoint: do not read `trainer.weights`, because the run has a checkpoint.
         dry: nothing will be trained: the batches stay on the CPU, and the model is on `meta` if possible.
         once: caches the splits, the checked model and the weights, for configs that share them.
+        world: the processes of the run, of which this is one.
 
     Raises:
         UserError: any error of a run before its first step.
     """
-    device = configure_torch(config)
+    device = configure_torch(config, world.local_rank)
     splits: Splits = once(("data",), partial(build_splits, config))
     weights_of = class_weights(config, splits)
     task = build_task(config, splits.target_normalizer, splits.class_names, weights_of)
     check_mix(config, task)
     metrics = build_metrics(config, task, torch.device("cpu"))
     directions = higher_is_better(config, task, metrics)
-    batches = build_train_batches(config, splits, torch.device("cpu") if dry else device)
+    batches = build_train_batches(config, splits, torch.device("cpu") if dry else device, (world.rank, world.size))
     is_higher_better = directions[config.monitor.removeprefix("val/")]
     plan = build_plan(config, batches.steps_per_epoch, "max" if is_higher_better else "min")
     build = partial(_checked_model, config, splits, task, metrics, dry=dry)
     model, summary = once(("data", "model", "loss", "task", "metrics", "monitor"), build)
     accumulate = config.trainer.accumulate
     check_batch_norm(summary, batches, accumulate, frozen_modules(config, model))
-    threads = config.trainer.num_threads or num_threads or summary.num_threads(batches.batch_size // accumulate)
+    per_process = batches.batch_size // accumulate // config.trainer.devices
+    threads = config.trainer.num_threads or num_threads
+    threads = threads or max(1, summary.num_threads(per_process) // config.trainer.devices)
     torch.set_num_threads(threads)
     weights = None
     if not has_checkpoint:
         weights = once(("data", "model", "trainer"), partial(_initial_weights, config, model, splits.inputs))
     return Experiment(
-        config, device, splits, task, directions, batches, plan, model, summary, threads, weights_of, weights
+        config, device, splits, task, directions, batches, plan, model, summary, threads, weights_of, weights, world
     )
 
 

@@ -26,6 +26,7 @@ from mlprun.errors import ConfigError, DivergedError, RunError, UserError
 from mlprun.job.explain_error import explain
 from mlprun.job.outcome import Outcome, result_lines, resume_line, shorter_than_done
 from mlprun.job.place import where_run_began
+from mlprun.job.ranks import joined, with_devices
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.log import RunLog
 from mlprun.runs.record import RunRecord
@@ -59,6 +60,7 @@ def run_job(
         KeyboardInterrupt: after the run was marked `interrupted`.
     """
     signals.install()
+    config = with_devices(config)
     directory = RunDirectory(path)
     if directory.record_file.exists():
         stored = _read(directory).config
@@ -100,7 +102,8 @@ def resume_job(
     record = _read(RunDirectory(path))
     with where_run_began(path, trust=trust, data=root is None) as run:
         stored = with_found_root(record.config, root)
-        config = resumed(from_record(stored), overrides)
+        is_typed = any(override.startswith("trainer.devices=") for override in overrides)
+        config = with_devices(resumed(from_record(stored), overrides), is_typed=is_typed)
         if not trust and _ended(record, config) is None:
             kept = {name: node for name, node in stored.get("writers", {}).items() if name in config.writers}
             signed = record.signed_config and with_found_root(record.signed_config, root)
@@ -176,8 +179,8 @@ def _attempt(
                 with importing_torch():  # only now that the run has its directory and its record
                     from mlprun.job.torch_state import restored
                     from mlprun.job.train import train_run
-                with restored():
-                    return train_run(config, directory, command, earlier, num_threads)
+                with restored(), joined(config, num_threads) as world:
+                    return train_run(config, directory, command, earlier, num_threads, world)
         except KeyboardInterrupt as stop:
             return _interrupted(directory, str(stop) or "SIGINT", stop)
         except Exception as error:

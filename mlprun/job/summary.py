@@ -69,6 +69,12 @@ def optim_line(config: Config) -> str:
     return f"optim   {names[0]}{lr}, {names[1]}; {names[2]}"
 
 
+def device_line(config: Config, device_name: str, num_threads: int) -> str:
+    processes = f"{config.trainer.devices} processes on " if config.trainer.devices > 1 else ""
+    each = " each" if processes else ""
+    return f"device  {processes}{device_name}, {pluralize(num_threads, 'thread')}{each}"
+
+
 def length_line(config: Config, num_steps: int, batch_size: int) -> str:
     """The number of steps, and how a batch is split."""
     parts = min(config.trainer.accumulate, batch_size)

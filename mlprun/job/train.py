@@ -19,7 +19,7 @@ from mlprun.data.digest import Digest
 from mlprun.data.source import Examples
 from mlprun.errors import ConfigError, DivergedError
 from mlprun.files import atomic_write, naming_path
-from mlprun.formatting import csv_cell, first_few, pluralize
+from mlprun.formatting import csv_cell, first_few
 from mlprun.job import summary
 from mlprun.job.attempt import Attempt, provenance_entries
 from mlprun.job.build_optimizer import group_lines
@@ -37,6 +37,7 @@ from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import RunRecord, section
 from mlprun.tasks.metrics import Evaluation, confusion_rows
 from mlprun.training import finetune
+from mlprun.training.distributed import SINGLE, World
 from mlprun.training.loop import Figures, Progress, train
 from mlprun.training.pruning import Pruner
 from mlprun.writers.base import RunInfo, Writer
@@ -50,6 +51,7 @@ def train_run(
     command: str,
     earlier: tuple[RunRecord, RunRecord] | None,
     num_threads: int | None,
+    world: World = SINGLE,
 ) -> Outcome:
     """Train from the newest checkpoint or from the start, then test the best checkpoint.
 
@@ -58,11 +60,12 @@ def train_run(
         command: the command line, for the record.
         earlier: the record as the last attempt left it, and of this attempt; None in a new run.
         num_threads: used if `trainer.num_threads=null`; None: chosen by the size of a step.
+        world: the processes of the run, of which this is the first.
     """
     torch.autograd.set_detect_anomaly(config.trainer.detect_anomaly)
     saver = checkpoint.Checkpointer(directory.checkpoints, config.checkpoint.keep)
     writer = build_writers(config)
-    experiment = prepare(config, num_threads=num_threads, has_checkpoint=not saver.is_empty())
+    experiment = prepare(config, num_threads=num_threads, has_checkpoint=not saver.is_empty(), world=world)
     attempt = Attempt(experiment, experiment.build_learner(), Progress(), saver, directory)
     learner, progress = attempt.learner, attempt.progress
     _record_start(attempt, earlier, command)
@@ -84,23 +87,27 @@ def train_run(
         if pruner is not None and not progress.pending and pruner.is_over(progress.step, None):
             reason = "pruned"  # it was killed before that was recorded
         else:
-            reason = train(
-                learner,
-                batches,
-                lambda: _monitored(learner.evaluate(val), config.monitor),
-                experiment.plan,
-                progress,
-                writer,
-                saver,
-                checkpoint_extras(experiment),
-                draw,
-                **({} if pruner is None else {"is_over": pruner.is_over}),
-            )
+            state = {"learner": learner.state_dict(), "progress": progress.state_dict()}
+            world.from_main({**state, "is_pruned": pruner is not None})
+            with world.uninterrupted():
+                reason = train(
+                    learner,
+                    batches,
+                    lambda: monitored(learner.evaluate(val, world=world), config.monitor),
+                    experiment.plan,
+                    progress,
+                    writer,
+                    saver,
+                    checkpoint_extras(experiment),
+                    draw,
+                    **({} if pruner is None else {"is_over": lambda *now: world.from_main(pruner.is_over(*now))}),
+                )
         experiment.batches.report()
         if reason == "pruned":
             status = "pruned"
             return _finish_pruned(attempt)
-        metrics = _test(attempt, writer)
+        with world.uninterrupted():
+            metrics = _test(attempt, writer)
         if learner.schedule.may_diverge:
             _report_range_test(directory, writer, progress.step, ended_early=reason == "diverged")
         status = "completed"
@@ -154,11 +161,17 @@ def _log_start(experiment: Experiment) -> None:
         *(summary.INDENT + line for line in group_lines(config, experiment.model, experiment.plan)),
         *(summary.INDENT + line for line in weight_lines(config, experiment.splits, experiment.class_weights)),
         summary.length_line(config, experiment.plan.num_steps, experiment.batches.batch_size),
-        f"device  {experiment.device_name}, {pluralize(experiment.num_threads, 'thread')}",
+        summary.device_line(config, experiment.device_name, experiment.num_threads),
     ):
         log.info("%s", line)
     if config.trainer.freeze and config.trainer.weights is None and config.trainer.unfreeze_at is None:
         log.warning("trainer.freeze without trainer.weights=…: the frozen layers keep their random initial weights")
+    if config.trainer.devices > 1 and experiment.summary.has_batch_norm and not config.trainer.sync_batchnorm:
+        log.warning(
+            "batch norm: each of the %d processes normalises its own share of a step, so the result differs from that"
+            " of one process; trainer.sync_batchnorm=true (on GPUs) or another norm avoids that",
+            config.trainer.devices,
+        )
     if experiment.weights is not None:
         log.info("weights %s", finetune.summary(experiment.weights, str(config.trainer.weights)))
 
@@ -198,10 +211,11 @@ def _test(attempt: Attempt, writer: Writer) -> dict[str, float]:
             f"{experiment.config.monitor} was never finite, so there is no best checkpoint to test"
             "\n  try a lower optim.lr or trainer.grad_clip=1.0"
         )
-    attempt.learner.end_with(checkpoint.load(directory.best, experiment.device).model)
+    world = experiment.world
+    attempt.learner.end_with(world.from_main(checkpoint.load(directory.best, experiment.device).model))
     batches = experiment.eval_batches(experiment.splits.test)
     batches.digest = Digest()
-    evaluation = attempt.learner.evaluate(batches)
+    evaluation = attempt.learner.evaluate(batches, world=world)
     if not isinstance(experiment.splits.test, Examples):  # they were read for the first time
         data = directory.record.data
         directory.update(data={**data, "digests": {**section(data, "digests"), "test": str(batches.digest)}})
@@ -212,7 +226,7 @@ def _test(attempt: Attempt, writer: Writer) -> dict[str, float]:
     return {**(progress.best_values or {}), **test_metrics}
 
 
-def _monitored(evaluation: Evaluation, monitor: str) -> dict[str, float]:
+def monitored(evaluation: Evaluation, monitor: str) -> dict[str, float]:
     """The values of the val split; ConfigError if there is none to select a checkpoint by."""
     values, name = _with_prefix("val", evaluation.compute()), monitor.removeprefix("val/")
     if name in evaluation.undefined:

@@ -278,6 +278,22 @@ class Checkpointer:
         return sorted(self.folder.glob("step_*.pt"), key=_number, reverse=True)
 
 
+class NoCheckpoints(Checkpointer):
+    """Saves nothing: for a process whose state is that of another, which saves it."""
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+
+    def save_last(self, state: Mapping[str, Any], *, keep: bool = True) -> None:
+        pass
+
+    def save_step(self, state: Mapping[str, Any]) -> None:
+        pass
+
+    def save_best(self, state: Mapping[str, Any], former: int = 0) -> None:
+        pass
+
+
 def _next_best(state: Mapping[str, Any]) -> list[int]:
     """The steps of the next best evaluations, the better first."""
     return [step for _, step in section(state, "progress").get("next_best", [])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -16,14 +15,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from mlprun import randomness
 from mlprun.data.nested import AnyBatch, Batch, is_finite, shapes
 from mlprun.errors import ConfigError, DivergedError, UserError
-from mlprun.tasks.base import Metric, Task
+from mlprun.tasks.base import Metric, Step, Task
 from mlprun.tasks.metrics import Evaluation
 from mlprun.training import diverged
+from mlprun.training.distributed import SINGLE, Totals, World
 from mlprun.training.ema import WeightAverage
+from mlprun.training.optimizer import GROUP_NAME, needs_closure
 from mlprun.training.rollback import rollback
 from mlprun.training.schedule import Schedule
 
-GROUP_NAME = "group_name"  # key of a parameter group that `optim.groups` names
 MAX_SKIPPED = 100  # consecutive steps that `trainer.on_nan=skip` skips before it gives up
 MAX_UNCHECKED = 256  # steps whose values may stay on a GPU before they are checked
 
@@ -62,6 +62,7 @@ class Learner:
         in_evaluation: frozen modules, which stay in evaluation mode during training.
         frozen: parameters of the optimizer that are not trained before step `unfreeze_at`; None: at all.
         ema: decay of the moving average of the weights, which is evaluated instead of them; None: no average.
+        world: the processes that share each step.
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Learner:
         frozen: Iterable[nn.Parameter] = (),
         unfreeze_at: int | None = None,
         ema: float | None = None,
+        world: World = SINGLE,
     ) -> None:
         self.model, self.task, self.optimizer, self.schedule = model, task, optimizer, schedule
-        self.device, self.seed = device, seed
+        self.device, self.seed, self.world = device, seed, world
         self._metrics = metrics or (lambda: task.metrics(device))
         self._warned: set[str] = set()  # of metrics
         self.accumulate, self.grad_clip, self.on_nan = accumulate, grad_clip, on_nan
@@ -135,7 +137,8 @@ class Learner:
         Raises:
             DivergedError: the loss or the gradient is not finite (on a GPU: at the next `check_finite`).
         """
-        randomness.seed_all(self.seed, "noise", step)  # a user's model may draw from NumPy or Python too
+        # a user's model may draw from NumPy or Python too; each process draws its own
+        randomness.seed_all(self.seed, "noise", step, *([self.world.rank] if self.world.rank else []))
         self.unfreeze(step)
         self.schedule.apply(self.optimizer, step)
         undo = None
@@ -187,10 +190,9 @@ class Learner:
         """Write the batch's gradients into `.grad`, clipped; micro-batches are weighted by their targets."""
         self.optimizer.zero_grad(set_to_none=True)
         num_examples = batch.num_examples
-        loss = torch.zeros((), device=self.device)
-        sums: dict[str, Tensor] = {}
-        count: Tensor | int = 0
-        for part in [batch] if self.accumulate == 1 else batch.split(self.accumulate):
+        total = Totals(torch.zeros((), device=self.device), 0, 0, num_examples, {})
+        parts = [batch] if self.accumulate == 1 else batch.split(self.accumulate)
+        for part in parts if num_examples else ():  # a process may have no share of a small batch
             with self._autocast():
                 step = self.task.step(self._forward, part)
             part_loss = step.loss
@@ -200,17 +202,20 @@ class Learner:
                 part_loss = part_loss * (share.nan_to_num(0.0) if isinstance(share, Tensor) else share)
             (part_loss if self._scaler is None else self._scaler.scale(part_loss)).backward()
             with torch.no_grad():
-                loss = loss + part_loss.detach()
-                count = count + step.num_targets
-                sums = {name: value + sums[name] if name in sums else value for name, value in step.sums.items()}
+                total.loss = total.loss + part_loss.detach()
+                total.weight = total.weight + step.weight
+                total.num_targets = total.num_targets + step.num_targets
+                total.sums = {n: value + total.sums[n] if n in total.sums else value for n, value in step.sums.items()}
             del step  # frees its outputs, one per token and class, before the next part
+        total = self.world.reduce(self._parameters, total, is_mean=not self.task.sums_loss)
+        self.world.broadcast_buffers(self.model)
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = get_total_norm(gradients)
         if self.grad_clip is not None:
             clip_grads_with_norm_(self._parameters, self.grad_clip, norm)
-        return Update(loss, norm, sums, count, num_examples)
+        return Update(total.loss, norm, total.sums, total.num_targets, total.num_examples)
 
     def _note_finite(self, update: Update, step: int, batch: AnyBatch) -> bool:
         """Whether the step may be applied; on a GPU `stop` leaves the answer to `check_finite`."""
@@ -286,17 +291,26 @@ class Learner:
             error.add_note(f"at {when}: {shapes(batch)}")
             raise
 
-    def evaluate(self, batches: Iterable[AnyBatch], forward: nn.Module | None = None) -> Evaluation:
-        """The metrics over a split, with the model in evaluation mode and no gradients; `forward` calls the model."""
+    def evaluate(
+        self, batches: Iterable[AnyBatch], forward: nn.Module | None = None, world: World = SINGLE
+    ) -> Evaluation:
+        """The metrics over a split, with the model in evaluation mode and no gradients.
+
+        Args:
+            forward: calls the model.
+            world: the processes that share the work; each gets all metrics.
+        """
         evaluation = Evaluation(self.task, self._metrics(), self._warned)
+
+        def compute(batch: AnyBatch) -> Step:
+            with self._errors_located(batch, "an evaluation"), self._autocast():
+                return self.task.eval_step(forward or self._forward, batch)
+
         was_training = self.model.training
         self.model.eval()
         with self.averaged(), torch.inference_mode():
-            for batch in batches:
-                with self._errors_located(batch, "an evaluation"):
-                    with self._autocast():
-                        step = self.task.eval_step(forward or self._forward, batch)
-                    evaluation.update(step)
+            for step in world.in_order(batches, compute):
+                evaluation.update(step)
         if was_training:
             self.train_mode()
         return evaluation
@@ -337,9 +351,12 @@ class Learner:
             (name -> gradient, clipped, name -> change) of the trained parameters. Hooks of the model see the step.
         """
         undo = rollback(self.model, self.optimizer)
-        was_training, forward, scaler, accumulate = self.model.training, self._forward, self._scaler, self.accumulate
-        # A compiled module may not call hooks; hooks are to see all examples at once; a scaler changes with each step.
-        self._forward, self._scaler, self.accumulate = self.model, copy.deepcopy(scaler), 1
+        was_training = self.model.training
+        kept = self._forward, self._scaler, self.accumulate, self.world
+        # A compiled module may not call hooks; hooks are to see all examples at once; a scaler changes with each step;
+        # no other process takes part.
+        self._forward, self._scaler, self.accumulate = self.model, copy.deepcopy(self._scaler), 1
+        self.world = SINGLE
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         before = {name: p.detach().clone() for name, p in named}
         try:
@@ -350,7 +367,7 @@ class Learner:
             self.optimizer.step(closure)  # type: ignore[arg-type]  # as in _step_with_closure
             return gradients, {name: p.detach() - before[name] for name, p in named}
         finally:
-            self._forward, self._scaler, self.accumulate = forward, scaler, accumulate
+            self._forward, self._scaler, self.accumulate, self.world = kept
             if not was_training:
                 self.model.eval()
             self.optimizer.zero_grad(set_to_none=True)
@@ -389,9 +406,3 @@ class Learner:
         """Put weights to evaluate, those of a checkpoint, in the place of the trained and the averaged ones."""
         self.model.load_state_dict(weights)
         self._average = None
-
-
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether `optimizer.step` requires a closure that computes the loss and its gradients, like that of LBFGS."""
-    parameters = list(inspect.signature(type(optimizer).step).parameters.values())[1:2]
-    return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)

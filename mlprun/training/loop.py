@@ -176,11 +176,13 @@ def train(
                     progress.step, progress.pending = progress.step + 1, True
                     window.add(update)
                     writer.tick(progress.step)
+            learner.world.check_stop()
             step = progress.step
             evaluating = step >= plan.num_steps or step % plan.eval_every == 0
             logging, saving = step % plan.log_every == 0, step % plan.save_every == 0
             if evaluating or logging or saving:
                 learner.check_finite()
+                learner.world.check_same(learner.model, step)
             means = window.means() if evaluating or logging else {}
             window.stop_clock()
             # A request to stop may interrupt this: the step stays pending and is evaluated after a resume.

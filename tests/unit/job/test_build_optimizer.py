@@ -13,7 +13,7 @@ from mlprun.config.compose import Composer
 from mlprun.errors import ConfigError
 from mlprun.job.build_learner import build_plan, scheduled
 from mlprun.job.build_optimizer import build_optimizer, group_lines
-from mlprun.training.learner import GROUP_NAME
+from mlprun.training.optimizer import GROUP_NAME
 
 HERE = __name__
 BODY = '+optim.groups.body={params:"0",lr:0.01}'

@@ -14,8 +14,9 @@ from mlprun.analysis.diff import compare_tensors
 from mlprun.data.nested import Batch
 from mlprun.errors import ConfigError, RunError
 from mlprun.training import learner as learning
-from mlprun.training.learner import Learner, needs_closure
+from mlprun.training.learner import Learner
 from mlprun.training.muon import MuonWithAdamW
+from mlprun.training.optimizer import needs_closure
 from mlprun.training.schedule import FactorSchedule, Schedule
 from mlprun.training.schedules import Plateau, constant, cosine
 from mlprun.training.torch_schedules import TorchSchedule
