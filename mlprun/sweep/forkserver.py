@@ -29,6 +29,7 @@ class Job:
     args: tuple[Any, ...]  # picklable
     path: Path  # the run's directory; stdout and stderr go to `output.log` in it
     num_threads: int = 1  # CPU cores it takes
+    num_gpus: int = 1  # it takes, if the pool has any
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Running:
     """A started job."""
 
     job: Job
-    gpu: str | None  # the value of CUDA_VISIBLE_DEVICES reserved for it
+    gpus: list[str]  # those of CUDA_VISIBLE_DEVICES reserved for it; empty: unchanged
     began: float = field(default_factory=time.monotonic)
     deaths: list[str] = field(default_factory=list)  # why its attempts died
 
@@ -102,8 +103,9 @@ class Server:
 
     def start(self, number: int, running: Running, caller: Caller) -> None:
         """Start a job; its exit code is received with `number`."""
-        if running.gpu is not None:
-            caller = replace(caller, environment={**caller.environment, "CUDA_VISIBLE_DEVICES": running.gpu})
+        if running.gpus:
+            visible = {"CUDA_VISIBLE_DEVICES": ",".join(running.gpus)}
+            caller = replace(caller, environment={**caller.environment, **visible})
         order = Order(number, caller, running.job.path / OUTPUT, pickle.dumps((running.job.target, running.job.args)))
         with signals.deferred, contextlib.suppress(OSError):  # if it is gone, `receive` says so
             self.connection.send(order)

@@ -62,7 +62,7 @@ def run(
         jobs: read as places become free.
         num_workers: maximum number of concurrent jobs.
         num_cores: maximum sum of their `num_threads`; a job that wants more runs alone.
-        gpus: values of CUDA_VISIBLE_DEVICES, one for each concurrent job; empty: the environment's.
+        gpus: those of CUDA_VISIBLE_DEVICES that the jobs take, by their `num_gpus`; empty: the environment's.
         poll: called about twice per second with the running jobs.
         retry: retry a job that died.
         caller: environment, folder and paths of the jobs; None: those of this process.
@@ -101,7 +101,7 @@ class _Pool:
         self._jobs = iter(jobs)
         self._next: Job | None = None  # waits for free cores
         self._num_places, self._num_cores, self._free_gpus, self._retry = num_places, num_cores, gpus, retry
-        self._caller = caller
+        self._has_gpus, self._caller = bool(gpus), caller
         self._running: dict[int, Running] = {}
         self._num_started = 0
 
@@ -114,9 +114,12 @@ class _Pool:
             num_taken = sum(running.job.num_threads for running in self._running.values())
             if self._running and num_taken + self._next.num_threads > self._num_cores:
                 break
+            if self._running and self._has_gpus and self._next.num_gpus > len(self._free_gpus):
+                break
             self.server.wait_ready()
             self._num_started += 1
-            running = Running(self._next, self._free_gpus.pop(0) if self._free_gpus else None)
+            gpus = [self._free_gpus.pop(0) for _ in range(min(self._next.num_gpus, len(self._free_gpus)))]
+            running = Running(self._next, gpus)
             self._running[self._num_started], self._next = running, None
             self.server.start(self._num_started, running, self._caller)
         return bool(self._running)
@@ -147,8 +150,7 @@ class _Pool:
                 self.server.start(number, running, self._caller)
                 return None
         del self._running[number]
-        if running.gpu is not None:
-            self._free_gpus.append(running.gpu)
+        self._free_gpus += running.gpus
         seconds = time.monotonic() - running.began
         if death:
             record_death(running, seconds)

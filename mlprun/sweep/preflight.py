@@ -146,7 +146,8 @@ def _needs(config: Config, built: dict[str, Any]) -> Needs:
     build_schedule(config, build_optimizer(config, experiment.model), experiment.plan)
     device = experiment.device.type
     return Needs(
-        num_threads=experiment.num_threads,
+        num_threads=experiment.num_threads * config.trainer.devices,
+        num_processes=config.trainer.devices,
         device=device,
         num_gpus=torch.cuda.device_count() if device == "cuda" else 0,
         memory_mib=peak_mem_mib(torch.device("cpu")),

@@ -155,7 +155,8 @@ class Scheduler:
                 continue
             job.path.mkdir(parents=True, exist_ok=True)
             proposals[job.path] = [proposal]
-            yield replace(job, num_threads=self._record.needs_of(job.path).num_threads)
+            needs = self._record.needs_of(job.path)
+            yield replace(job, num_threads=needs.num_threads, num_gpus=needs.num_processes)
 
 
 def places(needs: Iterable[Needs], configs: Iterable[Config]) -> tuple[int, list[str]]:
