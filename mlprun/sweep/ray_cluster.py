@@ -218,7 +218,7 @@ class _Task:
     running: Running = field(init=False)
 
     def __post_init__(self) -> None:
-        self.running = Running(self.job, None)
+        self.running = Running(self.job, [])
 
 
 class _Tasks:
@@ -265,7 +265,7 @@ class _Tasks:
 
     def _size(self, job: Job, largest: dict[str, float]) -> tuple[int, int]:
         """CPUs and GPUs of a job; one that wants more CPUs than any node has gets all of a node, as on one machine."""
-        gpus = int(self._plan.needs_of(job.path).device == "cuda")
+        gpus = job.num_gpus if self._plan.needs_of(job.path).device == "cuda" else 0
         cpus = max(1, min(job.num_threads, int(largest["CPU"])))
         problems = []
         if job.num_threads > largest["CPU"]:

@@ -160,9 +160,9 @@ class _Followed:
             if job is None:
                 break
             if number := self._left.pop(job.path.absolute(), None):
-                self._submitted[number] = Running(job, None)
+                self._submitted[number] = Running(job, [])
             else:
-                self._waiting.append(Running(job, None))
+                self._waiting.append(Running(job, []))
         while self._waiting and self._submit():
             pass
         return bool(self._submitted or self._waiting or self._elsewhere)

@@ -171,7 +171,7 @@ def test_a_nan_in_one_process_ends_all_with_the_message_of_one(tmp_path):
     [
         (["-m", "seed=1,2"], "-m: is a sweep, and torchrun starts one run"),
         (["trainer.devices=3"], "trainer.devices=3: and torchrun has started 2 processes"),
-        (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=True: needs GPUs"),
+        (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true: needs GPUs"),
         (["optim.lr=x"], "optim.lr"),
     ],
     ids=["a sweep", "another number", "batch norm", "a value"],
