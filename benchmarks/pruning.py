@@ -4,9 +4,9 @@
     python benchmarks/pruning.py --tabulate SWEEP_DIR    # store those of a sweep: LINE, which was stopped early
 
 A search is 200 of the curves in random order, one run at a time; each run asks `mlprun.training.pruning.Pruner`,
-through its file, after each of its 27 evaluations. Prints, over the seeds, the median of the best `val/loss` of the runs
-that were not pruned, the median share of the epochs that were trained, and the p value of a Mann-Whitney test against
-`top`.
+through its file, after each of its 27 evaluations. Prints, over the seeds, the median of the best `val/loss` of the
+runs that were not pruned, the median share of the epochs that were trained, and the p value of a Mann-Whitney test
+against `top`.
 """
 
 from __future__ import annotations

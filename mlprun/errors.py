@@ -64,14 +64,14 @@ def shown(value: object) -> str:
 
 def is_users_own(file: str) -> bool:
     """Whether a source file is in the current folder and belongs neither to mlprun nor to an installed package."""
-    path, ours = os.path.abspath(file), os.path.dirname(os.path.abspath(__file__))
+    if file.startswith("<") or "site-packages" in file:  # such as <frozen importlib._bootstrap>
+        return False
+    path, folder = os.path.abspath(file), os.getcwd().rstrip(os.sep) + os.sep
+    if not path.startswith(folder) or "site-packages" in path:
+        return False
+    ours = os.path.dirname(os.path.abspath(__file__))
     plugin = os.path.join(os.path.dirname(ours), "hydra_plugins", "mlprun_")  # in a checkout
-    return (
-        not file.startswith("<")  # such as <frozen importlib._bootstrap>
-        and path.startswith(os.getcwd().rstrip(os.sep) + os.sep)
-        and "site-packages" not in path
-        and not path.startswith((ours + os.sep, plugin))
-    )
+    return not path.startswith((ours + os.sep, plugin))
 
 
 def close_matches(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:

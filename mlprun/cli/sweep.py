@@ -68,12 +68,13 @@ def sweep(line: Line, sweep_dir: Path | None = None, *, again: bool = False) -> 
         raise ConfigError("-m", ConfigError.MISSING, "is a sweep, and torchrun starts one run", remedy)
     composer = line.composer
     cfg = composer.compose(line.words, multirun=True)
-    settings = composer.point(next(composer.points(line.words))).sweep
+    first = composer.point(next(composer.points(line.words)))
+    settings = first.sweep
     if cfg.hydra.launcher._target_.startswith(OURS) and not settings.dry_run:
         from mlprun.sweep import pool
 
         check_launcher(cfg.hydra.launcher)
-        pool.start_server(pool.PRELOADED)  # for the check of the points, and the jobs of the pool
+        pool.start_server(pool.preloaded(first))  # for the check of the points, and the jobs of the pool
     is_explicit = sweep_dir is not None or line.sets("hydra.sweep.dir")
     if sweep_dir is None and is_explicit:
         sweep_dir = Path(cfg.hydra.sweep.dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -27,7 +28,7 @@ def collect(folder: Path, patch: Path, theirs: Path | None = None) -> dict[str, 
     `theirs` is a stranger's folder: git would run the commands that the settings of a repository in it name.
     """
     return {
-        "mlprun": mlprun_state(Path(__file__).parents[1]),
+        "mlprun": own_state(),
         "git": git_state(folder, patch, theirs),
         "packages": packages(),
         "host": {
@@ -85,6 +86,12 @@ def files_now(recorded: Iterable[str], folder: Path) -> dict[str, str]:
 
 def _sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@functools.cache
+def own_state() -> dict[str, Any]:
+    """`mlprun_state` of the code that this process runs, computed once: a sweep's jobs inherit it."""
+    return mlprun_state(Path(__file__).parents[1])
 
 
 def mlprun_state(package: Path) -> dict[str, Any]:

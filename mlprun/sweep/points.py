@@ -60,7 +60,7 @@ def points(composer: Composer, lines: Iterable[list[str]], sweep_dir: Path | Non
 
     ConfigError if a point is invalid; RunError if a run.json in `sweep_dir` (None: a new sweep) is damaged.
     """
-    source = provenance.mlprun_state(Path(__file__).parents[1])["source"]
+    source = provenance.own_state()["source"]
     hash_now = cache(lambda name: provenance.files_now([name], Path.cwd()).get(name))
     directories = None if sweep_dir is None else PointDirectories(sweep_dir)
     by_fingerprint: dict[str, Point] = {}

@@ -8,7 +8,9 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from mlprun.config.schema import Config
 from mlprun.errors import RunError
 from mlprun.runs.directory import RunDirectory, now_utc
 from mlprun.runs.record import write_record
@@ -16,7 +18,7 @@ from mlprun.sweep.forkserver import OUTPUT, Caller, Job, Running, Server
 
 POLL_SECONDS = 0.5
 # Imported once by the process that starts the jobs of a sweep.
-PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "PIL.ImageDraw"]
+PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "mlprun.sweep.warm", "PIL.ImageDraw"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,23 @@ class Ended:
     exitcode: int  # of its last attempt; negative: the signal that killed it
     attempts: int  # 2 if it died and was retried
     seconds: float  # since its first start
+
+
+def preloaded(config: Config) -> list[str]:
+    """What the jobs import: every run, and one of this config, but for the user's own modules."""
+    names: list[str] = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, dict):
+            names.extend([node["_target_"]] if isinstance(node.get("_target_"), str) else [])
+            node = list(node.values())
+        for value in node if isinstance(node, list) else []:
+            visit(value)
+
+    visit(config.to_dict())
+    modules = [name.rpartition(".")[0] for name in names if name.startswith("mlprun.")]
+    drawn = ["mlprun.pictures.confusion"] if config.data.task == "classification" else []
+    return [*PRELOADED, *dict.fromkeys([*modules, *drawn])]
 
 
 def start_server(modules: Sequence[str]) -> None:
