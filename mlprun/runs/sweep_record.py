@@ -26,8 +26,8 @@ class Needs:
     num_threads: int = 1  # CPU threads, of all its processes
     device: str = "cpu"  # `cpu`, `cuda` or `mps`
     num_gpus: int = 0  # of the machine, if it uses one
-    num_processes: int = 1  # of `trainer.devices`, each with its own GPU if it uses one
     memory_mib: float | None = None  # resident memory of a process that has built it; None if unknown
+    num_processes: int = 1  # of `trainer.devices`, each with its own GPU if it uses one
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def project(tmp_path, monkeypatch) -> Path:
         ("mlprun eval last --c", ["--changed-data", "--checkpoint"]),
         ("mlprun plot last --x ", ["epoch", "optim/lr", "seconds", "step"]),
         ("mlprun resume last ste", ["steps="]),
-        ("mlprun resume last trainer.", ["trainer.max_time="]),
+        ("mlprun resume last trainer.", ["trainer.devices=", "trainer.max_time="]),
         ("mlprun resume last sweep.stale=", ["sweep.stale=keep", "sweep.stale=redo"]),
         ("mlprun inspect model=resn", ["model=resnet18"]),
         ("mlprun experiments acc", ["accumulation"]),
