@@ -8,17 +8,20 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlprun.config.schema import Config
 from mlprun.errors import RunError
 from mlprun.runs.directory import RunDirectory, now_utc
 from mlprun.runs.record import write_record
 from mlprun.sweep.forkserver import OUTPUT, Caller, Job, Running, Server
 
+if TYPE_CHECKING:
+    from mlprun.config.schema import Config
+
 POLL_SECONDS = 0.5
 # Imported once by the process that starts the jobs of a sweep.
-PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "mlprun.sweep.warm", "PIL.ImageDraw"]
+PRELOADED = ["hydra_plugins.mlprun_pool", "mlprun.cli.task", "mlprun.job.train", "mlprun.sweep.warm"]
+PRELOADED += ["mlprun.pictures.confusion", "PIL.ImageDraw"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,7 @@ def preloaded(config: Config) -> list[str]:
 
     visit(config.to_dict())
     modules = [name.rpartition(".")[0] for name in names if name.startswith("mlprun.")]
-    drawn = ["mlprun.pictures.confusion"] if config.data.task == "classification" else []
-    return [*PRELOADED, *dict.fromkeys([*modules, *drawn])]
+    return [*PRELOADED, *dict.fromkeys(modules)]
 
 
 def start_server(modules: Sequence[str]) -> None:
