@@ -170,6 +170,7 @@ def follow() -> int:
 
 
 def _take_part(config: Config, world: Any, num_threads: int | None) -> None:
+    from mlprun.data.nested import map_tensors
     from mlprun.job.prepare import prepare
     from mlprun.job.train import monitored
     from mlprun.runs.checkpoint import NoCheckpoints
@@ -178,7 +179,7 @@ def _take_part(config: Config, world: Any, num_threads: int | None) -> None:
 
     experiment = prepare(config, num_threads=num_threads, has_checkpoint=True, world=world)
     learner, progress = experiment.build_learner(), Progress()
-    start: dict[str, Any] = world.from_main({})
+    start: dict[str, Any] = map_tensors(lambda tensor: tensor.to(experiment.device), world.from_main({}))
     learner.load_state_dict(start["learner"])
     progress.load_state_dict(start["progress"])
     val = experiment.eval_batches(experiment.splits.val)

@@ -11,15 +11,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from mlprun import signals
+from mlprun.data.nested import map_tensors
 from mlprun.errors import RunError
+from mlprun.training.update import Totals
 
 if TYPE_CHECKING:
     from mlprun.data.batches import EvalBatches
@@ -27,19 +28,9 @@ if TYPE_CHECKING:
 Store: TypeAlias = Any  # of torch.distributed, which has no types for it
 T = TypeVar("T")
 FAILURE = "mlprun/failure"  # key of the store: why a process failed
+_NUM_EXAMPLES, _SUMS = 3, 4  # places among the numbers that are reduced
 PATIENCE_SEC = 2.0  # for a process to tell why it failed
 _REQUESTS = ("", signals.MAX_TIME, *(number.name for number in signals.REQUESTS))
-
-
-@dataclass
-class Totals:
-    """What the micro-batches of a step add up to; tensors stay on the device."""
-
-    loss: Tensor  # the mean over `weight`, or a sum
-    weight: Tensor | int  # divisor of a mean loss
-    num_targets: Tensor | int
-    num_examples: int
-    sums: dict[str, Tensor]
 
 
 class OtherProcessError(RunError):
@@ -67,12 +58,12 @@ class World:
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Give every process the buffers of the first, such as the running statistics of batch norm."""
 
-    def in_order(self, batches: Iterable[Any], function: Callable[[Any], T]) -> Iterator[T]:
-        """The function of each batch, in the order of the batches; each is computed by one process."""
+    def in_order(self, batches: Iterable[Any], function: Callable[[Any], T], device: torch.device) -> Iterator[T]:
+        """The function of each batch, in the order of the batches; each is computed by one process, on its device."""
         return map(function, batches)
 
     def from_main(self, value: T) -> T:
-        """The value of the first process."""
+        """The value of the first process, with tensors on the CPU if it comes from another process."""
         return value
 
     def uninterrupted(self) -> AbstractContextManager[object]:
@@ -114,28 +105,33 @@ class Ranks(World):
         loss = torch.where(weight > 0, totals.loss.to(dtype), 0.0)  # a mean over no targets is NaN
         sums = [totals.sums.get(name, loss.new_zeros(())) for name in self._names]
         counts = [torch.as_tensor(n, device=device) for n in (totals.num_targets, totals.num_examples)]
-        has_gradient = torch.tensor([float(p.grad is not None) for p in parameters], dtype=dtype).to(device)
+        has_gradient = [p.grad is not None for p in parameters]
         scalars = torch.stack([loss * weight, weight, *(value.to(dtype) for value in (*counts, *sums))])
-        scalars = torch.cat([scalars, has_gradient])
+        scalars = torch.cat([scalars, torch.tensor(has_gradient, dtype=dtype).to(device)])
         self._sum(scalars)
+        num_examples = scalars[_NUM_EXAMPLES]
+        if device.type != "cpu":  # reading it there would wait for the device
+            self._sum(num_examples := torch.tensor(totals.num_examples))
         whole = scalars[1] if is_mean else torch.ones((), device=device)
         for kind in dict.fromkeys(p.dtype for p in parameters):
             self._reduce_gradients([p for p in parameters if p.dtype == kind], weight, whole)
-        if not bool(has_gradient.all()):  # of tensors on the CPU: those that no process has a gradient of
+        if not all(has_gradient):  # another process may have some
             for parameter, count in zip(parameters, scalars[-len(has_gradient) :].tolist(), strict=True):
                 if not count:
                     parameter.grad = None
-        first = 4
         return Totals(
             (scalars[0] / whole).to(totals.loss.dtype),
+            int(num_examples),
             scalars[1],
             scalars[2],
-            int(scalars[3]),
-            {name: scalars[first + i].to(torch.float32) for i, name in enumerate(self._names)},
+            {name: value.to(torch.float32) for name, value in zip(self._names, scalars[_SUMS:], strict=False)},
         )
 
     def _reduce_gradients(self, parameters: Sequence[nn.Parameter], weight: Tensor, whole: Tensor) -> None:
-        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        if any(gradient.is_sparse for gradient in gradients):
+            raise RunError("model: sparse gradients cannot be summed over processes\n  leave sparse=True out")
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         flat = torch.where(weight > 0, flat * weight.to(flat.dtype), 0.0)
         self._sum(flat)
         flat /= whole.to(flat.dtype)
@@ -152,11 +148,11 @@ class Ranks(World):
             for buffer, part in zip(same, flat.split([b.numel() for b in same]), strict=True):
                 buffer.copy_(part.view_as(buffer))
 
-    def in_order(self, batches: Iterable[Any], function: Callable[[Any], T]) -> Iterator[T]:
+    def in_order(self, batches: Iterable[Any], function: Callable[[Any], T], device: torch.device) -> Iterator[T]:
         mine = map(function, cast("EvalBatches", batches).every(self.rank, self.size))
         while True:
-            results = self._gather([*itertools.islice(mine, 1)])
-            yield from itertools.chain.from_iterable(results)
+            results = self._gather(map_tensors(Tensor.cpu, [*itertools.islice(mine, 1)]))
+            yield from map_tensors(lambda tensor: tensor.to(device), list(itertools.chain.from_iterable(results)))
             if not all(results):  # of the last batches
                 return
 
@@ -168,10 +164,10 @@ class Ranks(World):
         return gathered
 
     def from_main(self, value: T) -> T:
-        values = [value]
+        values = [map_tensors(Tensor.cpu, value) if self.is_main else None]
         with self._collective():
             torch.distributed.broadcast_object_list(values, 0)
-        return values[0]
+        return value if self.is_main else cast(T, values[0])
 
     def uninterrupted(self) -> AbstractContextManager[object]:
         return signals.deferred
@@ -185,7 +181,8 @@ class Ranks(World):
             raise signals.Stop(by)
 
     def check_same(self, model: nn.Module, step: int) -> None:
-        sums = [p.detach().contiguous().view(torch.uint8).sum(dtype=torch.int64) for p in model.parameters()]
+        parameters = [p.detach().reshape(-1).view(torch.uint8) for p in model.parameters()]
+        sums = [p.sum(dtype=torch.int64) for p in parameters]
         mine = torch.stack(sums).cpu().tolist()
         if self.from_main(mine) != mine:
             raise RunError(
@@ -198,31 +195,19 @@ class Ranks(World):
         with self._collective():
             torch.distributed.all_reduce(tensor)
 
-    def _collective(self) -> _Collective:
-        return _Collective(self.store if self.is_main else None)
+    @contextmanager
+    def _collective(self) -> Iterator[None]:
+        """A block that waits for the other processes."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise OtherProcessError(self._reason() if self.is_main else "") from error
 
-
-class _Collective:
-    """A block that waits for the other processes.
-
-    Args:
-        store: where one that fails says why; None: nobody will be told.
-    """
-
-    def __init__(self, store: Store | None) -> None:
-        self._store = store
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
-        if not isinstance(error, RuntimeError):
-            return
-        reason = "another process of this run died: killed, or out of memory"
+    def _reason(self) -> str:
+        """What the process that failed has left in the store."""
         limit = time.monotonic() + PATIENCE_SEC
-        while self._store is not None and time.monotonic() < limit:  # `wait` would write a stack of C++ frames
-            if self._store.check([FAILURE]):
-                reason = self._store.get(FAILURE).decode()
-                break
+        while time.monotonic() < limit:  # `wait` would write a stack of C++ frames to the terminal
+            if self.store.check([FAILURE]):
+                return str(self.store.get(FAILURE).decode())
             time.sleep(0.05)
-        raise OtherProcessError(reason) from error
+        return "another process of this run died: killed, or out of memory"

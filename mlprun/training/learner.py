@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,29 +18,15 @@ from mlprun.errors import ConfigError, DivergedError, UserError
 from mlprun.tasks.base import Metric, Step, Task
 from mlprun.tasks.metrics import Evaluation
 from mlprun.training import diverged
-from mlprun.training.distributed import SINGLE, Totals, World
+from mlprun.training.distributed import SINGLE, World
 from mlprun.training.ema import WeightAverage
 from mlprun.training.optimizer import GROUP_NAME, needs_closure
 from mlprun.training.rollback import rollback
 from mlprun.training.schedule import Schedule
+from mlprun.training.update import Totals, Update
 
 MAX_SKIPPED = 100  # consecutive steps that `trainer.on_nan=skip` skips before it gives up
 MAX_UNCHECKED = 256  # steps whose values may stay on a GPU before they are checked
-
-
-class Update(NamedTuple):
-    """The result of one optimizer step; tensors stay on the device, so that nothing waits for it."""
-
-    loss: Tensor  # scalar, over the batch
-    grad_norm: Tensor  # scalar, the global norm before clipping
-    sums: dict[str, Tensor]  # name -> scalar, the values that the task logs, summed over the targets
-    num_targets: Tensor | int  # a scalar tensor if only the device knows it
-    num_examples: int
-    applied: bool = True  # False if the step was skipped (`on_nan=skip`)
-
-    def floats(self) -> tuple[float, float]:
-        """Loss and gradient norm; waits for the device."""
-        return float(self.loss), float(self.grad_norm)
 
 
 class _StepSkippedError(Exception):
@@ -190,7 +176,7 @@ class Learner:
         """Write the batch's gradients into `.grad`, clipped; micro-batches are weighted by their targets."""
         self.optimizer.zero_grad(set_to_none=True)
         num_examples = batch.num_examples
-        total = Totals(torch.zeros((), device=self.device), 0, 0, num_examples, {})
+        total = Totals(torch.zeros((), device=self.device), num_examples)
         parts = [batch] if self.accumulate == 1 else batch.split(self.accumulate)
         for part in parts if num_examples else ():  # a process may have no share of a small batch
             with self._autocast():
@@ -202,10 +188,7 @@ class Learner:
                 part_loss = part_loss * (share.nan_to_num(0.0) if isinstance(share, Tensor) else share)
             (part_loss if self._scaler is None else self._scaler.scale(part_loss)).backward()
             with torch.no_grad():
-                total.loss = total.loss + part_loss.detach()
-                total.weight = total.weight + step.weight
-                total.num_targets = total.num_targets + step.num_targets
-                total.sums = {n: value + total.sums[n] if n in total.sums else value for n, value in step.sums.items()}
+                total.add(step, part_loss.detach())
             del step  # frees its outputs, one per token and class, before the next part
         total = self.world.reduce(self._parameters, total, is_mean=not self.task.sums_loss)
         self.world.broadcast_buffers(self.model)
@@ -309,7 +292,7 @@ class Learner:
         was_training = self.model.training
         self.model.eval()
         with self.averaged(), torch.inference_mode():
-            for step in world.in_order(batches, compute):
+            for step in world.in_order(batches, compute, self.device):
                 evaluation.update(step)
         if was_training:
             self.train_mode()

@@ -15,7 +15,8 @@ from mlprun import signals
 from mlprun.data.batches import TrainBatches
 from mlprun.errors import DivergedError, RunError
 from mlprun.runs.checkpoint import Checkpointer
-from mlprun.training.learner import Learner, Update
+from mlprun.training.learner import Learner
+from mlprun.training.update import Update
 from mlprun.writers.base import Bins, Pixels, Values, Writer, WriterError
 
 

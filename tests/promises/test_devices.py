@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.lines import Code, wait_until
 from tests.helpers.ranks import ended, started
-from tests.helpers.runs import RUN, SMALL, assert_identical, record_of, rows_of
+from tests.helpers.runs import RUN, SMALL, assert_identical, record_of, rows_of, weights_of
 
 LINE = [*SMALL, "epochs=4", "batch_size=50", "model.dropout=0.3", "data.augment.crop=1", "optim=momentum"]
 
@@ -50,6 +50,30 @@ def test_the_curves_are_those_of_one_process(tmp_path, words):
         (tmp_path / str(count)).mkdir()
         ended(tmp_path / str(count), count, *words)
     assert close(*(rows_of(tmp_path / str(count) / RUN) for count in (1, 2)), 2e-5)
+
+
+def test_a_parameter_without_gradient_stays_and_a_single_number_is_trained(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Model(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer, self.scale = nn.Linear(64, 10), nn.Parameter(torch.tensor(1.0))\n"
+        "        self.unused = nn.Parameter(torch.ones(3))\n\n"
+        "    def forward(self, inputs):\n"
+        "        return self.scale * self.layer(inputs.flatten(1))\n"
+    )
+    ended(
+        tmp_path,
+        2,
+        "model=custom",
+        "model._target_=mine.Model",
+        "epochs=1",
+        "optim.weight_decay=0.1",
+        f"hydra.run.dir={RUN}",
+    )
+    weights = weights_of(tmp_path / RUN)
+    assert weights["unused"].tolist() == [1.0, 1.0, 1.0], "no weight decay: no process has a gradient of it"
+    assert float(weights["scale"]) != 1.0
 
 
 def test_there_is_one_directory_and_one_row_per_step(three):
@@ -137,33 +161,28 @@ def test_it_may_go_on_in_another_number_of_processes(tmp_path):
     assert all("trainer.devices" in change for change in changes), changes
 
 
-def test_an_error_in_one_process_is_told_once_with_its_number(tmp_path):
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise ArithmeticError('too hot')", "error: process 1 of 2 failed: ArithmeticError: too hot"),
+        ("inputs = inputs * float('nan')", "not finite"),  # told as on one device: all processes see it
+    ],
+    ids=["an error", "NaN"],
+)
+def test_what_goes_wrong_in_one_process_ends_all_and_is_told_once(tmp_path, code, message):
     (tmp_path / "mine.py").write_text(
         "import os\nfrom mlprun.models.mlp import MLP\n\n\nclass Model(MLP):\n"
         "    def forward(self, inputs):\n"
         "        if self.training and os.environ['RANK'] == '1':\n"
-        "            raise ArithmeticError('too hot')\n"
+        f"            {code}\n"
         "        return super().forward(inputs)\n"
     )
     with started(tmp_path, 2, *LINE, "model._target_=mine.Model") as lines:
         assert [line.wait() for line in lines] == [1, 1]
-        assert "error: process 1 of 2 failed: ArithmeticError: too hot" in lines[0].output
+        assert lines[0].output.count("error: ") == 1
+        assert message in lines[0].output
         assert not lines[1].output
-    assert "process 1 of 2" in record_of(tmp_path / RUN)["error"]
-
-
-def test_a_nan_in_one_process_ends_all_with_the_message_of_one(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "import os\nfrom mlprun.models.mlp import MLP\n\n\nclass Model(MLP):\n"
-        "    def forward(self, inputs):\n"
-        "        outputs = super().forward(inputs)\n"
-        "        return outputs * float('nan') if self.training and os.environ['RANK'] == '1' else outputs\n"
-    )
-    with started(tmp_path, 2, *LINE, "model._target_=mine.Model") as lines:
-        assert [line.wait() for line in lines] == [1, 1]
-        assert lines[0].output.count("error:") == 1
-        assert "is not finite" in lines[0].output or "nan" in lines[0].output
-        assert not lines[1].output
+    assert message.removeprefix("error: ") in record_of(tmp_path / RUN)["error"]
 
 
 @pytest.mark.parametrize(
