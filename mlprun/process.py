@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 MOST_THREADS = 1024  # more than the system can start end a process by a segmentation fault
+_OF_TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # each alone may mean other things
 _is_guest = False
 
 
@@ -36,7 +37,7 @@ def is_guest() -> bool:
 
 def num_ranks() -> int | None:
     """The processes that torchrun has started for one run; None without it."""
-    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+    return int(os.environ["WORLD_SIZE"]) if os.environ.keys() >= _OF_TORCHRUN else None
 
 
 def num_cores() -> int:
@@ -90,17 +91,16 @@ def without_collections() -> Iterator[None]:
     if "torch" in sys.modules or _is_guest or not gc.isenabled():
         yield
         return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-        atexit.register(gc.unfreeze)  # else triton reports leaks at interpreter exit
+    with collections_paused():
+        try:
+            yield
+        finally:
+            gc.freeze()
+    atexit.register(gc.unfreeze)  # else triton reports leaks at interpreter exit
 
 
 @contextlib.contextmanager
-def no_collections() -> Iterator[None]:
+def collections_paused() -> Iterator[None]:
     """Disable garbage collection while many objects are made that stay: each collection would visit all of them."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -36,7 +36,7 @@ def main() -> NoReturn:
     """Run the command line and exit: 0 success, 1 a run failed, 2 wrong usage, 128 + number a signal."""
     accept_any_text()
     signals.install()
-    if int(os.environ.get("RANK", "0")):
+    if num_ranks() is not None and os.environ["RANK"] != "0":
         from mlprun.job.ranks import follow  # late: Hydra
 
         sys.exit(follow())

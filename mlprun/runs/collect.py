@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlprun.errors import RunError
-from mlprun.process import no_collections
+from mlprun.process import collections_paused
 from mlprun.runs.record import RunRecord, read_record, section, version_of
 
 Run = tuple[Path, RunRecord]  # a run's directory and its record
@@ -31,7 +31,7 @@ def read_runs(folder: Path, known: Iterable[Run] = ()) -> list[Run]:
         if "run.json" in files:
             directories.append(Path(path))
     read = dict(known)
-    with no_collections():
+    with collections_paused():
         return sort_by_name((path, _read(path, read.get(path))) for path in directories)
 
 

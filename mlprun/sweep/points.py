@@ -17,7 +17,7 @@ from mlprun.config.resolvers import file_name
 from mlprun.config.schema import Config
 from mlprun.errors import ConfigError, RunError
 from mlprun.job.changes import data_changes, weights_now
-from mlprun.process import no_collections
+from mlprun.process import collections_paused
 from mlprun.runs import provenance
 from mlprun.runs.directory import RunDirectory
 from mlprun.runs.record import DONE, RunRecord
@@ -54,7 +54,7 @@ class Point:
         return replace(self, outdated=(*self.outdated, *(files or [whole] * bool(found))))
 
 
-@no_collections()
+@collections_paused()
 def points(composer: Composer, lines: Iterable[list[str]], sweep_dir: Path | None) -> tuple[list[Point], int]:
     """The different points, given by their overrides, checked, in their order; and the number of repeated ones.
 
