@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mlprun.sweep.preflight import Checked
     from mlprun.sweep.search import Search
 
+Stage = Callable[[dict[str, Any]], None]  # a part of a sweep; takes what launchers and sweepers are built from
 # Overrides that the record of a command line leaves out.
 NOT_RECORDED = ("sweep.dry_run", "sweep.stale", "hydra.sweep.dir")
 
@@ -138,7 +140,6 @@ def _run_points(
     again: bool,
 ) -> Swept:
     from mlprun.sweep import points as planning
-    from mlprun.sweep.confirm import confirming, swept_points
     from mlprun.sweep.search import Search, describe
 
     to_do = [p for p in points if p.is_to_do(settings.stale)]
@@ -174,39 +175,11 @@ def _run_points(
     print_line(f"sweep   {count}{suffix}: {sweep_dir}")
     status, error, failed = "interrupted", "", False
     confirmed: list[Point] = []
-
-    def confirm(how: dict[str, Any]) -> None:
-        """Run the best again, once it is known which they are."""
-        nonlocal record
-        swept = swept_points(line.composer, line.words, space, sweep_dir)
-        is_over = all(point.status in (*DONE, "failed") for point in swept)
-        if not is_over or (search is not None and search.num_left):
-            print_line("confirm nothing: runs of the sweep have not ended, and could be the best", sys.stderr)
-            return
-        pairs = confirming(line.composer, swept, sweep_dir, settings)
-        confirmed.extend(point for point, _ in pairs)
-        left = [point for point in confirmed if point.is_to_do(settings.stale)]
-        for point in left:
-            if point.outdated and settings.stale == "redo" and point.path is not None:
-                shutil.rmtree(point.path)
-        print_line(f"confirm {len(left)} of {pluralize(len(confirmed), 'run')} to do, with fresh seeds")
-        if not left:
-            return
-        needs = {p.fingerprint: record.needs[like.fingerprint] for p, like in pairs if like.fingerprint in record.needs}
-        added = {p.fingerprint: p.overrides for p in confirmed}
-        record = replace(record, needs={**record.needs, **needs}, points={**record.points, **added})
-        record.write(sweep_dir)
-        loader = line.composer.loader
-        loader.num_jobs = len(left)
-        names = planning.directory_names(confirmed, line.composer.rewritten(line.words))
-        loader.point_names.update(names)
-        _launch_points(line, left, how)
-
-    def run_all(how: dict[str, Any]) -> None:
-        _run_all(line, cfg, search, points, {p.fingerprint for p in to_do}, how)
-
-    stages = [run_all] if to_do or not is_scheduled or not is_grid else []
-    stages += [confirm] if settings.confirm else []
+    stages: list[Stage] = []
+    if to_do or not is_scheduled or not is_grid:
+        stages.append(partial(_run_all, line, cfg, search, points, {p.fingerprint for p in to_do}))
+    if settings.confirm:
+        stages.append(partial(_confirm, line, space, search, sweep_dir, settings, confirmed))
     try:
         if stages:
             error = _run_hydra(line, cfg, stages)
@@ -217,6 +190,7 @@ def _run_points(
         failed = summarise(sweep_dir, runs, [*points, *confirmed] if is_grid else [], started=started)
         if space is not None and started:
             draw_search(sweep_dir, runs, sum(point.record.status in DONE for point in points if point not in redone))
+        record = sweep_record.read(sweep_dir) or record  # a stage may have added to it
         replace(record, status=status, ended_at=now_utc()).write(sweep_dir)
     return Swept(sweep_dir, 1 if failed or error else 0, error)
 
@@ -283,7 +257,7 @@ def _leaves_to_hydra(cfg: DictConfig) -> bool:
     return not cfg.hydra.launcher._target_.startswith(OURS) or cfg.hydra.sweeper.max_batch_size is not None
 
 
-def _run_hydra(line: Line, cfg: DictConfig, stages: Sequence[Callable[[dict[str, Any]], None]]) -> str:
+def _run_hydra(line: Line, cfg: DictConfig, stages: Sequence[Stage]) -> str:
     """What `hydra.main` does for a sweep, with a composed config; the error of its launcher or sweeper, if any.
 
     Args:
@@ -339,6 +313,49 @@ def _run_all(
         _launch_points(line, points, how)
     else:
         Plugins.instance().instantiate_sweeper(**how).sweep(arguments=line.words_of_task)
+
+
+def _confirm(
+    line: Line,
+    space: Space | None,
+    search: Search | None,
+    sweep_dir: Path,
+    settings: SweepConfig,
+    confirmed: list[Point],
+    how: dict[str, Any],
+) -> None:
+    """Run the best again, once it is known which they are.
+
+    Args:
+        confirmed: filled with the points of the added runs.
+        how: what launchers and sweepers are built from.
+    """
+    from mlprun.sweep import points as planning
+    from mlprun.sweep.confirm import confirming, swept_points
+
+    swept = swept_points(line.composer, line.words, space, sweep_dir)
+    is_over = all(point.status in (*DONE, "failed") for point in swept)
+    if not is_over or (search is not None and search.num_left):
+        print_line("confirm nothing: runs of the sweep have not ended, and could be the best", sys.stderr)
+        return
+    pairs = confirming(line.composer, swept, sweep_dir, settings)
+    confirmed.extend(point for point, _ in pairs)
+    left = [point for point in confirmed if point.is_to_do(settings.stale)]
+    for point in left:
+        if point.outdated and settings.stale == "redo" and point.path is not None:
+            shutil.rmtree(point.path)
+    print_line(f"confirm {len(left)} of {pluralize(len(confirmed), 'run')} to do, with fresh seeds")
+    if not left:
+        return
+    record = sweep_record.read(sweep_dir)
+    assert record is not None  # the sweep has written it
+    needs = {p.fingerprint: record.needs[like.fingerprint] for p, like in pairs if like.fingerprint in record.needs}
+    added = {p.fingerprint: p.overrides for p in confirmed}
+    replace(record, needs={**record.needs, **needs}, points={**record.points, **added}).write(sweep_dir)
+    loader = line.composer.loader
+    loader.num_jobs = len(left)
+    loader.point_names.update(planning.directory_names(confirmed, line.composer.rewritten(line.words)))
+    _launch_points(line, left, how)
 
 
 def _launch_points(line: Line, points: Sequence[Point], how: dict[str, Any]) -> None:
