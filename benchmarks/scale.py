@@ -19,7 +19,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from shutil import copyfile, copytree
+from shutil import copyfile, copytree, ignore_patterns
 
 from mlprun.cli.line import typed_line
 from mlprun.runs import sweep_record
@@ -68,8 +68,7 @@ def fill(words: list[str]) -> None:
     for point in planned:
         if point.path is None:
             path = SWEEP / names[tuple(point.overrides)]
-            leave_out = lambda _, found: {"run.json", ".lock"}.intersection(found)  # noqa: E731
-            copytree(model.path, path, copy_function=copy_or_link, ignore=leave_out)
+            copytree(model.path, path, copy_function=copy_or_link, ignore=ignore_patterns("run.json", ".lock"))
             record = RunRecord(model.record)
             record.is_own = True
             record["metrics"] = {

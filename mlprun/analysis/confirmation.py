@@ -45,7 +45,7 @@ def confirmed_of(block: Block) -> list[Confirmed]:
 
 
 def confirmation_lines(block: Block) -> list[str]:
-    """A table and what it says; empty without such runs."""
+    """The table of the confirmed configurations and a summary of it; empty if there are none."""
     rows = confirmed_of(block)
     if not rows:
         return []

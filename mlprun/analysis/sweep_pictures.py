@@ -160,7 +160,7 @@ def _unit(seconds: float) -> tuple[float, str]:
 
 
 def _x(axis: Axis, trial: Trial, number: int) -> float:
-    """Where a trial is drawn; NaN if it lacks the key. Trials with one choice lie side by side, always the same way."""
+    """The horizontal position of a trial; NaN if it lacks the key. Trials of one choice are spread, each time alike."""
     if axis.key not in trial.cells:
         return math.nan
     aside = 0.5 * ((number * 0.618034) % 1 - 0.5) if axis.choices else 0.0

@@ -136,7 +136,7 @@ def most_important(trials: Trials, most: int) -> list[Axis]:
         return trials.axes
     try:
         chosen = list(importances(trials))[:most]
-    except RunError:  # too few trials, or no Optuna: whoever asks for the importance is told
+    except RunError:  # too few trials, or no Optuna: `--of importance` says which
         return trials.axes[:most]
     return [axis for axis in trials.axes if axis.key in chosen]
 

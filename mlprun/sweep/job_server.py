@@ -128,7 +128,7 @@ def _enter_job(server: int, order: Order) -> None:
 
 
 def write_output_to(path: Path) -> None:
-    """Append stdout and stderr of this process, and what it says when it crashes, to a file."""
+    """Append stdout and stderr of this process, and the traceback of a crash, to a file."""
     make_folder(path.parent)
     file = own_file(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)

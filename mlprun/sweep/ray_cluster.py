@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import pickle
 import secrets
@@ -87,7 +88,7 @@ class RayCluster:
         marker.touch()
         try:
             with _connected(_named(self.address)[1] or "local", plan, marker) as folder:
-                tasks = _Tasks(_chain(first, ahead), plan, self.num_workers, marker, folder)
+                tasks = _Tasks(itertools.chain([first], ahead), plan, self.num_workers, marker, folder)
                 try:
                     while tasks.fill():
                         yield from tasks.wait(poll)
@@ -96,11 +97,6 @@ class RayCluster:
                     raise
         finally:
             marker.unlink(missing_ok=True)
-
-
-def _chain(first: Job, rest: Iterator[Job]) -> Iterator[Job]:
-    yield first
-    yield from rest
 
 
 @contextlib.contextmanager
